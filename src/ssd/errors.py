@@ -1,0 +1,43 @@
+"""One exception family: every message names the setting, the value and the remedy, in one line."""
+
+import difflib
+import re
+
+
+class SSDError(Exception):
+    """An expected failure: printed as one line, without a traceback, with exit code 1."""
+
+
+class ConfigError(SSDError):
+    """A setting is unknown, missing, out of range or at odds with another one."""
+
+
+class DataError(SSDError):
+    """A prompt file, corpus or benchmark cannot be used as it is."""
+
+
+class ModelError(SSDError):
+    """Weights or tokenizer are missing, incomplete or unsuitable."""
+
+
+class ArtifactError(SSDError):
+    """A stored artifact is damaged, locked or cannot be written."""
+
+
+class HardwareError(SSDError):
+    """The machine lacks what the configuration asks for."""
+
+
+class StageError(SSDError):
+    """A stage process failed; it has printed its own reason."""
+
+
+def one_line(error: BaseException) -> str:
+    """The message of `error` on one line, without a library's own framing."""
+    return re.sub(r"\s*\n\s*", " ", str(error)).strip() or type(error).__name__
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """`; did you mean 'temp'?`, or a list of what is known where nothing is near."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"

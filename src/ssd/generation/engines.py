@@ -1,0 +1,23 @@
+"""The engines behind the protocol: vLLM, and transformers where vLLM does not install."""
+
+from pathlib import Path
+
+from ssd.config import EngineName, HardwareConfig, ModelConfig
+from ssd.generation.records import Engine
+
+
+def load_engine(
+    name: EngineName, folder: Path, model: ModelConfig, hardware: HardwareConfig, *, max_model_len: int | None
+) -> Engine:
+    """Load the checkpoint in `folder` into the engine called `name`.
+
+    Raises:
+        HardwareError: the engine is not installed, or cannot get the memory it needs.
+    """
+    if name is EngineName.transformers:
+        from ssd.generation.transformers_engine import TransformersEngine
+
+        return TransformersEngine(folder, model, hardware)
+    from ssd.generation.vllm_engine import VllmEngine
+
+    return VllmEngine(folder, model, hardware, max_model_len=max_model_len)

@@ -1,0 +1,82 @@
+"""Resumable generation: shards of requests, each written atomically once all of it is drawn."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ssd.generation.records import (
+    SHARDS,
+    Completion,
+    Decoding,
+    Engine,
+    Request,
+    Sample,
+    read_samples,
+    write_samples,
+)
+from ssd.progress import progress_bar
+
+
+class Progress:
+    """A bar over completions with tokens per second and time left."""
+
+    def __init__(self, label: str, total: int, done: int) -> None:
+        self.bar = progress_bar(label, total, done=done, unit="answer")
+        self.tokens = 0
+        self.started = time.monotonic()
+
+    def update_tokens(self, completion: Completion) -> None:
+        """Count one finished completion."""
+        self.tokens += len(completion.token_ids)
+        rate = self.tokens / max(time.monotonic() - self.started, 1e-9)
+        self.bar.set_postfix_str(f"{rate:.0f} tok/s", refresh=False)
+        self.bar.update(1)
+
+
+def generate_shards(
+    folder: Path,
+    requests: Sequence[Request],
+    decoding: Decoding,
+    *,
+    load_engine: Callable[[], Engine],
+    shard_size: int,
+    label: str,
+) -> dict[str, float]:
+    """Draw every request that the shards under `folder` do not hold yet; the engine is loaded only if one is missing.
+
+    A shard is on disk whole or not at all, so a killed process loses the shard in flight and nothing else.
+
+    Returns:
+        `num_new_tokens` drawn and `seconds` spent drawing in this call, engine start excluded.
+    """
+    shards = folder / SHARDS
+    done = {(sample.prompt_id, sample.sample_index) for sample in read_samples(shards)} if shards.is_dir() else set()
+    missing = [request for request in requests if (request.prompt_id, request.sample_index) not in done]
+    if not missing:
+        return {"num_new_tokens": 0, "seconds": 0.0}
+    if done:
+        print(f"{label}: resuming, {len(done)} of {len(requests)} answers are on disk", flush=True)
+    engine = load_engine()
+    progress = Progress(label, len(requests), len(done))
+    number = max((int(path.stem) for path in shards.glob("*.parquet")), default=-1) + 1
+    for first in range(0, len(missing), shard_size):
+        part = missing[first : first + shard_size]
+        completions = engine.generate(part, decoding, progress)
+        samples = [_sample(request, completion) for request, completion in zip(part, completions, strict=True)]
+        write_samples(shards / f"{number:05d}.parquet", samples)
+        number += 1
+    progress.bar.close()
+    return {"num_new_tokens": progress.tokens, "seconds": time.monotonic() - progress.started}
+
+
+def _sample(request: Request, completion: Completion) -> Sample:
+    return Sample(
+        prompt_id=request.prompt_id,
+        sample_index=request.sample_index,
+        seed=request.seed,
+        prompt_token_ids=request.prompt_token_ids,
+        completion_token_ids=completion.token_ids,
+        text=completion.text,
+        finish_reason=completion.finish_reason,
+        logprob_sum=completion.logprob_sum,
+    )

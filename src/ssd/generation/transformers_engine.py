@@ -1,0 +1,95 @@
+"""A plain transformers engine: for machines without vLLM, and an independent check of it.
+
+B rows, T tokens, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssd.config import Accelerator, HardwareConfig, ModelConfig
+from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Request
+from ssd.generation.truncation import tempered_probabilities
+from ssd.models.chat import load_tokenizer, stop_token_ids
+from ssd.progress import silence_loading_bars
+
+MAX_BATCH = 16
+"""Rows decoded together; a batch runs until its longest row ends, so larger ones wait longer."""
+
+
+class TransformersEngine:
+    """A checkpoint loaded with transformers; every row draws from its own seeded generator."""
+
+    def __init__(self, folder: Path, model: ModelConfig, hardware: HardwareConfig) -> None:
+        from transformers import AutoModelForCausalLM
+
+        silence_loading_bars()
+        self.device = torch.device("cuda" if hardware.accelerator is Accelerator.gpu else "cpu")
+        network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, model.dtype.value))
+        self.network = network.to(self.device).eval()
+        self.tokenizer = load_tokenizer(str(folder))
+        self.stops = set(stop_token_ids(str(folder), self.tokenizer))
+
+    def generate(self, requests: Sequence[Request], decoding: Decoding, progress: Any) -> list[Completion]:
+        """One completion per request, in order."""
+        completions: list[Completion] = []
+        for first in range(0, len(requests), MAX_BATCH):
+            for completion in self._batch(requests[first : first + MAX_BATCH], decoding):
+                progress.update_tokens(completion)
+                completions.append(completion)
+        return completions
+
+    @torch.inference_mode()
+    def _batch(self, requests: Sequence[Request], decoding: Decoding) -> list[Completion]:
+        from transformers import DynamicCache
+
+        ids, mask = self._left_padded([request.prompt_token_ids for request in requests])  # (B, T)
+        generators = [torch.Generator(self.device).manual_seed(request.seed) for request in requests]
+        drawn: list[list[int]] = [[] for _ in requests]
+        logprobs = [0.0] * len(requests)
+        active = set(range(len(requests)))
+        cache = DynamicCache(config=self.network.config)
+        for _ in range(decoding.max_new_tokens):
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+            logits = self.network(
+                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
+            ).logits[:, -1]  # (B, V)
+            tokens = self._draw(logits, decoding, generators)  # (B,)
+            scores = logits.float().log_softmax(-1).gather(-1, tokens[:, None])[:, 0]  # (B,)
+            for row in list(active):
+                drawn[row].append(int(tokens[row]))
+                logprobs[row] += float(scores[row])
+                if drawn[row][-1] in self.stops:
+                    active.remove(row)
+            if not active:
+                break
+            ids = tokens[:, None]
+            mask = torch.cat([mask, torch.ones_like(ids)], dim=-1)
+        return [self._completion(*one) for one in zip(drawn, logprobs, strict=True)]
+
+    def _left_padded(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
+        longest = max(len(prompt) for prompt in prompts)
+        ids = torch.zeros(len(prompts), longest, dtype=torch.long)  # (B, T)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+            mask[row, longest - len(prompt) :] = 1
+        return ids.to(self.device), mask.to(self.device)
+
+    def _draw(self, logits: Tensor, decoding: Decoding, generators: list[torch.Generator]) -> Tensor:
+        if decoding.temp < GREEDY_TEMP:
+            return logits.argmax(-1)
+        probabilities = tempered_probabilities(logits, decoding.temp, decoding.top_k, decoding.top_p)  # (B, V)
+        rows = zip(probabilities, generators, strict=True)
+        return torch.cat([torch.multinomial(row, 1, generator=generator) for row, generator in rows])
+
+    def _completion(self, token_ids: list[int], logprob_sum: float) -> Completion:
+        return Completion(
+            token_ids=token_ids,
+            text=self.tokenizer.decode(token_ids, skip_special_tokens=True),
+            finish_reason="stop" if token_ids[-1] in self.stops else "length",
+            logprob_sum=logprob_sum,
+        )

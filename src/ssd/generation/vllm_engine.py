@@ -1,0 +1,138 @@
+"""vLLM's offline engine, with every sampling parameter spelled out.
+
+`generation_config="vllm"` because a model's own generation_config.json would otherwise change sampling silently.
+A process that imports this module starts no other CUDA library: vLLM frees GPU memory only when its process ends.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ssd.config import Accelerator, HardwareConfig, ModelConfig
+from ssd.errors import HardwareError, one_line
+from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Request
+from ssd.hardware import available_memory
+from ssd.models.chat import load_tokenizer, stop_token_ids
+
+def prepare_environment(hardware: HardwareConfig) -> None:
+    """Set what vLLM reads at import; variables that the user has set stay as they are."""
+    variables = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
+    if hardware.accelerator is Accelerator.cpu:
+        variables |= {
+            "VLLM_CPU_KVCACHE_SPACE": str(hardware.kv_cache_gib),
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            # vLLM's own binding left one of two cores idle here.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
+        }
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+
+
+class VllmEngine:
+    """A checkpoint loaded in vLLM."""
+
+    def __init__(self, folder: Path, model: ModelConfig, hardware: HardwareConfig, *, max_model_len: int | None) -> None:
+        prepare_environment(hardware)
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        logging.getLogger("vllm.triton_utils").setLevel(logging.ERROR)  # "no CPU backend", at every start on CPU
+        try:
+            from vllm import LLM
+        except ImportError as error:
+            raise HardwareError(
+                f"vLLM cannot be imported ({one_line(error)[:160]}): install the cpu or gpu extra as the README says, "
+                "or use sampler=transformers"
+            ) from error
+
+        on_cpu = hardware.accelerator is Accelerator.cpu
+        share = hardware.memory_utilization or (_cpu_memory_share(folder, hardware) if on_cpu else 0.9)
+        try:
+            self.llm = LLM(
+                model=str(folder),
+                dtype=model.dtype.value,
+                max_model_len=max_model_len,
+                max_num_seqs=hardware.max_num_seqs,
+                tensor_parallel_size=hardware.tensor_parallel_size,
+                gpu_memory_utilization=share,
+                enforce_eager=not hardware.compile_engine,
+                # On CPU a seeded request that is prefilled in parts kills the engine ("CPU Generator does not use
+                # offset"), so prompts are prefilled whole there.
+                enable_chunked_prefill=not on_cpu,
+                generation_config="vllm",
+                logprobs_mode="raw_logprobs",
+                disable_log_stats=True,
+                use_tqdm_on_load=False,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise HardwareError(f"vLLM could not load {folder}: {one_line(error)[:400]}") from error
+        self.stop_token_ids = stop_token_ids(str(folder), load_tokenizer(str(folder)))
+
+    def generate(self, requests: Sequence[Request], decoding: Decoding, progress: Any) -> list[Completion]:
+        """One completion per request, in order."""
+        from vllm import TokensPrompt
+
+        self.llm.enqueue(
+            [TokensPrompt(prompt_token_ids=request.prompt_token_ids) for request in requests],
+            [self._params(decoding, request.seed) for request in requests],
+            use_tqdm=False,
+        )
+        done: dict[int, Completion] = {}  # the engine numbers requests in the order they came
+        while self.llm.llm_engine.has_unfinished_requests():
+            for output in self.llm.llm_engine.step():
+                if output.finished:
+                    completion = _completion(output.outputs[0])
+                    done[int(output.request_id)] = completion
+                    progress.update_tokens(completion)
+        return [done[number] for number in sorted(done)]
+
+    def _params(self, decoding: Decoding, seed: int) -> Any:
+        from vllm import SamplingParams
+
+        return SamplingParams(
+            n=1,
+            temperature=decoding.temp if decoding.temp >= GREEDY_TEMP else 0.0,
+            top_k=decoding.top_k or 0,
+            top_p=decoding.top_p,
+            min_p=0.0,
+            presence_penalty=0.0,
+            frequency_penalty=0.0,
+            repetition_penalty=1.0,
+            seed=seed,
+            stop=None,
+            stop_token_ids=self.stop_token_ids,
+            ignore_eos=False,
+            max_tokens=decoding.max_new_tokens,
+            min_tokens=0,
+            logprobs=0,
+            skip_special_tokens=True,
+        )
+
+
+def _completion(output: Any) -> Completion:
+    return Completion(
+        token_ids=list(output.token_ids),
+        text=output.text,
+        finish_reason=output.finish_reason,
+        logprob_sum=float(output.cumulative_logprob),
+    )
+
+
+def _cpu_memory_share(folder: Path, hardware: HardwareConfig) -> float:
+    """The share of main memory vLLM is promised on CPU: it refuses to start where less than that is free.
+
+    Raises:
+        HardwareError: weights and cache do not fit.
+    """
+    from ssd.models.weights import weight_bytes
+
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed = 2 * weight_bytes(folder) + hardware.kv_cache_gib * 2**30 + 2**30
+    if needed > available_memory():
+        raise HardwareError(
+            f"the engine needs about {needed / 2**30:.1f} GiB of memory and {available_memory() / 2**30:.1f} GiB are "
+            "free: stop other programs, lower hardware.kv_cache_gib, or use a smaller model"
+        )
+    return min(0.95, needed / total)

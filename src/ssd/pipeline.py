@@ -1,0 +1,186 @@
+"""From a composed configuration to finished artifacts: check everything cheap, then start each stale stage.
+
+Every stage is a child process without Hydra, because vLLM gives GPU memory back only when its process ends and
+Lightning's own launcher, under a sweep, would re-run the whole sweep in every rank. This process imports neither
+torch nor vllm.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from ssd.artifacts import plain, read_json, require_space, write_text
+from ssd.config import STAGES, DataConfig, DataSource, RunConfig, to_run_config
+from ssd.errors import ConfigError, DataError, SSDError, one_line
+from ssd.evaluate.table import score_table
+from ssd.hardware import resolve
+from ssd.models import Weights
+from ssd.models.weights import locate, model_length, weight_bytes
+from ssd.report.study import study_report
+from ssd.run import CONFIG, WEIGHTS, Run, save_run
+from ssd.sample.prompts import load_prompts
+from ssd.stage import ReportedError, run_child
+
+REPORT, SCORES = "report.html", "scores.json"
+
+
+def launch(composed: DictConfig) -> None:
+    """Run what Hydra composed; in a sweep, a failed job is reported and the other jobs go on."""
+    hydra = HydraConfig.get()
+    config = to_run_config(OmegaConf.to_container(composed, resolve=True))
+    command = ["python", "train.py", *hydra.overrides.task]
+    try:
+        run_pipeline(config, Path(hydra.runtime.output_dir), command)
+    except SSDError as error:
+        if hydra.mode is None or hydra.mode.name != "MULTIRUN":
+            raise
+        StudyTable.failed.append(config.run_name)
+        if not isinstance(error, ReportedError):
+            print(f"error: {config.run_name}: {error}", file=sys.stderr, flush=True)
+
+
+def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
+    """Bring one run up to date and print its scores.
+
+    Raises:
+        SSDError: the configuration, the machine or the data cannot carry the run; nothing has been changed.
+        StageError: a stage failed; finished artifacts are kept.
+    """
+    config = dataclasses.replace(config, hardware=resolve(config.hardware), data=pin_revision(config.data))
+    require_space(Path(config.output_dir), 2**20, "a run")
+    weights = locate(config.model) or fetch_weights(config, folder)
+    run = Run(folder=folder, config=config, weights=weights)
+    check(run)
+    save_run(run, command)
+    print(f"run {folder}", flush=True)
+    for stage in (name for name in STAGES if name in config.stages):
+        if is_current(run, stage):
+            print(f"{stage:9} up to date", flush=True)
+        else:
+            print(f"{stage:9} starts", flush=True)
+            run_child(stage_command(run, stage), f"stage {stage}")
+    link_artifacts(run)
+    if (folder / SCORES).is_file():
+        print(f"\n{score_table(read_json(folder / SCORES))}\n")
+    if (folder / REPORT).is_file():
+        print(f"report: {folder / REPORT}", flush=True)
+
+
+def fetch_weights(config: RunConfig, folder: Path) -> Weights:
+    """Let a child process, which may load torch, bring the weights to this machine."""
+    write_text(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+    run_child([sys.executable, "-m", "ssd.models", str(folder / CONFIG), str(folder / WEIGHTS)], "fetching weights")
+    return Weights(**read_json(folder / WEIGHTS))
+
+
+def pin_revision(data: DataConfig) -> DataConfig:
+    """Replace a hub data set's branch by its commit, which the corpus depends on.
+
+    Raises:
+        DataError: the hub cannot be asked and no commit is given.
+    """
+    if data.source is not DataSource.hub or data.revision is not None or Path(str(data.hub_name)).is_dir():
+        return data
+    from huggingface_hub import HfApi
+
+    try:
+        return dataclasses.replace(data, revision=HfApi().dataset_info(str(data.hub_name), timeout=20).sha)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"data.hub_name={data.hub_name} cannot be looked up on the hub ({one_line(error)[:120]}): connect, set "
+            "data.revision to a commit that is cached here, or use data=file data.path=FILE"
+        ) from error
+
+
+def check(run: Run) -> None:
+    """Refuse, before any stage starts, what would fail later.
+
+    Raises:
+        SSDError: one line that names the setting and the remedy.
+    """
+    config = run.config
+    corpus = run.corpus
+    if config.train.corpus is not None and corpus.inputs.get("tokenizer") != run.weights.tokenizer:
+        raise DataError(
+            f"train.corpus={config.train.corpus} was made with another tokenizer than {config.model.name}'s: "
+            "sample a corpus with this model, or choose the model that made it"
+        )
+    folder = Path(run.weights.path)
+    longest = model_length(folder)
+    lengths = {
+        "sampler.max_model_len": config.sampler.max_model_len,
+        "eval.max_model_len": config.eval.max_model_len,
+        "train.seq_len": config.train.seq_len,
+    }
+    for setting, length in lengths.items():
+        if longest is not None and length is not None and length > longest:
+            raise ConfigError(f"{setting}={length} exceeds the {longest} tokens that {config.model.name} takes: lower it")
+    if "sample" in config.stages and not corpus.done and config.data.source is not DataSource.hub:
+        load_prompts(config.data)
+    if "train" in config.stages and not run.checkpoint.done:
+        # A checkpoint to resume from is fp32 weights and two Adam moments; while it is replaced there are two.
+        require_space(run.store, 13 * weight_bytes(folder), "training")
+
+
+def stage_command(run: Run, stage: str) -> list[str]:
+    """The command line of a stage's process; training on several devices goes through torchrun."""
+    module = ["-m", f"ssd.{stage}", str(run.folder)]
+    devices = run.config.hardware.devices or 1
+    if stage == "train" and devices > 1:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
+        return [sys.executable, *torchrun, *module]
+    return [sys.executable, *module]
+
+
+def is_current(run: Run, stage: str) -> bool:
+    """Whether a stage's result is there and belongs to this configuration."""
+    if stage == "sample":
+        return run.corpus.done
+    if stage == "train":
+        return run.checkpoint.done
+    if stage == "evaluate":
+        return scores_are_current(run)
+    report, scores = run.folder / REPORT, run.folder / SCORES
+    return report.is_file() and scores.is_file() and report.stat().st_mtime > scores.stat().st_mtime
+
+
+def scores_are_current(run: Run) -> bool:
+    """Whether scores.json holds exactly this run's verdicts and pass@k."""
+    if not (run.folder / SCORES).is_file():
+        return False
+    benchmarks = read_json(run.folder / SCORES)["benchmarks"]
+    wanted = {f"pass@{k}" for k in run.config.eval.k}
+    for role, benchmark in run.answers():
+        scores = benchmarks.get(benchmark, {}).get("models", {}).get(role, {})
+        pass_at_k = {name for name in scores if name.startswith("pass@")}
+        verdicts = run.verdicts(role, benchmark)
+        if scores.get("verdicts") != verdicts.fingerprint or not verdicts.done or pass_at_k != wanted:
+            return False
+    return True
+
+
+def link_artifacts(run: Run) -> None:
+    """Put links to the run's artifacts into its folder, for people who look around."""
+    for name, artifact in (("corpus", run.corpus), ("checkpoint", run.checkpoint)):
+        link = run.folder / name
+        if artifact.done:
+            link.unlink(missing_ok=True)
+            link.symlink_to(artifact.folder.absolute(), target_is_directory=True)
+
+
+class StudyTable(Callback):
+    """Prints and writes the study's table once a sweep has ended (Hydra calls it)."""
+
+    failed: list[str] = []  # noqa: RUF012  shared on purpose: Hydra makes its own instance
+    """Names of the sweep's failed jobs."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Write `study.md` beside the runs, print the table, and fail if a job failed."""
+        print(f"\n{study_report(Path(config.hydra.sweep.dir))}", flush=True)
+        if self.failed:
+            raise SSDError(f"{len(self.failed)} job(s) failed: {', '.join(self.failed)}; run the same sweep again to repeat them")

@@ -1,0 +1,106 @@
+"""Problems as both sampling and evaluation read them, and the sets shipped with the project."""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ssd.errors import ConfigError, DataError, did_you_mean
+
+DATA = Path(__file__).parent / "data"
+MBPP_SPLITS = {
+    "prompt": range(1, 11),
+    "test": range(11, 511),
+    "validation": range(511, 601),
+    "train": range(601, 975),
+}
+"""Task ids of MBPP's splits (Austin et al. 2021, arXiv 2108.07732)."""
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A programming problem, before any prompt format."""
+
+    problem_id: str
+    question: str
+    starter_code: str | None = None
+    reads_stdin: bool = False
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSON Lines file, gzipped or plain.
+
+    Raises:
+        DataError: the file is unreadable, or a line is not a JSON object (the message gives its number).
+    """
+    opened = gzip.open if path.suffix == ".gz" else open
+    rows = []
+    try:
+        with opened(path, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise DataError(f"{path}, line {number} is not JSON ({error}): mend or remove that line") from error
+                if not isinstance(row, dict):
+                    raise DataError(f"{path}, line {number} is not a JSON object: mend or remove that line")
+                rows.append(row)
+    except (OSError, UnicodeDecodeError, EOFError) as error:
+        raise DataError(f"{path} cannot be read ({error})") from error
+    return rows
+
+
+def packaged_file(name: str) -> Path:
+    """The shipped file of a packaged set.
+
+    Raises:
+        ConfigError: there is no such set.
+    """
+    path = DATA / f"{name}.jsonl.gz"
+    if not path.is_file():
+        known = [file.name.removesuffix(".jsonl.gz") for file in DATA.glob("*.jsonl.gz")]
+        raise ConfigError(f"data.name: no packaged set '{name}'; {did_you_mean(name, known)}")
+    return path
+
+
+def packaged_rows(name: str, split: str) -> list[dict[str, Any]]:
+    """Raw rows of one split of a packaged set.
+
+    Raises:
+        ConfigError: the set or the split does not exist.
+    """
+    rows = read_jsonl(packaged_file(name))
+    if name != "mbpp":
+        if split != "test":
+            raise ConfigError(f"data.split: {name} has no split '{split}'; known: test")
+        return rows
+    if split not in MBPP_SPLITS:
+        raise ConfigError(f"data.split: mbpp has no split '{split}'; {did_you_mean(split, list(MBPP_SPLITS))}")
+    return [row for row in rows if row["task_id"] in MBPP_SPLITS[split]]
+
+
+def packaged_problem(name: str, row: dict[str, Any]) -> Problem:
+    """One row of a packaged set as a problem; MBPP shows its tests, as its authors' prompt does."""
+    if name == "mbpp":
+        tests = "\n".join(row["test_list"])
+        question = f"{row['text']}\nYour code should pass these tests:\n\n{tests}"
+        return Problem(problem_id=f"mbpp/{row['task_id']}", question=question)
+    question = f"Complete this Python code and return the whole of it:\n```python\n{row['prompt'].rstrip()}\n```"
+    return Problem(problem_id=row["task_id"], question=question)
+
+
+def fixed_subset(items: list[Item], limit: int | None, key: Callable[[Item], str]) -> list[Item]:
+    """`limit` items chosen by the hash of their keys, in their own order: the same ones in every run, and a smaller
+    subset lies inside a larger one."""
+    if limit is None or limit >= len(items):
+        return items
+    ranked = sorted(items, key=lambda item: hashlib.sha256(key(item).encode()).digest())
+    chosen = {key(item) for item in ranked[:limit]}
+    return [item for item in items if key(item) in chosen]

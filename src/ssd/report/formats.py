@@ -1,0 +1,57 @@
+"""Numbers as the report shows them: shares in percent, differences in percentage points."""
+
+from ssd.config import TruncationConfig
+from ssd.report.scores import Interval
+
+
+def percent(share: float) -> str:
+    """`0.375` as `37.5%`."""
+    return f"{100 * share:.1f}%"
+
+
+def score(interval: Interval) -> str:
+    """`37.5% [18.8, 56.2]`."""
+    return f"{percent(interval.value)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def signed(difference: float) -> str:
+    """A difference of shares in percentage points, with its sign: `+4.2`."""
+    return f"{100 * difference:+z.1f}"
+
+
+def change(interval: Interval) -> str:
+    """`+4.2 [-8.3, +16.7]`, in percentage points."""
+    return f"{signed(interval.value)} [{signed(interval.low)}, {signed(interval.high)}]"
+
+
+def p_value(value: float | None) -> str:
+    """`p = 0.042`, or nothing where there is none."""
+    return "" if value is None else "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def truncation(top_k: int | None, top_p: float) -> str:
+    """`top-k 20, top-p 0.8`, or `none`."""
+    parts = ([] if top_k is None else [f"top-k {top_k}"]) + ([] if top_p == 1 else [f"top-p {top_p:g}"])
+    return ", ".join(parts) or "none"
+
+
+def truncation_of(config: TruncationConfig) -> str:
+    """`truncation` of a setting."""
+    return truncation(config.top_k, config.top_p)
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 05 s` or `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def number(value: float) -> str:
+    """Counts with thousands separators, other numbers to four significant digits."""
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{int(value):,}"

@@ -1,0 +1,1 @@
+"""Prompts -> corpus: one answer per prompt from the frozen model, kept raw."""

@@ -1,0 +1,129 @@
+"""The corpus: what the frozen model answered, with the token ids that training will use."""
+
+import dataclasses
+import time
+from collections import Counter
+from typing import Any
+
+from ssd.artifacts import plain
+from ssd.config import LongPolicy
+from ssd.errors import DataError
+from ssd.generation import Request, Sample, generate_shards, read_samples, request_seed
+from ssd.generation.engines import load_engine
+from ssd.generation.records import SHARDS, decoding, write_samples
+from ssd.models.chat import encode_exchange, encode_prompt, load_tokenizer
+from ssd.problems import Problem
+from ssd.run import Run
+from ssd.sample.filters import apply_filters
+from ssd.sample.prompts import load_prompts
+from ssd.tracking import Tracker
+
+CORPUS = "corpus.parquet"
+
+
+def sample(run: Run) -> None:
+    """Draw, filter and store the run's corpus; returns at once where it is finished.
+
+    Raises:
+        DataError: no prompt or no sample is left, or a prompt leaves no room for an answer.
+    """
+    corpus = run.corpus
+    with corpus.writing() as folder:
+        if corpus.done:
+            return
+        started = time.time()
+        config = run.config
+        problems, prompt_counts = load_prompts(config.data)
+        tokenizer = load_tokenizer(run.weights.path)
+        requests, skipped = build_requests(run, problems, tokenizer)
+        settings = decoding(config.sampler.temp, config.truncation, config.sampler.max_new_tokens)
+        speed = generate_shards(
+            folder,
+            requests,
+            settings,
+            load_engine=lambda: load_engine(
+                config.sampler.engine,
+                run.model_folder("base"),
+                config.model,
+                config.hardware,
+                max_model_len=config.sampler.max_model_len,
+            ),
+            shard_size=config.sampler.shard_size * config.sampler.num_samples,
+            label="sampling",
+        )
+        drawn = read_samples(folder / SHARDS)
+        kept, dropped = apply_filters(drawn, config.sampler.filters)
+        if not kept:
+            raise DataError(f"no sample is left after sampler.filters ({dropped} of {len(drawn)} dropped): loosen the filters, or raise sampler.max_new_tokens")
+        if config.prompt_format.train_as_chat:
+            kept = _as_chat(run, kept, problems, tokenizer)
+        write_samples(folder / CORPUS, kept)
+        counts = {"num_prompts": len(problems), **prompt_counts, "skipped_long_prompts": skipped}
+        counts |= {"num_drawn": len(drawn), "dropped": dropped, **corpus_counts(kept)}
+        rate = round(speed["num_new_tokens"] / speed["seconds"], 1) if speed["seconds"] else None
+        _track(run, counts, rate, kept)
+        corpus.finish(started=started, counts=counts, tokens_per_second=rate, decoding=plain(settings))
+
+
+def build_requests(run: Run, problems: list[Problem], tokenizer: Any) -> tuple[list[Request], int]:
+    """One request per problem and sample index, and how many problems were skipped as too long.
+
+    Raises:
+        DataError: a prompt leaves no room for a token and `data.long_prompts` is `error`.
+    """
+    config = run.config
+    limit = config.sampler.max_model_len
+    requests, skipped = [], 0
+    for problem in problems:
+        ids = encode_prompt(problem, config.prompt_format, config.model, tokenizer)
+        if limit is not None and len(ids) >= limit:
+            if config.data.long_prompts is LongPolicy.error:
+                raise DataError(
+                    f"prompt {problem.problem_id} has {len(ids)} tokens, sampler.max_model_len is {limit}: "
+                    "raise it, or set data.long_prompts=skip"
+                )
+            skipped += 1
+            continue
+        requests += [
+            Request(problem.problem_id, index, ids, request_seed(config.seed, problem.problem_id, index))
+            for index in range(config.sampler.num_samples)
+        ]
+    if not requests:
+        raise DataError(f"every prompt is longer than sampler.max_model_len={limit}: raise it")
+    return requests, skipped
+
+
+def corpus_counts(samples: list[Sample]) -> dict[str, Any]:
+    """Size and shape of a corpus: samples, completion tokens, finish reasons, share with a code fence."""
+    num_tokens = sum(len(sample.completion_token_ids) for sample in samples)
+    return {
+        "num_samples": len(samples),
+        "num_tokens": num_tokens,
+        "mean_tokens": round(num_tokens / len(samples), 1),
+        "finish_reasons": dict(Counter(sample.finish_reason for sample in samples)),
+        "fence_share": round(sum("```" in sample.text for sample in samples) / len(samples), 4),
+    }
+
+
+def _as_chat(run: Run, samples: list[Sample], problems: list[Problem], tokenizer: Any) -> list[Sample]:
+    by_id = {problem.problem_id: problem for problem in problems}
+    changed = []
+    for one in samples:
+        prompt, completion = encode_exchange(
+            by_id[one.prompt_id], one.text.strip(), run.config.prompt_format, run.config.model, tokenizer
+        )
+        changed.append(
+            dataclasses.replace(one, train_prompt_token_ids=prompt, train_completion_token_ids=completion)
+        )
+    return changed
+
+
+def _track(run: Run, counts: dict[str, Any], rate: float | None, samples: list[Sample]) -> None:
+    numbers = {f"sample/{name}": value for name, value in counts.items() if isinstance(value, (int, float))}
+    with Tracker(run, "sample", run.corpus.fingerprint, run.corpus.folder) as tracker:
+        tracker.log(numbers | ({"sample/tokens_per_second": rate} if rate else {}))
+        rows = [
+            (one.prompt_id, one.text, len(one.completion_token_ids), one.finish_reason)
+            for one in samples[: run.config.logger.num_sample_rows]
+        ]
+        tracker.table("samples", ("prompt_id", "text", "tokens", "finish_reason"), rows)

@@ -1,0 +1,72 @@
+"""What every process of a run shares: how it reports errors, and that it ends with the process that started it."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from ssd.errors import SSDError, StageError
+
+REPORTED = 3
+"""Exit code of a stage that has printed its reason in one line."""
+CHILD = "SSD_CHILD"
+PR_SET_PDEATHSIG = 1
+
+
+@contextmanager
+def reporting_errors() -> Iterator[None]:
+    """Print an expected failure as one line and exit with code 3; every other exception keeps its traceback."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if os.environ.get(CHILD) and sys.platform == "linux":
+        # Without this a killed pipeline leaves a stage behind that holds the artifact's lock.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    try:
+        yield
+    except ReportedError:
+        sys.exit(REPORTED)
+    except SSDError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(REPORTED)
+    except (HydraException, OmegaConfBaseException) as error:
+        from ssd.composition import explain
+
+        print(f"error: {explain(error)}", file=sys.stderr, flush=True)
+        sys.exit(REPORTED)
+    except KeyboardInterrupt:
+        print("interrupted: what is finished is kept, the same command goes on from there", file=sys.stderr, flush=True)
+        sys.exit(128 + signal.SIGINT)
+
+
+class ReportedError(StageError):
+    """A child process failed and has printed its reason."""
+
+
+def run_child(command: list[str], what: str) -> None:
+    """Run a child process to its end.
+
+    Raises:
+        ReportedError: it failed and said why.
+        StageError: it crashed or was killed.
+    """
+    process = subprocess.Popen(command, env={**os.environ, CHILD: "1"})
+    try:
+        code = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if code == REPORTED:
+        raise ReportedError(what)
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = " (often for want of memory)" if -code == signal.SIGKILL else ""
+        raise StageError(f"{what} was ended by {name}{hint}: the same command goes on from what is finished")
+    if code > 0:
+        raise StageError(f"{what} failed with exit code {code}, see above: the same command goes on from what is finished")

@@ -1,0 +1,106 @@
+"""Metrics: a JSONL file beside the artifact is the record, W&B mirrors it."""
+
+import json
+import netrc
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ssd.artifacts import plain
+from ssd.config import LoggerConfig, WandbMode
+from ssd.run import Run
+
+METRICS = "metrics.jsonl"
+
+
+class Tracker:
+    """One stage's metrics. Use as a context manager, so that W&B is finished before the process goes on."""
+
+    def __init__(self, run: Run, stage: str, fingerprint: str, folder: Path) -> None:
+        self.file = (folder / METRICS).open("a", encoding="utf-8")
+        self.wandb: Any = _start_wandb(run, stage, fingerprint) if run.config.logger.wandb else None
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.file.close()
+        if self.wandb is not None:
+            self.wandb.finish(exit_code=0 if exception[0] is None else 1, quiet=True)
+
+    def log(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Append one line of metrics; `step` counts optimizer steps."""
+        line = {**metrics, "time": round(time.time(), 3)} | ({} if step is None else {"step": step})
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        if self.wandb is not None:
+            self.wandb.log(metrics, step=step)
+
+    def summary(self, values: dict[str, Any]) -> None:
+        """Final values, shown in W&B's run table; their record is the artifact's manifest or scores file."""
+        if self.wandb is not None:
+            self.wandb.summary.update(values)
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """A W&B table; its rows are already stored in the artifact."""
+        if self.wandb is not None:
+            import wandb
+
+            self.wandb.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Lines of a folder's metrics file; a resumed run repeats steps, so the last line of a step counts."""
+    path = folder / METRICS
+    if not path.is_file():
+        return []
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    steps: dict[Any, dict[str, Any]] = {}
+    for number, line in enumerate(lines):
+        steps[line.get("step", f"line {number}")] = line
+    return list(steps.values())
+
+
+def has_login() -> bool:
+    """Whether a W&B key is at hand, without asking the network."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        hosts = netrc.netrc().hosts
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return any("wandb" in host for host in hosts)
+
+
+def wandb_mode(logger: LoggerConfig) -> str:
+    """`online` or `offline` (or what WANDB_MODE says, which wins)."""
+    if os.environ.get("WANDB_MODE"):
+        return os.environ["WANDB_MODE"]
+    if logger.mode is not WandbMode.auto:
+        return logger.mode.value
+    return "online" if has_login() else "offline"
+
+
+def _start_wandb(run: Run, stage: str, fingerprint: str) -> Any:
+    import wandb
+
+    config = run.config
+    mode = wandb_mode(config.logger)
+    started = wandb.init(
+        project=config.logger.project,
+        entity=config.logger.entity,
+        dir=str(run.folder),
+        id=f"{stage}-{fingerprint}",  # the same artifact continues the same W&B run
+        resume="allow",
+        group=config.study,
+        name=config.run_name,
+        job_type=stage,
+        config=plain(config),
+        mode=mode,  # type: ignore[arg-type]
+        settings=wandb.Settings(silent=True, console="off", disable_git=True),
+    )
+    if mode == "offline":
+        print(f"W&B is offline; after wandb login, sync with: wandb sync {started.dir.removesuffix('/files')}", flush=True)
+    return started

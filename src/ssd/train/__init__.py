@@ -1,0 +1,1 @@
+"""Corpus -> checkpoint: completion-only cross-entropy on the stored token ids."""

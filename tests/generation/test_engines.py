@@ -1,0 +1,124 @@
+"""Both real engines on the tiny model."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from ssd.config import EngineName
+from ssd.generation import Completion, Decoding, Request, request_seed
+from ssd.generation.engines import load_engine
+from ssd.generation.records import Engine
+from ssd.models import Weights
+from ssd.run import Run
+
+GREEDY = Decoding(temp=0.0, top_k=None, top_p=1.0, max_new_tokens=12)
+SAMPLED = Decoding(temp=1.2, top_k=20, top_p=0.8, max_new_tokens=12)
+
+
+class Silent:
+    def update_tokens(self, completion: Completion) -> None:
+        pass
+
+
+def requests(count: int) -> list[Request]:
+    return [Request(f"p{i}", 0, [(i * 31 + j) % 256 for j in range(5 + i)], request_seed(0, f"p{i}", 0)) for i in range(count)]
+
+
+@pytest.fixture(scope="module", params=["vllm", "transformers"])
+def engine(request: pytest.FixtureRequest, tiny_weights: Weights) -> Engine:
+    from conftest import compose_config
+
+    from ssd.hardware import resolve
+
+    config = compose_config("model=tiny", "model.dtype=float32")
+    folder = Path(tiny_weights.path)
+    return load_engine(EngineName(request.param), folder, config.model, resolve(config.hardware), max_model_len=512)
+
+
+def test_greedy_decoding_follows_the_models_own_argmax(engine: Engine, tiny_weights: Weights) -> None:
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny_weights.path, dtype=torch.float32)
+    for request, completion in zip(requests(3), engine.generate(requests(3), GREEDY, Silent()), strict=True):
+        ids = torch.tensor([request.prompt_token_ids + completion.token_ids])
+        logits = model(input_ids=ids).logits[0, len(request.prompt_token_ids) - 1 : -1]
+        assert logits.argmax(-1).tolist() == completion.token_ids
+        logprobs = logits.log_softmax(-1).gather(-1, torch.tensor(completion.token_ids)[:, None])
+        assert completion.logprob_sum == pytest.approx(float(logprobs.sum()), abs=1e-2)
+
+
+def test_a_seed_gives_the_same_answer_in_any_order_and_company(engine: Engine) -> None:
+    together = engine.generate(requests(6), SAMPLED, Silent())
+    backwards = engine.generate(requests(6)[::-1], SAMPLED, Silent())[::-1]
+    some = engine.generate(requests(6)[2:4], SAMPLED, Silent())
+    assert [c.token_ids for c in together] == [c.token_ids for c in backwards]
+    assert [c.token_ids for c in together[2:4]] == [c.token_ids for c in some]
+    assert len({tuple(c.token_ids) for c in together}) == 6
+
+
+def test_the_length_cap_is_reported_as_length(engine: Engine) -> None:
+    (completion,) = engine.generate(requests(1), GREEDY, Silent())
+    assert completion.finish_reason == "length"
+    assert len(completion.token_ids) == 12
+    assert math.isfinite(completion.logprob_sum)
+
+
+def test_a_stop_token_ends_the_answer_and_is_kept(engine: Any, tiny_weights: Weights) -> None:
+    first = engine.generate(requests(1), GREEDY, Silent())[0].token_ids
+    stop = first[3]
+    attribute = "stop_token_ids" if hasattr(engine, "stop_token_ids") else "stops"
+    usual = getattr(engine, attribute)
+    setattr(engine, attribute, [stop] if attribute == "stop_token_ids" else {stop})
+    (completion,) = engine.generate(requests(1), GREEDY, Silent())
+    setattr(engine, attribute, usual)
+    assert completion.token_ids == first[: first.index(stop) + 1]
+    assert completion.finish_reason == "stop"
+
+
+def test_sampled_tokens_lie_in_the_truncated_support(engine: Engine, tiny_weights: Weights) -> None:
+    from ssd.generation.truncation import tempered_probabilities
+
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny_weights.path, dtype=torch.float32)
+    for request, completion in zip(requests(4), engine.generate(requests(4), SAMPLED, Silent()), strict=True):
+        ids = torch.tensor([request.prompt_token_ids + completion.token_ids])
+        logits = model(input_ids=ids).logits[0, len(request.prompt_token_ids) - 1 : -1]
+        probabilities = tempered_probabilities(logits, SAMPLED.temp, SAMPLED.top_k, SAMPLED.top_p)
+        assert (probabilities.gather(-1, torch.tensor(completion.token_ids)[:, None]) > 0).all()
+
+
+def test_request_seeds_differ_by_prompt_sample_and_run() -> None:
+    seeds = {request_seed(run, f"p{p}", k) for run in range(3) for p in range(3) for k in range(3)}
+    assert len(seeds) == 27
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_resumed_corpus_keeps_what_was_drawn(make_run: Callable[..., Run]) -> None:
+    from ssd.generation import generate_shards, read_samples
+
+    class Engines:
+        """Counts what it is asked; draws are plain echoes."""
+
+        asked: list[str]
+
+        def __init__(self) -> None:
+            self.asked = []
+
+        def generate(self, requests: Any, decoding: Decoding, progress: Any) -> list[Completion]:
+            if len(self.asked) >= 4:
+                raise RuntimeError("the engine died")
+            self.asked += [request.prompt_id for request in requests]
+            return [Completion([1, 2], "x", "stop", -1.0) for _ in requests]
+
+    folder = make_run().folder
+    first = Engines()
+    with pytest.raises(RuntimeError):
+        generate_shards(folder, requests(7), GREEDY, load_engine=lambda: first, shard_size=2, label="drawing")
+    assert len(read_samples(folder / "shards")) == 4
+    second = Engines()
+    generate_shards(folder, requests(7), GREEDY, load_engine=lambda: second, shard_size=5, label="drawing")
+    assert second.asked == ["p4", "p5", "p6"]
+    assert [sample.prompt_id for sample in read_samples(folder / "shards")] == [f"p{i}" for i in range(7)]
+    generate_shards(folder, requests(7), GREEDY, load_engine=lambda: pytest.fail("loaded"), shard_size=5, label="drawing")

@@ -1,0 +1,53 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssd.generation.truncation import tempered_probabilities
+
+
+def reference(probabilities: list[float], temp: float, top_k: int | None, top_p: float) -> list[float]:
+    """Token by token, as the paper's appendix A words it."""
+    powered = [p ** (1 / temp) for p in probabilities]
+    order = sorted(range(len(powered)), key=lambda i: -powered[i])[: top_k or len(powered)]
+    total = sum(powered[i] for i in order)
+    kept, mass = [], 0.0
+    for i in order:
+        kept.append(i)
+        mass += powered[i] / total
+        if mass >= top_p - 1e-9:
+            break
+    total = sum(powered[i] for i in kept)
+    return [powered[i] / total if i in kept else 0.0 for i in range(len(powered))]
+
+
+@given(
+    st.lists(st.floats(0.01, 1.0), min_size=4, max_size=12, unique=True),
+    st.floats(0.3, 3.0),
+    st.one_of(st.none(), st.integers(1, 12)),
+    st.sampled_from([0.31, 0.57, 0.83, 1.0]),
+)
+@settings(deadline=None, max_examples=200)
+def test_truncation_equals_the_definition(weights: list[float], temp: float, top_k: int | None, top_p: float) -> None:
+    probabilities = [w / sum(weights) for w in weights]
+    logits = torch.tensor(probabilities, dtype=torch.float64).log()[None]
+    expected = torch.tensor(reference(probabilities, temp, top_k, top_p))
+    # A token that the float type puts on either side of the top-p edge may fall on either side here too.
+    found = tempered_probabilities(logits, temp, top_k, top_p)[0]
+    if (found > 0).sum() == (expected > 0).sum():
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    else:
+        edge = tempered_probabilities(logits, temp, top_k, 1.0)[0].sort(descending=True).values.cumsum(0)
+        assert (edge - top_p).abs().min() < 1e-5
+
+
+def test_temperatures_compose() -> None:
+    logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    once = tempered_probabilities(logits, 1.6 * 0.9, None, 1.0)
+    twice = tempered_probabilities(tempered_probabilities(logits, 1.6, None, 1.0).log(), 0.9, None, 1.0)
+    torch.testing.assert_close(once, twice)
+
+
+def test_the_most_likely_token_always_survives() -> None:
+    probabilities = tempered_probabilities(torch.tensor([[5.0, 0.0, -1.0]]), 1.0, None, 1e-9)
+    assert probabilities.tolist() == [pytest.approx([1.0, 0.0, 0.0])]

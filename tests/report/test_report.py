@@ -1,0 +1,269 @@
+"""Reports of real run folders: their numbers, their words, and what they say where files are missing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from run_folders import (
+    ALIKE,
+    BETTER,
+    UNDECIDED,
+    WORSE,
+    MakeRun,
+    benchmark_scores,
+    finish_corpus,
+    interval,
+    model_scores,
+    write_metrics,
+)
+
+from ssd.artifacts import write_json
+from ssd.errors import ArtifactError
+from ssd.report import report
+from ssd.run import Run
+
+
+def write_scores(run: Run, **benchmarks: object) -> None:
+    write_json(run.folder / "scores.json", {"version": 1, "sandbox": "namespaces", "benchmarks": benchmarks})
+
+
+def markdown_of(run: Run) -> str:
+    report(run.folder)
+    return (run.folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_finished_run_gets_markdown_html_and_figures(make_run: MakeRun) -> None:
+    run = make_run()
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
+    report(run.folder)
+    for name in ("report.md", "report.html", "figures/scores.png", "figures/training.png"):
+        assert (run.folder / name).stat().st_size > 0
+    assert (run.folder / "figures/scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_markdown_holds_the_scores_in_percent_with_their_intervals(make_run: MakeRun) -> None:
+    run = make_run()
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
+    text = markdown_of(run)
+    row = next(line for line in text.splitlines() if line.startswith("| humaneval pass@1"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:] == ["37.5% [18.8, 56.2]", "41.7% [20.0, 65.0]", "+4.2 [-8.3, +16.7]", "24 (test)"]
+    answers = next(line for line in text.splitlines() if line.startswith("| humaneval, tuned") and "top-k" in line)
+    cells = [cell.strip() for cell in answers.strip("|").split("|")]
+    assert cells[1:] == ["120.0", "75.0%", "12.5%", "0.7", "top-k 20, top-p 0.8"]
+
+
+def test_markdown_holds_sampling_training_and_provenance(make_run: MakeRun) -> None:
+    run = make_run()
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
+    text = " ".join(markdown_of(run).split())
+    for fact in (
+        "| stub | 3 | 4.7% |",
+        "| length | 21 | 34.4% |",
+        "| Mean tokens per sample | 147.5 |",
+        "| With a code fence | 70.0% |",
+        "| Parameters | 134,515,008 |",
+        "| Epochs | 2.1 |",
+        "The loss goes from 0.900 to 0.750",
+        "The median speed is 210 tokens per second.",
+        "test settings for the random model",
+        "a random two-layer model (random-v1)",
+        f"| Corpus | {run.corpus.fingerprint} | 1 min 15 s |",
+        f"| Checkpoint | {run.checkpoint.fingerprint} | 2 h 13 min |",
+        run.verdicts("tuned", "humaneval").fingerprint,
+        "python train.py model=tiny 'data.name=two words'",
+        "| Seed | 0 |",
+    ):
+        assert fact in text, fact
+
+
+def test_summary_comes_first_and_names_the_missing_controls(make_run: MakeRun) -> None:
+    run = make_run()
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
+    text = markdown_of(run)
+    titles = [line for line in text.splitlines() if line.startswith("## ")]
+    assert titles == ["## Summary", "## Scores", "## Training", "## Sampling", "## Settings", "## Provenance"]
+    assert "neither settings selected on held-out problems nor decoding controls are part of this table yet" in text
+
+
+def test_an_interval_that_contains_zero_is_undecided_and_says_what_could_be_seen(make_run: MakeRun) -> None:
+    run = make_run()
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
+    text = markdown_of(run)
+    assert "**humaneval: undecided.** pass@1 goes from 37.5% to 41.7% (+4.2 points)" in text
+    assert "-8.3 to +16.7 points, contains 0" in text
+    assert (
+        "contains 0 (p = 0.550). 24 problems with 2 answers each can only show differences above about 12 points"
+        in text
+    )
+    assert "fewer than 30 problems" in text
+
+
+@pytest.mark.parametrize(
+    ("difference", "expected"),
+    [
+        (BETTER, "**humaneval: better.** pass@1 rises from 37.5% to 43.8%, by 6.2 points"),
+        (WORSE, "**humaneval: worse.** pass@1 falls from 37.5% to 31.2%, by 6.2 points"),
+    ],
+)
+def test_an_interval_that_excludes_zero_is_a_verdict(
+    make_run: MakeRun, difference: dict[str, float], expected: str
+) -> None:
+    run = make_run()
+    write_scores(run, humaneval=benchmark_scores(run, difference, num_problems=164))
+    text = markdown_of(run)
+    assert expected in text
+    assert "excludes 0 (164 problems with 2 answers each, p " in text
+    assert "fewer than 30" not in text
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_an_interval_without_width_decides_nothing(make_run: MakeRun, value: float) -> None:
+    run = make_run()
+    write_scores(run, humaneval=benchmark_scores(run, interval(value, value, value), num_problems=1))
+    text = markdown_of(run)
+    assert "**humaneval: undecided.**" in text
+    assert "the interval has no width" in text
+    assert "1 problem with 2 answers each" in text
+
+
+def test_headline_sorts_the_benchmarks_by_verdict(make_run: MakeRun) -> None:
+    run = make_run()
+    write_scores(run, humaneval=benchmark_scores(run, ALIKE), mbpp=benchmark_scores(run, BETTER, "mbpp"))
+    assert "\n\nThe tuned model is better on mbpp; undecided on humaneval.\n\n" in markdown_of(run)
+
+
+def test_a_change_of_form_is_named_beside_the_scores(make_run: MakeRun) -> None:
+    run = make_run()
+    changed = {"fence_share": 0.25, "mean_tokens": 60.0, "temp": 1.1}
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED, tuned=changed))
+    text = markdown_of(run)
+    assert "On humaneval, answers with a code fence go from 75.0% to 25.0%: part of the difference may be form." in text
+    assert "the mean answer goes from 120 to 60 tokens" in text
+    assert "In this run the settings differ." in text
+
+
+def test_base_alone_is_reported_without_a_comparison(make_run: MakeRun) -> None:
+    run = make_run("base", "stages=[evaluate,report]", "eval.benchmarks=[humaneval]", finished=False)
+    scores = benchmark_scores(run, UNDECIDED)
+    write_scores(run, humaneval={**scores, "models": {"base": scores["models"]["base"]}, "difference": {}})
+    text = markdown_of(run)
+    assert "**humaneval: base only.** pass@1 is 37.5%, pass@2 is 50.0% for the base model" in text
+    assert "On humaneval only the base model was evaluated." in text
+    del scores["difference"], scores["models"]["tuned"]
+    write_scores(run, humaneval=scores)
+    assert markdown_of(run) == text
+
+
+def test_a_run_without_scores_reports_what_exists_and_says_what_is_missing(make_run: MakeRun) -> None:
+    text = markdown_of(make_run())
+    assert "whether self-distillation helped is not known" in text
+    assert "There is no scores.json: the evaluation has not finished." in text
+    assert "## Training" in text
+    assert "## Scores" not in text
+
+
+def test_a_run_that_has_only_begun_still_gets_a_report(make_run: MakeRun) -> None:
+    run = make_run(finished=False)
+    (run.folder / "run.json").unlink()
+    text = markdown_of(run)
+    assert "The corpus is unfinished: run python -m ssd.sample RUN_DIR." in text
+    assert "There is no run.json" in text
+    assert "## Training" not in text
+    assert not (run.folder / "figures").exists()
+
+
+def test_training_in_progress_shows_the_steps_so_far(make_run: MakeRun) -> None:
+    run = make_run(finished=False)
+    finish_corpus(run)
+    write_metrics(run, num_steps=4)
+    text = markdown_of(run)
+    assert "Unfinished: 4 of 6 steps so far." in text
+    assert "The checkpoint is unfinished" in text
+    assert (run.folder / "figures/training.png").exists()
+
+
+def test_a_run_without_an_evaluate_stage_says_so(make_run: MakeRun) -> None:
+    text = markdown_of(make_run("sampled", "stages=[sample,report]"))
+    assert "this run has no evaluate stage (stages=[sample, report])" in text
+
+
+def test_a_corpus_that_is_gone_is_named_and_the_scores_still_shown(make_run: MakeRun) -> None:
+    run = make_run("gone", "data=file", "data.path=prompts.jsonl", finished=False)
+    write_scores(run, humaneval={**benchmark_scores_of_base(run)})
+    text = markdown_of(run)
+    assert "The corpus cannot be located" in text
+    assert "humaneval pass@1" in text
+
+
+def benchmark_scores_of_base(run: Run) -> dict[str, object]:
+    base = model_scores(run, "base", "humaneval", interval(0.5, 0.4, 0.6))
+    return {"num_problems": 3, "num_samples": 2, "split": "test", "models": {"base": base}}
+
+
+def test_scores_of_other_settings_are_called_out(make_run: MakeRun) -> None:
+    run = make_run()
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED, tuned={"generations": "0" * 16}))
+    text = markdown_of(run)
+    assert "The tuned scores on humaneval belong to other settings than config.yaml holds now" in text
+    assert "The base scores" not in text
+
+
+def test_figures_of_facts_that_are_gone_are_removed(make_run: MakeRun) -> None:
+    run = make_run()
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
+    report(run.folder)
+    (run.folder / "scores.json").unlink()
+    report(run.folder)
+    assert [path.name for path in (run.folder / "figures").iterdir()] == ["training.png"]
+
+
+def test_the_same_files_give_the_same_report(make_run: MakeRun) -> None:
+    run = make_run()
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
+    report(run.folder)
+    first = (run.folder / "report.html").read_bytes()
+    report(run.folder)
+    assert (run.folder / "report.html").read_bytes() == first
+
+
+def test_a_diverged_loss_does_not_stop_the_report(make_run: MakeRun) -> None:
+    run = make_run()
+    path = run.checkpoint.folder / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[-1] = json.dumps({**json.loads(lines[-1]), "train/loss": float("nan")})
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert "1 of 16 steps have a loss that is not finite" in markdown_of(run)
+
+
+@pytest.mark.parametrize("damage", ['{"version": 2, "benchmarks": {}}', '{"version": 1}', "{", "[]"])
+def test_damaged_scores_are_an_error_that_names_the_file(make_run: MakeRun, damage: str) -> None:
+    run = make_run()
+    (run.folder / "scores.json").write_text(damage, encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"scores\.json"):
+        report(run.folder)
+
+
+def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "ssd.report", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_command_line_prints_the_findings(make_run: MakeRun) -> None:
+    run = make_run()
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
+    result = command_line(str(run.folder))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("humaneval: undecided. pass@1 goes from 37.5% to 41.7%")
+    assert (run.folder / "report.html").is_file()
+
+
+def test_command_line_explains_itself_and_refuses_other_folders_in_one_line(tmp_path: Path) -> None:
+    assert "RUN_DIR|STUDY_DIR" in command_line("--help").stdout
+    for folder in (tmp_path, tmp_path / "absent"):
+        result = command_line(str(folder))
+        assert result.returncode != 0
+        assert result.stderr.startswith("error: ")
+        assert "neither a run" in result.stderr
+        assert len(result.stderr.splitlines()) == 1

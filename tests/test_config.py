@@ -1,0 +1,137 @@
+"""Every option composes, the paper's settings are the paper's, and bad values name their setting."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, compose_config
+
+from ssd.composition import run_slug, setting_names
+from ssd.config import AdapterType, ModelKind, RunConfig
+from ssd.errors import ConfigError
+
+CONF = ROOT / "conf"
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
+OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
+NEEDS = {("data", "file"): ["data.path=prompts.jsonl"], ("data", "hub"): ["data.hub_name=org/name"]}
+
+
+def test_the_groups_are_the_documented_ones() -> None:
+    expected = "model recipe data prompt_format sampler truncation optimizer objective adapter hardware eval logger"
+    assert set(GROUPS) == {*expected.split(), "experiment", "sweep"}
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes(group: str, option: str) -> None:
+    config = compose_config(f"{group}={option}", *NEEDS.get((group, option), []))
+    assert isinstance(config, RunConfig)
+
+
+@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "truncation"])
+@pytest.mark.parametrize("mount", ["eval.truncation", "eval.base_truncation"])
+def test_truncation_mounts_at_evaluation_too(option: str, mount: str) -> None:
+    config = compose_config(f"truncation@{mount}={option}")
+    chosen = getattr(config.eval, mount.removeprefix("eval."))
+    assert dataclasses.asdict(chosen) == yaml.safe_load((CONF / "truncation" / f"{option}.yaml").read_text())
+
+
+# model: T_train, k, p | T_eval, k, p | base T, k, p (arXiv 2604.01193, Tables 3 and 4)
+PAPER = {
+    "llama31_8b": ((0.8, 20, 0.8), (0.7, 20, 0.8), (0.9, None, 0.8)),
+    "qwen3_4b": ((1.6, 20, 0.8), (1.1, 20, 0.8), (0.7, 20, 0.8)),
+    "qwen3_4b_thinking": ((1.1, 20, 0.95), (0.7, 20, 0.95), (0.6, 20, 0.95)),
+    "qwen3_30b": ((1.6, 20, 0.8), (0.9, 20, 0.8), (0.7, 20, 0.8)),
+    "qwen3_30b_thinking": ((1.2, 20, 0.95), (0.7, 20, 0.95), (0.6, 20, 0.95)),
+    "gpt_oss_20b": ((1.2, None, 1.0), (1.0, 20, 0.95), (1.0, None, 1.0)),
+}
+
+
+@pytest.mark.parametrize("model", PAPER)
+def test_a_paper_model_brings_the_papers_settings(model: str) -> None:
+    config = compose_config(f"model={model}")
+    sampling, tuned, base = PAPER[model]
+    evaluation = config.eval
+    assert (config.sampler.temp, config.truncation.top_k, config.truncation.top_p) == sampling
+    assert (evaluation.temp, evaluation.truncation.top_k, evaluation.truncation.top_p) == tuned
+    assert (evaluation.base_temp, evaluation.base_truncation.top_k, evaluation.base_truncation.top_p) == base
+    thinking = config.model.kind is ModelKind.thinking
+    assert (config.train.max_steps, config.train.warmup_steps) == ((300, 50) if thinking else (2500, 250))
+    assert config.train.checkpoint_every == (50 if thinking else 250)
+    assert (config.optimizer.lr, config.train.min_lr, config.train.global_batch_size) == (5e-6, 1e-6, 32)
+    assert (tuple(config.optimizer.betas), config.optimizer.weight_decay) == ((0.9, 0.95), 0.1)
+    assert (config.train.seq_len, config.sampler.num_samples, config.data.name) == (65536, 1, "rstar_coder")
+    assert config.adapter.type is AdapterType.none
+
+
+def test_the_command_line_wins_over_the_recipe() -> None:
+    config = compose_config("model=qwen3_30b", "sampler.temp=1.4", "truncation=none", "data=mbpp")
+    assert config.sampler.temp == 1.4
+    assert config.truncation.top_k is None
+    assert config.data.name == "mbpp"
+    assert config.eval.truncation.top_k == 20
+
+
+def test_an_experiment_wins_over_the_recipe_and_loses_to_the_command_line() -> None:
+    config = compose_config("experiment=unit_temp")
+    assert (config.sampler.temp, config.truncation.top_k, config.truncation.top_p) == (1.0, None, 1.0)
+    assert compose_config("experiment=unit_temp", "sampler.temp=0.9").sampler.temp == 0.9
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sampler.temp=-1"], "sampler.temp must lie in"),
+        (["truncation.top_p=0"], "truncation.top_p must lie in"),
+        (["truncation.top_k=0"], "truncation.top_k must be positive or null"),
+        (["eval.k=[1,10]", "eval.num_samples=5"], r"eval.k=\[1, 10\] needs eval.num_samples >= 10, got 5"),
+        (["eval.benchmarks=[humanevil]"], "did you mean 'humaneval'"),
+        (["eval.benchmarks=[]"], "eval.benchmarks is empty"),
+        (["stages=[smaple]"], "did you mean 'sample'"),
+        (["sampler.filters=[stubs]"], "did you mean 'stub'"),
+        (["train.warmup_steps=99"], "train.warmup_steps=99 must lie in"),
+        (["train.global_batch_size=3", "hardware.micro_batch_size=2"], "must be a multiple of"),
+        (["sampler.max_model_len=100"], "must exceed sampler.max_new_tokens"),
+        (["data=file"], "name a JSONL or Parquet file with data.path=FILE"),
+        (["data=hub"], "data.hub_name=ORG/NAME"),
+        (["model=tiny", "model.source=wheel"], "model.source=wheel needs model.wheel"),
+        (["optimizer.lr=0"], "optimizer.lr must be positive"),
+        (["prompt_format.question=text"], r"must contain \{question\}"),
+        (["hardware.devices=0"], "hardware.devices must be positive"),
+    ],
+)
+def test_a_bad_value_names_its_setting(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose_config(*overrides)
+
+
+def test_every_setting_of_the_schema_is_read_somewhere() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py") if path.name != "config.py")
+    whole = {"_target_", "eps", "betas", "revision"}  # optimizer fields go to the optimizer as they are
+    unread = [name for name in setting_names() if name.split(".")[-1] not in whole and f".{name.split('.')[-1]}" not in source]
+    assert unread == []
+
+
+def test_a_run_is_named_by_what_changes_its_numbers() -> None:
+    assert run_slug([]) == "defaults"
+    assert run_slug(["sampler.temp=1.6", "model=tiny", "study=x", "hardware=cpu"]) == "model=tiny,sampler.temp=1.6"
+    assert run_slug(["eval.k=[1,2]", "data.path=/a/b"]) == "data.path=_a_b,eval.k=_1,2"
+    long = [f"sampler.temp={i}" for i in range(50)]
+    assert len(run_slug(long)) == 100
+    assert run_slug(long) != run_slug([*long, "seed=1"])
+
+
+def test_stage_packages_import_only_what_the_design_allows() -> None:
+    stages = ("sample", "train", "evaluate", "report")
+    for stage in stages:
+        for path in (ROOT / "src" / "ssd" / stage).rglob("*.py"):
+            for other in set(stages) - {stage}:
+                assert f"from ssd.{other}" not in path.read_text(), f"{path} imports {other}"
+
+
+def test_config_needs_neither_torch_nor_vllm(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    program = "import sys, ssd.config, ssd.pipeline; sys.exit(any(m in sys.modules for m in ('torch', 'vllm')))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,26 @@
+"""Simple self-distillation: `python train.py [GROUP=OPTION] [KEY=VALUE]`, `-m` for sweeps, `--help` for the settings."""
+
+import os
+
+# Hydra would print composition errors itself, without naming what is allowed; here they reach `reporting_errors`.
+os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+
+import hydra
+from omegaconf import DictConfig
+
+from ssd.composition import register
+from ssd.pipeline import launch
+from ssd.stage import reporting_errors
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(composed: DictConfig) -> None:
+    """Run one configuration."""
+    launch(composed)
+
+
+if __name__ == "__main__":
+    with reporting_errors():
+        main()
