@@ -1,6 +1,7 @@
 """Simple self-distillation: `python train.py [GROUP=OPTION] [KEY=VALUE]`, `-m` for sweeps, `--help` for the settings."""
 
 import os
+import sys
 
 # Hydra would print composition errors itself, without naming what is allowed; here they reach `reporting_errors`.
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -9,7 +10,7 @@ import hydra
 from omegaconf import DictConfig
 
 from ssd.composition import register
-from ssd.pipeline import launch
+from ssd.pipeline import exit_code, launch
 from ssd.stage import reporting_errors
 
 register()
@@ -24,3 +25,4 @@ def main(composed: DictConfig) -> None:
 if __name__ == "__main__":
     with reporting_errors():
         main()
+    sys.exit(exit_code())

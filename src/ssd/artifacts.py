@@ -66,9 +66,13 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ArtifactError(f"no space left while writing {path}: free some, or set output_dir=OTHER_FOLDER") from error
+            raise ArtifactError(
+                f"no space left while writing {path}: free some, or set output_dir=OTHER_FOLDER"
+            ) from error
         if isinstance(error, (PermissionError, NotADirectoryError, FileExistsError)) or error.errno == errno.EROFS:
-            raise ArtifactError(f"cannot write {path} ({error.strerror}): set output_dir to a writable folder") from error
+            raise ArtifactError(
+                f"cannot write {path} ({error.strerror}): set output_dir to a writable folder"
+            ) from error
         raise
 
 

@@ -27,7 +27,8 @@ def register() -> None:
 def run_slug(overrides: list[str]) -> str:
     """A folder name made of the overrides, `defaults` where there are none, cut with a hash where it is long."""
     named = [text for text in overrides if re.split(r"[.=/@]", text.lstrip("+~"))[0] not in UNNAMED]
-    slug = re.sub(r"[^\w.=,@+-]+", "_", ",".join(sorted(named))).strip("_") or "defaults"
+    plain = re.sub(r"[\[\]\s\"']", "", ",".join(sorted(named)))
+    slug = re.sub(r"[^\w.=,@+-]+", "_", plain).strip("_") or "defaults"
     if len(slug) <= MAX_NAME:
         return slug
     return f"{slug[: MAX_NAME - 9]}-{hashlib.sha256(slug.encode()).hexdigest()[:8]}"
@@ -38,7 +39,9 @@ def setting_names(schema: type = RunConfig, prefix: str = "") -> list[str]:
     names = []
     hints = typing.get_type_hints(schema)
     for field in dataclasses.fields(schema):
-        inner = next((t for t in (hints[field.name], *typing.get_args(hints[field.name])) if dataclasses.is_dataclass(t)), None)
+        inner = next(
+            (t for t in (hints[field.name], *typing.get_args(hints[field.name])) if dataclasses.is_dataclass(t)), None
+        )
         names.append(prefix + field.name)
         if isinstance(inner, type):
             names += setting_names(inner, f"{prefix}{field.name}.")
@@ -51,7 +54,9 @@ def explain(error: HydraException | OmegaConfBaseException) -> ConfigError:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return ConfigError(f"{group}={option}: no such option; {did_you_mean(option, list(error.options))}")
-    unknown = re.search(r"Could not override '([^']+)'|Key '([^']+)' not in|Error merging override \+?([\w.@/]+)=", message)
+    unknown = re.search(
+        r"Could not override '([^']+)'|Key '([^']+)' not in|Error merging override \+?([\w.@/]+)=", message
+    )
     cause = one_line(error.__cause__).split(" full_key:")[0] if error.__cause__ else ""
     if unknown and unknown[3] and "not in" not in cause:
         return ConfigError(f"{unknown[3]}: {cause or one_line(error)}")

@@ -345,8 +345,8 @@ class HardwareConfig:
     accelerator: Accelerator = Accelerator.auto
     devices: int | None = None
     """Processes for training, and GPUs for the engine; all GPUs (or one CPU process) when null."""
-    micro_batch_size: int = MISSING
-    """Samples per forward pass and device."""
+    micro_batch_size: int | None = None
+    """Samples per forward pass and device; when null up to 4 on CPU and 1 on GPU, where memory is scarcer."""
     activation_checkpointing: bool = False
     tensor_parallel_size: int = 1
     """GPUs that one engine is spread over."""
@@ -360,9 +360,9 @@ class HardwareConfig:
     """Let vLLM compile the model: faster decoding for a start of one to two minutes on CPU."""
 
     def __post_init__(self) -> None:
-        for name in ("micro_batch_size", "tensor_parallel_size", "kv_cache_gib", "max_num_seqs"):
-            require(getattr(self, name) > 0, f"hardware.{name} must be positive, got {getattr(self, name)}")
-        require(self.devices is None or self.devices > 0, f"hardware.devices must be positive, got {self.devices}")
+        for name in ("devices", "micro_batch_size", "tensor_parallel_size", "kv_cache_gib", "max_num_seqs"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"hardware.{name} must be positive, got {value}")
         share = self.memory_utilization
         require(share is None or 0 < share < 1, f"hardware.memory_utilization must lie in (0, 1), got {share}")
 
@@ -458,12 +458,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         require_known("stages", self.stages, STAGES)
-        per_step, micro = self.train.global_batch_size, self.hardware.micro_batch_size
-        replicas = micro * (self.hardware.devices or 1)
+        micro, devices = self.hardware.micro_batch_size or 1, self.hardware.devices or 1
         require(
-            per_step % replicas == 0,
-            f"train.global_batch_size={per_step} must be a multiple of hardware.micro_batch_size={micro} times "
-            f"hardware.devices={self.hardware.devices or 1}",
+            self.train.global_batch_size % (micro * devices) == 0,
+            f"train.global_batch_size={self.train.global_batch_size} must be a multiple of "
+            f"hardware.micro_batch_size={micro} times hardware.devices={devices}",
         )
         limit = self.sampler.max_model_len
         require(
@@ -479,16 +478,18 @@ def to_run_config(composed: Any) -> RunConfig:
         ConfigError: a key is unknown, a value is missing, mistyped or out of range.
     """
     from omegaconf import OmegaConf
-    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-
-    from ssd.errors import one_line
+    from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), composed))
     except MissingMandatoryValue as error:
         key = error.full_key
-        raise ConfigError(f"{key} is not set: give it a value with {key}=VALUE, or choose a group that sets it") from error
+        raise ConfigError(
+            f"{key} is not set: give it a value with {key}=VALUE, or choose a group that sets it"
+        ) from error
+    except ConfigKeyError as error:
+        raise ConfigError(f"{error.full_key}: no such setting") from error
     except OmegaConfBaseException as error:
-        raise ConfigError(one_line(error)) from error
+        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     assert isinstance(config, RunConfig)
     return config

@@ -1,5 +1,6 @@
 """What this machine has, found without importing torch."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -7,6 +8,8 @@ from dataclasses import replace
 
 from ssd.config import Accelerator, HardwareConfig
 from ssd.errors import HardwareError
+
+CPU_MICRO_BATCH = 4
 
 
 def count_gpus() -> int:
@@ -26,11 +29,11 @@ def available_memory() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def resolve(hardware: HardwareConfig) -> HardwareConfig:
-    """Replace `auto` and null by what is here.
+def resolve(hardware: HardwareConfig, global_batch_size: int) -> HardwareConfig:
+    """Replace `auto` and null by what is here and what divides the batch.
 
     Raises:
-        HardwareError: a GPU was asked for and there are fewer.
+        HardwareError: a GPU was asked for and there are fewer, or the batch does not divide among the devices.
     """
     gpus = 0 if hardware.accelerator is Accelerator.cpu else count_gpus()
     if hardware.accelerator is Accelerator.gpu and gpus < (hardware.devices or 1):
@@ -38,11 +41,20 @@ def resolve(hardware: HardwareConfig) -> HardwareConfig:
             f"hardware.accelerator=gpu asks for {hardware.devices or 1} GPU(s), this machine shows {gpus}: "
             "use hardware=cpu, or check nvidia-smi and CUDA_VISIBLE_DEVICES"
         )
-    if gpus == 0:
-        return replace(hardware, accelerator=Accelerator.cpu, devices=hardware.devices or 1)
-    devices = hardware.devices or gpus
-    if hardware.tensor_parallel_size > devices:
+    devices = hardware.devices or max(gpus, 1)
+    if gpus and hardware.tensor_parallel_size > gpus:
         raise HardwareError(
-            f"hardware.tensor_parallel_size={hardware.tensor_parallel_size} exceeds hardware.devices={devices}"
+            f"hardware.tensor_parallel_size={hardware.tensor_parallel_size} exceeds the {gpus} GPU(s) of this machine"
         )
-    return replace(hardware, accelerator=Accelerator.gpu, devices=devices)
+    if global_batch_size % devices:
+        raise HardwareError(
+            f"train.global_batch_size={global_batch_size} does not divide among {devices} devices: "
+            "change it, or set hardware.devices"
+        )
+    per_device = global_batch_size // devices
+    return replace(
+        hardware,
+        accelerator=Accelerator.gpu if gpus else Accelerator.cpu,
+        devices=devices,
+        micro_batch_size=hardware.micro_batch_size or (1 if gpus else math.gcd(per_device, CPU_MICRO_BATCH)),
+    )

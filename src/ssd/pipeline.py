@@ -24,24 +24,31 @@ from ssd.models.weights import locate, model_length, weight_bytes
 from ssd.report.study import study_report
 from ssd.run import CONFIG, WEIGHTS, Run, save_run
 from ssd.sample.prompts import load_prompts
-from ssd.stage import ReportedError, run_child
+from ssd.stage import REPORTED, ReportedError, run_child
 
 REPORT, SCORES = "report.html", "scores.json"
 
 
+FAILED: list[str] = []
+"""Run folders of this process's jobs that failed: a sweep goes on after a failed job."""
+
+
 def launch(composed: DictConfig) -> None:
-    """Run what Hydra composed; in a sweep, a failed job is reported and the other jobs go on."""
+    """Run what Hydra composed; a failure is printed and remembered in `FAILED`."""
     hydra = HydraConfig.get()
-    config = to_run_config(OmegaConf.to_container(composed, resolve=True))
-    command = ["python", "train.py", *hydra.overrides.task]
+    folder = Path(hydra.runtime.output_dir)
     try:
-        run_pipeline(config, Path(hydra.runtime.output_dir), command)
+        config = to_run_config(OmegaConf.to_container(composed, resolve=True))
+        run_pipeline(config, folder, ["python", "train.py", *hydra.overrides.task])
     except SSDError as error:
-        if hydra.mode is None or hydra.mode.name != "MULTIRUN":
-            raise
-        StudyTable.failed.append(config.run_name)
+        FAILED.append(str(folder))
         if not isinstance(error, ReportedError):
-            print(f"error: {config.run_name}: {error}", file=sys.stderr, flush=True)
+            print(f"error: {error}", file=sys.stderr, flush=True)
+
+
+def exit_code() -> int:
+    """The exit code of this process: 0, or that of a reported failure."""
+    return REPORTED if FAILED else 0
 
 
 def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
@@ -51,22 +58,25 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
         SSDError: the configuration, the machine or the data cannot carry the run; nothing has been changed.
         StageError: a stage failed; finished artifacts are kept.
     """
-    config = dataclasses.replace(config, hardware=resolve(config.hardware), data=pin_revision(config.data))
+    hardware = resolve(config.hardware, config.train.global_batch_size)
+    config = dataclasses.replace(config, hardware=hardware, data=pin_revision(config.data))
     require_space(Path(config.output_dir), 2**20, "a run")
     weights = locate(config.model) or fetch_weights(config, folder)
     run = Run(folder=folder, config=config, weights=weights)
     check(run)
     save_run(run, command)
     print(f"run {folder}", flush=True)
+    current = []
     for stage in (name for name in STAGES if name in config.stages):
         if is_current(run, stage):
+            current.append(stage)
             print(f"{stage:9} up to date", flush=True)
         else:
             print(f"{stage:9} starts", flush=True)
             run_child(stage_command(run, stage), f"stage {stage}")
     link_artifacts(run)
-    if (folder / SCORES).is_file():
-        print(f"\n{score_table(read_json(folder / SCORES))}\n")
+    if "evaluate" in current and (folder / SCORES).is_file():  # a stage that ran has printed it
+        print(f"\n{score_table(read_json(folder / SCORES))}\n", flush=True)
     if (folder / REPORT).is_file():
         print(f"report: {folder / REPORT}", flush=True)
 
@@ -119,7 +129,9 @@ def check(run: Run) -> None:
     }
     for setting, length in lengths.items():
         if longest is not None and length is not None and length > longest:
-            raise ConfigError(f"{setting}={length} exceeds the {longest} tokens that {config.model.name} takes: lower it")
+            raise ConfigError(
+                f"{setting}={length} exceeds the {longest} tokens that {config.model.name} takes: lower it"
+            )
     if "sample" in config.stages and not corpus.done and config.data.source is not DataSource.hub:
         load_prompts(config.data)
     if "train" in config.stages and not run.checkpoint.done:
@@ -176,11 +188,8 @@ def link_artifacts(run: Run) -> None:
 class StudyTable(Callback):
     """Prints and writes the study's table once a sweep has ended (Hydra calls it)."""
 
-    failed: list[str] = []  # noqa: RUF012  shared on purpose: Hydra makes its own instance
-    """Names of the sweep's failed jobs."""
-
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Write `study.md` beside the runs, print the table, and fail if a job failed."""
+        """Write `study.md` beside the runs, print the table, and name the jobs that failed."""
         print(f"\n{study_report(Path(config.hydra.sweep.dir))}", flush=True)
-        if self.failed:
-            raise SSDError(f"{len(self.failed)} job(s) failed: {', '.join(self.failed)}; run the same sweep again to repeat them")
+        if FAILED:
+            print(f"{len(FAILED)} job(s) failed; the same sweep repeats only them: {', '.join(FAILED)}", flush=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ssd.config import DataConfig, DataSource
 from ssd.errors import ConfigError, DataError, did_you_mean
 
 DATA = Path(__file__).parent / "data"
@@ -67,6 +68,21 @@ def packaged_file(name: str) -> Path:
     if not path.is_file():
         known = [file.name.removesuffix(".jsonl.gz") for file in DATA.glob("*.jsonl.gz")]
         raise ConfigError(f"data.name: no packaged set '{name}'; {did_you_mean(name, known)}")
+    return path
+
+
+def prompt_file(data: DataConfig) -> Path:
+    """The file that a packaged or local prompt set is read from.
+
+    Raises:
+        ConfigError: there is no such packaged set.
+        DataError: there is no such file.
+    """
+    if data.source is DataSource.packaged:
+        return packaged_file(data.name)
+    path = Path(str(data.path))
+    if not path.is_file():
+        raise DataError(f"data.path={path} is no file: name a .jsonl, .jsonl.gz or .parquet file")
     return path
 
 

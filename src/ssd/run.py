@@ -8,13 +8,14 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from omegaconf import OmegaConf
 
 from ssd.artifacts import Artifact, artifact, existing, hash_file, plain, read_json, write_json, write_text
 from ssd.config import DataSource, RunConfig, to_run_config
-from ssd.errors import ArtifactError
+from ssd.errors import ArtifactError, ConfigError, one_line
 from ssd.models import Weights
-from ssd.problems import packaged_file
+from ssd.problems import packaged_file, prompt_file
 
 ROLES = ("base", "tuned")
 CONFIG, WEIGHTS, COMMAND = "config.yaml", "weights.json", "run.json"
@@ -135,11 +136,10 @@ class Run:
 
     def _prompt_set(self) -> dict[str, object]:
         data = self.config.data
-        facts = plain(data)
+        facts: dict[str, object] = plain(data)
         if data.source is DataSource.hub:
             return facts
-        path = packaged_file(data.name) if data.source is DataSource.packaged else Path(str(data.path))
-        return {**facts, "path": None, "sha256": hash_file(path)}
+        return {**facts, "path": None, "sha256": hash_file(prompt_file(data))}
 
 
 def save_run(run: Run, command: list[str]) -> None:
@@ -158,12 +158,20 @@ def load_run(folder: Path) -> Run:
     """
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise ArtifactError(f"{folder} holds no run ({CONFIG}, {WEIGHTS}): make one with python train.py")
-    config = to_run_config(OmegaConf.load(folder / CONFIG))
+    try:
+        loaded = OmegaConf.load(folder / CONFIG)
+    except (yaml.YAMLError, OSError) as error:
+        raise ConfigError(
+            f"{folder / CONFIG} is no readable YAML ({one_line(error)}): run python train.py again"
+        ) from error
+    config = to_run_config(loaded)
     return Run(folder=folder, config=config, weights=Weights(**read_json(folder / WEIGHTS)))
 
 
 def stage_parser(module: str, description: str) -> argparse.ArgumentParser:
     """The command line that every stage shares."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="run folder that train.py made (holds config.yaml)")
+    parser.add_argument(
+        "run_dir", type=Path, metavar="RUN_DIR", help="run folder that train.py made (holds config.yaml)"
+    )
     return parser

@@ -24,6 +24,7 @@ def reporting_errors() -> Iterator[None]:
     """Print an expected failure as one line and exit with code 3; every other exception keeps its traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if os.environ.get(CHILD) and sys.platform == "linux":
         # Without this a killed pipeline leaves a stage behind that holds the artifact's lock.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -38,6 +39,13 @@ def reporting_errors() -> Iterator[None]:
         from ssd.composition import explain
 
         print(f"error: {explain(error)}", file=sys.stderr, flush=True)
+        sys.exit(REPORTED)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        print(
+            f"error: {error.filename}: {error.strerror}; set output_dir to a writable folder",
+            file=sys.stderr,
+            flush=True,
+        )
         sys.exit(REPORTED)
     except KeyboardInterrupt:
         print("interrupted: what is finished is kept, the same command goes on from there", file=sys.stderr, flush=True)
@@ -69,4 +77,6 @@ def run_child(command: list[str], what: str) -> None:
         hint = " (often for want of memory)" if -code == signal.SIGKILL else ""
         raise StageError(f"{what} was ended by {name}{hint}: the same command goes on from what is finished")
     if code > 0:
-        raise StageError(f"{what} failed with exit code {code}, see above: the same command goes on from what is finished")
+        raise StageError(
+            f"{what} failed with exit code {code}, see above: the same command goes on from what is finished"
+        )

@@ -28,7 +28,7 @@ class Tracker:
     def __exit__(self, *exception: object) -> None:
         self.file.close()
         if self.wandb is not None:
-            self.wandb.finish(exit_code=0 if exception[0] is None else 1, quiet=True)
+            self.wandb.finish(exit_code=0 if exception[0] is None else 1)
 
     def log(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append one line of metrics; `step` counts optimizer steps."""
@@ -79,11 +79,12 @@ def wandb_mode(logger: LoggerConfig) -> str:
     if os.environ.get("WANDB_MODE"):
         return os.environ["WANDB_MODE"]
     if logger.mode is not WandbMode.auto:
-        return logger.mode.value
+        return str(logger.mode.value)
     return "online" if has_login() else "offline"
 
 
 def _start_wandb(run: Run, stage: str, fingerprint: str) -> Any:
+    os.environ.setdefault("WANDB_SILENT", "true")  # what a user needs to know is printed below, in one line
     import wandb
 
     config = run.config
@@ -102,5 +103,7 @@ def _start_wandb(run: Run, stage: str, fingerprint: str) -> Any:
         settings=wandb.Settings(silent=True, console="off", disable_git=True),
     )
     if mode == "offline":
-        print(f"W&B is offline; after wandb login, sync with: wandb sync {started.dir.removesuffix('/files')}", flush=True)
+        print(
+            f"W&B is offline; after wandb login, sync with: wandb sync {started.dir.removesuffix('/files')}", flush=True
+        )
     return started

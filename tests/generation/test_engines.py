@@ -26,18 +26,27 @@ class Silent:
 
 
 def requests(count: int) -> list[Request]:
-    return [Request(f"p{i}", 0, [(i * 31 + j) % 256 for j in range(5 + i)], request_seed(0, f"p{i}", 0)) for i in range(count)]
+    return [
+        Request(f"p{i}", 0, [(i * 31 + j) % 256 for j in range(5 + i)], request_seed(0, f"p{i}", 0))
+        for i in range(count)
+    ]
 
 
 @pytest.fixture(scope="module", params=["vllm", "transformers"])
 def engine(request: pytest.FixtureRequest, tiny_weights: Weights) -> Engine:
-    from conftest import compose_config
+    from runs import compose_config
 
     from ssd.hardware import resolve
 
     config = compose_config("model=tiny", "model.dtype=float32")
     folder = Path(tiny_weights.path)
-    return load_engine(EngineName(request.param), folder, config.model, resolve(config.hardware), max_model_len=512)
+    return load_engine(
+        EngineName(request.param),
+        folder,
+        config.model,
+        resolve(config.hardware, config.train.global_batch_size),
+        max_model_len=512,
+    )
 
 
 def test_greedy_decoding_follows_the_models_own_argmax(engine: Engine, tiny_weights: Weights) -> None:
@@ -121,4 +130,6 @@ def test_a_resumed_corpus_keeps_what_was_drawn(make_run: Callable[..., Run]) -> 
     generate_shards(folder, requests(7), GREEDY, load_engine=lambda: second, shard_size=5, label="drawing")
     assert second.asked == ["p4", "p5", "p6"]
     assert [sample.prompt_id for sample in read_samples(folder / "shards")] == [f"p{i}" for i in range(7)]
-    generate_shards(folder, requests(7), GREEDY, load_engine=lambda: pytest.fail("loaded"), shard_size=5, label="drawing")
+    generate_shards(
+        folder, requests(7), GREEDY, load_engine=lambda: pytest.fail("loaded"), shard_size=5, label="drawing"
+    )

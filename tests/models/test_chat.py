@@ -1,5 +1,5 @@
 import pytest
-from conftest import compose_config
+from runs import compose_config
 
 from ssd.errors import ConfigError
 from ssd.models import Weights

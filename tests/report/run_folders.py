@@ -2,27 +2,29 @@
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from runs import compose_config
 
-from ssd.composition import register
-from ssd.config import RunConfig, to_run_config
+from ssd.artifacts import write_json
 from ssd.models import Weights
-from ssd.run import Run
+from ssd.run import Run, save_run
 
-CONF = Path(__file__).parents[2] / "conf"
 WEIGHTS = Weights(path="nowhere", identity="random-v1", tokenizer="bytes-v1", source="a random two-layer model")
-MakeRun = Callable[..., Run]
 
 
-def composed(*overrides: str) -> RunConfig:
-    """The tiny model's configuration, with an explicit run name."""
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return to_run_config(compose("train", overrides=["model=tiny", *overrides]))
+def make_run(tmp_path: Path, name: str = "first", *overrides: str, finished: bool = True) -> Run:
+    """A saved run under tmp_path/outputs/main, its corpus and checkpoint finished where asked."""
+    config = compose_config("model=tiny", f"output_dir={tmp_path}/outputs", *overrides)
+    config.run_name = name
+    folder = tmp_path / "outputs" / "main" / name.replace("/", "_")
+    run = Run(folder=folder, config=config, weights=WEIGHTS)
+    save_run(run, ["python", "train.py", "model=tiny", "data.name=two words"])
+    if finished:
+        finish_corpus(run)
+        finish_checkpoint(run)
+    return run
 
 
 def finish_corpus(run: Run) -> None:
@@ -75,6 +77,11 @@ def finish_checkpoint(run: Run) -> None:
         "num_loss_tokens": 18000,
     }
     run.checkpoint.finish(started=time.time() - 8000, counts=counts, export_check={"max_logit_difference": 0.0})
+
+
+def write_scores(run: Run, **benchmarks: object) -> None:
+    """scores.json of a run, one entry per benchmark."""
+    write_json(run.folder / "scores.json", {"version": 1, "sandbox": "namespaces", "benchmarks": benchmarks})
 
 
 def interval(value: float, low: float, high: float, **more: float) -> dict[str, float]:

@@ -11,12 +11,13 @@ from run_folders import (
     BETTER,
     UNDECIDED,
     WORSE,
-    MakeRun,
     benchmark_scores,
     finish_corpus,
     interval,
+    make_run,
     model_scores,
     write_metrics,
+    write_scores,
 )
 
 from ssd.artifacts import write_json
@@ -25,17 +26,13 @@ from ssd.report import report
 from ssd.run import Run
 
 
-def write_scores(run: Run, **benchmarks: object) -> None:
-    write_json(run.folder / "scores.json", {"version": 1, "sandbox": "namespaces", "benchmarks": benchmarks})
-
-
 def markdown_of(run: Run) -> str:
     report(run.folder)
     return (run.folder / "report.md").read_text(encoding="utf-8")
 
 
-def test_a_finished_run_gets_markdown_html_and_figures(make_run: MakeRun) -> None:
-    run = make_run()
+def test_a_finished_run_gets_markdown_html_and_figures(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
     report(run.folder)
     for name in ("report.md", "report.html", "figures/scores.png", "figures/training.png"):
@@ -43,8 +40,8 @@ def test_a_finished_run_gets_markdown_html_and_figures(make_run: MakeRun) -> Non
     assert (run.folder / "figures/scores.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_markdown_holds_the_scores_in_percent_with_their_intervals(make_run: MakeRun) -> None:
-    run = make_run()
+def test_markdown_holds_the_scores_in_percent_with_their_intervals(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
     text = markdown_of(run)
     row = next(line for line in text.splitlines() if line.startswith("| humaneval pass@1"))
@@ -55,8 +52,8 @@ def test_markdown_holds_the_scores_in_percent_with_their_intervals(make_run: Mak
     assert cells[1:] == ["120.0", "75.0%", "12.5%", "0.7", "top-k 20, top-p 0.8"]
 
 
-def test_markdown_holds_sampling_training_and_provenance(make_run: MakeRun) -> None:
-    run = make_run()
+def test_markdown_holds_sampling_training_and_provenance(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
     text = " ".join(markdown_of(run).split())
     for fact in (
@@ -79,17 +76,19 @@ def test_markdown_holds_sampling_training_and_provenance(make_run: MakeRun) -> N
         assert fact in text, fact
 
 
-def test_summary_comes_first_and_names_the_missing_controls(make_run: MakeRun) -> None:
-    run = make_run()
+def test_summary_comes_first_and_names_the_missing_controls(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
     text = markdown_of(run)
     titles = [line for line in text.splitlines() if line.startswith("## ")]
     assert titles == ["## Summary", "## Scores", "## Training", "## Sampling", "## Settings", "## Provenance"]
-    assert "neither settings selected on held-out problems nor decoding controls are part of this table yet" in text
+    assert (
+        "neither settings selected on held-out problems nor decoding controls are part of this comparison yet" in text
+    )
 
 
-def test_an_interval_that_contains_zero_is_undecided_and_says_what_could_be_seen(make_run: MakeRun) -> None:
-    run = make_run()
+def test_an_interval_that_contains_zero_is_undecided_and_says_what_could_be_seen(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
     text = markdown_of(run)
     assert "**humaneval: undecided.** pass@1 goes from 37.5% to 41.7% (+4.2 points)" in text
@@ -109,9 +108,9 @@ def test_an_interval_that_contains_zero_is_undecided_and_says_what_could_be_seen
     ],
 )
 def test_an_interval_that_excludes_zero_is_a_verdict(
-    make_run: MakeRun, difference: dict[str, float], expected: str
+    tmp_path: Path, difference: dict[str, float], expected: str
 ) -> None:
-    run = make_run()
+    run = make_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, difference, num_problems=164))
     text = markdown_of(run)
     assert expected in text
@@ -119,9 +118,26 @@ def test_an_interval_that_excludes_zero_is_a_verdict(
     assert "fewer than 30" not in text
 
 
+def test_an_interval_beyond_zero_that_the_test_does_not_support_is_undecided(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    write_scores(run, humaneval=benchmark_scores(run, interval(0.1667, 0.0417, 0.3333, p_value=0.125)))
+    text = markdown_of(run)
+    assert "**humaneval: undecided.**" in text
+    assert (
+        "excludes 0, but the paired test of the 24 problems with 2 answers each does not reject 0 (p = 0.125)" in text
+    )
+
+
+def test_programs_run_without_isolation_are_called_that(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    scores = {"humaneval": benchmark_scores(run, UNDECIDED)}
+    write_json(run.folder / "scores.json", {"version": 1, "sandbox": "process", "benchmarks": scores})
+    assert "graded without isolation (eval.sandbox=none)" in markdown_of(run)
+
+
 @pytest.mark.parametrize("value", [0.0, 0.5])
-def test_an_interval_without_width_decides_nothing(make_run: MakeRun, value: float) -> None:
-    run = make_run()
+def test_an_interval_without_width_decides_nothing(tmp_path: Path, value: float) -> None:
+    run = make_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, interval(value, value, value), num_problems=1))
     text = markdown_of(run)
     assert "**humaneval: undecided.**" in text
@@ -129,14 +145,14 @@ def test_an_interval_without_width_decides_nothing(make_run: MakeRun, value: flo
     assert "1 problem with 2 answers each" in text
 
 
-def test_headline_sorts_the_benchmarks_by_verdict(make_run: MakeRun) -> None:
-    run = make_run()
+def test_headline_sorts_the_benchmarks_by_verdict(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, ALIKE), mbpp=benchmark_scores(run, BETTER, "mbpp"))
     assert "\n\nThe tuned model is better on mbpp; undecided on humaneval.\n\n" in markdown_of(run)
 
 
-def test_a_change_of_form_is_named_beside_the_scores(make_run: MakeRun) -> None:
-    run = make_run()
+def test_a_change_of_form_is_named_beside_the_scores(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
     changed = {"fence_share": 0.25, "mean_tokens": 60.0, "temp": 1.1}
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED, tuned=changed))
     text = markdown_of(run)
@@ -145,8 +161,8 @@ def test_a_change_of_form_is_named_beside_the_scores(make_run: MakeRun) -> None:
     assert "In this run the settings differ." in text
 
 
-def test_base_alone_is_reported_without_a_comparison(make_run: MakeRun) -> None:
-    run = make_run("base", "stages=[evaluate,report]", "eval.benchmarks=[humaneval]", finished=False)
+def test_base_alone_is_reported_without_a_comparison(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "base", "stages=[evaluate,report]", "eval.benchmarks=[humaneval]", finished=False)
     scores = benchmark_scores(run, UNDECIDED)
     write_scores(run, humaneval={**scores, "models": {"base": scores["models"]["base"]}, "difference": {}})
     text = markdown_of(run)
@@ -157,16 +173,16 @@ def test_base_alone_is_reported_without_a_comparison(make_run: MakeRun) -> None:
     assert markdown_of(run) == text
 
 
-def test_a_run_without_scores_reports_what_exists_and_says_what_is_missing(make_run: MakeRun) -> None:
-    text = markdown_of(make_run())
+def test_a_run_without_scores_reports_what_exists_and_says_what_is_missing(tmp_path: Path) -> None:
+    text = markdown_of(make_run(tmp_path))
     assert "whether self-distillation helped is not known" in text
     assert "There is no scores.json: the evaluation has not finished." in text
     assert "## Training" in text
     assert "## Scores" not in text
 
 
-def test_a_run_that_has_only_begun_still_gets_a_report(make_run: MakeRun) -> None:
-    run = make_run(finished=False)
+def test_a_run_that_has_only_begun_still_gets_a_report(tmp_path: Path) -> None:
+    run = make_run(tmp_path, finished=False)
     (run.folder / "run.json").unlink()
     text = markdown_of(run)
     assert "The corpus is unfinished: run python -m ssd.sample RUN_DIR." in text
@@ -175,8 +191,8 @@ def test_a_run_that_has_only_begun_still_gets_a_report(make_run: MakeRun) -> Non
     assert not (run.folder / "figures").exists()
 
 
-def test_training_in_progress_shows_the_steps_so_far(make_run: MakeRun) -> None:
-    run = make_run(finished=False)
+def test_training_in_progress_shows_the_steps_so_far(tmp_path: Path) -> None:
+    run = make_run(tmp_path, finished=False)
     finish_corpus(run)
     write_metrics(run, num_steps=4)
     text = markdown_of(run)
@@ -185,14 +201,14 @@ def test_training_in_progress_shows_the_steps_so_far(make_run: MakeRun) -> None:
     assert (run.folder / "figures/training.png").exists()
 
 
-def test_a_run_without_an_evaluate_stage_says_so(make_run: MakeRun) -> None:
-    text = markdown_of(make_run("sampled", "stages=[sample,report]"))
+def test_a_run_without_an_evaluate_stage_says_so(tmp_path: Path) -> None:
+    text = markdown_of(make_run(tmp_path, "sampled", "stages=[sample,report]"))
     assert "this run has no evaluate stage (stages=[sample, report])" in text
 
 
-def test_a_corpus_that_is_gone_is_named_and_the_scores_still_shown(make_run: MakeRun) -> None:
-    run = make_run("gone", "data=file", "data.path=prompts.jsonl", finished=False)
-    write_scores(run, humaneval={**benchmark_scores_of_base(run)})
+def test_a_corpus_that_is_gone_is_named_and_the_scores_still_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "gone", "data=file", "data.path=prompts.jsonl", finished=False)
+    write_scores(run, humaneval=benchmark_scores_of_base(run))
     text = markdown_of(run)
     assert "The corpus cannot be located" in text
     assert "humaneval pass@1" in text
@@ -203,16 +219,17 @@ def benchmark_scores_of_base(run: Run) -> dict[str, object]:
     return {"num_problems": 3, "num_samples": 2, "split": "test", "models": {"base": base}}
 
 
-def test_scores_of_other_settings_are_called_out(make_run: MakeRun) -> None:
-    run = make_run()
+def test_scores_of_other_settings_are_called_out(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED, tuned={"generations": "0" * 16}))
     text = markdown_of(run)
-    assert "The tuned scores on humaneval belong to other settings than config.yaml holds now" in text
+    assert "The tuned scores on humaneval belong to other settings than config.yaml's" in text
     assert "The base scores" not in text
+    assert text.index("The scores below are out of date.") < text.index("humaneval: undecided")
 
 
-def test_figures_of_facts_that_are_gone_are_removed(make_run: MakeRun) -> None:
-    run = make_run()
+def test_figures_of_facts_that_are_gone_are_removed(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
     report(run.folder)
     (run.folder / "scores.json").unlink()
@@ -220,8 +237,8 @@ def test_figures_of_facts_that_are_gone_are_removed(make_run: MakeRun) -> None:
     assert [path.name for path in (run.folder / "figures").iterdir()] == ["training.png"]
 
 
-def test_the_same_files_give_the_same_report(make_run: MakeRun) -> None:
-    run = make_run()
+def test_the_same_files_give_the_same_report(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
     report(run.folder)
     first = (run.folder / "report.html").read_bytes()
@@ -229,8 +246,8 @@ def test_the_same_files_give_the_same_report(make_run: MakeRun) -> None:
     assert (run.folder / "report.html").read_bytes() == first
 
 
-def test_a_diverged_loss_does_not_stop_the_report(make_run: MakeRun) -> None:
-    run = make_run()
+def test_a_diverged_loss_does_not_stop_the_report(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
     path = run.checkpoint.folder / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines()
     lines[-1] = json.dumps({**json.loads(lines[-1]), "train/loss": float("nan")})
@@ -239,8 +256,8 @@ def test_a_diverged_loss_does_not_stop_the_report(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize("damage", ['{"version": 2, "benchmarks": {}}', '{"version": 1}', "{", "[]"])
-def test_damaged_scores_are_an_error_that_names_the_file(make_run: MakeRun, damage: str) -> None:
-    run = make_run()
+def test_damaged_scores_are_an_error_that_names_the_file(tmp_path: Path, damage: str) -> None:
+    run = make_run(tmp_path)
     (run.folder / "scores.json").write_text(damage, encoding="utf-8")
     with pytest.raises(ArtifactError, match=r"scores\.json"):
         report(run.folder)
@@ -250,8 +267,8 @@ def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "ssd.report", *arguments], capture_output=True, text=True, check=False)
 
 
-def test_command_line_prints_the_findings(make_run: MakeRun) -> None:
-    run = make_run()
+def test_command_line_prints_the_findings(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
     result = command_line(str(run.folder))
     assert result.returncode == 0, result.stderr

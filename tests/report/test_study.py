@@ -5,17 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from run_folders import BETTER, UNDECIDED, MakeRun, benchmark_scores
+from run_folders import BETTER, UNDECIDED, benchmark_scores, make_run, write_scores
 
-from ssd.artifacts import write_json
 from ssd.errors import ArtifactError
 from ssd.report import study_report, study_table
-from ssd.run import Run
-
-
-def score(run: Run, **benchmarks: object) -> Run:
-    write_json(run.folder / "scores.json", {"version": 1, "sandbox": "none", "benchmarks": benchmarks})
-    return run
 
 
 def rows_of(table: str) -> list[list[str]]:
@@ -23,11 +16,13 @@ def rows_of(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_table_has_a_row_per_run_in_the_order_of_t_train(make_run: MakeRun) -> None:
-    hot = make_run("b_hot", "sampler.temp=1.6", "truncation=none", "eval.temp=1.1", "eval.benchmarks=[humaneval]")
-    cold = make_run("c_cold", "sampler.temp=0.8", "eval.benchmarks=[humaneval]")
-    score(hot, humaneval=benchmark_scores(hot, BETTER))
-    score(cold, humaneval=benchmark_scores(cold, UNDECIDED))
+def test_table_has_a_row_per_run_in_the_order_of_t_train(tmp_path: Path) -> None:
+    hot = make_run(
+        tmp_path, "b_hot", "sampler.temp=1.6", "truncation=none", "eval.temp=1.1", "eval.benchmarks=[humaneval]"
+    )
+    cold = make_run(tmp_path, "c_cold", "sampler.temp=0.8", "eval.benchmarks=[humaneval]")
+    write_scores(hot, humaneval=benchmark_scores(hot, BETTER))
+    write_scores(cold, humaneval=benchmark_scores(cold, UNDECIDED))
     table = study_table(hot.folder.parent)
     rows = rows_of(table)
     assert rows[0][:4] == ["Run", "T_train", "Truncation", "T_eval"]
@@ -41,14 +36,14 @@ def test_table_has_a_row_per_run_in_the_order_of_t_train(make_run: MakeRun) -> N
     assert "Unfinished" not in table
 
 
-def test_unfinished_and_damaged_runs_are_listed_and_break_nothing(make_run: MakeRun) -> None:
-    whole = make_run("whole", "eval.benchmarks=[humaneval]")
-    score(whole, humaneval=benchmark_scores(whole, UNDECIDED))
-    make_run("begun", finished=False)
-    (make_run("no_weights").folder / "weights.json").unlink()
-    (make_run("bad_scores").folder / "scores.json").write_text("{", encoding="utf-8")
-    (make_run("bad_config").folder / "config.yaml").write_text("a: [", encoding="utf-8")
-    (make_run("other_config").folder / "config.yaml").write_text("sampler: {tmep: 1}", encoding="utf-8")
+def test_unfinished_and_damaged_runs_are_listed_and_break_nothing(tmp_path: Path) -> None:
+    whole = make_run(tmp_path, "whole", "eval.benchmarks=[humaneval]")
+    write_scores(whole, humaneval=benchmark_scores(whole, UNDECIDED))
+    make_run(tmp_path, "begun", finished=False)
+    (make_run(tmp_path, "no_weights").folder / "weights.json").unlink()
+    (make_run(tmp_path, "bad_scores").folder / "scores.json").write_text("{", encoding="utf-8")
+    (make_run(tmp_path, "bad_config").folder / "config.yaml").write_text("a: [", encoding="utf-8")
+    (make_run(tmp_path, "other_config").folder / "config.yaml").write_text("sampler: {tmep: 1}", encoding="utf-8")
     table = study_table(whole.folder.parent)
     assert [row[0] for row in rows_of(table)[2:]] == ["whole"]
     listed = table[table.index("Unfinished") :]
@@ -57,23 +52,32 @@ def test_unfinished_and_damaged_runs_are_listed_and_break_nothing(make_run: Make
         assert f"- {name}: " in listed
 
 
-def test_a_run_with_some_benchmarks_has_a_row_and_is_listed(make_run: MakeRun) -> None:
-    both, one = make_run("both"), make_run("one")
-    score(both, humaneval=benchmark_scores(both, UNDECIDED), mbpp=benchmark_scores(both, BETTER, "mbpp"))
-    score(one, humaneval=benchmark_scores(one, UNDECIDED))
+def test_a_run_with_some_benchmarks_has_a_row_and_is_listed(tmp_path: Path) -> None:
+    both, one = make_run(tmp_path, "both"), make_run(tmp_path, "one")
+    write_scores(both, humaneval=benchmark_scores(both, UNDECIDED), mbpp=benchmark_scores(both, BETTER, "mbpp"))
+    write_scores(one, humaneval=benchmark_scores(one, UNDECIDED))
     table = study_table(one.folder.parent)
     assert rows_of(table)[3][-3:] == ["-", "-", "-"]
     assert "- one: mbpp has not been scored." in table
 
 
-def test_a_study_of_unfinished_runs_says_so(make_run: MakeRun) -> None:
-    run = make_run(finished=False)
+def test_scores_of_other_settings_get_no_row(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "edited", "eval.benchmarks=[humaneval]")
+    write_scores(run, humaneval=benchmark_scores(run, BETTER))
+    edited = make_run(tmp_path, "edited", "eval.benchmarks=[humaneval]", "sampler.temp=1.7")
+    table = study_table(edited.folder.parent)
+    assert rows_of(table) == []
+    assert "- edited: The tuned scores on humaneval belong to other settings" in table
+
+
+def test_a_study_of_unfinished_runs_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path, finished=False)
     assert study_table(run.folder.parent).startswith("No run has scores yet.")
 
 
-def test_study_report_writes_the_table_it_returns(make_run: MakeRun) -> None:
-    run = make_run()
-    score(run, humaneval=benchmark_scores(run, UNDECIDED))
+def test_study_report_writes_the_table_it_returns(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
     study = run.folder.parent
     table = study_report(study)
     assert (study / "study.md").read_text(encoding="utf-8") == f"# Study main\n\n{table}\n"
@@ -84,9 +88,9 @@ def test_a_folder_without_runs_is_no_study(tmp_path: Path) -> None:
         study_table(tmp_path)
 
 
-def test_command_line_prints_the_table(make_run: MakeRun) -> None:
-    run = make_run()
-    score(run, humaneval=benchmark_scores(run, UNDECIDED))
+def test_command_line_prints_the_table(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
     command = [sys.executable, "-m", "ssd.report", str(run.folder.parent)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "| first" in printed

@@ -4,7 +4,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from conftest import compose_config
+from runs import compose_config
 
 from ssd.errors import ConfigError, DataError
 from ssd.problems import Problem, fixed_subset
@@ -56,9 +56,7 @@ def test_rstar_coder_rows_load_from_a_local_copy_of_the_data_set(tmp_path: Path)
         {"question_id": "1", "question": "Add two.", "starter_code": "def f():", "response": "z", "is_passed": False},
     ]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "train.parquet")
-    data = compose_config(
-        "model=qwen3_4b", f"data.hub_name={tmp_path}", "data.hub_config=null"
-    ).data
+    data = compose_config("model=qwen3_4b", f"data.hub_name={tmp_path}", "data.hub_config=null").data
     problems, counts = load_prompts(data)
     assert [(p.problem_id, p.question, p.starter_code) for p in problems] == [
         ("1", "Add.", None),

@@ -1,4 +1,5 @@
 import copy
+import itertools
 
 import pytest
 import torch
@@ -90,7 +91,7 @@ def test_the_schedule_warms_up_and_ends_at_its_floor() -> None:
     values = [factors(step) for step in range(20)]
     assert values[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     assert values[-1] == pytest.approx(0.2)
-    assert all(a >= b for a, b in zip(values[4:], values[5:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(values[4:]))
 
 
 def test_only_matrices_decay() -> None:

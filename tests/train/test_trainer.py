@@ -115,6 +115,8 @@ def test_two_processes_give_the_losses_and_weights_of_one(make_run: Callable[...
     assert "torch.distributed.run" in command
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=sys.stderr)
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
-    weights = [AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"), dtype=torch.float32) for run in (one, two)]
+    weights = [
+        AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"), dtype=torch.float32) for run in (one, two)
+    ]
     for a, b in zip(weights[0].parameters(), weights[1].parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-2, rtol=1e-2)

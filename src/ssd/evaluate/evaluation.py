@@ -20,7 +20,7 @@ from ssd.evaluate.scores import benchmark_scores
 from ssd.evaluate.table import pass_names, score_table
 from ssd.generation import read_samples
 from ssd.generation.records import SHARDS
-from ssd.run import ROLES, Run
+from ssd.run import Run
 from ssd.stage import run_child
 from ssd.tracking import Tracker
 
@@ -36,9 +36,15 @@ def evaluate(run: Run) -> None:
         HardwareError: generated code cannot be isolated on this machine.
         StageError: a generating process failed; it has printed its reason.
     """
-    roles = evaluated_roles(run)
-    settings = run.config.eval
-    answers = [(role, benchmark) for role in roles for benchmark in settings.benchmarks]
+    settings, answers = run.config.eval, run.answers()
+    roles = tuple(dict.fromkeys(role for role, _ in answers))
+    if "tuned" not in roles:
+        print("no checkpoint, and stages leaves out train: only the base model is evaluated", flush=True)
+    elif not run.checkpoint.done:
+        raise ArtifactError(
+            f"{run.checkpoint.folder} holds no finished checkpoint: run python -m ssd.train {run.folder} first, or "
+            "leave train out of stages to evaluate the base model alone"
+        )
     ungraded = [answer for answer in answers if not run.verdicts(*answer).done]
     # Before anything is generated: a machine that cannot grade should say so first.
     sandbox = (
@@ -55,23 +61,6 @@ def evaluate(run: Run) -> None:
     write_json(run.folder / SCORES, scores)
     track(run, scores)
     print(f"\n{score_table(scores)}\n", flush=True)
-
-
-def evaluated_roles(run: Run) -> tuple[str, ...]:
-    """Base and tuned, or only the base where the run does not train and has no checkpoint.
-
-    Raises:
-        ArtifactError: the run trains, and its checkpoint is not finished.
-    """
-    if run.checkpoint.done:
-        return ROLES
-    if "train" in run.config.stages:
-        raise ArtifactError(
-            f"{run.checkpoint.folder} holds no finished checkpoint: run python -m ssd.train {run.folder} first, or "
-            "leave train out of stages to evaluate the base model alone"
-        )
-    print("no checkpoint, and stages leaves out train: only the base model is evaluated", flush=True)
-    return ("base",)
 
 
 def grade_answers(run: Run, role: str, benchmark: str, sandbox: Sandbox) -> None:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from ssd.config import SandboxName
 from ssd.errors import HardwareError
@@ -31,8 +31,8 @@ PASSED, FAILED, ERROR, TIMEOUT, MEMORY, OUTPUT = "passed", "failed", "error", "t
 NAMESPACES, PROCESS = "namespaces", "process"
 
 UNSHARE = ("--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--ipc", "--mount")
-MOUNT = 'mount -t tmpfs -o size=64m,nr_inodes=4096,mode=700 tmpfs "$PWD" && cd "$PWD" && exec "$@"'
-"""The private folder becomes a small file system in memory: a program cannot fill the disk, nor leave files to remove."""
+MOUNT = 'mount -t tmpfs -o size=64m,nr_inodes=4096,mode=700 tmpfs "$HOME" && unset PWD && exec "$@"'
+"""Makes the private folder a small file system in memory: it cannot fill the disk, and leaves nothing to remove."""
 HARNESS = Path(__file__).with_name("harness.py").read_text(encoding="utf-8")
 NUM_PROCESSES = 256
 """Processes a program may have beyond those the user has already (RLIMIT_NPROC counts per user)."""
@@ -42,6 +42,9 @@ FILE_BYTES = 16 * 2**20
 OUTPUT_BYTES = 16 * 2**20
 TAIL_BYTES = 4096
 DETAIL_CHARS = 300
+STARTED = b"+"
+"""First byte of the report, written by the harness before it runs the program."""
+START_SECONDS = 60.0
 POLL_SECONDS = 0.05
 
 
@@ -74,33 +77,32 @@ class SubprocessSandbox:
     name: str
     prefix: tuple[str, ...]
     timeout: float
-    """Wall-clock seconds, the start of the interpreter included (about 0.03 s)."""
+    """Wall-clock seconds from the program's first line on."""
     memory_mib: int
     num_processes: int
 
     def run(self, program: str) -> Outcome:
-        """Run a program to its end or its limit; nothing it started outlives the call in `namespaces`."""
+        """Run a program to its end or its limit; nothing it started outlives the call in `namespaces`.
+
+        Raises:
+            HardwareError: the interpreter did not come up, which says nothing about the program.
+        """
         token = secrets.token_hex(16).encode()
         with private_folder() as folder, tempfile.TemporaryFile() as source:
             source.write(token + b"\n" + program.encode("utf-8", "replace"))
             source.seek(0)
             report, report_write = os.pipe()
-            try:
-                process = self._start(folder, source.fileno(), report_write)
-            except BaseException:
-                os.close(report)
-                raise
-            finally:
-                os.close(report_write)
-            try:
-                limit, tail = wait(process, time.monotonic() + self.timeout)
-                os.set_blocking(report, False)
-                with contextlib.suppress(BlockingIOError):
-                    if limit is None and process.returncode == 0 and os.read(report, 64) == token:
-                        return Outcome(PASSED, "", self.name)
-            finally:
-                os.close(report)
-        status, detail = explain(limit, process.returncode, tail, self.timeout)
+            with open(report, "rb", buffering=0) as reader:
+                try:
+                    process = self._start(folder, source.fileno(), report_write)
+                finally:
+                    os.close(report_write)
+                ending = wait(process, reader, self.timeout)
+        if not ending.report:
+            raise HardwareError(f"a sandboxed program did not start ({last_line(ending.errors) or ending.limit})")
+        if ending.limit is None and ending.code == 0 and ending.report == STARTED + token:
+            return Outcome(PASSED, "", self.name)
+        status, detail = explain(ending, self.timeout)
         return Outcome(status, detail[:DETAIL_CHARS], self.name)
 
     def _start(self, folder: str, stdin: int, report: int) -> "subprocess.Popen[bytes]":
@@ -132,11 +134,11 @@ def load_sandbox(name: SandboxName, *, timeout: float, memory_mib: int) -> Sandb
     plain = SubprocessSandbox(
         name=PROCESS, prefix=(), timeout=timeout, memory_mib=memory_mib, num_processes=NUM_PROCESSES + count_threads()
     )
-    outcome = plain.run("")
-    if outcome.status != PASSED:
+    reason = fault(plain)
+    if reason is not None:
         raise HardwareError(
-            f"an empty program does not run ({outcome.status}: {outcome.detail}): raise eval.timeout={timeout} or "
-            f"eval.memory_mib={memory_mib}"
+            f"an empty program does not run under eval.memory_mib={memory_mib} ({reason}): raise it, or check that "
+            f"{sys.executable} -I runs in an empty environment"
         )
     if name is SandboxName.none:
         return plain
@@ -144,15 +146,23 @@ def load_sandbox(name: SandboxName, *, timeout: float, memory_mib: int) -> Sandb
     reason = "util-linux unshare is not installed"
     if unshare is not None:
         isolated = dataclasses.replace(plain, name=NAMESPACES, prefix=(unshare, *UNSHARE, "sh", "-c", MOUNT, "sh"))
-        outcome = isolated.run("")
-        if outcome.status == PASSED:
+        reason = fault(isolated)
+        if reason is None:
             return isolated
-        reason = outcome.detail
     raise HardwareError(
-        f"eval.sandbox={name.value} needs Linux namespaces, which do not start here ({reason}): allow unprivileged user "
-        "namespaces, or set eval.sandbox=none, and generated code can use the network, see and signal your other "
+        f"eval.sandbox={name.value} needs Linux namespaces, which do not start here ({reason}): allow unprivileged "
+        "user namespaces, or set eval.sandbox=none, and generated code can use the network, see and signal your other "
         "processes, and leave processes behind"
     )
+
+
+def fault(sandbox: SubprocessSandbox) -> str | None:
+    """Why an empty program does not pass, or None where it does."""
+    try:
+        outcome = dataclasses.replace(sandbox, timeout=START_SECONDS).run("")
+    except HardwareError as error:
+        return str(error)
+    return None if outcome.status == PASSED else outcome.detail
 
 
 def count_threads() -> int:
@@ -179,43 +189,54 @@ def private_folder() -> Iterator[str]:
             subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL, check=False)
 
 
-def wait(process: "subprocess.Popen[bytes]", deadline: float) -> tuple[str | None, bytes]:
-    """Drain a program's output until it ends, then kill what is left of its process group.
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What is left of a child process."""
 
-    Returns:
-        The limit it ran into (`timeout`, `output`) or None, and the last bytes of its standard error.
+    code: int
+    limit: str | None
+    """`timeout` or `output` where the sandbox ended it."""
+    report: bytes
+    errors: bytes
+    """The end of its standard error."""
+
+
+def wait(process: "subprocess.Popen[bytes]", report: BinaryIO, timeout: float) -> Ending:
+    """Drain a child's pipes until it ends or meets a limit, then kill what is left of its process group.
+
+    Memory is bounded: of each pipe a few kilobytes are kept. The clock starts with the first byte of the report.
     """
     assert process.stdout is not None and process.stderr is not None
-    limit, tail, num_bytes = None, b"", 0
+    started, limit, num_bytes = False, None, 0
+    deadline = time.monotonic() + START_SECONDS
+    streams = (process.stdout, process.stderr, report)
+    kept = {stream.fileno(): b"" for stream in streams}
     with process.stdout, process.stderr, selectors.DefaultSelector() as selector:
-        for stream in (process.stdout, process.stderr):
+        for stream in streams:
             os.set_blocking(stream.fileno(), False)
             selector.register(stream, selectors.EVENT_READ)
-        while not has_ended(process.pid):
+        while limit is None and not has_ended(process.pid):
             remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                limit = TIMEOUT
-                break
-            if not selector.get_map():  # both streams are closed, so the end is near
-                time.sleep(min(remaining, 0.001))
-                continue
-            for key, _ in selector.select(min(remaining, POLL_SECONDS)):
+            patience = max(0.0, min(remaining, POLL_SECONDS))
+            for key, _ in selector.select(patience) if selector.get_map() else []:
                 chunk = os.read(key.fd, 2**16)
                 num_bytes += len(chunk)
+                kept[key.fd] = (kept[key.fd] + chunk)[-TAIL_BYTES:]
                 if not chunk:
                     selector.unregister(key.fileobj)
-                elif key.fileobj is process.stderr:
-                    tail = (tail + chunk)[-TAIL_BYTES:]
-            if num_bytes > OUTPUT_BYTES:
-                limit = OUTPUT
-                break
+            if not selector.get_map():  # every pipe is closed, so the end is near
+                time.sleep(0.001)
+            if kept[report.fileno()] and not started:
+                started, deadline = True, time.monotonic() + timeout
+            limit = TIMEOUT if remaining <= 0 else OUTPUT if num_bytes > OUTPUT_BYTES else None
         # Before the process is reaped, because until then nobody else can have its group's number.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        with contextlib.suppress(BlockingIOError):  # what a pipe held at the end, 64 KiB at most
-            tail = (tail + os.read(process.stderr.fileno(), 2**16))[-TAIL_BYTES:]
-    return limit, tail
+        code = process.wait()
+        for stream in streams:
+            with contextlib.suppress(BlockingIOError):  # what a pipe held at the end, 64 KiB at most
+                kept[stream.fileno()] = (kept[stream.fileno()] + os.read(stream.fileno(), 2**16))[-TAIL_BYTES:]
+        return Ending(code, limit, kept[report.fileno()], kept[process.stderr.fileno()])
 
 
 def has_ended(pid: int) -> bool:
@@ -223,27 +244,26 @@ def has_ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def explain(limit: str | None, code: int, tail: bytes, timeout: float) -> tuple[str, str]:
+def explain(ending: Ending, timeout: float) -> tuple[str, str]:
     """Status and detail of a program that has not passed."""
-    if limit == TIMEOUT:
+    code = ending.code
+    if ending.limit == TIMEOUT:
         return TIMEOUT, f"still running after {timeout:g} s"
-    if limit == OUTPUT:
+    if ending.limit == OUTPUT:
         return OUTPUT, f"printed more than {OUTPUT_BYTES // 2**20} MiB"
     if code == 0:
         return ERROR, "left with exit code 0 before the end of the tests"
+    if code == 128 + signal.SIGXCPU:
+        return TIMEOUT, "used up its CPU time"
     if code > 128 or code < 0:
-        name = signal_name(code - 128 if code > 128 else -code)
-        return (TIMEOUT, "used up its CPU time") if name == "SIGXCPU" else (ERROR, f"ended by {name}")
-    lines = tail.decode("utf-8", "replace").split("\n")
-    detail = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
+        return ERROR, f"ended by signal {code - 128 if code > 0 else -code}"
+    detail = last_line(ending.errors) or f"exit code {code}"
     if detail == "MemoryError":
         return MEMORY, detail
     return FAILED if detail.startswith("AssertionError") else ERROR, detail
 
 
-def signal_name(number: int) -> str:
-    """`SIGKILL` for 9; a program may also choose an exit code that is no signal's."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"exit code {128 + number}"
+def last_line(output: bytes) -> str:
+    """The last line with text."""
+    lines = output.decode("utf-8", "replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

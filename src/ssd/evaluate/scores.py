@@ -21,7 +21,7 @@ LEVEL = 0.95
 def pass_at_k(num_samples: int, num_correct_P: npt.NDArray[np.int64], k: int) -> Floats:
     """Unbiased pass@k per problem, 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, eq. 1).
 
-    The ratio of binomials is the product of (n-c-j) / (n-j) over j < k, whose factors lie in [0, 1], so large n is safe.
+    The ratio of binomials is the product of (n-c-j) / (n-j) over j < k: factors in [0, 1], so large n is safe.
     """
     drawn_k = np.arange(k)
     wrong_P_k = np.maximum(num_samples - num_correct_P[:, None] - drawn_k, 0)

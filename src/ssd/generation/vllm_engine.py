@@ -17,9 +17,14 @@ from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Request
 from ssd.hardware import available_memory
 from ssd.models.chat import load_tokenizer, stop_token_ids
 
+
 def prepare_environment(hardware: HardwareConfig) -> None:
     """Set what vLLM reads at import; variables that the user has set stay as they are."""
-    variables = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
+    variables = {
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    }
     if hardware.accelerator is Accelerator.cpu:
         variables |= {
             "VLLM_CPU_KVCACHE_SPACE": str(hardware.kv_cache_gib),
@@ -35,10 +40,16 @@ def prepare_environment(hardware: HardwareConfig) -> None:
 class VllmEngine:
     """A checkpoint loaded in vLLM."""
 
-    def __init__(self, folder: Path, model: ModelConfig, hardware: HardwareConfig, *, max_model_len: int | None) -> None:
+    def __init__(
+        self, folder: Path, model: ModelConfig, hardware: HardwareConfig, *, max_model_len: int | None
+    ) -> None:
         prepare_environment(hardware)
         warnings.filterwarnings("ignore", category=FutureWarning)
-        logging.getLogger("vllm.triton_utils").setLevel(logging.ERROR)  # "no CPU backend", at every start on CPU
+        for name in (
+            "vllm.triton_utils",
+            "torch._library.triton",
+        ):  # each warns at every start that CPUs have no Triton
+            logging.getLogger(name).setLevel(logging.ERROR)
         try:
             from vllm import LLM
         except ImportError as error:

@@ -1,7 +1,6 @@
 """Fetch a run's weights: `python -m ssd.models CONFIG.yaml WEIGHTS.json`, started by the pipeline when needed."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -25,4 +24,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

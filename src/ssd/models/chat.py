@@ -61,7 +61,9 @@ def encode_exchange(
     prompt = _apply(tokenizer, messages, model, answer_follows=True)
     whole = _apply(tokenizer, [*messages, {"role": "assistant", "content": answer}], model, answer_follows=False)
     if whole[: len(prompt)] != prompt:
-        raise DataError(f"{problem.problem_id}: this chat template cannot train prompt_format.name={prompt_format.name}")
+        raise DataError(
+            f"{problem.problem_id}: this chat template cannot train prompt_format.name={prompt_format.name}"
+        )
     return prompt, whole[len(prompt) :]
 
 

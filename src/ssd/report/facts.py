@@ -37,13 +37,15 @@ class Facts:
     """Generations and verdicts behind the scores."""
     metrics: list[dict[str, Any]]
     """One line per optimizer step so far."""
+    stale: tuple[str, ...]
+    """Which scores do not belong to the run's settings, one sentence each."""
     missing: tuple[str, ...]
     """What the report lacks and how to get it, one sentence each."""
 
     @property
     def results(self) -> list[StageResult]:
         """Every artifact of the run, in the order in which they are made."""
-        return [*([self.corpus] if self.corpus else []), *([self.checkpoint] if self.checkpoint else []), *self.answers]
+        return [result for result in (self.corpus, self.checkpoint, *self.answers) if result is not None]
 
 
 def collect(run_dir: Path) -> Facts:
@@ -70,8 +72,6 @@ def collect(run_dir: Path) -> Facts:
         *_unfinished(run, "train", checkpoint),
         *missing_scores(run, scores),
     ]
-    if checkpoint is not None and scores is not None:
-        missing += _stale(run, scores)
     if command is None:
         missing.append(f"There is no {COMMAND}, so the exact command of this run is unknown.")
     return Facts(
@@ -82,6 +82,7 @@ def collect(run_dir: Path) -> Facts:
         checkpoint=checkpoint,
         answers=_answers(run, scores),
         metrics=metrics,
+        stale=tuple(stale_scores(run, scores)),
         missing=tuple(missing),
     )
 
@@ -99,6 +100,17 @@ def missing_scores(run: Run, scores: Scores | None) -> list[str]:
     return sentences + [f"On {name} only the base model was evaluated." for name in untuned]
 
 
+def stale_scores(run: Run, scores: Scores | None) -> list[str]:
+    """Scores that do not belong to config.yaml, as after an edit or a rerun that has not come to its evaluation."""
+    configured = run.config.eval.benchmarks
+    return [
+        f"The {role} scores on {benchmark.name} belong to other settings than config.yaml's: evaluate again."
+        for benchmark in (scores.benchmarks if scores is not None else ())
+        for role, model in benchmark.models.items()
+        if benchmark.name in configured and not _belongs(run, role, benchmark.name, model.generations)
+    ]
+
+
 def _result(label: str, artifact: Artifact) -> StageResult:
     manifest = artifact.manifest() if artifact.done else None
     return StageResult(label=label, fingerprint=artifact.fingerprint, manifest=manifest)
@@ -110,14 +122,11 @@ def _unfinished(run: Run, stage: str, result: StageResult | None) -> list[str]:
     return [f"The {result.label.lower()} is unfinished: run python -m ssd.{stage} RUN_DIR."]
 
 
-def _stale(run: Run, scores: Scores) -> list[str]:
-    """Scores of other settings than the run's: config.yaml was edited after the evaluation."""
-    return [
-        f"The {role} scores on {benchmark.name} belong to other settings than config.yaml holds now: evaluate again."
-        for benchmark in scores.benchmarks
-        for role, model in benchmark.models.items()
-        if run.generations(role, benchmark.name).fingerprint != model.generations
-    ]
+def _belongs(run: Run, role: str, benchmark: str, fingerprint: str) -> bool:
+    try:
+        return run.generations(role, benchmark).fingerprint == fingerprint
+    except (SSDError, OSError):  # the corpus cannot be located, which `collect` reports; nothing shows a mismatch
+        return True
 
 
 def _answers(run: Run, scores: Scores | None) -> tuple[StageResult, ...]:

@@ -65,7 +65,7 @@ def _score_panel(panel: Axes, rows: Sequence[tuple[BenchmarkScores, int]]) -> No
         if shown:
             offset = -0.14 if role == "base" else 0.14
             _dots(panel, [(y + offset, interval) for y, interval in shown], color, marker, role)
-    panel.set_xlim(left=0)
+    panel.set_xlim(left=-0.015 * panel.get_xlim()[1])  # 0 at the edge, with room for its marker
     panel.set_title("pass@k", loc="left", fontsize=FONT, color=INK)
     panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     panel.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0.1, labelcolor=INK)
@@ -76,7 +76,7 @@ def _difference_panel(panel: Axes, rows: Sequence[tuple[BenchmarkScores, int]]) 
     panel.axvline(0, color=ZERO, linewidth=1.2, linestyle="--")
     _dots(panel, [(y, item.difference[k]) for y, (item, k) in enumerate(rows)], DIFFERENCE, "s", "difference")
     panel.set_title("tuned minus base, percentage points", loc="left", fontsize=FONT, color=INK)
-    panel.xaxis.set_major_formatter(lambda share, _: f"{100 * share:+zg}")
+    panel.xaxis.set_major_formatter(lambda share, _: f"{100 * share:+.3g}" if abs(share) > 1e-9 else "0")
     _name_rows(panel, rows)
 
 

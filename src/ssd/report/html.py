@@ -34,5 +34,5 @@ def _breakable(name: str) -> Markup:
 
 
 def _unbroken(cell: str) -> str:
-    """A number whose interval stays on one line."""
-    return cell.replace(", ", ",\N{NO-BREAK SPACE}")
+    """A number that wraps before its interval or not at all."""
+    return cell.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}[", " [")

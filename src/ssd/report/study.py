@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from yaml import YAMLError
-
 from ssd.artifacts import write_text
 from ssd.errors import ArtifactError, SSDError, one_line
 from ssd.report import formats
 from ssd.report.document import Table
-from ssd.report.facts import missing_scores
+from ssd.report.facts import missing_scores, stale_scores
 from ssd.report.markdown import escape, markdown_table
 from ssd.report.scores import BenchmarkScores, Scores, read_scores
 from ssd.run import CONFIG, Run, load_run
@@ -75,12 +73,13 @@ def _read(study_dir: Path) -> tuple[list[Row], list[str]]:
     for folder in sorted(child for child in study_dir.iterdir() if is_run(child)):
         try:
             run, scores = load_run(folder), read_scores(folder)
-        except (SSDError, YAMLError) as error:
+        except SSDError as error:
             unfinished.append(f"- {escape(folder.name)}: {escape(one_line(error))}")
             continue
-        if scores is not None and scores.benchmarks:
+        stale = stale_scores(run, scores)
+        if scores is not None and scores.benchmarks and not stale:
             rows.append(Row(run=run, scores=scores))
-        lacks = missing_scores(run, scores)
+        lacks = stale or missing_scores(run, scores)
         if lacks:
             unfinished.append(f"- {escape(folder.name)}: {escape(' '.join(lacks))}")
     return sorted(rows, key=lambda row: (row.run.config.sampler.temp, row.run.folder.name)), unfinished

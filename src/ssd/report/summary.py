@@ -11,7 +11,7 @@ SHARE_SHIFT, LENGTH_SHIFT = 0.1, 0.2
 """Changes worth a sentence: ten points in a share, a fifth in answer length."""
 CAVEAT = (
     "Base and tuned model are decoded at their own configured settings, so part of a difference can be decoding: "
-    "neither settings selected on held-out problems nor decoding controls are part of this table yet."
+    "neither settings selected on held-out problems nor decoding controls are part of this comparison yet."
 )
 WORDS = {
     "better": "The tuned model is better on",
@@ -24,11 +24,14 @@ WORDS = {
 def summary(facts: Facts) -> Section:
     """The first section of a report."""
     blocks: list[Block] = []
-    if facts.scores is not None:
-        findings = [finding(benchmark) for benchmark in facts.scores.benchmarks]
+    benchmarks = facts.scores.benchmarks if facts.scores is not None else ()
+    if facts.stale:
+        blocks += [Paragraph("The scores below are out of date."), Listing(list(facts.stale))]
+    if benchmarks:
+        findings = [finding(benchmark) for benchmark in benchmarks]
         blocks += [Paragraph(headline(findings)), *findings]
-        if any(benchmark.difference for benchmark in facts.scores.benchmarks):
-            blocks.append(Paragraph(caveat(facts.scores.benchmarks)))
+        if any(benchmark.difference for benchmark in benchmarks):
+            blocks.append(Paragraph(caveat(benchmarks)))
     else:
         blocks.append(Paragraph("This run has no scores, so whether self-distillation helped is not known."))
     if facts.missing:
@@ -45,7 +48,7 @@ def headline(findings: list[Finding]) -> str:
 
 
 def finding(benchmark: BenchmarkScores) -> Finding:
-    """The verdict on one benchmark by its smallest k: decided only where the paired interval excludes 0."""
+    """The verdict on one benchmark by its smallest k: decided only where paired interval and paired test exclude 0."""
     if not benchmark.difference:
         return Finding(benchmark=benchmark.name, verdict="base only", text=_base_only(benchmark))
     k = min(benchmark.difference)
@@ -55,26 +58,32 @@ def finding(benchmark: BenchmarkScores) -> Finding:
     interval = (
         f"the 95% interval of the paired difference, {signed(difference.low)} to {signed(difference.high)} points,"
     )
+    goes = f"pass@{k} goes from {base} to {tuned} ({signed(difference.value)} points)"
+    if difference.value == 0:
+        goes = f"pass@{k} stays at {base}"
     verdict = "undecided"
-    if difference.degenerate:
-        text = (
-            f"pass@{k} is {base} for the base and {tuned} for the tuned model ({signed(difference.value)} points), and "
-            f"every resample of the {problems} gives that same difference: the interval has no width and does not say "
-            "how sure this is."
-        )
-    elif not difference.decided:
-        visible = f"{50 * (difference.high - difference.low):.0f} points"
-        text = (
-            f"pass@{k} goes from {base} to {tuned} ({signed(difference.value)} points), but {interval} contains 0"
-            f"{chance and f' ({chance})'}. {problems} can only show differences above about {visible}."
-        )
-    else:
-        verdict, verb = ("better", "rises") if difference.value > 0 else ("worse", "falls")
+    if difference.decided:
+        verdict, verb = ("better", "rises") if difference.low > 0 else ("worse", "falls")
         text = (
             f"pass@{k} {verb} from {base} to {tuned}, by {abs(100 * difference.value):.1f} points; {interval} "
             f"excludes 0 ({problems}{chance and f', {chance}'})."
         )
-    return Finding(benchmark=benchmark.name, verdict=verdict, text=text + _few(benchmark))
+    elif difference.degenerate:
+        text = (
+            f"{goes}, and every resample of the {problems} gives the same difference: the interval has no width and "
+            "does not say how sure this is."
+        )
+    elif difference.excludes_zero:
+        text = f"{goes}; {interval} excludes 0, but the paired test of the {problems} does not reject 0 ({chance})."
+    else:
+        visible = f"{50 * (difference.high - difference.low):.0f} points"
+        text = (
+            f"{goes}, but {interval} contains 0{chance and f' ({chance})'}. {problems} can only show differences above "
+            f"about {visible}."
+        )
+    narrow = benchmark.num_problems < FEW_PROBLEMS and not difference.degenerate
+    few = f" With fewer than {FEW_PROBLEMS} problems these intervals tend to be too narrow." if narrow else ""
+    return Finding(benchmark=benchmark.name, verdict=verdict, text=text + few)
 
 
 def caveat(benchmarks: tuple[BenchmarkScores, ...]) -> str:
@@ -104,11 +113,6 @@ def shifts(benchmark: BenchmarkScores) -> list[str]:
 def _problems(benchmark: BenchmarkScores) -> str:
     answers = "one answer each" if benchmark.num_samples == 1 else f"{benchmark.num_samples} answers each"
     return f"{benchmark.num_problems} problem{'' if benchmark.num_problems == 1 else 's'} with {answers}"
-
-
-def _few(benchmark: BenchmarkScores) -> str:
-    few = benchmark.num_problems < FEW_PROBLEMS
-    return f" With fewer than {FEW_PROBLEMS} problems these intervals tend to be too narrow." if few else ""
 
 
 def _base_only(benchmark: BenchmarkScores) -> str:

@@ -54,15 +54,19 @@ def sample(run: Run) -> None:
         drawn = read_samples(folder / SHARDS)
         kept, dropped = apply_filters(drawn, config.sampler.filters)
         if not kept:
-            raise DataError(f"no sample is left after sampler.filters ({dropped} of {len(drawn)} dropped): loosen the filters, or raise sampler.max_new_tokens")
+            raise DataError(
+                f"no sample is left after sampler.filters ({dropped} of {len(drawn)} dropped): "
+                "loosen the filters, or raise sampler.max_new_tokens"
+            )
         if config.prompt_format.train_as_chat:
             kept = _as_chat(run, kept, problems, tokenizer)
         write_samples(folder / CORPUS, kept)
-        counts = {"num_prompts": len(problems), **prompt_counts, "skipped_long_prompts": skipped}
+        counts: dict[str, Any] = {"num_prompts": len(problems), **prompt_counts, "skipped_long_prompts": skipped}
         counts |= {"num_drawn": len(drawn), "dropped": dropped, **corpus_counts(kept)}
         rate = round(speed["num_new_tokens"] / speed["seconds"], 1) if speed["seconds"] else None
         _track(run, counts, rate, kept)
-        corpus.finish(started=started, counts=counts, tokens_per_second=rate, decoding=plain(settings))
+        speed_facts = {"tokens_per_second": rate} if rate else {}  # unknown where a finished draw was only filtered
+        corpus.finish(started=started, counts=counts, decoding=plain(settings), **speed_facts)
 
 
 def build_requests(run: Run, problems: list[Problem], tokenizer: Any) -> tuple[list[Request], int]:
@@ -112,9 +116,7 @@ def _as_chat(run: Run, samples: list[Sample], problems: list[Problem], tokenizer
         prompt, completion = encode_exchange(
             by_id[one.prompt_id], one.text.strip(), run.config.prompt_format, run.config.model, tokenizer
         )
-        changed.append(
-            dataclasses.replace(one, train_prompt_token_ids=prompt, train_completion_token_ids=completion)
-        )
+        changed.append(dataclasses.replace(one, train_prompt_token_ids=prompt, train_completion_token_ids=completion))
     return changed
 
 

@@ -1,12 +1,11 @@
 """The prompt set: rows of a packaged set, a file or a hub data set, de-duplicated and fixed in order."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from ssd.config import DataConfig, DataSource
 from ssd.errors import DataError, did_you_mean, one_line
-from ssd.problems import Problem, fixed_subset, packaged_problem, packaged_rows, read_jsonl
+from ssd.problems import Problem, fixed_subset, packaged_problem, packaged_rows, prompt_file, read_jsonl
 
 
 def load_prompts(data: DataConfig) -> tuple[list[Problem], dict[str, int]]:
@@ -48,9 +47,7 @@ def _read(data: DataConfig) -> list[dict[str, Any]]:
         return packaged_rows(data.name, data.split)
     if data.source is DataSource.hub:
         return _read_hub(data)
-    path = Path(str(data.path))
-    if not path.is_file():
-        raise DataError(f"data.path={path} is no file: name a .jsonl, .jsonl.gz or .parquet file")
+    path = prompt_file(data)
     if path.suffix != ".parquet":
         return read_jsonl(path)
     import pyarrow

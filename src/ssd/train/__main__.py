@@ -2,9 +2,13 @@
 
 from ssd.run import load_run, stage_parser
 from ssd.stage import reporting_errors
-from ssd.train.trainer import train
 
 if __name__ == "__main__":
-    arguments = stage_parser("ssd.train", "Train the run's model on its corpus; resumes from the last checkpoint.").parse_args()
+    description = "Train the run's model on its corpus; resumes from the last checkpoint."
+    arguments = stage_parser("ssd.train", description).parse_args()
     with reporting_errors():
-        train(load_run(arguments.run_dir))
+        run = load_run(arguments.run_dir)
+
+        from ssd.train.trainer import train  # after the cheap checks: torch and Lightning take seconds to import
+
+        train(run)

@@ -13,11 +13,13 @@ from ssd.errors import ModelError
 from ssd.models.weights import TOKENIZER_FILES
 
 
-def gather_weights(network: nn.Module) -> dict[str, Tensor]:
+def gather_weights(network: Any) -> dict[str, Tensor]:
     """The whole state on the CPU of rank 0, adapters merged; empty on other ranks. Every rank must call it."""
     if hasattr(network, "merge_and_unload"):
         network = network.merge_and_unload()
-    return get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    state: dict[str, Any] = get_model_state_dict(network, options=options)
+    return state
 
 
 def export(state: dict[str, Tensor], base: Path, folder: Path, dtype: Dtype) -> dict[str, Any]:

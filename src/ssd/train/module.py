@@ -42,7 +42,7 @@ class CompletionLoss(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network: Any = network
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Weighted sum of cross-entropies over the micro-batch's loss tokens."""
@@ -77,7 +77,7 @@ class CompletionLoss(nn.Module):
             )
 
 
-def load_network(folder: Path, adapter: AdapterConfig, *, checkpointing: bool) -> nn.Module:
+def load_network(folder: Path, adapter: AdapterConfig, *, checkpointing: bool) -> Any:
     """The model in fp32 (bf16 weights lose small updates), ready to train."""
     from transformers import AutoModelForCausalLM
 
@@ -141,7 +141,7 @@ class SelfDistillation(LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """The micro-batch's share of its step's loss."""
         assert self.loss is not None
-        loss = self.loss(batch)
+        loss: Tensor = self.loss(batch)
         self._step_loss += loss.item()
         self._step_tokens += int((batch["labels"] != IGNORE).sum())
         # Lightning divides by the accumulation and averages gradients over ranks; the weights already sum to 1.
@@ -154,9 +154,7 @@ class SelfDistillation(LightningModule):
             SSDError: the norm is infinite or not a number.
         """
         self.learning_rate = float(optimizer.param_groups[0]["lr"])
-        norm = nn.utils.clip_grad_norm_(
-            [p for p in self.parameters() if p.requires_grad], self.train_config.grad_clip
-        )
+        norm = nn.utils.clip_grad_norm_([p for p in self.parameters() if p.requires_grad], self.train_config.grad_clip)
         self.grad_norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         if not math.isfinite(self.grad_norm):
             raise SSDError(

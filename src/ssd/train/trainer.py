@@ -62,7 +62,7 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
     data = CorpusDataModule(
         examples,
         batch_size=config.train.global_batch_size,
-        micro_batch_size=config.hardware.micro_batch_size,
+        micro_batch_size=config.hardware.micro_batch_size or 1,
         max_steps=config.train.max_steps,
         norm=config.objective.norm,
         seed=config.seed,
@@ -71,7 +71,9 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
         trainer = make_trainer(run, checkpoint.folder, tracker)
         trainer.fit(module, datamodule=data, ckpt_path=last_checkpoint(checkpoint.folder / RESUME), weights_only=False)
     assert module.loss is not None
-    counts = training_counts(module.loss.network, examples, skipped, config.train.max_steps, config.train.global_batch_size)
+    counts = training_counts(
+        module.loss.network, examples, skipped, config.train.max_steps, config.train.global_batch_size
+    )
     state = gather_weights(module.loss.network)
     if leads:
         checked = export(state, base, checkpoint.folder / MODEL, config.model.dtype)
@@ -97,7 +99,7 @@ def make_trainer(run: Run, folder: Path, tracker: Tracker | None) -> Trainer:
         precision=LIGHTNING_PRECISION[config.train.precision],  # type: ignore[arg-type]
         max_steps=config.train.max_steps,
         max_epochs=1,
-        accumulate_grad_batches=config.train.global_batch_size // (config.hardware.micro_batch_size * devices),
+        accumulate_grad_batches=config.train.global_batch_size // ((config.hardware.micro_batch_size or 1) * devices),
         logger=TrackerLogger(tracker) if tracker is not None else False,
         callbacks=[
             ModelCheckpoint(

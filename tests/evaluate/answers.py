@@ -1,0 +1,37 @@
+"""Samples and verdicts as the stages before would have made them."""
+
+from ssd.evaluate.grading import Verdict
+from ssd.generation import Sample
+
+
+def fenced(code: str) -> str:
+    """An answer as chat models write it."""
+    return f"Here is the function:\n\n```python\n{code}\n```\n"
+
+
+def make_sample(problem_id: str, text: str, index: int = 0) -> Sample:
+    """A sample with this text; its token ids are its bytes."""
+    return Sample(
+        prompt_id=problem_id,
+        sample_index=index,
+        seed=index,
+        prompt_token_ids=[1, 2],
+        completion_token_ids=list(text.encode()),
+        text=text,
+        finish_reason="stop",
+        logprob_sum=-1.0,
+    )
+
+
+def make_verdict(problem_id: str, index: int, passed: bool, finish_reason: str = "stop") -> Verdict:
+    """A verdict on an answer of ten tokens."""
+    return Verdict(
+        problem_id=problem_id,
+        sample_index=index,
+        passed=passed,
+        status="passed" if passed else "failed",
+        detail="",
+        num_tokens=10,
+        finish_reason=finish_reason,
+        has_fence=passed,
+    )

@@ -1,0 +1,20 @@
+"""Composed configurations for tests, as the command line would compose them."""
+
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from ssd.composition import register
+from ssd.config import RunConfig, to_run_config
+
+ROOT = Path(__file__).parent.parent
+
+register()
+
+
+def compose_config(*overrides: str) -> RunConfig:
+    """What `python train.py OVERRIDES` would run."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = compose("train", overrides=["run_name=test", *overrides])
+    return to_run_config(OmegaConf.to_container(composed, resolve=True))

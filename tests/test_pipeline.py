@@ -1,0 +1,237 @@
+"""The whole method on the tiny model with the real engine: run, run again, kill, resume, sweep."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import ROOT, compose_config
+
+from ssd.artifacts import verify
+from ssd.generation import read_samples
+from ssd.run import load_run
+from ssd.stage import REPORTED
+
+
+def command(output: Path, *arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "train.py"), *arguments, "model=tiny", f"output_dir={output}"]
+
+
+def train_py(output: Path, *arguments: str, code: int = 0) -> str:
+    done = subprocess.run(command(output, *arguments), capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def artifacts(output: Path) -> dict[str, list[Path]]:
+    return {kind.name: sorted(kind.iterdir()) for kind in sorted((output / "store").iterdir())}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    output = tmp_path_factory.mktemp("pipeline") / "out"
+    return output, train_py(output)
+
+
+def test_one_command_runs_the_method_and_reports_it(finished: tuple[Path, str]) -> None:
+    output, printed = finished
+    folder = output / "main" / "model=tiny"
+    assert {kind: len(found) for kind, found in artifacts(output).items()} == {
+        "checkpoint": 1,
+        "corpus": 1,
+        "generations": 4,
+        "verdicts": 4,
+    }
+    for name in ("config.yaml", "scores.json", "report.md", "report.html", "figures"):
+        assert (folder / name).exists(), name
+    assert "difference" in printed
+    assert "wandb sync" in printed
+    assert list(folder.glob("wandb/offline-run-*"))
+    report = (folder / "report.md").read_text()
+    assert f"python train.py model=tiny output_dir={output}" in report
+    for found in artifacts(output).values():
+        for artifact in found:
+            assert verify(artifact) == []
+
+
+def test_running_again_starts_nothing_and_prints_the_same_table(finished: tuple[Path, str]) -> None:
+    output, printed = finished
+    before = {path: path.stat().st_mtime_ns for path in (output / "store").rglob("*") if path.is_file()}
+    again = train_py(output)
+    assert "starts" not in again
+    table = re.search(r"benchmark .*?namespaces", printed, re.DOTALL)
+    assert table is not None
+    assert table[0] in again
+    assert before == {path: path.stat().st_mtime_ns for path in (output / "store").rglob("*") if path.is_file()}
+
+
+def test_another_evaluation_temperature_neither_samples_nor_trains(finished: tuple[Path, str]) -> None:
+    output, _ = finished
+    printed = train_py(output, "eval.temp=0.3", "eval.benchmarks=[mbpp]")
+    assert re.search(r"sample +up to date", printed)
+    assert re.search(r"train +up to date", printed)
+    assert "mbpp base" not in printed  # the base model's answers are shared
+    assert len(artifacts(output)["corpus"]) == len(artifacts(output)["checkpoint"]) == 1
+
+
+def test_training_uses_exactly_the_sampled_ids(finished: tuple[Path, str]) -> None:
+    output, _ = finished
+    run = load_run(output / "main" / "model=tiny")
+    drawn = read_samples(run.corpus.folder / "shards")
+    kept = read_samples(run.corpus.folder / "corpus.parquet")
+    assert len(drawn) == 12
+    ids = {sample.prompt_id: (sample.prompt_token_ids, sample.completion_token_ids) for sample in drawn}
+    for sample in kept:
+        assert sample.training_ids() == ids[sample.prompt_id]
+
+
+def test_a_stage_runs_alone(finished: tuple[Path, str]) -> None:
+    output, _ = finished
+    folder = output / "main" / "model=tiny"
+    (folder / "report.html").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "ssd.report", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "report.html").is_file()
+
+
+def test_a_corpus_of_another_tokenizer_is_refused(finished: tuple[Path, str], tmp_path: Path) -> None:
+    output, _ = finished
+    (corpus,) = artifacts(output)["corpus"]
+    copy = tmp_path / "corpus"
+    copy.mkdir()
+    manifest: dict[str, Any] = json.loads((corpus / "manifest.json").read_text())
+    manifest["inputs"]["tokenizer"] = "another"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    printed = train_py(output, f"train.corpus={copy}", code=REPORTED)
+    assert "was made with another tokenizer" in printed
+
+
+def test_an_existing_corpus_trains_without_sampling(finished: tuple[Path, str], tmp_path: Path) -> None:
+    output, _ = finished
+    (corpus,) = artifacts(output)["corpus"]
+    printed = train_py(
+        tmp_path / "out", f"train.corpus={corpus}", "stages=[sample,train]", "train.max_steps=2", "logger=none"
+    )
+    assert re.search(r"sample +up to date", printed)
+    assert (tmp_path / "out" / "store" / "checkpoint").is_dir()
+
+
+def test_no_sample_left_after_filters_stops_with_the_remedy(tmp_path: Path) -> None:
+    one_token = (
+        "sampler.max_new_tokens=1",
+        "sampler.filters=[empty,stub]",
+        "data.limit=3",
+        "stages=[sample]",
+        "logger=none",
+    )
+    printed = train_py(tmp_path / "out", *one_token, code=REPORTED)
+    assert "error: no sample is left after sampler.filters" in printed
+    assert not list((tmp_path / "out").glob("store/*/*/manifest.json"))
+
+
+def test_a_prompt_longer_than_the_model_takes_is_named(tmp_path: Path) -> None:
+    settings = ("sampler.max_model_len=200", "stages=[sample]", "logger=none")
+    printed = train_py(tmp_path / "out", *settings, code=REPORTED)
+    assert re.search(r"error: prompt mbpp/\d+ has \d+ tokens, sampler.max_model_len is 200", printed)
+    too_long = train_py(tmp_path / "out", "sampler.max_model_len=9000", code=REPORTED)
+    assert "sampler.max_model_len=9000 exceeds the 8192 tokens that tiny takes" in too_long
+
+
+def test_a_full_disk_is_refused_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ssd.artifacts import require_space
+    from ssd.errors import ArtifactError
+
+    with pytest.raises(ArtifactError, match="free some, or set output_dir=OTHER_FOLDER"):
+        require_space(tmp_path, 2**60, "training")
+
+
+def test_a_killed_sampling_loses_one_shard_and_training_resumes(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    settings = ("data.limit=24", "sampler.shard_size=2", "sampler.max_new_tokens=64", "logger=none",
+                "stages=[sample,train]", "train.max_steps=60", "train.checkpoint_every=2")  # fmt: skip
+
+    def kill_when(pattern: str) -> None:
+        process = subprocess.Popen(command(output, *settings), cwd=ROOT, start_new_session=True)
+        deadline = time.monotonic() + 240
+        while not list(output.glob(pattern)) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, f"finished before {pattern} was seen"
+
+    kill_when("store/corpus/*/shards/00002.parquet")
+    (corpus,) = artifacts(output)["corpus"]
+    survived = read_samples(corpus / "shards")
+    assert 6 <= len(survived) < 24
+    assert not (corpus / "manifest.json").exists()
+
+    kill_when("store/checkpoint/*/resume/*.ckpt")
+    assert read_samples(corpus / "shards")[: len(survived)] == survived
+    assert verify(corpus) == []
+
+    printed = train_py(output, *settings)
+    assert re.search(r"sample +up to date", printed)
+    assert "training: resuming from" in printed
+    (checkpoint,) = artifacts(output)["checkpoint"]
+    steps = [json.loads(line)["step"] for line in (checkpoint / "metrics.jsonl").read_text().splitlines()]
+    assert steps[-1] == 60
+    assert set(steps) == set(range(1, 61))
+
+
+def test_a_killed_pipeline_takes_its_stage_along(tmp_path: Path) -> None:
+    settings = (
+        "data.limit=200",
+        "sampler.max_new_tokens=512",
+        "stages=[sample]",
+        "logger=none",
+        "sampler.shard_size=4",
+    )
+    process = subprocess.Popen(command(tmp_path / "out", *settings), cwd=ROOT)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "out").glob("store/corpus/*/shards/*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stages = children.read_text().split()
+    assert stages
+    process.kill()
+    process.wait()
+    while any(Path(f"/proc/{pid}").exists() for pid in stages) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in stages)
+
+
+def test_a_sweep_shares_what_it_can_and_ends_with_a_table(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    settings = ("study=temps", "eval.benchmarks=[mbpp]", "logger=none", "train.max_steps=2")
+    printed = train_py(output, "-m", "sampler.temp=0.8,1.2", *settings)
+    found = artifacts(output)
+    counts = {kind: len(folders) for kind, folders in found.items()}
+    assert counts == {"corpus": 2, "checkpoint": 2, "generations": 3, "verdicts": 3}  # one base for both
+    runs = sorted(path.name for path in (output / "temps").iterdir() if path.is_dir())
+    assert len(runs) == 2
+    assert all("sampler.temp=" in name for name in runs)
+    study = (output / "temps" / "study.md").read_text()
+    for name in runs:
+        assert name in study
+    assert "mbpp" in printed.rpartition("report:")[2]
+
+
+def test_a_failed_job_does_not_stop_a_sweep(tmp_path: Path) -> None:
+    settings = ("stages=[sample]", "logger=none", "data.limit=3")
+    printed = train_py(tmp_path / "out", "-m", "sampler.max_model_len=200,4096", *settings, code=REPORTED)
+    assert "1 job(s) failed" in printed
+    assert len(list((tmp_path / "out").glob("store/corpus/*/manifest.json"))) == 1
+
+
+def test_the_default_run_is_the_laptop_model() -> None:
+    config = compose_config()
+    assert config.model.name == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert config.data.name == "mbpp"
+    assert config.eval.benchmarks == ["humaneval", "mbpp"]
