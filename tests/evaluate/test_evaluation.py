@@ -12,7 +12,7 @@ from ssd.artifacts import read_json, verify
 from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.benchmarks import load_benchmark
 from ssd.evaluate.evaluation import answer_rows, evaluate
-from ssd.evaluate.generate import build_requests, generate
+from ssd.evaluate.generate import benchmark_requests, generate
 from ssd.evaluate.grading import read_verdicts
 from ssd.generation import read_samples
 from ssd.generation.records import write_samples
@@ -113,21 +113,8 @@ def test_a_run_that_trains_needs_its_checkpoint(make_run: Callable[..., Run]) ->
 def test_a_prompt_without_room_for_an_answer_names_setting_and_problem(make_run: Callable[..., Run]) -> None:
     run = make_run(*SMALL, "eval.max_model_len=300")
     tokenizer = load_tokenizer(run.weights.path)
-    problems = [task.problem for task in load_benchmark("humaneval")]
     with pytest.raises(DataError, match=r"HumanEval/\d+ has \d+ tokens and eval\.max_model_len is 300"):
-        build_requests(run, problems, tokenizer)
-
-
-def test_base_and_tuned_model_get_the_same_prompts_and_seeds(make_run: Callable[..., Run]) -> None:
-    run = make_run(*SMALL)
-    problems = [task.problem for task in load_benchmark("humaneval", 4)]
-    requests = build_requests(run, problems, load_tokenizer(run.weights.path))
-    assert len(requests) == 8
-    assert len({request.seed for request in requests}) == 8
-    reordered = build_requests(run, problems[::-1], load_tokenizer(run.weights.path))
-    assert {request.prompt_id: request.seed for request in requests} == {
-        request.prompt_id: request.seed for request in reordered
-    }
+        benchmark_requests(run, "humaneval", tokenizer)
 
 
 def test_the_stage_generates_grades_and_scores_both_models(make_run: Callable[..., Run]) -> None:

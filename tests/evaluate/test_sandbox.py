@@ -48,7 +48,6 @@ ATTACKS = {
         "error",
         "left with exit code 0 before the end of the tests",
     ),
-    "a null byte": ("x = '\0'", "error", "SyntaxError: source code string cannot contain null bytes"),
 }
 
 

@@ -7,13 +7,19 @@ from typing import Any
 
 import pytest
 import torch
+from runs import compose_config
 from transformers import AutoModelForCausalLM
 
 from ssd.config import EngineName
-from ssd.generation import Completion, Decoding, Request, request_seed
+from ssd.generation import Completion, Decoding, Request, generate_shards, read_samples, request_seed
 from ssd.generation.engines import load_engine
 from ssd.generation.records import Engine
+from ssd.generation.requests import build_requests
+from ssd.generation.truncation import tempered_probabilities
+from ssd.hardware import resolve
 from ssd.models import Weights
+from ssd.models.chat import load_tokenizer
+from ssd.problems import Problem
 from ssd.run import Run
 
 GREEDY = Decoding(temp=0.0, top_k=None, top_p=1.0, max_new_tokens=12)
@@ -34,10 +40,6 @@ def requests(count: int) -> list[Request]:
 
 @pytest.fixture(scope="module", params=["vllm", "transformers"])
 def engine(request: pytest.FixtureRequest, tiny_weights: Weights) -> Engine:
-    from runs import compose_config
-
-    from ssd.hardware import resolve
-
     config = compose_config("model=tiny", "model.dtype=float32")
     folder = Path(tiny_weights.path)
     return load_engine(
@@ -56,7 +58,7 @@ def test_greedy_decoding_follows_the_models_own_argmax(engine: Engine, tiny_weig
         logits = model(input_ids=ids).logits[0, len(request.prompt_token_ids) - 1 : -1]
         assert logits.argmax(-1).tolist() == completion.token_ids
         logprobs = logits.log_softmax(-1).gather(-1, torch.tensor(completion.token_ids)[:, None])
-        assert completion.logprob_sum == pytest.approx(float(logprobs.sum()), abs=1e-2)
+        assert completion.logprob_sum == pytest.approx(logprobs.sum().item(), abs=1e-2)
 
 
 def test_a_seed_gives_the_same_answer_in_any_order_and_company(engine: Engine) -> None:
@@ -88,8 +90,6 @@ def test_a_stop_token_ends_the_answer_and_is_kept(engine: Any, tiny_weights: Wei
 
 
 def test_sampled_tokens_lie_in_the_truncated_support(engine: Engine, tiny_weights: Weights) -> None:
-    from ssd.generation.truncation import tempered_probabilities
-
     model: Any = AutoModelForCausalLM.from_pretrained(tiny_weights.path, dtype=torch.float32)
     for request, completion in zip(requests(4), engine.generate(requests(4), SAMPLED, Silent()), strict=True):
         ids = torch.tensor([request.prompt_token_ids + completion.token_ids])
@@ -105,8 +105,6 @@ def test_request_seeds_differ_by_prompt_sample_and_run() -> None:
 
 
 def test_a_resumed_corpus_keeps_what_was_drawn(make_run: Callable[..., Run]) -> None:
-    from ssd.generation import generate_shards, read_samples
-
     class Engines:
         """Counts what it is asked; draws are plain echoes."""
 
@@ -133,3 +131,20 @@ def test_a_resumed_corpus_keeps_what_was_drawn(make_run: Callable[..., Run]) -> 
     generate_shards(
         folder, requests(7), GREEDY, load_engine=lambda: pytest.fail("loaded"), shard_size=5, label="drawing"
     )
+
+
+def test_requests_get_the_same_seeds_in_any_order(tiny_weights: Weights) -> None:
+    config = compose_config("model=tiny")
+    tokenizer = load_tokenizer(tiny_weights.path)
+    problems = [Problem(str(i), "word " * (i + 1)) for i in range(4)]
+
+    def build(problems: list[Problem], max_model_len: int | None = None) -> tuple[list[Request], dict[str, int]]:
+        settings = {"num_samples": 2, "seed": 7, "max_model_len": max_model_len}
+        return build_requests(problems, config.prompt_format, config.model, tokenizer, **settings)  # type: ignore[arg-type]
+
+    forwards, backwards = build(problems)[0], build(problems[::-1])[0]
+    assert len({request.seed for request in forwards}) == len(forwards) == 8
+    assert sorted(forwards, key=lambda r: r.seed) == sorted(backwards, key=lambda r: r.seed)
+    longest = len(forwards[-1].prompt_token_ids)
+    fitting, too_long = build(problems, max_model_len=longest)
+    assert (len(fitting), too_long) == (6, {"3": longest})

@@ -54,7 +54,7 @@ def test_a_missing_shard_is_named(copy: Path) -> None:
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="model.path=.* is no folder"):
+    with pytest.raises(ModelError, match=r"model.path=.* is no folder"):
         local(tmp_path / "absent")
 
 

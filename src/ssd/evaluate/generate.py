@@ -11,12 +11,12 @@ from typing import Any
 from ssd.artifacts import plain
 from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.benchmarks import load_benchmark
-from ssd.generation import Decoding, Request, Sample, generate_shards, read_samples, request_seed
+from ssd.generation import Decoding, Request, Sample, generate_shards, read_samples
 from ssd.generation.engines import load_engine
 from ssd.generation.records import SHARDS, Engine, decoding
-from ssd.models.chat import encode_prompt, load_tokenizer
+from ssd.generation.requests import build_requests
+from ssd.models.chat import load_tokenizer
 from ssd.models.weights import model_length
-from ssd.problems import Problem
 from ssd.run import ROLES, Run, load_run, stage_parser
 from ssd.stage import reporting_errors
 
@@ -35,10 +35,7 @@ def generate(run: Run, role: str) -> None:
     settings = run.config.eval
     tokenizer = load_tokenizer(run.weights.path)
     # All prompts before the engine starts, so that a prompt that is too long stops the run at once.
-    requests = {
-        benchmark: build_requests(run, [task.problem for task in load_benchmark(benchmark, settings.limit)], tokenizer)
-        for benchmark in settings.benchmarks
-    }
+    requests = {benchmark: benchmark_requests(run, benchmark, tokenizer) for benchmark in settings.benchmarks}
 
     @functools.cache
     def engine() -> Engine:
@@ -82,27 +79,28 @@ def role_decoding(run: Run, role: str) -> Decoding:
     return decoding(settings.base_temp, settings.base_truncation, settings.max_new_tokens)
 
 
-def build_requests(run: Run, problems: list[Problem], tokenizer: Any) -> list[Request]:
-    """One request per problem and sample index.
+def benchmark_requests(run: Run, benchmark: str, tokenizer: Any) -> list[Request]:
+    """The requests of a benchmark's problems.
 
     Raises:
         DataError: a prompt leaves no room for a token; benchmarks are never cut to what fits.
     """
-    config = run.config
-    settings = config.eval
+    settings = run.config.eval
     limit = settings.max_model_len or model_length(run.model_folder("base"))
-    requests = []
-    for problem in problems:
-        ids = encode_prompt(problem, settings.prompt_format, config.model, tokenizer)
-        if limit is not None and len(ids) > limit - 1:
-            raise DataError(
-                f"the prompt of {problem.problem_id} has {len(ids)} tokens and eval.max_model_len is {limit}: "
-                f"raise eval.max_model_len above {len(ids)}, or use a model that takes longer prompts"
-            )
-        requests += [
-            Request(problem.problem_id, index, ids, request_seed(config.seed, problem.problem_id, index))
-            for index in range(settings.num_samples)
-        ]
+    requests, too_long = build_requests(
+        [task.problem for task in load_benchmark(benchmark, settings.limit)],
+        settings.prompt_format,
+        run.config.model,
+        tokenizer,
+        num_samples=settings.num_samples,
+        seed=run.config.seed,
+        max_model_len=limit,
+    )
+    for problem_id, length in too_long.items():
+        raise DataError(
+            f"the prompt of {problem_id} has {length} tokens and eval.max_model_len is {limit}: "
+            f"raise eval.max_model_len above {length}, or use a model that takes longer prompts"
+        )
     return requests
 
 

@@ -1,5 +1,6 @@
 """Prompt formats: from a problem to the token ids a model is given, rendered once and stored, never again."""
 
+import contextlib
 from typing import Any
 
 from ssd.config import ModelConfig, ModelKind, PromptFormatConfig
@@ -76,10 +77,8 @@ def stop_token_ids(folder: str, tokenizer: Any) -> list[int]:
     from transformers import AutoConfig, GenerationConfig
 
     ids = {tokenizer.eos_token_id, *_as_list(AutoConfig.from_pretrained(folder).eos_token_id)}
-    try:
+    with contextlib.suppress(OSError):  # a checkpoint without generation_config.json
         ids |= set(_as_list(GenerationConfig.from_pretrained(folder).eos_token_id))
-    except OSError:  # a checkpoint without generation_config.json
-        pass
     return sorted(token for token in ids if token is not None)
 
 

@@ -8,10 +8,12 @@ from typing import Any
 from ssd.artifacts import plain
 from ssd.config import LongPolicy
 from ssd.errors import DataError
-from ssd.generation import Request, Sample, generate_shards, read_samples, request_seed
+from ssd.generation import Request, Sample, generate_shards, read_samples
 from ssd.generation.engines import load_engine
 from ssd.generation.records import SHARDS, decoding, write_samples
-from ssd.models.chat import encode_exchange, encode_prompt, load_tokenizer
+from ssd.generation.requests import build_requests
+from ssd.models.chat import encode_exchange, load_tokenizer
+from ssd.models.weights import model_length
 from ssd.problems import Problem
 from ssd.run import Run
 from ssd.sample.filters import apply_filters
@@ -35,7 +37,7 @@ def sample(run: Run) -> None:
         config = run.config
         problems, prompt_counts = load_prompts(config.data)
         tokenizer = load_tokenizer(run.weights.path)
-        requests, skipped = build_requests(run, problems, tokenizer)
+        requests, skipped = corpus_requests(run, problems, tokenizer)
         settings = decoding(config.sampler.temp, config.truncation, config.sampler.max_new_tokens)
         speed = generate_shards(
             folder,
@@ -69,32 +71,30 @@ def sample(run: Run) -> None:
         corpus.finish(started=started, counts=counts, decoding=plain(settings), **speed_facts)
 
 
-def build_requests(run: Run, problems: list[Problem], tokenizer: Any) -> tuple[list[Request], int]:
-    """One request per problem and sample index, and how many problems were skipped as too long.
+def corpus_requests(run: Run, problems: list[Problem], tokenizer: Any) -> tuple[list[Request], int]:
+    """The corpus's requests, and how many problems were skipped as too long.
 
     Raises:
-        DataError: a prompt leaves no room for a token and `data.long_prompts` is `error`.
+        DataError: a prompt leaves no room for a token and `data.long_prompts` is `error`, or every prompt is too long.
     """
     config = run.config
-    limit = config.sampler.max_model_len
-    requests, skipped = [], 0
-    for problem in problems:
-        ids = encode_prompt(problem, config.prompt_format, config.model, tokenizer)
-        if limit is not None and len(ids) >= limit:
-            if config.data.long_prompts is LongPolicy.error:
-                raise DataError(
-                    f"prompt {problem.problem_id} has {len(ids)} tokens, sampler.max_model_len is {limit}: "
-                    "raise it, or set data.long_prompts=skip"
-                )
-            skipped += 1
-            continue
-        requests += [
-            Request(problem.problem_id, index, ids, request_seed(config.seed, problem.problem_id, index))
-            for index in range(config.sampler.num_samples)
-        ]
-    if not requests:
-        raise DataError(f"every prompt is longer than sampler.max_model_len={limit}: raise it")
-    return requests, skipped
+    limit = config.sampler.max_model_len or model_length(run.model_folder("base"))
+    requests, too_long = build_requests(
+        problems,
+        config.prompt_format,
+        config.model,
+        tokenizer,
+        num_samples=config.sampler.num_samples,
+        seed=config.seed,
+        max_model_len=limit,
+    )
+    for problem_id, length in too_long.items():
+        if config.data.long_prompts is LongPolicy.error or not requests:
+            raise DataError(
+                f"prompt {problem_id} has {length} tokens, sampler.max_model_len is {limit}: "
+                "raise it, or set data.long_prompts=skip (where shorter prompts are left)"
+            )
+    return requests, len(too_long)
 
 
 def corpus_counts(samples: list[Sample]) -> dict[str, Any]:

@@ -1,0 +1,38 @@
+"""From problems to requests: the prompt's token ids, a seed, and whether an answer has room."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ssd.config import ModelConfig, PromptFormatConfig
+from ssd.generation.records import Request, request_seed
+from ssd.models.chat import encode_prompt
+from ssd.problems import Problem
+
+
+def build_requests(
+    problems: Sequence[Problem],
+    prompt_format: PromptFormatConfig,
+    model: ModelConfig,
+    tokenizer: Any,
+    *,
+    num_samples: int,
+    seed: int,
+    max_model_len: int | None,
+) -> tuple[list[Request], dict[str, int]]:
+    """Requests of the problems whose prompt leaves room for at least one token, and the others.
+
+    Returns:
+        `num_samples` requests per fitting problem, in order, and the prompt length of every problem that does not fit.
+    """
+    requests: list[Request] = []
+    too_long: dict[str, int] = {}
+    for problem in problems:
+        ids = encode_prompt(problem, prompt_format, model, tokenizer)
+        if max_model_len is not None and len(ids) >= max_model_len:
+            too_long[problem.problem_id] = len(ids)
+            continue
+        requests += [
+            Request(problem.problem_id, index, ids, request_seed(seed, problem.problem_id, index))
+            for index in range(num_samples)
+        ]
+    return requests, too_long

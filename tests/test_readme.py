@@ -1,0 +1,80 @@
+"""Every command of the README runs."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from runs import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+TRAIN = [line for line in LINES if line.startswith("python train.py")]
+STAGES = [line for line in LINES if line.startswith("python -m")]
+INSTALL = [line for line in LINES if line.startswith("python3.11 -m venv")]
+
+
+def test_the_readme_has_no_other_commands() -> None:
+    assert sorted(LINES) == sorted([*TRAIN, *STAGES, *INSTALL])
+    assert len(INSTALL) == 3
+
+
+@pytest.mark.parametrize("line", TRAIN)
+def test_every_train_command_composes(line: str) -> None:
+    arguments = shlex.split(line.replace("FOLDER", "folder"))[2:]
+    if "--help" in arguments:
+        shown = [*arguments]
+    elif "-m" in arguments or any(argument.startswith("sweep=") for argument in arguments):
+        arguments = [argument for argument in arguments if argument != "-m"]
+        shown = [re.sub(r",.*", "", argument) for argument in arguments] + ["--cfg", "job"]
+    else:
+        shown = [*arguments, "--cfg", "job"] if "--cfg" not in arguments else arguments
+    done = subprocess.run([sys.executable, "train.py", *shown], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_every_stage_command_runs_on_a_real_run(tmp_path: Path) -> None:
+    made = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "model=tiny",
+        "run_name=defaults",
+        "eval.benchmarks=[mbpp]",
+        "logger=none",
+    ]
+    done = subprocess.run(made, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for line in STAGES:
+        command = [sys.executable, *shlex.split(line)[1:]]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+
+
+def test_the_option_table_names_every_option() -> None:
+    for path in (ROOT / "conf").glob("*/*.yaml"):
+        if path.parent.name != "recipe":
+            assert f"`{path.stem}`" in README, f"{path.parent.name}={path.stem}"
+
+
+def test_the_result_table_is_the_stored_result() -> None:
+    scores = yaml.safe_load((ROOT / "results" / "default_run" / "scores.json").read_text())
+    for one in scores["benchmarks"].values():
+        for model in one["models"].values():
+            assert f"{100 * model['pass@1']['value']:.1f}" in README
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_the_first_command_works_from_a_fresh_clone(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    environment = {**os.environ, "SSD_CACHE": str(tmp_path / "cache")}
+    subprocess.run(["bash", "-c", INSTALL[0]], check=True, cwd=clone, env=environment)
+    (report,) = clone.glob("outputs/main/*/report.html")
+    assert report.stat().st_size > 10_000
