@@ -40,8 +40,12 @@ def make_run(tmp_path: Path, tiny_weights: Weights) -> Callable[..., Run]:
     """A run of the tiny model in a folder of its own, saved as the pipeline saves it."""
 
     def make(*overrides: str, name: str = "run") -> Run:
-        config = compose_config("model=tiny", "logger=none", "hardware=cpu", f"output_dir={tmp_path}/out", *overrides)
-        config = dataclasses.replace(config, hardware=resolve(config.hardware, config.train.global_batch_size))
+        config = compose_config(
+            "model=tiny", "logger=none", "hardware=cpu", f"output_dir={tmp_path}/out", *overrides
+        )
+        config = dataclasses.replace(
+            config, hardware=resolve(config.hardware, config.train.global_batch_size)
+        )
         run = Run(folder=tmp_path / name, config=config, weights=tiny_weights)
         save_run(run, ["python", "train.py", *overrides])
         return run

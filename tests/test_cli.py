@@ -41,7 +41,9 @@ def train_py(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPr
         (["sampler.temp="], "sampler.temp"),
     ],
 )
-def test_a_mistake_is_answered_in_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_a_mistake_is_answered_in_one_line(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
     answer = train_py("model=tiny", f"output_dir={tmp_path}/out", *arguments)
     assert answer.returncode == REPORTED
     (line,) = answer.stderr.strip().splitlines()
@@ -54,7 +56,10 @@ def test_a_mistake_is_answered_in_one_line(tmp_path: Path, arguments: list[str],
 def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
     answer = train_py("model=tiny", f"output_dir={tmp_path}/out", "hardware=gpu_1")
     assert answer.returncode == REPORTED
-    assert "hardware.accelerator=gpu asks for 1 GPU(s), this machine shows 0: use hardware=cpu" in answer.stderr
+    assert (
+        "hardware.accelerator=gpu asks for 1 GPU(s), this machine shows 0: use hardware=cpu"
+        in answer.stderr
+    )
 
 
 def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
@@ -68,19 +73,31 @@ def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> N
 def test_cfg_job_shows_the_papers_run_with_one_change() -> None:
     answer = train_py("model=qwen3_30b", "sampler.temp=1.4", "--cfg", "job")
     assert answer.returncode == 0
-    for line in ("name: Qwen/Qwen3-30B-A3B-Instruct-2507", "temp: 1.4", "max_steps: 2500", "name: rstar_coder"):
+    for line in (
+        "name: Qwen/Qwen3-30B-A3B-Instruct-2507",
+        "temp: 1.4",
+        "max_steps: 2500",
+        "name: rstar_coder",
+    ):
         assert line in answer.stdout
 
 
 def test_help_names_the_groups_and_shows_examples() -> None:
     answer = train_py("--help")
     assert answer.returncode == 0
-    for text in ("python train.py -m sampler.temp=0.8,1.2,1.6", "prompt_format:", "qwen3_30b_thinking", "temp: 1.2"):
+    for text in (
+        "python train.py -m sampler.temp=0.8,1.2,1.6",
+        "prompt_format:",
+        "qwen3_30b_thinking",
+        "temp: 1.2",
+    ):
         assert text in answer.stdout
 
 
 @pytest.mark.parametrize("stage", ["sample", "train", "evaluate", "report"])
-def test_every_stage_has_help_and_refuses_a_folder_without_a_run(stage: str, tmp_path: Path) -> None:
+def test_every_stage_has_help_and_refuses_a_folder_without_a_run(
+    stage: str, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", f"ssd.{stage}"]
     shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False)
     assert shown.returncode == 0
@@ -99,6 +116,8 @@ def test_composing_imports_no_heavy_library() -> None:
         "print([m for m in ('torch', 'vllm', 'transformers', 'lightning', 'wandb', 'matplotlib', 'pyarrow') if m in sys.modules])"
     )
     started = time.monotonic()
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+    )
     print(f"answered after {time.monotonic() - started:.2f} s")
     assert answer.stdout.strip() == "[]"

@@ -33,7 +33,9 @@ def test_every_option_composes(group: str, option: str) -> None:
 def test_truncation_mounts_at_evaluation_too(option: str, mount: str) -> None:
     config = compose_config(f"truncation@{mount}={option}")
     chosen = getattr(config.eval, mount.removeprefix("eval."))
-    assert dataclasses.asdict(chosen) == yaml.safe_load((CONF / "truncation" / f"{option}.yaml").read_text())
+    assert dataclasses.asdict(chosen) == yaml.safe_load(
+        (CONF / "truncation" / f"{option}.yaml").read_text()
+    )
 
 
 # model: T_train, k, p | T_eval, k, p | base T, k, p (arXiv 2604.01193, Tables 3 and 4)
@@ -54,13 +56,27 @@ def test_a_paper_model_brings_the_papers_settings(model: str) -> None:
     evaluation = config.eval
     assert (config.sampler.temp, config.truncation.top_k, config.truncation.top_p) == sampling
     assert (evaluation.temp, evaluation.truncation.top_k, evaluation.truncation.top_p) == tuned
-    assert (evaluation.base_temp, evaluation.base_truncation.top_k, evaluation.base_truncation.top_p) == base
+    assert (
+        evaluation.base_temp,
+        evaluation.base_truncation.top_k,
+        evaluation.base_truncation.top_p,
+    ) == base
     thinking = config.model.kind is ModelKind.thinking
-    assert (config.train.max_steps, config.train.warmup_steps) == ((300, 50) if thinking else (2500, 250))
+    assert (config.train.max_steps, config.train.warmup_steps) == (
+        (300, 50) if thinking else (2500, 250)
+    )
     assert config.train.checkpoint_every == (50 if thinking else 250)
-    assert (config.optimizer.lr, config.train.min_lr, config.train.global_batch_size) == (5e-6, 1e-6, 32)
+    assert (config.optimizer.lr, config.train.min_lr, config.train.global_batch_size) == (
+        5e-6,
+        1e-6,
+        32,
+    )
     assert (tuple(config.optimizer.betas), config.optimizer.weight_decay) == ((0.9, 0.95), 0.1)
-    assert (config.train.seq_len, config.sampler.num_samples, config.data.name) == (65536, 1, "rstar_coder")
+    assert (config.train.seq_len, config.sampler.num_samples, config.data.name) == (
+        65536,
+        1,
+        "rstar_coder",
+    )
     assert config.adapter.type is AdapterType.none
 
 
@@ -74,7 +90,11 @@ def test_the_command_line_wins_over_the_recipe() -> None:
 
 def test_an_experiment_wins_over_the_recipe_and_loses_to_the_command_line() -> None:
     config = compose_config("experiment=unit_temp")
-    assert (config.sampler.temp, config.truncation.top_k, config.truncation.top_p) == (1.0, None, 1.0)
+    assert (config.sampler.temp, config.truncation.top_k, config.truncation.top_p) == (
+        1.0,
+        None,
+        1.0,
+    )
     assert compose_config("experiment=unit_temp", "sampler.temp=0.9").sampler.temp == 0.9
 
 
@@ -84,7 +104,10 @@ def test_an_experiment_wins_over_the_recipe_and_loses_to_the_command_line() -> N
         (["sampler.temp=-1"], "sampler.temp must lie in"),
         (["truncation.top_p=0"], "truncation.top_p must lie in"),
         (["truncation.top_k=0"], "truncation.top_k must be positive or null"),
-        (["eval.k=[1,10]", "eval.num_samples=5"], r"eval.k=\[1, 10\] needs eval.num_samples >= 10, got 5"),
+        (
+            ["eval.k=[1,10]", "eval.num_samples=5"],
+            r"eval.k=\[1, 10\] needs eval.num_samples >= 10, got 5",
+        ),
         (["eval.benchmarks=[humanevil]"], "did you mean 'humaneval'"),
         (["eval.benchmarks=[]"], "eval.benchmarks is empty"),
         (["stages=[smaple]"], "did you mean 'sample'"),
@@ -106,17 +129,29 @@ def test_a_bad_value_names_its_setting(overrides: list[str], message: str) -> No
 
 
 def test_every_setting_of_the_schema_is_read_somewhere() -> None:
-    source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py") if path.name != "config.py")
-    whole = {"_target_", "eps", "betas", "revision"}  # optimizer fields go to the optimizer as they are
+    source = "".join(
+        path.read_text() for path in (ROOT / "src").rglob("*.py") if path.name != "config.py"
+    )
+    whole = {
+        "_target_",
+        "eps",
+        "betas",
+        "revision",
+    }  # optimizer fields go to the optimizer as they are
     unread = [
-        name for name in setting_names() if name.split(".")[-1] not in whole and f".{name.split('.')[-1]}" not in source
+        name
+        for name in setting_names()
+        if name.split(".")[-1] not in whole and f".{name.split('.')[-1]}" not in source
     ]
     assert unread == []
 
 
 def test_a_run_is_named_by_what_changes_its_numbers() -> None:
     assert run_slug([]) == "defaults"
-    assert run_slug(["sampler.temp=1.6", "model=tiny", "study=x", "hardware=cpu"]) == "model=tiny,sampler.temp=1.6"
+    assert (
+        run_slug(["sampler.temp=1.6", "model=tiny", "study=x", "hardware=cpu"])
+        == "model=tiny,sampler.temp=1.6"
+    )
     assert run_slug(["eval.k=[1,2]", "data.path=/a/b"]) == "data.path=_a_b,eval.k=1,2"
     long = [f"sampler.temp={i}" for i in range(50)]
     assert len(run_slug(long)) == 100

@@ -20,11 +20,19 @@ from ssd.stage import REPORTED
 
 
 def command(output: Path, *arguments: str) -> list[str]:
-    return [sys.executable, str(ROOT / "train.py"), *arguments, "model=tiny", f"output_dir={output}"]
+    return [
+        sys.executable,
+        str(ROOT / "train.py"),
+        *arguments,
+        "model=tiny",
+        f"output_dir={output}",
+    ]
 
 
 def train_py(output: Path, *arguments: str, code: int = 0) -> str:
-    done = subprocess.run(command(output, *arguments), capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(
+        command(output, *arguments), capture_output=True, text=True, check=False, cwd=ROOT
+    )
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 
@@ -62,16 +70,22 @@ def test_one_command_runs_the_method_and_reports_it(finished: tuple[Path, str]) 
 
 def test_running_again_starts_nothing_and_prints_the_same_table(finished: tuple[Path, str]) -> None:
     output, printed = finished
-    before = {path: path.stat().st_mtime_ns for path in (output / "store").rglob("*") if path.is_file()}
+    before = {
+        path: path.stat().st_mtime_ns for path in (output / "store").rglob("*") if path.is_file()
+    }
     again = train_py(output)
     assert "starts" not in again
     table = re.search(r"benchmark .*?namespaces", printed, re.DOTALL)
     assert table is not None
     assert table[0] in again
-    assert before == {path: path.stat().st_mtime_ns for path in (output / "store").rglob("*") if path.is_file()}
+    assert before == {
+        path: path.stat().st_mtime_ns for path in (output / "store").rglob("*") if path.is_file()
+    }
 
 
-def test_another_evaluation_temperature_neither_samples_nor_trains(finished: tuple[Path, str]) -> None:
+def test_another_evaluation_temperature_neither_samples_nor_trains(
+    finished: tuple[Path, str],
+) -> None:
     output, _ = finished
     printed = train_py(output, "eval.temp=0.3", "eval.benchmarks=[mbpp]")
     assert re.search(r"sample +up to date", printed)
@@ -86,7 +100,9 @@ def test_training_uses_exactly_the_sampled_ids(finished: tuple[Path, str]) -> No
     drawn = read_samples(run.corpus.folder / "shards")
     kept = read_samples(run.corpus.folder / "corpus.parquet")
     assert len(drawn) == 12
-    ids = {sample.prompt_id: (sample.prompt_token_ids, sample.completion_token_ids) for sample in drawn}
+    ids = {
+        sample.prompt_id: (sample.prompt_token_ids, sample.completion_token_ids) for sample in drawn
+    }
     for sample in kept:
         assert sample.training_ids() == ids[sample.prompt_id]
 
@@ -96,13 +112,18 @@ def test_a_stage_runs_alone(finished: tuple[Path, str]) -> None:
     folder = output / "main" / "model=tiny"
     (folder / "report.html").unlink()
     done = subprocess.run(
-        [sys.executable, "-m", "ssd.report", str(folder)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "ssd.report", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert (folder / "report.html").is_file()
 
 
-def test_a_corpus_of_another_tokenizer_is_refused(finished: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_corpus_of_another_tokenizer_is_refused(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
     output, _ = finished
     (corpus,) = artifacts(output)["corpus"]
     copy = tmp_path / "corpus"
@@ -114,11 +135,17 @@ def test_a_corpus_of_another_tokenizer_is_refused(finished: tuple[Path, str], tm
     assert "was made with another tokenizer" in printed
 
 
-def test_an_existing_corpus_trains_without_sampling(finished: tuple[Path, str], tmp_path: Path) -> None:
+def test_an_existing_corpus_trains_without_sampling(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
     output, _ = finished
     (corpus,) = artifacts(output)["corpus"]
     printed = train_py(
-        tmp_path / "out", f"train.corpus={corpus}", "stages=[sample,train]", "train.max_steps=2", "logger=none"
+        tmp_path / "out",
+        f"train.corpus={corpus}",
+        "stages=[sample,train]",
+        "train.max_steps=2",
+        "logger=none",
     )
     assert re.search(r"sample +up to date", printed)
     assert (tmp_path / "out" / "store" / "checkpoint").is_dir()
@@ -140,12 +167,16 @@ def test_no_sample_left_after_filters_stops_with_the_remedy(tmp_path: Path) -> N
 def test_a_prompt_longer_than_the_model_takes_is_named(tmp_path: Path) -> None:
     settings = ("sampler.max_model_len=200", "stages=[sample]", "logger=none")
     printed = train_py(tmp_path / "out", *settings, code=REPORTED)
-    assert re.search(r"error: prompt mbpp/\d+ has \d+ tokens, sampler.max_model_len is 200", printed)
+    assert re.search(
+        r"error: prompt mbpp/\d+ has \d+ tokens, sampler.max_model_len is 200", printed
+    )
     too_long = train_py(tmp_path / "out", "sampler.max_model_len=9000", code=REPORTED)
     assert "sampler.max_model_len=9000 exceeds the 8192 tokens that tiny takes" in too_long
 
 
-def test_a_full_disk_is_refused_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ssd.artifacts import require_space
     from ssd.errors import ArtifactError
 
@@ -161,7 +192,11 @@ def test_a_killed_sampling_loses_one_shard_and_training_resumes(tmp_path: Path) 
     def kill_when(pattern: str) -> None:
         process = subprocess.Popen(command(output, *settings), cwd=ROOT, start_new_session=True)
         deadline = time.monotonic() + 240
-        while not list(output.glob(pattern)) and process.poll() is None and time.monotonic() < deadline:
+        while (
+            not list(output.glob(pattern))
+            and process.poll() is None
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, f"finished before {pattern} was seen"
@@ -180,7 +215,9 @@ def test_a_killed_sampling_loses_one_shard_and_training_resumes(tmp_path: Path) 
     assert re.search(r"sample +up to date", printed)
     assert "training: resuming from" in printed
     (checkpoint,) = artifacts(output)["checkpoint"]
-    steps = [json.loads(line)["step"] for line in (checkpoint / "metrics.jsonl").read_text().splitlines()]
+    steps = [
+        json.loads(line)["step"] for line in (checkpoint / "metrics.jsonl").read_text().splitlines()
+    ]
     assert steps[-1] == 60
     assert set(steps) == set(range(1, 61))
 
@@ -196,7 +233,9 @@ def test_a_killed_pipeline_takes_its_stage_along(tmp_path: Path) -> None:
     process = subprocess.Popen(command(tmp_path / "out", *settings), cwd=ROOT)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "out").glob("store/corpus/*/shards/*")) and time.monotonic() < deadline:
+    while (
+        not list((tmp_path / "out").glob("store/corpus/*/shards/*")) and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     stages = children.read_text().split()
     assert stages
@@ -213,7 +252,12 @@ def test_a_sweep_shares_what_it_can_and_ends_with_a_table(tmp_path: Path) -> Non
     printed = train_py(output, "-m", "sampler.temp=0.8,1.2", *settings)
     found = artifacts(output)
     counts = {kind: len(folders) for kind, folders in found.items()}
-    assert counts == {"corpus": 2, "checkpoint": 2, "generations": 3, "verdicts": 3}  # one base for both
+    assert counts == {
+        "corpus": 2,
+        "checkpoint": 2,
+        "generations": 3,
+        "verdicts": 3,
+    }  # one base for both
     runs = sorted(path.name for path in (output / "temps").iterdir() if path.is_dir())
     assert len(runs) == 2
     assert all("sampler.temp=" in name for name in runs)
@@ -225,7 +269,9 @@ def test_a_sweep_shares_what_it_can_and_ends_with_a_table(tmp_path: Path) -> Non
 
 def test_a_failed_job_does_not_stop_a_sweep(tmp_path: Path) -> None:
     settings = ("stages=[sample]", "logger=none", "data.limit=3")
-    printed = train_py(tmp_path / "out", "-m", "sampler.max_model_len=200,4096", *settings, code=REPORTED)
+    printed = train_py(
+        tmp_path / "out", "-m", "sampler.max_model_len=200,4096", *settings, code=REPORTED
+    )
     assert "1 job(s) failed" in printed
     assert len(list((tmp_path / "out").glob("store/corpus/*/manifest.json"))) == 1
 

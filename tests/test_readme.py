@@ -13,7 +13,9 @@ from runs import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+LINES = [
+    line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()
+]
 TRAIN = [line for line in LINES if line.startswith("python train.py")]
 STAGES = [line for line in LINES if line.startswith("python -m")]
 INSTALL = [line for line in LINES if line.startswith("python3.11 -m venv")]
@@ -34,7 +36,9 @@ def test_every_train_command_composes(line: str) -> None:
         shown = [re.sub(r",.*", "", argument) for argument in arguments] + ["--cfg", "job"]
     else:
         shown = [*arguments, "--cfg", "job"] if "--cfg" not in arguments else arguments
-    done = subprocess.run([sys.executable, "train.py", *shown], capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "train.py", *shown], capture_output=True, text=True, check=False, cwd=ROOT
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 

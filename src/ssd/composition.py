@@ -40,7 +40,12 @@ def setting_names(schema: type = RunConfig, prefix: str = "") -> list[str]:
     hints = typing.get_type_hints(schema)
     for field in dataclasses.fields(schema):
         inner = next(
-            (t for t in (hints[field.name], *typing.get_args(hints[field.name])) if dataclasses.is_dataclass(t)), None
+            (
+                t
+                for t in (hints[field.name], *typing.get_args(hints[field.name]))
+                if dataclasses.is_dataclass(t)
+            ),
+            None,
         )
         names.append(prefix + field.name)
         if isinstance(inner, type):
@@ -51,11 +56,18 @@ def setting_names(schema: type = RunConfig, prefix: str = "") -> list[str]:
 def explain(error: HydraException | OmegaConfBaseException) -> ConfigError:
     """A composition error as one line that names the setting and what it could be."""
     message = str(error)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+    if (
+        isinstance(error, MissingConfigException)
+        and error.missing_cfg_file
+        and error.options is not None
+    ):
         group, _, option = error.missing_cfg_file.rpartition("/")
-        return ConfigError(f"{group}={option}: no such option; {did_you_mean(option, list(error.options))}")
+        return ConfigError(
+            f"{group}={option}: no such option; {did_you_mean(option, list(error.options))}"
+        )
     unknown = re.search(
-        r"Could not override '([^']+)'|Key '([^']+)' not in|Error merging override \+?([\w.@/]+)=", message
+        r"Could not override '([^']+)'|Key '([^']+)' not in|Error merging override \+?([\w.@/]+)=",
+        message,
     )
     cause = one_line(error.__cause__).split(" full_key:")[0] if error.__cause__ else ""
     if unknown and unknown[3] and "not in" not in cause:

@@ -117,7 +117,9 @@ def require(condition: bool, message: str) -> None:
 def require_known(setting: str, values: list[str], known: tuple[str, ...]) -> None:
     """Raise `ConfigError` for the first of `values` that `known` lacks."""
     for value in values:
-        require(value in known, f"{setting}: unknown name '{value}'; {did_you_mean(value, list(known))}")
+        require(
+            value in known, f"{setting}: unknown name '{value}'; {did_you_mean(value, list(known))}"
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -196,11 +198,20 @@ class DataConfig:
     """A prompt that leaves no room for an answer within `sampler.max_model_len`: stop, or skip and count."""
 
     def __post_init__(self) -> None:
-        require(self.limit is None or self.limit > 0, f"data.limit must be positive or null, got {self.limit}")
+        require(
+            self.limit is None or self.limit > 0,
+            f"data.limit must be positive or null, got {self.limit}",
+        )
         if self.source is DataSource.file:
-            require(self.path is not None, "data.path is not set: name a JSONL or Parquet file with data.path=FILE")
+            require(
+                self.path is not None,
+                "data.path is not set: name a JSONL or Parquet file with data.path=FILE",
+            )
         if self.source is DataSource.hub:
-            require(self.hub_name is not None, "data.hub_name is not set: name a hub data set, data.hub_name=ORG/NAME")
+            require(
+                self.hub_name is not None,
+                "data.hub_name is not set: name a hub data set, data.hub_name=ORG/NAME",
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -223,7 +234,10 @@ class PromptFormatConfig:
 
     def __post_init__(self) -> None:
         require("{question}" in self.question, "prompt_format.question must contain {question}")
-        require(not (self.chat and self.train_as_chat), "prompt_format.train_as_chat needs prompt_format.chat=false")
+        require(
+            not (self.chat and self.train_as_chat),
+            "prompt_format.train_as_chat needs prompt_format.chat=false",
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -236,7 +250,10 @@ class TruncationConfig:
     """Smallest set of tokens whose probability reaches this share; 1 keeps all."""
 
     def __post_init__(self) -> None:
-        require(self.top_k is None or self.top_k > 0, f"truncation.top_k must be positive or null, got {self.top_k}")
+        require(
+            self.top_k is None or self.top_k > 0,
+            f"truncation.top_k must be positive or null, got {self.top_k}",
+        )
         require(0 < self.top_p <= 1, f"truncation.top_p must lie in (0, 1], got {self.top_p}")
 
 
@@ -260,8 +277,13 @@ class SamplerConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.temp <= 10, f"sampler.temp must lie in [0, 10], got {self.temp}")
-        require(self.num_samples > 0, f"sampler.num_samples must be positive, got {self.num_samples}")
-        require(self.max_new_tokens > 0, f"sampler.max_new_tokens must be positive, got {self.max_new_tokens}")
+        require(
+            self.num_samples > 0, f"sampler.num_samples must be positive, got {self.num_samples}"
+        )
+        require(
+            self.max_new_tokens > 0,
+            f"sampler.max_new_tokens must be positive, got {self.max_new_tokens}",
+        )
         require(self.shard_size > 0, f"sampler.shard_size must be positive, got {self.shard_size}")
         require_known("sampler.filters", self.filters, FILTERS)
 
@@ -330,7 +352,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("max_steps", "global_batch_size", "seq_len", "checkpoint_every"):
-            require(getattr(self, name) > 0, f"train.{name} must be positive, got {getattr(self, name)}")
+            require(
+                getattr(self, name) > 0, f"train.{name} must be positive, got {getattr(self, name)}"
+            )
         require(
             0 <= self.warmup_steps <= self.max_steps,
             f"train.warmup_steps={self.warmup_steps} must lie in [0, train.max_steps={self.max_steps}]",
@@ -360,11 +384,20 @@ class HardwareConfig:
     """Let vLLM compile the model: faster decoding for a start of one to two minutes on CPU."""
 
     def __post_init__(self) -> None:
-        for name in ("devices", "micro_batch_size", "tensor_parallel_size", "kv_cache_gib", "max_num_seqs"):
+        for name in (
+            "devices",
+            "micro_batch_size",
+            "tensor_parallel_size",
+            "kv_cache_gib",
+            "max_num_seqs",
+        ):
             value = getattr(self, name)
             require(value is None or value > 0, f"hardware.{name} must be positive, got {value}")
         share = self.memory_utilization
-        require(share is None or 0 < share < 1, f"hardware.memory_utilization must lie in (0, 1), got {share}")
+        require(
+            share is None or 0 < share < 1,
+            f"hardware.memory_utilization must lie in (0, 1), got {share}",
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -400,15 +433,38 @@ class EvalConfig:
     """Resamples of the problems behind every interval."""
 
     def __post_init__(self) -> None:
-        require(len(self.benchmarks) > 0, f"eval.benchmarks is empty: choose from {', '.join(BENCHMARKS)}")
+        require(
+            len(self.benchmarks) > 0,
+            f"eval.benchmarks is empty: choose from {', '.join(BENCHMARKS)}",
+        )
         require_known("eval.benchmarks", self.benchmarks, BENCHMARKS)
-        for name in ("num_samples", "max_new_tokens", "timeout", "memory_mib", "bootstrap", "shard_size"):
-            require(getattr(self, name) > 0, f"eval.{name} must be positive, got {getattr(self, name)}")
-        require(self.limit is None or self.limit > 0, f"eval.limit must be positive or null, got {self.limit}")
-        require(self.workers is None or self.workers > 0, f"eval.workers must be positive or null, got {self.workers}")
+        for name in (
+            "num_samples",
+            "max_new_tokens",
+            "timeout",
+            "memory_mib",
+            "bootstrap",
+            "shard_size",
+        ):
+            require(
+                getattr(self, name) > 0, f"eval.{name} must be positive, got {getattr(self, name)}"
+            )
+        require(
+            self.limit is None or self.limit > 0,
+            f"eval.limit must be positive or null, got {self.limit}",
+        )
+        require(
+            self.workers is None or self.workers > 0,
+            f"eval.workers must be positive or null, got {self.workers}",
+        )
         for name in ("temp", "base_temp"):
-            require(0 <= getattr(self, name) <= 10, f"eval.{name} must lie in [0, 10], got {getattr(self, name)}")
-        require(min(self.k, default=0) > 0, f"eval.k needs positive numbers such as [1], got {self.k}")
+            require(
+                0 <= getattr(self, name) <= 10,
+                f"eval.{name} must lie in [0, 10], got {getattr(self, name)}",
+            )
+        require(
+            min(self.k, default=0) > 0, f"eval.k needs positive numbers such as [1], got {self.k}"
+        )
         require(
             max(self.k) <= self.num_samples,
             f"eval.k={self.k} needs eval.num_samples >= {max(self.k)}, got {self.num_samples}",

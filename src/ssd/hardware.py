@@ -56,5 +56,6 @@ def resolve(hardware: HardwareConfig, global_batch_size: int) -> HardwareConfig:
         hardware,
         accelerator=Accelerator.gpu if gpus else Accelerator.cpu,
         devices=devices,
-        micro_batch_size=hardware.micro_batch_size or (1 if gpus else math.gcd(per_device, CPU_MICRO_BATCH)),
+        micro_batch_size=hardware.micro_batch_size
+        or (1 if gpus else math.gcd(per_device, CPU_MICRO_BATCH)),
     )

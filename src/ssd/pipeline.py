@@ -84,7 +84,10 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
 def fetch_weights(config: RunConfig, folder: Path) -> Weights:
     """Let a child process, which may load torch, bring the weights to this machine."""
     write_text(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
-    run_child([sys.executable, "-m", "ssd.models", str(folder / CONFIG), str(folder / WEIGHTS)], "fetching weights")
+    run_child(
+        [sys.executable, "-m", "ssd.models", str(folder / CONFIG), str(folder / WEIGHTS)],
+        "fetching weights",
+    )
     return Weights(**read_json(folder / WEIGHTS))
 
 
@@ -94,12 +97,18 @@ def pin_revision(data: DataConfig) -> DataConfig:
     Raises:
         DataError: the hub cannot be asked and no commit is given.
     """
-    if data.source is not DataSource.hub or data.revision is not None or Path(str(data.hub_name)).is_dir():
+    if (
+        data.source is not DataSource.hub
+        or data.revision is not None
+        or Path(str(data.hub_name)).is_dir()
+    ):
         return data
     from huggingface_hub import HfApi
 
     try:
-        return dataclasses.replace(data, revision=HfApi().dataset_info(str(data.hub_name), timeout=20).sha)
+        return dataclasses.replace(
+            data, revision=HfApi().dataset_info(str(data.hub_name), timeout=20).sha
+        )
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"data.hub_name={data.hub_name} cannot be looked up on the hub ({one_line(error)[:120]}): connect, set "
@@ -171,7 +180,11 @@ def scores_are_current(run: Run) -> bool:
         scores = benchmarks.get(benchmark, {}).get("models", {}).get(role, {})
         pass_at_k = {name for name in scores if name.startswith("pass@")}
         verdicts = run.verdicts(role, benchmark)
-        if scores.get("verdicts") != verdicts.fingerprint or not verdicts.done or pass_at_k != wanted:
+        if (
+            scores.get("verdicts") != verdicts.fingerprint
+            or not verdicts.done
+            or pass_at_k != wanted
+        ):
             return False
     return True
 
@@ -192,4 +205,7 @@ class StudyTable(Callback):
         """Write `study.md` beside the runs, print the table, and name the jobs that failed."""
         print(f"\n{study_report(Path(config.hydra.sweep.dir))}", flush=True)
         if FAILED:
-            print(f"{len(FAILED)} job(s) failed; the same sweep repeats only them: {', '.join(FAILED)}", flush=True)
+            print(
+                f"{len(FAILED)} job(s) failed; the same sweep repeats only them: {', '.join(FAILED)}",
+                flush=True,
+            )

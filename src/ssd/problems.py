@@ -49,9 +49,13 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
                 try:
                     row = json.loads(line)
                 except ValueError as error:
-                    raise DataError(f"{path}, line {number} is not JSON ({error}): mend or remove that line") from error
+                    raise DataError(
+                        f"{path}, line {number} is not JSON ({error}): mend or remove that line"
+                    ) from error
                 if not isinstance(row, dict):
-                    raise DataError(f"{path}, line {number} is not a JSON object: mend or remove that line")
+                    raise DataError(
+                        f"{path}, line {number} is not a JSON object: mend or remove that line"
+                    )
                 rows.append(row)
     except (OSError, UnicodeDecodeError, EOFError) as error:
         raise DataError(f"{path} cannot be read ({error})") from error
@@ -98,7 +102,9 @@ def packaged_rows(name: str, split: str) -> list[dict[str, Any]]:
             raise ConfigError(f"data.split: {name} has no split '{split}'; known: test")
         return rows
     if split not in MBPP_SPLITS:
-        raise ConfigError(f"data.split: mbpp has no split '{split}'; {did_you_mean(split, list(MBPP_SPLITS))}")
+        raise ConfigError(
+            f"data.split: mbpp has no split '{split}'; {did_you_mean(split, list(MBPP_SPLITS))}"
+        )
     return [row for row in rows if row["task_id"] in MBPP_SPLITS[split]]
 
 

@@ -10,7 +10,13 @@ def progress_bar(label: str, total: int, *, done: int = 0, unit: str) -> Any:
     """A tqdm bar with time left; off a terminal, where a bar is a stream of lines, one every 15 s."""
     interval = 0.5 if sys.stderr.isatty() else 15.0
     return tqdm(
-        total=total, initial=done, desc=label, unit=unit, mininterval=interval, maxinterval=interval, dynamic_ncols=True
+        total=total,
+        initial=done,
+        desc=label,
+        unit=unit,
+        mininterval=interval,
+        maxinterval=interval,
+        dynamic_ncols=True,
     )
 
 

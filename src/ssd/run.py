@@ -11,7 +11,16 @@ from pathlib import Path
 import yaml
 from omegaconf import OmegaConf
 
-from ssd.artifacts import Artifact, artifact, existing, hash_file, plain, read_json, write_json, write_text
+from ssd.artifacts import (
+    Artifact,
+    artifact,
+    existing,
+    hash_file,
+    plain,
+    read_json,
+    write_json,
+    write_text,
+)
 from ssd.config import DataSource, RunConfig, to_run_config
 from ssd.errors import ArtifactError, ConfigError, one_line
 from ssd.models import Weights
@@ -128,7 +137,11 @@ class Run:
     def answers(self) -> list[tuple[str, str]]:
         """Every (role, benchmark) that this run evaluates; the tuned model only where there is or will be one."""
         tuned = "train" in self.config.stages or self.checkpoint.done
-        return [(role, benchmark) for role in ROLES[: 1 + tuned] for benchmark in self.config.eval.benchmarks]
+        return [
+            (role, benchmark)
+            for role in ROLES[: 1 + tuned]
+            for benchmark in self.config.eval.benchmarks
+        ]
 
     def model_folder(self, role: str) -> Path:
         """The transformers checkpoint of the base or tuned model."""
@@ -157,7 +170,9 @@ def load_run(folder: Path) -> Run:
         ConfigError: its configuration is not valid.
     """
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
-        raise ArtifactError(f"{folder} holds no run ({CONFIG}, {WEIGHTS}): make one with python train.py")
+        raise ArtifactError(
+            f"{folder} holds no run ({CONFIG}, {WEIGHTS}): make one with python train.py"
+        )
     try:
         loaded = OmegaConf.load(folder / CONFIG)
     except (yaml.YAMLError, OSError) as error:
@@ -172,6 +187,9 @@ def stage_parser(module: str, description: str) -> argparse.ArgumentParser:
     """The command line that every stage shares."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument(
-        "run_dir", type=Path, metavar="RUN_DIR", help="run folder that train.py made (holds config.yaml)"
+        "run_dir",
+        type=Path,
+        metavar="RUN_DIR",
+        help="run folder that train.py made (holds config.yaml)",
     )
     return parser

@@ -48,7 +48,11 @@ def reporting_errors() -> Iterator[None]:
         )
         sys.exit(REPORTED)
     except KeyboardInterrupt:
-        print("interrupted: what is finished is kept, the same command goes on from there", file=sys.stderr, flush=True)
+        print(
+            "interrupted: what is finished is kept, the same command goes on from there",
+            file=sys.stderr,
+            flush=True,
+        )
         sys.exit(128 + signal.SIGINT)
 
 
@@ -75,7 +79,9 @@ def run_child(command: list[str], what: str) -> None:
     if code < 0:
         name = signal.Signals(-code).name
         hint = " (often for want of memory)" if -code == signal.SIGKILL else ""
-        raise StageError(f"{what} was ended by {name}{hint}: the same command goes on from what is finished")
+        raise StageError(
+            f"{what} was ended by {name}{hint}: the same command goes on from what is finished"
+        )
     if code > 0:
         raise StageError(
             f"{what} failed with exit code {code}, see above: the same command goes on from what is finished"

@@ -48,7 +48,9 @@ class Tracker:
         if self.wandb is not None:
             import wandb
 
-            self.wandb.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+            self.wandb.log(
+                {name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])}
+            )
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -56,7 +58,11 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / METRICS
     if not path.is_file():
         return []
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    lines = [
+        json.loads(line)
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.endswith("}")
+    ]
     steps: dict[Any, dict[str, Any]] = {}
     for number, line in enumerate(lines):
         steps[line.get("step", f"line {number}")] = line
@@ -84,7 +90,9 @@ def wandb_mode(logger: LoggerConfig) -> str:
 
 
 def _start_wandb(run: Run, stage: str, fingerprint: str) -> Any:
-    os.environ.setdefault("WANDB_SILENT", "true")  # what a user needs to know is printed below, in one line
+    os.environ.setdefault(
+        "WANDB_SILENT", "true"
+    )  # what a user needs to know is printed below, in one line
     import wandb
 
     config = run.config
@@ -104,6 +112,7 @@ def _start_wandb(run: Run, stage: str, fingerprint: str) -> Any:
     )
     if mode == "offline":
         print(
-            f"W&B is offline; after wandb login, sync with: wandb sync {started.dir.removesuffix('/files')}", flush=True
+            f"W&B is offline; after wandb login, sync with: wandb sync {started.dir.removesuffix('/files')}",
+            flush=True,
         )
     return started

@@ -15,10 +15,17 @@ from ssd.problems import Problem, packaged_rows, read_jsonl
 
 def failures(tasks: list[Task], codes: list[str], sandbox: Sandbox) -> list[tuple[str, str, str]]:
     """What does not pass when `codes` are graded as answers."""
-    answers = [make_sample(task.problem.problem_id, fenced(code)) for task, code in zip(tasks, codes, strict=True)]
+    answers = [
+        make_sample(task.problem.problem_id, fenced(code))
+        for task, code in zip(tasks, codes, strict=True)
+    ]
     verdicts = grade(tasks, answers, sandbox, workers=os.cpu_count() or 1, label="reference")
     assert len(verdicts) == len(tasks)
-    return [(verdict.problem_id, verdict.status, verdict.detail) for verdict in verdicts if not verdict.passed]
+    return [
+        (verdict.problem_id, verdict.status, verdict.detail)
+        for verdict in verdicts
+        if not verdict.passed
+    ]
 
 
 def test_all_164_humaneval_solutions_pass(patient: Sandbox) -> None:
@@ -33,7 +40,11 @@ def mbpp_failures(rows: list[dict], sandbox: Sandbox) -> list[tuple[str, str, st
 
 
 def all_mbpp_rows() -> list[dict]:
-    return [row for split in ("prompt", "test", "validation", "train") for row in packaged_rows("mbpp", split)]
+    return [
+        row
+        for split in ("prompt", "test", "validation", "train")
+        for row in packaged_rows("mbpp", split)
+    ]
 
 
 def test_a_hundred_mbpp_references_pass(patient: Sandbox) -> None:
@@ -67,19 +78,35 @@ def test_human_evals_own_example_scores_one_half(namespaces: Sandbox, shared: Pa
     (problem,) = read_jsonl(folder / "example_problem.jsonl")
     completions = [row["completion"] for row in read_jsonl(folder / "example_samples.jsonl")]
     # Its prompt has no docstring, so it is no program by itself and goes into the answers instead.
-    task = Task(Problem("test/0", ""), before="", after=f"\n{problem['test']}\ncheck({problem['entry_point']})\n")
+    task = Task(
+        Problem("test/0", ""),
+        before="",
+        after=f"\n{problem['test']}\ncheck({problem['entry_point']})\n",
+    )
     samples = [
         make_sample("test/0", fenced(problem["prompt"] + completion), index)
         for index, completion in enumerate(completions)
     ]
     verdicts = grade([task], samples, namespaces, workers=2, label="example")
-    assert [verdict.status for verdict in verdicts] == ["error", "timeout", "error", "passed", "passed", "passed"]
+    assert [verdict.status for verdict in verdicts] == [
+        "error",
+        "timeout",
+        "error",
+        "passed",
+        "passed",
+        "passed",
+    ]
     assert passed_matrix(verdicts).mean() == 0.5
 
 
 def test_benchmarks_are_the_documented_ones_and_limits_nest() -> None:
     assert len(load_benchmark("humaneval")) == 164
-    assert [task.problem.problem_id for task in load_benchmark("mbpp")] == [f"mbpp/{i}" for i in range(11, 511)]
-    small, large = ({task.problem.problem_id for task in load_benchmark("mbpp", limit=limit)} for limit in (5, 50))
+    assert [task.problem.problem_id for task in load_benchmark("mbpp")] == [
+        f"mbpp/{i}" for i in range(11, 511)
+    ]
+    small, large = (
+        {task.problem.problem_id for task in load_benchmark("mbpp", limit=limit)}
+        for limit in (5, 50)
+    )
     assert len(small) == 5
     assert small < large

@@ -21,7 +21,14 @@ from ssd.problems import packaged_rows
 from ssd.run import Run
 from ssd.tracking import read_metrics
 
-SMALL = ("eval=humaneval", "eval.limit=4", "eval.num_samples=2", "eval.k=[1,2]", "eval.bootstrap=500", "eval.timeout=3")
+SMALL = (
+    "eval=humaneval",
+    "eval.limit=4",
+    "eval.num_samples=2",
+    "eval.k=[1,2]",
+    "eval.bootstrap=500",
+    "eval.timeout=3",
+)
 
 
 def finish_checkpoint(run: Run) -> None:
@@ -34,13 +41,16 @@ def finish_checkpoint(run: Run) -> None:
 def finish_answers(run: Run, role: str, solved: int) -> None:
     """Stored answers that solve the first `solved` problems and hold no code otherwise."""
     solutions = {
-        row["task_id"]: row["prompt"] + row["canonical_solution"] for row in packaged_rows("humaneval", "test")
+        row["task_id"]: row["prompt"] + row["canonical_solution"]
+        for row in packaged_rows("humaneval", "test")
     }
     generations = run.generations(role, "humaneval")
     with generations.writing() as folder:
         samples = [
             make_sample(name, fenced(solutions[name]) if number < solved else "I cannot.", index)
-            for number, name in enumerate(task.problem.problem_id for task in load_benchmark("humaneval", 4))
+            for number, name in enumerate(
+                task.problem.problem_id for task in load_benchmark("humaneval", 4)
+            )
             for index in range(2)
         ]
         write_samples(folder / "shards" / "00000.parquet", samples)
@@ -64,14 +74,20 @@ def test_stored_answers_become_verdicts_scores_metrics_and_a_table(
     assert (base["pass@1"]["value"], tuned["pass@2"]["value"]) == (0.25, 0.75)
     assert tuned["statuses"] == {"passed": 6, "no_code": 2}
     assert (tuned["fence_share"], tuned["cut_share"]) == (0.75, 0)
-    assert (base["temp"], base["top_p"]) == (run.config.eval.base_temp, run.config.eval.base_truncation.top_p)
+    assert (base["temp"], base["top_p"]) == (
+        run.config.eval.base_temp,
+        run.config.eval.base_truncation.top_p,
+    )
     assert tuned["verdicts"] == run.verdicts("tuned", "humaneval").fingerprint
     assert tuned["generations"] == run.generations("tuned", "humaneval").fingerprint
     assert one["difference"]["pass@1"]["value"] == 0.5
     assert set(one["difference"]["pass@2"]) == {"value", "low", "high", "p_value"}
 
     metrics = read_metrics(run.folder)[-1]
-    assert (metrics["eval/humaneval/tuned/pass@1"], metrics["eval/humaneval/difference/pass@1"]) == (0.75, 0.5)
+    assert (
+        metrics["eval/humaneval/tuned/pass@1"],
+        metrics["eval/humaneval/difference/pass@1"],
+    ) == (0.75, 0.5)
     verdicts = run.verdicts("tuned", "humaneval")
     assert verdicts.manifest()["sandbox"] == "namespaces"
     assert verdicts.manifest()["counts"]["num_passed"] == 6
@@ -92,7 +108,9 @@ def test_what_is_graded_is_not_graded_again(make_run: Callable[..., Run]) -> Non
     assert (run.folder / "scores.json").read_text() == scores
 
 
-def test_without_a_checkpoint_and_without_training_only_the_base_is_scored(make_run: Callable[..., Run]) -> None:
+def test_without_a_checkpoint_and_without_training_only_the_base_is_scored(
+    make_run: Callable[..., Run],
+) -> None:
     run = make_run(*SMALL, "stages=[evaluate]", "eval.sandbox=none")
     finish_answers(run, "base", solved=2)
     evaluate(run)
@@ -110,10 +128,14 @@ def test_a_run_that_trains_needs_its_checkpoint(make_run: Callable[..., Run]) ->
         generate(run, "tuned")
 
 
-def test_a_prompt_without_room_for_an_answer_names_setting_and_problem(make_run: Callable[..., Run]) -> None:
+def test_a_prompt_without_room_for_an_answer_names_setting_and_problem(
+    make_run: Callable[..., Run],
+) -> None:
     run = make_run(*SMALL, "eval.max_model_len=300")
     tokenizer = load_tokenizer(run.weights.path)
-    with pytest.raises(DataError, match=r"HumanEval/\d+ has \d+ tokens and eval\.max_model_len is 300"):
+    with pytest.raises(
+        DataError, match=r"HumanEval/\d+ has \d+ tokens and eval\.max_model_len is 300"
+    ):
         benchmark_requests(run, "humaneval", tokenizer)
 
 
@@ -128,7 +150,10 @@ def test_the_stage_generates_grades_and_scores_both_models(make_run: Callable[..
         assert manifest["counts"]["num_samples"] == manifest["counts"]["num_problems"] == 2
         assert manifest["tokens_per_second"] > 0
         assert manifest["decoding"]["max_new_tokens"] == 12
-        assert all(len(sample.completion_token_ids) <= 12 for sample in read_samples(generations.folder / "shards"))
+        assert all(
+            len(sample.completion_token_ids) <= 12
+            for sample in read_samples(generations.folder / "shards")
+        )
     scores = json.loads((run.folder / "scores.json").read_text())
     assert set(scores["benchmarks"]) == {"humaneval", "mbpp"}
     assert scores["benchmarks"]["mbpp"]["models"]["tuned"]["statuses"] == {"no_code": 2}

@@ -23,11 +23,23 @@ ATTACKS = {
         "timeout",
         "still running after 2 s",
     ),
-    "a flood of output": ("while True: print('passed' * 1000)", "output", "printed more than 16 MiB"),
+    "a flood of output": (
+        "while True: print('passed' * 1000)",
+        "output",
+        "printed more than 16 MiB",
+    ),
     "one large allocation": ("bytearray(10**10)", "memory", "MemoryError"),
-    "many allocations": ("kept = []\nwhile True: kept.append(bytes(10**6))", "memory", "MemoryError"),
+    "many allocations": (
+        "kept = []\nwhile True: kept.append(bytes(10**6))",
+        "memory",
+        "MemoryError",
+    ),
     "sys.exit": ("import sys; sys.exit(0)", "error", "SystemExit: 0"),
-    "os._exit": ("import os; os._exit(0)", "error", "left with exit code 0 before the end of the tests"),
+    "os._exit": (
+        "import os; os._exit(0)",
+        "error",
+        "left with exit code 0 before the end of the tests",
+    ),
     "os._exit in a thread": (
         "import os, threading, time\nthreading.Thread(target=os._exit, args=(0,)).start()\ntime.sleep(1)",
         "error",
@@ -36,8 +48,16 @@ ATTACKS = {
     "suicide": ("import os; os.kill(os.getpid(), 9)", "error", "ended by signal 9"),
     "a crash": ("import ctypes; ctypes.string_at(0)", "error", "ended by signal 11"),
     "reading input": ("input()", "error", "EOFError: EOF when reading a line"),
-    "endless recursion": ("def f(): f()\nf()", "error", "RecursionError: maximum recursion depth exceeded"),
-    "a large file": ("open('x', 'wb').write(bytes(10**8))", "error", "OSError: [Errno 27] File too large"),
+    "endless recursion": (
+        "def f(): f()\nf()",
+        "error",
+        "RecursionError: maximum recursion depth exceeded",
+    ),
+    "a large file": (
+        "open('x', 'wb').write(bytes(10**8))",
+        "error",
+        "OSError: [Errno 27] File too large",
+    ),
     "text that looks like success": (
         "print('passed'); print('+'); assert False, 'wrong\\nanswer'",
         "failed",
@@ -92,19 +112,17 @@ def test_children_that_left_the_session_die_with_the_program(namespaces: Sandbox
 
 def test_children_in_the_session_die_with_the_program(sandbox: Sandbox) -> None:
     mark = f"lingers{os.getpid()}"
-    program = (
-        f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}])"
-    )
+    program = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}])"
     assert sandbox.run(program).status == "passed"
     assert num_running(mark) == 0
 
 
 @pytest.mark.parametrize("name", ["auto", "none"])
-def test_a_program_does_not_outlive_a_killed_grader(namespaces: Sandbox, name: str, tmp_path: Path) -> None:
+def test_a_program_does_not_outlive_a_killed_grader(
+    namespaces: Sandbox, name: str, tmp_path: Path
+) -> None:
     mark = f"orphan{name}{os.getpid()}"
-    program = (
-        f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}])"
-    )
+    program = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}])"
     grader = subprocess.Popen(
         [
             sys.executable,
@@ -132,7 +150,9 @@ def test_there_is_no_network(namespaces: Sandbox) -> None:
 
 
 def test_the_grader_and_its_environment_are_out_of_sight(namespaces: Sandbox) -> None:
-    assert namespaces.run(f"import os; os.kill({os.getpid()}, 0)").detail.startswith("ProcessLookupError")
+    assert namespaces.run(f"import os; os.kill({os.getpid()}, 0)").detail.startswith(
+        "ProcessLookupError"
+    )
     assert namespaces.run(f"open('/proc/{os.getpid()}/environ').read()").status == "error"
 
 
@@ -175,7 +195,9 @@ def test_programs_from_several_threads_keep_their_own_outcomes(sandbox: Sandbox)
         thread.start()
     for thread in threads:
         thread.join()
-    assert outcomes == {number: "" if number % 2 else f"AssertionError: {number}" for number in range(8)}
+    assert outcomes == {
+        number: "" if number % 2 else f"AssertionError: {number}" for number in range(8)
+    }
 
 
 def test_dataclasses_pickling_and_numpy_work_inside(sandbox: Sandbox) -> None:
@@ -196,13 +218,19 @@ def test_a_machine_without_namespaces_is_refused_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fake = tmp_path / "unshare"
-    fake.write_text("#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n")
+    fake.write_text(
+        "#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n"
+    )
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    with pytest.raises(HardwareError, match=r"Operation not permitted.*eval\.sandbox=none") as caught:
+    with pytest.raises(
+        HardwareError, match=r"Operation not permitted.*eval\.sandbox=none"
+    ) as caught:
         load_sandbox(SandboxName.auto, timeout=2, memory_mib=512)
     assert "\n" not in str(caught.value)
-    assert load_sandbox(SandboxName.none, timeout=2, memory_mib=512).run("pass").backend == "process"
+    assert (
+        load_sandbox(SandboxName.none, timeout=2, memory_mib=512).run("pass").backend == "process"
+    )
 
 
 def test_too_little_memory_to_start_is_an_error_and_no_verdict() -> None:

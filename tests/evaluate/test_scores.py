@@ -38,7 +38,12 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_correct_sample(num_samples: in
     correct_P = np.arange(num_samples + 1)
     for k in range(1, num_samples + 1):
         enumerated = [
-            np.mean([any(i < correct for i in chosen) for chosen in itertools.combinations(range(num_samples), k)])
+            np.mean(
+                [
+                    any(i < correct for i in chosen)
+                    for chosen in itertools.combinations(range(num_samples), k)
+                ]
+            )
             for correct in correct_P
         ]
         np.testing.assert_allclose(pass_at_k(num_samples, correct_P, k), enumerated, atol=1e-15)
@@ -114,7 +119,9 @@ def test_pairing_makes_a_shared_difficulty_cancel() -> None:
 def test_the_sign_flip_test_agrees_with_enumeration() -> None:
     differences_P = np.array([1.0, 1.0, 1.0, -1.0, 1.0, 0.0, 0.5])
     signs = itertools.product([1, -1], repeat=len(differences_P))
-    exact = np.mean([abs(np.dot(sign, differences_P)) >= abs(differences_P.sum()) - 1e-9 for sign in signs])
+    exact = np.mean(
+        [abs(np.dot(sign, differences_P)) >= abs(differences_P.sum()) - 1e-9 for sign in signs]
+    )
     found = sign_flip_p_value(differences_P, 200_000, np.random.default_rng(0))
     assert found == pytest.approx(exact, abs=0.005)
 
@@ -122,7 +129,9 @@ def test_the_sign_flip_test_agrees_with_enumeration() -> None:
 @given(st.lists(st.booleans(), min_size=1, max_size=30), st.integers(0, 5))
 def test_p_values_of_swapped_models_are_equal(changes: list[bool], ties: int) -> None:
     differences_P = np.array([1.0 if change else -1.0 for change in changes] + [0.0] * ties)
-    one, other = (sign_flip_p_value(sign * differences_P, 500, np.random.default_rng(3)) for sign in (1, -1))
+    one, other = (
+        sign_flip_p_value(sign * differences_P, 500, np.random.default_rng(3)) for sign in (1, -1)
+    )
     assert one == other
     assert 0 < one <= 1
 
@@ -136,7 +145,9 @@ def test_scores_depend_on_the_seed_alone() -> None:
 
 def test_the_score_dict_has_the_documented_shape() -> None:
     verdicts = [make_verdict("a", 0, True), make_verdict("a", 1, False, "length")]
-    found = benchmark_scores({"base": verdicts}, [1, 2], num_resamples=10, rng=np.random.default_rng(0))
+    found = benchmark_scores(
+        {"base": verdicts}, [1, 2], num_resamples=10, rng=np.random.default_rng(0)
+    )
     assert found == {
         "num_problems": 1,
         "num_samples": 2,

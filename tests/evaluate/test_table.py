@@ -5,7 +5,13 @@ import sys
 
 from ssd.evaluate.table import score_table
 
-MODEL = {"mean_tokens": 310.2, "fence_share": 0.98, "cut_share": 0.0208, "statuses": {"passed": 3}, "temp": 0.7}
+MODEL = {
+    "mean_tokens": 310.2,
+    "fence_share": 0.98,
+    "cut_share": 0.0208,
+    "statuses": {"passed": 3},
+    "temp": 0.7,
+}
 SCORES = {
     "version": 1,
     "sandbox": "namespaces",
@@ -18,7 +24,9 @@ SCORES = {
                 "base": {"pass@1": {"value": 0.125, "low": 0.04166, "high": 0.25}, **MODEL},
                 "tuned": {"pass@1": {"value": 0.1666, "low": 0.0625, "high": 0.3125}, **MODEL},
             },
-            "difference": {"pass@1": {"value": 0.04166, "low": -0.0833, "high": 0.1666, "p_value": 0.6249}},
+            "difference": {
+                "pass@1": {"value": 0.04166, "low": -0.0833, "high": 0.1666, "p_value": 0.6249}
+            },
         },
         "mbpp": {
             "num_problems": 500,
@@ -45,11 +53,16 @@ def test_the_table_shows_scores_intervals_and_differences() -> None:
 
 
 def test_code_that_ran_without_isolation_is_called_that() -> None:
-    assert score_table({**SCORES, "sandbox": "process"}).endswith("code ran not isolated (eval.sandbox=none)")
+    assert score_table({**SCORES, "sandbox": "process"}).endswith(
+        "code ran not isolated (eval.sandbox=none)"
+    )
 
 
 def test_neither_the_table_nor_the_stage_imports_torch_or_vllm() -> None:
     program = "import sys, ssd.evaluate.{}; print([name for name in {} if name in sys.modules])"
-    for module, absent in (("table", ["numpy", "torch"]), ("evaluation", ["torch", "vllm", "transformers"])):
+    for module, absent in (
+        ("table", ["numpy", "torch"]),
+        ("evaluation", ["torch", "vllm", "transformers"]),
+    ):
         command = [sys.executable, "-c", program.format(module, absent)]
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"

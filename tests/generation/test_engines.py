@@ -11,7 +11,14 @@ from runs import compose_config
 from transformers import AutoModelForCausalLM
 
 from ssd.config import EngineName
-from ssd.generation import Completion, Decoding, Request, generate_shards, read_samples, request_seed
+from ssd.generation import (
+    Completion,
+    Decoding,
+    Request,
+    generate_shards,
+    read_samples,
+    request_seed,
+)
 from ssd.generation.engines import load_engine
 from ssd.generation.records import Engine
 from ssd.generation.requests import build_requests
@@ -51,9 +58,13 @@ def engine(request: pytest.FixtureRequest, tiny_weights: Weights) -> Engine:
     )
 
 
-def test_greedy_decoding_follows_the_models_own_argmax(engine: Engine, tiny_weights: Weights) -> None:
+def test_greedy_decoding_follows_the_models_own_argmax(
+    engine: Engine, tiny_weights: Weights
+) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(tiny_weights.path, dtype=torch.float32)
-    for request, completion in zip(requests(3), engine.generate(requests(3), GREEDY, Silent()), strict=True):
+    for request, completion in zip(
+        requests(3), engine.generate(requests(3), GREEDY, Silent()), strict=True
+    ):
         ids = torch.tensor([request.prompt_token_ids + completion.token_ids])
         logits = model(input_ids=ids).logits[0, len(request.prompt_token_ids) - 1 : -1]
         assert logits.argmax(-1).tolist() == completion.token_ids
@@ -91,7 +102,9 @@ def test_a_stop_token_ends_the_answer_and_is_kept(engine: Any, tiny_weights: Wei
 
 def test_sampled_tokens_lie_in_the_truncated_support(engine: Engine, tiny_weights: Weights) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(tiny_weights.path, dtype=torch.float32)
-    for request, completion in zip(requests(4), engine.generate(requests(4), SAMPLED, Silent()), strict=True):
+    for request, completion in zip(
+        requests(4), engine.generate(requests(4), SAMPLED, Silent()), strict=True
+    ):
         ids = torch.tensor([request.prompt_token_ids + completion.token_ids])
         logits = model(input_ids=ids).logits[0, len(request.prompt_token_ids) - 1 : -1]
         probabilities = tempered_probabilities(logits, SAMPLED.temp, SAMPLED.top_k, SAMPLED.top_p)
@@ -122,14 +135,25 @@ def test_a_resumed_corpus_keeps_what_was_drawn(make_run: Callable[..., Run]) -> 
     folder = make_run().folder
     first = Engines()
     with pytest.raises(RuntimeError):
-        generate_shards(folder, requests(7), GREEDY, load_engine=lambda: first, shard_size=2, label="drawing")
+        generate_shards(
+            folder, requests(7), GREEDY, load_engine=lambda: first, shard_size=2, label="drawing"
+        )
     assert len(read_samples(folder / "shards")) == 4
     second = Engines()
-    generate_shards(folder, requests(7), GREEDY, load_engine=lambda: second, shard_size=5, label="drawing")
-    assert second.asked == ["p4", "p5", "p6"]
-    assert [sample.prompt_id for sample in read_samples(folder / "shards")] == [f"p{i}" for i in range(7)]
     generate_shards(
-        folder, requests(7), GREEDY, load_engine=lambda: pytest.fail("loaded"), shard_size=5, label="drawing"
+        folder, requests(7), GREEDY, load_engine=lambda: second, shard_size=5, label="drawing"
+    )
+    assert second.asked == ["p4", "p5", "p6"]
+    assert [sample.prompt_id for sample in read_samples(folder / "shards")] == [
+        f"p{i}" for i in range(7)
+    ]
+    generate_shards(
+        folder,
+        requests(7),
+        GREEDY,
+        load_engine=lambda: pytest.fail("loaded"),
+        shard_size=5,
+        label="drawing",
     )
 
 
@@ -138,7 +162,9 @@ def test_requests_get_the_same_seeds_in_any_order(tiny_weights: Weights) -> None
     tokenizer = load_tokenizer(tiny_weights.path)
     problems = [Problem(str(i), "word " * (i + 1)) for i in range(4)]
 
-    def build(problems: list[Problem], max_model_len: int | None = None) -> tuple[list[Request], dict[str, int]]:
+    def build(
+        problems: list[Problem], max_model_len: int | None = None
+    ) -> tuple[list[Request], dict[str, int]]:
         settings = {"num_samples": 2, "seed": 7, "max_model_len": max_model_len}
         return build_requests(problems, config.prompt_format, config.model, tokenizer, **settings)  # type: ignore[arg-type]
 

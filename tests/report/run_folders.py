@@ -11,7 +11,9 @@ from ssd.artifacts import write_json
 from ssd.models import Weights
 from ssd.run import Run, save_run
 
-WEIGHTS = Weights(path="nowhere", identity="random-v1", tokenizer="bytes-v1", source="a random two-layer model")
+WEIGHTS = Weights(
+    path="nowhere", identity="random-v1", tokenizer="bytes-v1", source="a random two-layer model"
+)
 
 
 def make_run(tmp_path: Path, name: str = "first", *overrides: str, finished: bool = True) -> Run:
@@ -76,19 +78,26 @@ def finish_checkpoint(run: Run) -> None:
         "skipped_long_samples": 0,
         "num_loss_tokens": 18000,
     }
-    run.checkpoint.finish(started=time.time() - 8000, counts=counts, export_check={"max_logit_difference": 0.0})
+    run.checkpoint.finish(
+        started=time.time() - 8000, counts=counts, export_check={"max_logit_difference": 0.0}
+    )
 
 
 def write_scores(run: Run, **benchmarks: object) -> None:
     """scores.json of a run, one entry per benchmark."""
-    write_json(run.folder / "scores.json", {"version": 1, "sandbox": "namespaces", "benchmarks": benchmarks})
+    write_json(
+        run.folder / "scores.json",
+        {"version": 1, "sandbox": "namespaces", "benchmarks": benchmarks},
+    )
 
 
 def interval(value: float, low: float, high: float, **more: float) -> dict[str, float]:
     return {"value": value, "low": low, "high": high, **more}
 
 
-def model_scores(run: Run, role: str, benchmark: str, pass_at_1: dict[str, float], **changed: Any) -> dict[str, Any]:
+def model_scores(
+    run: Run, role: str, benchmark: str, pass_at_1: dict[str, float], **changed: Any
+) -> dict[str, Any]:
     """One model's entry in scores.json, belonging to the run's own settings."""
     stored = {
         "pass@1": pass_at_1,
@@ -122,7 +131,9 @@ def benchmark_scores(
         "split": "test",
         "models": {
             "base": model_scores(run, "base", benchmark, interval(base_share, 0.1875, 0.5625)),
-            "tuned": model_scores(run, "tuned", benchmark, interval(moved, 0.2, 0.65), **(tuned or {})),
+            "tuned": model_scores(
+                run, "tuned", benchmark, interval(moved, 0.2, 0.65), **(tuned or {})
+            ),
         },
         "difference": {"pass@1": difference, "pass@2": interval(0.0, -0.1, 0.1)},
     }

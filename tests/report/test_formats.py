@@ -10,27 +10,32 @@ def test_a_difference_that_rounds_to_zero_has_no_minus_sign() -> None:
     assert formats.change(Interval(value=-0.0001, low=-0.5, high=0.5)) == "+0.0 [-50.0, +50.0]"
 
 
-@pytest.mark.parametrize(("value", "expected"), [(None, ""), (0.0001, "p < 0.001"), (0.0421, "p = 0.042")])
+@pytest.mark.parametrize(
+    ("value", "expected"), [(None, ""), (0.0001, "p < 0.001"), (0.0421, "p = 0.042")]
+)
 def test_tiny_p_values_are_bounds(value: float | None, expected: str) -> None:
     assert formats.p_value(value) == expected
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected"), [(0.42, "0.4 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")]
+    ("seconds", "expected"),
+    [(0.42, "0.4 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
 )
 def test_durations_use_the_units_people_say(seconds: float, expected: str) -> None:
     assert formats.duration(seconds) == expected
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [(134515008, "134,515,008"), (2.0, "2"), (147.4567, "147.5"), (1234.5, "1,234")]
+    ("value", "expected"),
+    [(134515008, "134,515,008"), (2.0, "2"), (147.4567, "147.5"), (1234.5, "1,234")],
 )
 def test_numbers_keep_what_matters(value: float, expected: str) -> None:
     assert formats.number(value) == expected
 
 
 @pytest.mark.parametrize(
-    ("top_k", "top_p", "expected"), [(None, 1.0, "none"), (20, 0.8, "top-k 20, top-p 0.8"), (None, 0.8, "top-p 0.8")]
+    ("top_k", "top_p", "expected"),
+    [(None, 1.0, "none"), (20, 0.8, "top-k 20, top-p 0.8"), (None, 0.8, "top-p 0.8")],
 )
 def test_truncation_names_only_what_cuts(top_k: int | None, top_p: float, expected: str) -> None:
     assert formats.truncation(top_k, top_p) == expected

@@ -57,7 +57,9 @@ def test_page_is_well_formed_and_asks_no_server(tmp_path: Path) -> None:
 def test_page_follows_the_colour_scheme_and_the_width_of_the_device(tmp_path: Path) -> None:
     page, text = page_of(tmp_path)
     assert "@media (prefers-color-scheme: dark)" in text
-    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all("meta")
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all(
+        "meta"
+    )
 
 
 def test_tables_have_captions_and_scopes_and_images_say_their_numbers(tmp_path: Path) -> None:

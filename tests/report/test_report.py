@@ -46,8 +46,17 @@ def test_markdown_holds_the_scores_in_percent_with_their_intervals(tmp_path: Pat
     text = markdown_of(run)
     row = next(line for line in text.splitlines() if line.startswith("| humaneval pass@1"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[1:] == ["37.5% [18.8, 56.2]", "41.7% [20.0, 65.0]", "+4.2 [-8.3, +16.7]", "24 (test)"]
-    answers = next(line for line in text.splitlines() if line.startswith("| humaneval, tuned") and "top-k" in line)
+    assert cells[1:] == [
+        "37.5% [18.8, 56.2]",
+        "41.7% [20.0, 65.0]",
+        "+4.2 [-8.3, +16.7]",
+        "24 (test)",
+    ]
+    answers = next(
+        line
+        for line in text.splitlines()
+        if line.startswith("| humaneval, tuned") and "top-k" in line
+    )
     cells = [cell.strip() for cell in answers.strip("|").split("|")]
     assert cells[1:] == ["120.0", "75.0%", "12.5%", "0.7", "top-k 20, top-p 0.8"]
 
@@ -81,13 +90,23 @@ def test_summary_comes_first_and_names_the_missing_controls(tmp_path: Path) -> N
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
     text = markdown_of(run)
     titles = [line for line in text.splitlines() if line.startswith("## ")]
-    assert titles == ["## Summary", "## Scores", "## Training", "## Sampling", "## Settings", "## Provenance"]
+    assert titles == [
+        "## Summary",
+        "## Scores",
+        "## Training",
+        "## Sampling",
+        "## Settings",
+        "## Provenance",
+    ]
     assert (
-        "neither settings selected on held-out problems nor decoding controls are part of this comparison yet" in text
+        "neither settings selected on held-out problems nor decoding controls are part of this comparison yet"
+        in text
     )
 
 
-def test_an_interval_that_contains_zero_is_undecided_and_says_what_could_be_seen(tmp_path: Path) -> None:
+def test_an_interval_that_contains_zero_is_undecided_and_says_what_could_be_seen(
+    tmp_path: Path,
+) -> None:
     run = make_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
     text = markdown_of(run)
@@ -118,27 +137,36 @@ def test_an_interval_that_excludes_zero_is_a_verdict(
     assert "fewer than 30" not in text
 
 
-def test_an_interval_beyond_zero_that_the_test_does_not_support_is_undecided(tmp_path: Path) -> None:
+def test_an_interval_beyond_zero_that_the_test_does_not_support_is_undecided(
+    tmp_path: Path,
+) -> None:
     run = make_run(tmp_path)
-    write_scores(run, humaneval=benchmark_scores(run, interval(0.1667, 0.0417, 0.3333, p_value=0.125)))
+    write_scores(
+        run, humaneval=benchmark_scores(run, interval(0.1667, 0.0417, 0.3333, p_value=0.125))
+    )
     text = markdown_of(run)
     assert "**humaneval: undecided.**" in text
     assert (
-        "excludes 0, but the paired test of the 24 problems with 2 answers each does not reject 0 (p = 0.125)" in text
+        "excludes 0, but the paired test of the 24 problems with 2 answers each does not reject 0 (p = 0.125)"
+        in text
     )
 
 
 def test_programs_run_without_isolation_are_called_that(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     scores = {"humaneval": benchmark_scores(run, UNDECIDED)}
-    write_json(run.folder / "scores.json", {"version": 1, "sandbox": "process", "benchmarks": scores})
+    write_json(
+        run.folder / "scores.json", {"version": 1, "sandbox": "process", "benchmarks": scores}
+    )
     assert "graded without isolation (eval.sandbox=none)" in markdown_of(run)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5])
 def test_an_interval_without_width_decides_nothing(tmp_path: Path, value: float) -> None:
     run = make_run(tmp_path)
-    write_scores(run, humaneval=benchmark_scores(run, interval(value, value, value), num_problems=1))
+    write_scores(
+        run, humaneval=benchmark_scores(run, interval(value, value, value), num_problems=1)
+    )
     text = markdown_of(run)
     assert "**humaneval: undecided.**" in text
     assert "the interval has no width" in text
@@ -147,7 +175,9 @@ def test_an_interval_without_width_decides_nothing(tmp_path: Path, value: float)
 
 def test_headline_sorts_the_benchmarks_by_verdict(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    write_scores(run, humaneval=benchmark_scores(run, ALIKE), mbpp=benchmark_scores(run, BETTER, "mbpp"))
+    write_scores(
+        run, humaneval=benchmark_scores(run, ALIKE), mbpp=benchmark_scores(run, BETTER, "mbpp")
+    )
     assert "\n\nThe tuned model is better on mbpp; undecided on humaneval.\n\n" in markdown_of(run)
 
 
@@ -156,15 +186,22 @@ def test_a_change_of_form_is_named_beside_the_scores(tmp_path: Path) -> None:
     changed = {"fence_share": 0.25, "mean_tokens": 60.0, "temp": 1.1}
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED, tuned=changed))
     text = markdown_of(run)
-    assert "On humaneval, answers with a code fence go from 75.0% to 25.0%: part of the difference may be form." in text
+    assert (
+        "On humaneval, answers with a code fence go from 75.0% to 25.0%: part of the difference may be form."
+        in text
+    )
     assert "the mean answer goes from 120 to 60 tokens" in text
     assert "In this run the settings differ." in text
 
 
 def test_base_alone_is_reported_without_a_comparison(tmp_path: Path) -> None:
-    run = make_run(tmp_path, "base", "stages=[evaluate,report]", "eval.benchmarks=[humaneval]", finished=False)
+    run = make_run(
+        tmp_path, "base", "stages=[evaluate,report]", "eval.benchmarks=[humaneval]", finished=False
+    )
     scores = benchmark_scores(run, UNDECIDED)
-    write_scores(run, humaneval={**scores, "models": {"base": scores["models"]["base"]}, "difference": {}})
+    write_scores(
+        run, humaneval={**scores, "models": {"base": scores["models"]["base"]}, "difference": {}}
+    )
     text = markdown_of(run)
     assert "**humaneval: base only.** pass@1 is 37.5%, pass@2 is 50.0% for the base model" in text
     assert "On humaneval only the base model was evaluated." in text
@@ -255,7 +292,9 @@ def test_a_diverged_loss_does_not_stop_the_report(tmp_path: Path) -> None:
     assert "1 of 16 steps have a loss that is not finite" in markdown_of(run)
 
 
-@pytest.mark.parametrize("damage", ['{"version": 2, "benchmarks": {}}', '{"version": 1}', "{", "[]"])
+@pytest.mark.parametrize(
+    "damage", ['{"version": 2, "benchmarks": {}}', '{"version": 1}', "{", "[]"]
+)
 def test_damaged_scores_are_an_error_that_names_the_file(tmp_path: Path, damage: str) -> None:
     run = make_run(tmp_path)
     (run.folder / "scores.json").write_text(damage, encoding="utf-8")
@@ -264,7 +303,12 @@ def test_damaged_scores_are_an_error_that_names_the_file(tmp_path: Path, damage:
 
 
 def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ssd.report", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "ssd.report", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_command_line_prints_the_findings(tmp_path: Path) -> None:

@@ -18,7 +18,12 @@ def rows_of(table: str) -> list[list[str]]:
 
 def test_table_has_a_row_per_run_in_the_order_of_t_train(tmp_path: Path) -> None:
     hot = make_run(
-        tmp_path, "b_hot", "sampler.temp=1.6", "truncation=none", "eval.temp=1.1", "eval.benchmarks=[humaneval]"
+        tmp_path,
+        "b_hot",
+        "sampler.temp=1.6",
+        "truncation=none",
+        "eval.temp=1.1",
+        "eval.benchmarks=[humaneval]",
     )
     cold = make_run(tmp_path, "c_cold", "sampler.temp=0.8", "eval.benchmarks=[humaneval]")
     write_scores(hot, humaneval=benchmark_scores(hot, BETTER))
@@ -26,7 +31,11 @@ def test_table_has_a_row_per_run_in_the_order_of_t_train(tmp_path: Path) -> None
     table = study_table(hot.folder.parent)
     rows = rows_of(table)
     assert rows[0][:4] == ["Run", "T_train", "Truncation", "T_eval"]
-    assert rows[0][4:] == ["humaneval pass@1 base", "humaneval pass@1 tuned", "humaneval pass@1 difference"]
+    assert rows[0][4:] == [
+        "humaneval pass@1 base",
+        "humaneval pass@1 tuned",
+        "humaneval pass@1 difference",
+    ]
     assert rows[2] == [
         "c_cold", "0.8", "top-k 20, top-p 0.8", "0.7", "37.5% [18.8, 56.2]", "41.7% [20.0, 65.0]", "+4.2 [-8.3, +16.7]",
     ]  # fmt: skip
@@ -43,7 +52,9 @@ def test_unfinished_and_damaged_runs_are_listed_and_break_nothing(tmp_path: Path
     (make_run(tmp_path, "no_weights").folder / "weights.json").unlink()
     (make_run(tmp_path, "bad_scores").folder / "scores.json").write_text("{", encoding="utf-8")
     (make_run(tmp_path, "bad_config").folder / "config.yaml").write_text("a: [", encoding="utf-8")
-    (make_run(tmp_path, "other_config").folder / "config.yaml").write_text("sampler: {tmep: 1}", encoding="utf-8")
+    (make_run(tmp_path, "other_config").folder / "config.yaml").write_text(
+        "sampler: {tmep: 1}", encoding="utf-8"
+    )
     table = study_table(whole.folder.parent)
     assert [row[0] for row in rows_of(table)[2:]] == ["whole"]
     listed = table[table.index("Unfinished") :]
@@ -54,7 +65,11 @@ def test_unfinished_and_damaged_runs_are_listed_and_break_nothing(tmp_path: Path
 
 def test_a_run_with_some_benchmarks_has_a_row_and_is_listed(tmp_path: Path) -> None:
     both, one = make_run(tmp_path, "both"), make_run(tmp_path, "one")
-    write_scores(both, humaneval=benchmark_scores(both, UNDECIDED), mbpp=benchmark_scores(both, BETTER, "mbpp"))
+    write_scores(
+        both,
+        humaneval=benchmark_scores(both, UNDECIDED),
+        mbpp=benchmark_scores(both, BETTER, "mbpp"),
+    )
     write_scores(one, humaneval=benchmark_scores(one, UNDECIDED))
     table = study_table(one.folder.parent)
     assert rows_of(table)[3][-3:] == ["-", "-", "-"]
@@ -100,5 +115,7 @@ def test_command_line_prints_the_table(tmp_path: Path) -> None:
 def test_the_study_table_needs_no_plotting_library() -> None:
     heavy = "{'matplotlib', 'jinja2', 'torch', 'vllm'}"
     code = f"import sys, ssd.report.study; print(sorted({heavy} & set(sys.modules)))"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert printed.strip() == "[]"

@@ -23,7 +23,11 @@ def write_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
 def test_the_packaged_sets_have_their_published_sizes() -> None:
     sizes = {}
     for split in ("prompt", "test", "validation", "train"):
-        sizes[split] = len(load_prompts(compose_config("model=qwen3_4b", "data=mbpp", f"data.split={split}").data)[0])
+        sizes[split] = len(
+            load_prompts(compose_config("model=qwen3_4b", "data=mbpp", f"data.split={split}").data)[
+                0
+            ]
+        )
     assert sizes == {"prompt": 10, "test": 500, "validation": 90, "train": 374}
     assert len(load_prompts(compose_config("model=qwen3_4b", "data=humaneval").data)[0]) == 164
 
@@ -32,11 +36,15 @@ def test_the_packaged_files_are_the_published_ones(shared: Path) -> None:
     from ssd.problems import packaged_file, read_jsonl
 
     assert read_jsonl(packaged_file("mbpp")) == read_jsonl(shared / "mbpp" / "mbpp.jsonl")
-    assert read_jsonl(packaged_file("humaneval")) == read_jsonl(shared / "humaneval" / "HumanEval.jsonl.gz")
+    assert read_jsonl(packaged_file("humaneval")) == read_jsonl(
+        shared / "humaneval" / "HumanEval.jsonl.gz"
+    )
 
 
 def test_repeats_up_to_white_space_are_dropped_and_counted(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "p.jsonl", [{"question": "a b"}, {"question": " a\n\tb "}, {"question": "ab"}])
+    path = write_jsonl(
+        tmp_path / "p.jsonl", [{"question": "a b"}, {"question": " a\n\tb "}, {"question": "ab"}]
+    )
     problems, counts = load_prompts(file_data(path))
     assert [problem.question for problem in problems] == ["a b", "ab"]
     assert counts == {"rows": 3, "not_passed": 0, "duplicates": 1, "beyond_limit": 0}
@@ -44,19 +52,43 @@ def test_repeats_up_to_white_space_are_dropped_and_counted(tmp_path: Path) -> No
 
 
 def test_is_passed_keeps_only_passed_rows(tmp_path: Path) -> None:
-    rows = [{"question": "a", "is_passed": True}, {"question": "b", "is_passed": False}, {"question": "c"}]
+    rows = [
+        {"question": "a", "is_passed": True},
+        {"question": "b", "is_passed": False},
+        {"question": "c"},
+    ]
     path = write_jsonl(tmp_path / "p.jsonl", rows)
     assert [p.question for p in load_prompts(file_data(path, "data.is_passed=true"))[0]] == ["a"]
 
 
 def test_rstar_coder_rows_load_from_a_local_copy_of_the_data_set(tmp_path: Path) -> None:
     rows = [
-        {"question_id": "1", "question": "Add.", "starter_code": "", "response": "x", "is_passed": True},
-        {"question_id": "1", "question": "Add. ", "starter_code": "", "response": "y", "is_passed": False},
-        {"question_id": "1", "question": "Add two.", "starter_code": "def f():", "response": "z", "is_passed": False},
+        {
+            "question_id": "1",
+            "question": "Add.",
+            "starter_code": "",
+            "response": "x",
+            "is_passed": True,
+        },
+        {
+            "question_id": "1",
+            "question": "Add. ",
+            "starter_code": "",
+            "response": "y",
+            "is_passed": False,
+        },
+        {
+            "question_id": "1",
+            "question": "Add two.",
+            "starter_code": "def f():",
+            "response": "z",
+            "is_passed": False,
+        },
     ]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "train.parquet")
-    data = compose_config("model=qwen3_4b", f"data.hub_name={tmp_path}", "data.hub_config=null").data
+    data = compose_config(
+        "model=qwen3_4b", f"data.hub_name={tmp_path}", "data.hub_config=null"
+    ).data
     problems, counts = load_prompts(data)
     assert [(p.problem_id, p.question, p.starter_code) for p in problems] == [
         ("1", "Add.", None),
@@ -73,7 +105,9 @@ def test_parquet_prompts_load(tmp_path: Path) -> None:
 
 def test_leetcode_prompts_load_by_column_name(shared: Path) -> None:
     path = shared / "leetcode" / "LeetCodeDataset-v0.2.0-train.jsonl.gz"
-    problems, counts = load_prompts(file_data(path, "data.question_field=query", "data.id_field=task_id"))
+    problems, counts = load_prompts(
+        file_data(path, "data.question_field=query", "data.id_field=task_id")
+    )
     assert counts["rows"] == 1890
     assert len(problems) + counts["duplicates"] == 1890
 

@@ -10,7 +10,9 @@ from ssd.train.data import Example, MicroBatches, collate, loss_weights, make_ex
 
 
 def example(prompt: int, completion: int, name: str = "p") -> Example:
-    return Example(prompt_id=name, token_ids=list(range(1, prompt + completion + 1)), num_prompt=prompt)
+    return Example(
+        prompt_id=name, token_ids=list(range(1, prompt + completion + 1)), num_prompt=prompt
+    )
 
 
 def sample(prompt: int, completion: int, top: int = 5) -> Sample:
@@ -28,11 +30,15 @@ def sample(prompt: int, completion: int, top: int = 5) -> Sample:
 
 @given(st.integers(1, 40), st.integers(1, 16), st.integers(0, 3))
 @settings(deadline=None, max_examples=50)
-def test_every_epoch_visits_every_example_once(num_examples: int, batch_size: int, seed: int) -> None:
+def test_every_epoch_visits_every_example_once(
+    num_examples: int, batch_size: int, seed: int
+) -> None:
     steps = 3 * num_examples
     order = [i for step in range(steps) for i in step_indices(num_examples, batch_size, step, seed)]
     for epoch in range(len(order) // num_examples):
-        assert sorted(order[epoch * num_examples : (epoch + 1) * num_examples]) == list(range(num_examples))
+        assert sorted(order[epoch * num_examples : (epoch + 1) * num_examples]) == list(
+            range(num_examples)
+        )
 
 
 def test_the_order_changes_with_seed_and_epoch() -> None:
@@ -50,7 +56,9 @@ def test_labels_are_the_completion_and_nothing_else() -> None:
 def test_weights_of_a_step_sum_to_one(norm: Norm) -> None:
     examples = [example(2, n) for n in (1, 5, 9)]
     weights = loss_weights(examples, norm)
-    assert sum(w * e.num_loss_tokens for w, e in zip(weights, examples, strict=True)) == pytest.approx(1.0)
+    assert sum(
+        w * e.num_loss_tokens for w, e in zip(weights, examples, strict=True)
+    ) == pytest.approx(1.0)
 
 
 def test_sample_norm_weighs_samples_alike_and_token_norm_weighs_tokens_alike() -> None:
@@ -90,7 +98,9 @@ def test_every_division_of_a_step_holds_the_same_weighted_tokens(micro: int, wor
 
 def test_a_long_sample_stops_or_is_counted() -> None:
     samples = [sample(4, 4), sample(2, 2)]
-    with pytest.raises(DataError, match=r"has 8 tokens, train.seq_len is 6.*train.long_samples=skip"):
+    with pytest.raises(
+        DataError, match=r"has 8 tokens, train.seq_len is 6.*train.long_samples=skip"
+    ):
         make_examples(samples, 6, LongPolicy.error, 100)
     examples, skipped = make_examples(samples, 6, LongPolicy.skip, 100)
     assert (len(examples), skipped) == (1, 1)

@@ -31,7 +31,11 @@ def small_model() -> LlamaForCausalLM:
 def examples() -> list[Example]:
     generator = torch.Generator().manual_seed(1)
     return [
-        Example(prompt_id=str(n), token_ids=torch.randint(97, (5 + n,), generator=generator).tolist(), num_prompt=5)
+        Example(
+            prompt_id=str(n),
+            token_ids=torch.randint(97, (5 + n,), generator=generator).tolist(),
+            num_prompt=5,
+        )
         for n in (1, 4, 9, 2)
     ]
 
@@ -40,7 +44,9 @@ def gradients(model: nn.Module) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-def test_chunked_loss_equals_full_logits_in_value_and_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunked_loss_equals_full_logits_in_value_and_gradient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(loss_module, "CHUNK", 3)
     model = small_model()
     reference = copy.deepcopy(model)

@@ -35,7 +35,10 @@ def test_a_trained_checkpoint_loads_and_differs_from_its_base(make_run: Callable
     tuned = AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"))
     base = AutoModelForCausalLM.from_pretrained(run.model_folder("base"))
     assert set(tuned.state_dict()) == set(base.state_dict())
-    assert any(not torch.equal(tuned.state_dict()[name], base.state_dict()[name]) for name in base.state_dict())
+    assert any(
+        not torch.equal(tuned.state_dict()[name], base.state_dict()[name])
+        for name in base.state_dict()
+    )
     curve = losses(run)
     assert len(curve) == 8
     assert curve[-1] < curve[0]
@@ -51,11 +54,15 @@ def test_lora_trains_few_weights_and_exports_them_merged(make_run: Callable[...,
     tuned = AutoModelForCausalLM.from_pretrained(run.model_folder("tuned")).state_dict()
     base = AutoModelForCausalLM.from_pretrained(run.model_folder("base")).state_dict()
     assert set(tuned) == set(base)
-    assert not torch.equal(tuned["model.layers.0.mlp.up_proj.weight"], base["model.layers.0.mlp.up_proj.weight"])
+    assert not torch.equal(
+        tuned["model.layers.0.mlp.up_proj.weight"], base["model.layers.0.mlp.up_proj.weight"]
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_killed_training_resumes_to_the_uninterrupted_curve(make_run: Callable[..., Run], precision: str) -> None:
+def test_a_killed_training_resumes_to_the_uninterrupted_curve(
+    make_run: Callable[..., Run], precision: str
+) -> None:
     settings = ("train.max_steps=40", "train.checkpoint_every=3", f"train.precision={precision}")
     whole = make_run(*settings, f"output_dir={make_run().folder.parent}/whole", name="whole")
     write_corpus(whole, LENGTHS)
@@ -63,10 +70,14 @@ def test_a_killed_training_resumes_to_the_uninterrupted_curve(make_run: Callable
 
     run = make_run(*settings, name="killed")
     write_corpus(run, LENGTHS)
-    process = subprocess.Popen(stage_command(run, "train"), env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen(
+        stage_command(run, "train"), env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     resume = run.checkpoint.folder / "resume"
     deadline = time.monotonic() + 120
-    while not list(resume.glob("*.ckpt")) and process.poll() is None and time.monotonic() < deadline:
+    while (
+        not list(resume.glob("*.ckpt")) and process.poll() is None and time.monotonic() < deadline
+    ):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -89,7 +100,9 @@ def test_a_checkpoint_cut_short_is_passed_over(make_run: Callable[..., Run]) -> 
     assert found.name == "step=3.ckpt"
 
 
-def test_training_without_a_corpus_says_which_stage_is_missing(make_run: Callable[..., Run]) -> None:
+def test_training_without_a_corpus_says_which_stage_is_missing(
+    make_run: Callable[..., Run],
+) -> None:
     run = make_run()
     with pytest.raises(ArtifactError, match="unfinished: sample first"):
         train(run)
@@ -101,7 +114,9 @@ def test_training_without_a_corpus_says_which_stage_is_missing(make_run: Callabl
 def test_a_sample_beyond_seq_len_stops_before_weights_load(make_run: Callable[..., Run]) -> None:
     run = make_run("train.seq_len=10")
     write_corpus(run, LENGTHS)
-    with pytest.raises(DataError, match=r"train.seq_len is 10: raise it, or set train.long_samples=skip"):
+    with pytest.raises(
+        DataError, match=r"train.seq_len is 10: raise it, or set train.long_samples=skip"
+    ):
         train(run)
 
 
@@ -113,10 +128,13 @@ def test_two_processes_give_the_losses_and_weights_of_one(make_run: Callable[...
     write_corpus(two, LENGTHS)
     command = stage_command(two, "train")
     assert "torch.distributed.run" in command
-    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=sys.stderr)
+    subprocess.run(
+        command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=sys.stderr
+    )
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
     weights = [
-        AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"), dtype=torch.float32) for run in (one, two)
+        AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"), dtype=torch.float32)
+        for run in (one, two)
     ]
     for a, b in zip(weights[0].parameters(), weights[1].parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-2, rtol=1e-2)

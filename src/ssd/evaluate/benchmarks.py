@@ -45,7 +45,10 @@ def mbpp_task(row: dict[str, Any]) -> Task:
     return Task(problem=packaged_problem("mbpp", row), before="", after=f"\n{tests}\n")
 
 
-BUILDERS: dict[str, Callable[[dict[str, Any]], Task]] = {"humaneval": humaneval_task, "mbpp": mbpp_task}
+BUILDERS: dict[str, Callable[[dict[str, Any]], Task]] = {
+    "humaneval": humaneval_task,
+    "mbpp": mbpp_task,
+}
 
 
 def load_benchmark(name: str, limit: int | None = None) -> list[Task]:

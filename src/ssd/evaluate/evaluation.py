@@ -39,7 +39,10 @@ def evaluate(run: Run) -> None:
     settings, answers = run.config.eval, run.answers()
     roles = tuple(dict.fromkeys(role for role, _ in answers))
     if "tuned" not in roles:
-        print("no checkpoint, and stages leaves out train: only the base model is evaluated", flush=True)
+        print(
+            "no checkpoint, and stages leaves out train: only the base model is evaluated",
+            flush=True,
+        )
     elif not run.checkpoint.done:
         raise ArtifactError(
             f"{run.checkpoint.folder} holds no finished checkpoint: run python -m ssd.train {run.folder} first, or "
@@ -48,7 +51,9 @@ def evaluate(run: Run) -> None:
     ungraded = [answer for answer in answers if not run.verdicts(*answer).done]
     # Before anything is generated: a machine that cannot grade should say so first.
     sandbox = (
-        load_sandbox(settings.sandbox, timeout=settings.timeout, memory_mib=settings.memory_mib) if ungraded else None
+        load_sandbox(settings.sandbox, timeout=settings.timeout, memory_mib=settings.memory_mib)
+        if ungraded
+        else None
     )
     for role in roles:
         if not all(run.generations(role, benchmark).done for benchmark in settings.benchmarks):
@@ -120,7 +125,10 @@ def flat_metrics(scores: dict[str, Any]) -> dict[str, float]:
     """Metric names and values, such as `eval/humaneval/tuned/pass@1` and `eval/humaneval/difference/pass@1/low`."""
     metrics: dict[str, float] = {}
     for benchmark, one in scores["benchmarks"].items():
-        parts = {**one["models"], **({"difference": one["difference"]} if "difference" in one else {})}
+        parts = {
+            **one["models"],
+            **({"difference": one["difference"]} if "difference" in one else {}),
+        }
         for part, values in parts.items():
             for name in pass_names(values):
                 for field, value in values[name].items():
@@ -138,13 +146,26 @@ def track(run: Run, scores: dict[str, Any]) -> None:
     with Tracker(run, "evaluate", fingerprint(scores), run.folder) as tracker:
         tracker.log(metrics)
         tracker.summary(metrics)
-        columns = ("benchmark", "model", "problem", "sample", "status", "detail", "tokens", "answer")
+        columns = (
+            "benchmark",
+            "model",
+            "problem",
+            "sample",
+            "status",
+            "detail",
+            "tokens",
+            "answer",
+        )
         tracker.table("answers", columns, answer_rows(run, scores))
 
 
 def answer_rows(run: Run, scores: dict[str, Any]) -> list[tuple[Any, ...]]:
     """The first answers of every model and benchmark with their verdicts, `logger.num_sample_rows` in all."""
-    parts = [(benchmark, role) for benchmark, one in scores["benchmarks"].items() for role in one["models"]]
+    parts = [
+        (benchmark, role)
+        for benchmark, one in scores["benchmarks"].items()
+        for role in one["models"]
+    ]
     rows: list[tuple[Any, ...]] = []
     for benchmark, role in parts:
         verdicts = read_verdicts(run.verdicts(role, benchmark).folder / VERDICTS)
@@ -152,6 +173,13 @@ def answer_rows(run: Run, scores: dict[str, Any]) -> list[tuple[Any, ...]]:
         texts = {(sample.prompt_id, sample.sample_index): sample.text for sample in samples}
         for one in verdicts[: -(-run.config.logger.num_sample_rows // len(parts))]:
             text = texts[one.problem_id, one.sample_index]
-            answer = (one.problem_id, one.sample_index, one.status, one.detail, one.num_tokens, text)
+            answer = (
+                one.problem_id,
+                one.sample_index,
+                one.status,
+                one.detail,
+                one.num_tokens,
+                text,
+            )
             rows.append((benchmark, role, *answer))
     return rows[: run.config.logger.num_sample_rows]

@@ -35,7 +35,10 @@ def generate(run: Run, role: str) -> None:
     settings = run.config.eval
     tokenizer = load_tokenizer(run.weights.path)
     # All prompts before the engine starts, so that a prompt that is too long stops the run at once.
-    requests = {benchmark: benchmark_requests(run, benchmark, tokenizer) for benchmark in settings.benchmarks}
+    requests = {
+        benchmark: benchmark_requests(run, benchmark, tokenizer)
+        for benchmark in settings.benchmarks
+    }
 
     @functools.cache
     def engine() -> Engine:
@@ -62,7 +65,9 @@ def generate(run: Run, role: str) -> None:
                 shard_size=settings.shard_size * settings.num_samples,
                 label=f"{benchmark} {role}",
             )
-            rate = round(speed["num_new_tokens"] / speed["seconds"], 1) if speed["seconds"] else None
+            rate = (
+                round(speed["num_new_tokens"] / speed["seconds"], 1) if speed["seconds"] else None
+            )
             answers.finish(
                 started=started,
                 counts=answer_counts(read_samples(folder / SHARDS)),
@@ -118,7 +123,9 @@ def answer_counts(samples: list[Sample]) -> dict[str, Any]:
 
 def main() -> None:
     """Command line of this module."""
-    parser = stage_parser("ssd.evaluate.generate", "Let one model of a run answer the run's benchmarks.")
+    parser = stage_parser(
+        "ssd.evaluate.generate", "Let one model of a run answer the run's benchmarks."
+    )
     parser.add_argument("role", choices=ROLES, help="the frozen base model, or the tuned one")
     arguments = parser.parse_args()
     with reporting_errors():

@@ -39,7 +39,10 @@ def grade_answer(task: Task, sample: Sample, sandbox: Sandbox) -> Verdict:
     """Extract, assemble and run one answer."""
     code = extract_code(sample.text)
     if code is None or not code.strip():
-        status, detail = NO_CODE, "fewer than two fence lines" if code is None else "the last code block is empty"
+        status, detail = (
+            NO_CODE,
+            "fewer than two fence lines" if code is None else "the last code block is empty",
+        )
     else:
         outcome = sandbox.run(task.program(code))
         status, detail = outcome.status, outcome.detail
@@ -64,7 +67,9 @@ def grade(
     pool = ThreadPoolExecutor(workers)
     try:
         with progress_bar(label, len(samples), unit="program") as bar:
-            for verdict in pool.map(lambda sample: grade_answer(by_id[sample.prompt_id], sample, sandbox), samples):
+            for verdict in pool.map(
+                lambda sample: grade_answer(by_id[sample.prompt_id], sample, sandbox), samples
+            ):
                 verdicts.append(verdict)
                 bar.update(1)
     finally:

@@ -27,7 +27,9 @@ def main() -> None:
     timeout = float(sys.argv[6])
     with open(0, "rb", closefd=False) as stdin:
         token, _, source = stdin.read().partition(b"\n")
-    os.chdir(os.environ["HOME"])  # which may have become another file system since this process started there
+    os.chdir(
+        os.environ["HOME"]
+    )  # which may have become another file system since this process started there
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     limits = {
         resource.RLIMIT_CPU: int(timeout) + 2,

@@ -26,11 +26,27 @@ from typing import BinaryIO, Protocol
 from ssd.config import SandboxName
 from ssd.errors import HardwareError
 
-PASSED, FAILED, ERROR, TIMEOUT, MEMORY, OUTPUT = "passed", "failed", "error", "timeout", "memory", "output"
+PASSED, FAILED, ERROR, TIMEOUT, MEMORY, OUTPUT = (
+    "passed",
+    "failed",
+    "error",
+    "timeout",
+    "memory",
+    "output",
+)
 """Every status of a program; `failed` is a failed assertion, `error` any other way not to reach the end."""
 NAMESPACES, PROCESS = "namespaces", "process"
 
-UNSHARE = ("--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--ipc", "--mount")
+UNSHARE = (
+    "--user",
+    "--map-root-user",
+    "--net",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--ipc",
+    "--mount",
+)
 MOUNT = 'mount -t tmpfs -o size=64m,nr_inodes=4096,mode=700 tmpfs "$HOME" && unset PWD && exec "$@"'
 """Makes the private folder a small file system in memory: it cannot fill the disk, and leaves nothing to remove."""
 HARNESS = Path(__file__).with_name("harness.py").read_text(encoding="utf-8")
@@ -99,7 +115,9 @@ class SubprocessSandbox:
                     os.close(report_write)
                 ending = wait(process, reader, self.timeout)
         if not ending.report:
-            raise HardwareError(f"a sandboxed program did not start ({last_line(ending.errors) or ending.limit})")
+            raise HardwareError(
+                f"a sandboxed program did not start ({last_line(ending.errors) or ending.limit})"
+            )
         if ending.limit is None and ending.code == 0 and ending.report == STARTED + token:
             return Outcome(PASSED, "", self.name)
         status, detail = explain(ending, self.timeout)
@@ -107,7 +125,14 @@ class SubprocessSandbox:
 
     def _start(self, folder: str, stdin: int, report: int) -> "subprocess.Popen[bytes]":
         num_created = NUM_CREATED if self.prefix else 0
-        limits = (report, self.memory_mib * 2**20, FILE_BYTES, self.num_processes, num_created, self.timeout)
+        limits = (
+            report,
+            self.memory_mib * 2**20,
+            FILE_BYTES,
+            self.num_processes,
+            num_created,
+            self.timeout,
+        )
         return subprocess.Popen(
             [*self.prefix, sys.executable, "-I", "-c", HARNESS, *map(str, limits)],
             stdin=stdin,
@@ -132,7 +157,11 @@ def load_sandbox(name: SandboxName, *, timeout: float, memory_mib: int) -> Sandb
         HardwareError: programs do not start under these limits, or namespaces do not start on this machine.
     """
     plain = SubprocessSandbox(
-        name=PROCESS, prefix=(), timeout=timeout, memory_mib=memory_mib, num_processes=NUM_PROCESSES + count_threads()
+        name=PROCESS,
+        prefix=(),
+        timeout=timeout,
+        memory_mib=memory_mib,
+        num_processes=NUM_PROCESSES + count_threads(),
     )
     reason = fault(plain)
     if reason is not None:
@@ -145,7 +174,9 @@ def load_sandbox(name: SandboxName, *, timeout: float, memory_mib: int) -> Sandb
     unshare = shutil.which("unshare")
     reason = "util-linux unshare is not installed"
     if unshare is not None:
-        isolated = dataclasses.replace(plain, name=NAMESPACES, prefix=(unshare, *UNSHARE, "sh", "-c", MOUNT, "sh"))
+        isolated = dataclasses.replace(
+            plain, name=NAMESPACES, prefix=(unshare, *UNSHARE, "sh", "-c", MOUNT, "sh")
+        )
         reason = fault(isolated)
         if reason is None:
             return isolated
@@ -234,8 +265,12 @@ def wait(process: "subprocess.Popen[bytes]", report: BinaryIO, timeout: float) -
             os.killpg(process.pid, signal.SIGKILL)
         code = process.wait()
         for stream in streams:
-            with contextlib.suppress(BlockingIOError):  # what a pipe held at the end, 64 KiB at most
-                kept[stream.fileno()] = (kept[stream.fileno()] + os.read(stream.fileno(), 2**16))[-TAIL_BYTES:]
+            with contextlib.suppress(
+                BlockingIOError
+            ):  # what a pipe held at the end, 64 KiB at most
+                kept[stream.fileno()] = (kept[stream.fileno()] + os.read(stream.fileno(), 2**16))[
+                    -TAIL_BYTES:
+                ]
         return Ending(code, limit, kept[report.fileno()], kept[process.stderr.fileno()])
 
 

@@ -40,12 +40,16 @@ def passed_matrix(verdicts: Sequence[Verdict]) -> npt.NDArray[np.bool_]:
         rows.setdefault(verdict.problem_id, {})[verdict.sample_index] = verdict.passed
     indices = {tuple(sorted(row)) for row in rows.values()}
     if len(indices) != 1:
-        raise DataError("verdicts are incomplete (problems differ in their samples): delete their folder and run again")
+        raise DataError(
+            "verdicts are incomplete (problems differ in their samples): delete their folder and run again"
+        )
     (order,) = indices
     return np.array([[rows[problem][index] for index in order] for problem in sorted(rows)])
 
 
-def resample_counts(num_problems: int, num_resamples: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def resample_counts(
+    num_problems: int, num_resamples: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
     """How often each problem is drawn in each bootstrap resample, (B, P); shared by all that is compared."""
     counts_B_P: npt.NDArray[np.int64] = rng.multinomial(
         num_problems, np.full(num_problems, 1 / num_problems), size=num_resamples
@@ -74,11 +78,16 @@ def sign_flip_p_value(differences_P: Floats, num_resamples: int, rng: np.random.
     return float((1 + extreme_B.sum()) / (1 + num_resamples))
 
 
-def model_scores(verdicts: Sequence[Verdict], k: Sequence[int], counts_B_P: npt.NDArray[np.int64]) -> dict[str, Any]:
+def model_scores(
+    verdicts: Sequence[Verdict], k: Sequence[int], counts_B_P: npt.NDArray[np.int64]
+) -> dict[str, Any]:
     """pass@k with intervals, mean answer length in tokens, shares with a fence and cut by the cap, and statuses."""
     total = len(verdicts)
     return {
-        **{f"pass@{one}": interval(values_P, counts_B_P) for one, values_P in _pass_at_k(verdicts, k).items()},
+        **{
+            f"pass@{one}": interval(values_P, counts_B_P)
+            for one, values_P in _pass_at_k(verdicts, k).items()
+        },
         "mean_tokens": sum(verdict.num_tokens for verdict in verdicts) / total,
         "fence_share": sum(verdict.has_fence for verdict in verdicts) / total,
         "cut_share": sum(verdict.finish_reason == "length" for verdict in verdicts) / total,
@@ -104,7 +113,11 @@ def difference_scores(
 
 
 def benchmark_scores(
-    verdicts: Mapping[str, Sequence[Verdict]], k: Sequence[int], *, num_resamples: int, rng: np.random.Generator
+    verdicts: Mapping[str, Sequence[Verdict]],
+    k: Sequence[int],
+    *,
+    num_resamples: int,
+    rng: np.random.Generator,
 ) -> dict[str, Any]:
     """Scores of one benchmark from the verdicts by role (`base`, and `tuned` where there is one).
 
@@ -114,7 +127,9 @@ def benchmark_scores(
     num_problems, num_samples = passed_matrix(verdicts["base"]).shape
     problems = {role: {verdict.problem_id for verdict in rows} for role, rows in verdicts.items()}
     if any(names != problems["base"] for names in problems.values()):
-        raise DataError("base and tuned model were graded on different problems: delete their verdicts and run again")
+        raise DataError(
+            "base and tuned model were graded on different problems: delete their verdicts and run again"
+        )
     counts_B_P = resample_counts(num_problems, num_resamples, rng)
     scores: dict[str, Any] = {
         "num_problems": num_problems,
@@ -122,7 +137,9 @@ def benchmark_scores(
         "models": {role: model_scores(rows, k, counts_B_P) for role, rows in verdicts.items()},
     }
     if "tuned" in verdicts:
-        scores["difference"] = difference_scores(verdicts["base"], verdicts["tuned"], k, counts_B_P, rng)
+        scores["difference"] = difference_scores(
+            verdicts["base"], verdicts["tuned"], k, counts_B_P, rng
+        )
     return scores
 
 

@@ -2,25 +2,48 @@
 
 from typing import Any
 
-ISOLATION = {"namespaces": "isolated by Linux namespaces", "process": "not isolated (eval.sandbox=none)"}
+ISOLATION = {
+    "namespaces": "isolated by Linux namespaces",
+    "process": "not isolated (eval.sandbox=none)",
+}
 
 
 def score_table(scores: dict[str, Any]) -> str:
     """Every benchmark's pass@k with intervals, their differences, and answer length, fence and cut shares."""
     names = list(
-        dict.fromkeys(name for one in scores["benchmarks"].values() for name in pass_names(one["models"]["base"]))
+        dict.fromkeys(
+            name
+            for one in scores["benchmarks"].values()
+            for name in pass_names(one["models"]["base"])
+        )
     )
     lines = [["benchmark", "model", *names, "tokens", "fenced", "cut"]]
     for benchmark, one in scores["benchmarks"].items():
         title = benchmark
         for role, model in one["models"].items():
-            shares = [f"{model['mean_tokens']:.0f}", f"{model['fence_share']:.0%}", f"{model['cut_share']:.0%}"]
+            shares = [
+                f"{model['mean_tokens']:.0f}",
+                f"{model['fence_share']:.0%}",
+                f"{model['cut_share']:.0%}",
+            ]
             lines.append([title, role, *(percent(model[name]) for name in names), *shares])
             title = ""
         if "difference" in one:
-            lines.append([title, "difference", *(signed(one["difference"][name]) for name in names), "", "", ""])
+            lines.append(
+                [
+                    title,
+                    "difference",
+                    *(signed(one["difference"][name]) for name in names),
+                    "",
+                    "",
+                    "",
+                ]
+            )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    table = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
     sizes = ", ".join(
         f"{benchmark} {one['num_problems']} problems x {one['num_samples']} answers"
         for benchmark, one in scores["benchmarks"].items()

@@ -3,4 +3,12 @@
 from ssd.generation.records import Completion, Decoding, Request, Sample, read_samples, request_seed
 from ssd.generation.shards import generate_shards
 
-__all__ = ["Completion", "Decoding", "Request", "Sample", "generate_shards", "read_samples", "request_seed"]
+__all__ = [
+    "Completion",
+    "Decoding",
+    "Request",
+    "Sample",
+    "generate_shards",
+    "read_samples",
+    "request_seed",
+]

@@ -7,7 +7,12 @@ from ssd.generation.records import Engine
 
 
 def load_engine(
-    name: EngineName, folder: Path, model: ModelConfig, hardware: HardwareConfig, *, max_model_len: int | None
+    name: EngineName,
+    folder: Path,
+    model: ModelConfig,
+    hardware: HardwareConfig,
+    *,
+    max_model_len: int | None,
 ) -> Engine:
     """Load the checkpoint in `folder` into the engine called `name`.
 

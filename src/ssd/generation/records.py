@@ -27,7 +27,9 @@ class Decoding:
 
 def decoding(temp: float, truncation: TruncationConfig, max_new_tokens: int) -> Decoding:
     """The decoding that a temperature, a truncation and a length cap describe."""
-    return Decoding(temp=temp, top_k=truncation.top_k, top_p=truncation.top_p, max_new_tokens=max_new_tokens)
+    return Decoding(
+        temp=temp, top_k=truncation.top_k, top_p=truncation.top_p, max_new_tokens=max_new_tokens
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,9 @@ class Completion:
 class Engine(Protocol):
     """A loaded model that draws completions."""
 
-    def generate(self, requests: Sequence[Request], decoding: Decoding, progress: Any) -> list[Completion]:
+    def generate(
+        self, requests: Sequence[Request], decoding: Decoding, progress: Any
+    ) -> list[Completion]:
         """One completion per request, in order; calls `progress.update_tokens(completion)` as each one ends."""
         ...
 

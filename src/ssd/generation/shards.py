@@ -50,8 +50,14 @@ def generate_shards(
         `num_new_tokens` drawn and `seconds` spent drawing in this call, engine start excluded.
     """
     shards = folder / SHARDS
-    done = {(sample.prompt_id, sample.sample_index) for sample in read_samples(shards)} if shards.is_dir() else set()
-    missing = [request for request in requests if (request.prompt_id, request.sample_index) not in done]
+    done = (
+        {(sample.prompt_id, sample.sample_index) for sample in read_samples(shards)}
+        if shards.is_dir()
+        else set()
+    )
+    missing = [
+        request for request in requests if (request.prompt_id, request.sample_index) not in done
+    ]
     if not missing:
         return {"num_new_tokens": 0, "seconds": 0.0}
     if done:
@@ -62,7 +68,10 @@ def generate_shards(
     for first in range(0, len(missing), shard_size):
         part = missing[first : first + shard_size]
         completions = engine.generate(part, decoding, progress)
-        samples = [_sample(request, completion) for request, completion in zip(part, completions, strict=True)]
+        samples = [
+            _sample(request, completion)
+            for request, completion in zip(part, completions, strict=True)
+        ]
         write_samples(shards / f"{number:05d}.parquet", samples)
         number += 1
     progress.bar.close()

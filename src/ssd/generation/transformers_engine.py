@@ -28,12 +28,16 @@ class TransformersEngine:
 
         silence_loading_bars()
         self.device = torch.device("cuda" if hardware.accelerator is Accelerator.gpu else "cpu")
-        network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, model.dtype.value))
+        network: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, model.dtype.value)
+        )
         self.network = network.to(self.device).eval()
         self.tokenizer = load_tokenizer(str(folder))
         self.stops = set(stop_token_ids(str(folder), self.tokenizer))
 
-    def generate(self, requests: Sequence[Request], decoding: Decoding, progress: Any) -> list[Completion]:
+    def generate(
+        self, requests: Sequence[Request], decoding: Decoding, progress: Any
+    ) -> list[Completion]:
         """One completion per request, in order."""
         completions: list[Completion] = []
         for first in range(0, len(requests), MAX_BATCH):
@@ -47,7 +51,9 @@ class TransformersEngine:
         from transformers import DynamicCache
 
         ids, mask = self._left_padded([request.prompt_token_ids for request in requests])  # (B, T)
-        generators = [torch.Generator(self.device).manual_seed(request.seed) for request in requests]
+        generators = [
+            torch.Generator(self.device).manual_seed(request.seed) for request in requests
+        ]
         drawn: list[list[int]] = [[] for _ in requests]
         logprobs = [0.0] * len(requests)
         active = set(range(len(requests)))
@@ -55,7 +61,11 @@ class TransformersEngine:
         for _ in range(decoding.max_new_tokens):
             positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
             logits = self.network(
-                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                logits_to_keep=1,
             ).logits[:, -1]  # (B, V)
             tokens = self._draw(logits, decoding, generators)  # (B,)
             scores = logits.float().log_softmax(-1).gather(-1, tokens[:, None])[:, 0]  # (B,)
@@ -79,12 +89,18 @@ class TransformersEngine:
             mask[row, longest - len(prompt) :] = 1
         return ids.to(self.device), mask.to(self.device)
 
-    def _draw(self, logits: Tensor, decoding: Decoding, generators: list[torch.Generator]) -> Tensor:
+    def _draw(
+        self, logits: Tensor, decoding: Decoding, generators: list[torch.Generator]
+    ) -> Tensor:
         if decoding.temp < GREEDY_TEMP:
             return logits.argmax(-1)
-        probabilities = tempered_probabilities(logits, decoding.temp, decoding.top_k, decoding.top_p)  # (B, V)
+        probabilities = tempered_probabilities(
+            logits, decoding.temp, decoding.top_k, decoding.top_p
+        )  # (B, V)
         rows = zip(probabilities, generators, strict=True)
-        return torch.cat([torch.multinomial(row, 1, generator=generator) for row, generator in rows])
+        return torch.cat(
+            [torch.multinomial(row, 1, generator=generator) for row, generator in rows]
+        )
 
     def _completion(self, token_ids: list[int], logprob_sum: float) -> Completion:
         return Completion(

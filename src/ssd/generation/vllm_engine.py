@@ -41,7 +41,12 @@ class VllmEngine:
     """A checkpoint loaded in vLLM."""
 
     def __init__(
-        self, folder: Path, model: ModelConfig, hardware: HardwareConfig, *, max_model_len: int | None
+        self,
+        folder: Path,
+        model: ModelConfig,
+        hardware: HardwareConfig,
+        *,
+        max_model_len: int | None,
     ) -> None:
         prepare_environment(hardware)
         warnings.filterwarnings("ignore", category=FutureWarning)
@@ -59,7 +64,9 @@ class VllmEngine:
             ) from error
 
         on_cpu = hardware.accelerator is Accelerator.cpu
-        share = hardware.memory_utilization or (_cpu_memory_share(folder, hardware) if on_cpu else 0.9)
+        share = hardware.memory_utilization or (
+            _cpu_memory_share(folder, hardware) if on_cpu else 0.9
+        )
         try:
             self.llm = LLM(
                 model=str(folder),
@@ -81,7 +88,9 @@ class VllmEngine:
             raise HardwareError(f"vLLM could not load {folder}: {one_line(error)[:400]}") from error
         self.stop_token_ids = stop_token_ids(str(folder), load_tokenizer(str(folder)))
 
-    def generate(self, requests: Sequence[Request], decoding: Decoding, progress: Any) -> list[Completion]:
+    def generate(
+        self, requests: Sequence[Request], decoding: Decoding, progress: Any
+    ) -> list[Completion]:
         """One completion per request, in order."""
         from vllm import TokensPrompt
 

@@ -14,9 +14,13 @@ from ssd.stage import reporting_errors
 
 def main() -> None:
     """Read the configuration, fetch the weights, write where they are."""
-    parser = argparse.ArgumentParser(prog="python -m ssd.models", description="Fetch the weights that a run needs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m ssd.models", description="Fetch the weights that a run needs."
+    )
     parser.add_argument("config", type=Path, help="config.yaml of a run folder")
-    parser.add_argument("weights", type=Path, help="JSON file to write with the folder and identity of the weights")
+    parser.add_argument(
+        "weights", type=Path, help="JSON file to write with the folder and identity of the weights"
+    )
     arguments = parser.parse_args()
     with reporting_errors():
         silence_loading_bars()

@@ -26,32 +26,50 @@ def user_turn(problem: Problem, prompt_format: PromptFormatConfig) -> str:
     return before + problem.question + rest.replace("{starter_code}", problem.starter_code or "")
 
 
-def _messages(problem: Problem, prompt_format: PromptFormatConfig, kind: ModelKind) -> list[dict[str, str]]:
+def _messages(
+    problem: Problem, prompt_format: PromptFormatConfig, kind: ModelKind
+) -> list[dict[str, str]]:
     messages = [{"role": "user", "content": user_turn(problem, prompt_format)}]
     if prompt_format.system is not None and kind is ModelKind.instruct:
         messages.insert(0, {"role": "system", "content": prompt_format.system})
     return messages
 
 
-def _apply(tokenizer: Any, messages: list[dict[str, str]], model: ModelConfig, *, answer_follows: bool) -> list[int]:
+def _apply(
+    tokenizer: Any, messages: list[dict[str, str]], model: ModelConfig, *, answer_follows: bool
+) -> list[int]:
     if tokenizer.chat_template is None:
-        raise ConfigError("the model's tokenizer has no chat template: use prompt_format=raw, or an instruct model")
+        raise ConfigError(
+            "the model's tokenizer has no chat template: use prompt_format=raw, or an instruct model"
+        )
     ids: list[int] = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=answer_follows, tokenize=True, return_dict=False, **model.template_args
+        messages,
+        add_generation_prompt=answer_follows,
+        tokenize=True,
+        return_dict=False,
+        **model.template_args,
     )
     return ids
 
 
-def encode_prompt(problem: Problem, prompt_format: PromptFormatConfig, model: ModelConfig, tokenizer: Any) -> list[int]:
+def encode_prompt(
+    problem: Problem, prompt_format: PromptFormatConfig, model: ModelConfig, tokenizer: Any
+) -> list[int]:
     """Token ids that generation starts from."""
     if prompt_format.chat:
-        return _apply(tokenizer, _messages(problem, prompt_format, model.kind), model, answer_follows=True)
+        return _apply(
+            tokenizer, _messages(problem, prompt_format, model.kind), model, answer_follows=True
+        )
     ids: list[int] = tokenizer(user_turn(problem, prompt_format))["input_ids"]
     return ids
 
 
 def encode_exchange(
-    problem: Problem, answer: str, prompt_format: PromptFormatConfig, model: ModelConfig, tokenizer: Any
+    problem: Problem,
+    answer: str,
+    prompt_format: PromptFormatConfig,
+    model: ModelConfig,
+    tokenizer: Any,
 ) -> tuple[list[int], list[int]]:
     """Prompt ids and completion ids of a chat exchange, for formats that train on chat but sample from plain text.
 
@@ -60,7 +78,12 @@ def encode_exchange(
     """
     messages = _messages(problem, prompt_format, model.kind)
     prompt = _apply(tokenizer, messages, model, answer_follows=True)
-    whole = _apply(tokenizer, [*messages, {"role": "assistant", "content": answer}], model, answer_follows=False)
+    whole = _apply(
+        tokenizer,
+        [*messages, {"role": "assistant", "content": answer}],
+        model,
+        answer_follows=False,
+    )
     if whole[: len(prompt)] != prompt:
         raise DataError(
             f"{problem.problem_id}: this chat template cannot train prompt_format.name={prompt_format.name}"

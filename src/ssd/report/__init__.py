@@ -30,7 +30,9 @@ def report(run_dir: Path) -> Document:
         with replacing(run_dir / FIGURES / f"{figure.name}.png") as temporary:
             temporary.write_bytes(figure.png)
     for name in set(FIGURE_NAMES) - {figure.name for figure in content.figures}:
-        (run_dir / FIGURES / f"{name}.png").unlink(missing_ok=True)  # of an earlier report whose facts are gone
+        (run_dir / FIGURES / f"{name}.png").unlink(
+            missing_ok=True
+        )  # of an earlier report whose facts are gone
     write_text(run_dir / "report.md", markdown(content))
     write_text(run_dir / "report.html", html(content))
     return content

@@ -40,7 +40,9 @@ def _report_run(folder: Path) -> None:
     for block in content.sections[0].blocks:
         if isinstance(block, Finding):
             print(f"{block.benchmark}: {block.verdict}. {block.text}")
-    print(f"wrote report.md, report.html and {len(content.figures)} figures into {folder}", flush=True)
+    print(
+        f"wrote report.md, report.html and {len(content.figures)} figures into {folder}", flush=True
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,10 @@ from ssd.report.scores import BenchmarkScores
 from ssd.report.summary import shifts
 
 ROLES = ("base", "tuned")
-ISOLATION = {"namespaces": "inside Linux namespaces", "process": "without isolation (eval.sandbox=none)"}
+ISOLATION = {
+    "namespaces": "inside Linux namespaces",
+    "process": "without isolation (eval.sandbox=none)",
+}
 
 
 def scores(facts: Facts) -> list[Section]:
@@ -16,13 +19,21 @@ def scores(facts: Facts) -> list[Section]:
     if facts.scores is None or not facts.scores.benchmarks:
         return []
     benchmarks = facts.scores.benchmarks
-    blocks: list[Block] = [_score_table(benchmarks), _score_figure(benchmarks), _answer_table(benchmarks)]
+    blocks: list[Block] = [
+        _score_table(benchmarks),
+        _score_figure(benchmarks),
+        _answer_table(benchmarks),
+    ]
     notes = [note for benchmark in benchmarks for note in shifts(benchmark)]
     if notes:
         blocks.append(Listing(notes))
     blocks.append(_status_table(benchmarks))
     sandbox = facts.scores.sandbox
-    blocks.append(Paragraph(f"Generated programs were graded {ISOLATION.get(sandbox, f'in the sandbox {sandbox}')}."))
+    blocks.append(
+        Paragraph(
+            f"Generated programs were graded {ISOLATION.get(sandbox, f'in the sandbox {sandbox}')}."
+        )
+    )
     return [Section("Scores", blocks)]
 
 
@@ -32,7 +43,9 @@ def _score_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
         for k in benchmark.models["base"].pass_at:
             models = [benchmark.models.get(role) for role in ROLES]
             cells = [formats.score(model.pass_at[k]) if model else "-" for model in models]
-            difference = formats.change(benchmark.difference[k]) if k in benchmark.difference else "-"
+            difference = (
+                formats.change(benchmark.difference[k]) if k in benchmark.difference else "-"
+            )
             problems = f"{benchmark.num_problems:,} ({benchmark.split})"
             rows.append([f"{benchmark.name} pass@{k}", *cells, difference, problems])
     return Table(
@@ -66,14 +79,21 @@ def _answer_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
 
 
 def _status_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
-    models = [(f"{item.name}, {role}", model) for item in benchmarks for role, model in item.models.items()]
+    models = [
+        (f"{item.name}, {role}", model)
+        for item in benchmarks
+        for role, model in item.models.items()
+    ]
     found = dict.fromkeys(status for _, model in models for status in model.statuses)
     statuses = sorted(found, key=lambda status: status != "passed")
     return Table(
         caption="How the graded programs ended",
         columns=["Model", *statuses],
         align="l" + "r" * len(statuses),
-        rows=[[name, *(str(model.statuses.get(status, 0)) for status in statuses)] for name, model in models],
+        rows=[
+            [name, *(str(model.statuses.get(status, 0)) for status in statuses)]
+            for name, model in models
+        ],
     )
 
 
@@ -81,7 +101,10 @@ def _score_figure(benchmarks: tuple[BenchmarkScores, ...]) -> Figure:
     values = []
     for benchmark in benchmarks:
         for role, model in benchmark.models.items():
-            values += [f"{benchmark.name} pass@{k} {role} {formats.score(item)}" for k, item in model.pass_at.items()]
+            values += [
+                f"{benchmark.name} pass@{k} {role} {formats.score(item)}"
+                for k, item in model.pass_at.items()
+            ]
         for k, item in benchmark.difference.items():
             values.append(f"{benchmark.name} pass@{k} difference {formats.change(item)} points")
     return Figure(

@@ -45,7 +45,9 @@ class Facts:
     @property
     def results(self) -> list[StageResult]:
         """Every artifact of the run, in the order in which they are made."""
-        return [result for result in (self.corpus, self.checkpoint, *self.answers) if result is not None]
+        return [
+            result for result in (self.corpus, self.checkpoint, *self.answers) if result is not None
+        ]
 
 
 def collect(run_dir: Path) -> Facts:
@@ -66,7 +68,9 @@ def collect(run_dir: Path) -> Facts:
         checkpoint = _result("Checkpoint", run.checkpoint)
         metrics = read_metrics(run.checkpoint.folder)
     except (SSDError, OSError) as error:
-        missing.append(f"The corpus cannot be located, and the checkpoint not without it: {one_line(error)}.")
+        missing.append(
+            f"The corpus cannot be located, and the checkpoint not without it: {one_line(error)}."
+        )
     missing += [
         *_unfinished(run, "sample", corpus),
         *_unfinished(run, "train", checkpoint),
@@ -90,9 +94,13 @@ def collect(run_dir: Path) -> Facts:
 def missing_scores(run: Run, scores: Scores | None) -> list[str]:
     """What of the evaluation that the run is configured for has not been scored, one sentence each."""
     if "evaluate" not in run.config.stages and scores is None:
-        return [f"There are no scores: this run has no evaluate stage (stages=[{', '.join(run.config.stages)}])."]
+        return [
+            f"There are no scores: this run has no evaluate stage (stages=[{', '.join(run.config.stages)}])."
+        ]
     if scores is None:
-        return [f"There is no {SCORES}: the evaluation has not finished. Run python -m ssd.evaluate RUN_DIR."]
+        return [
+            f"There is no {SCORES}: the evaluation has not finished. Run python -m ssd.evaluate RUN_DIR."
+        ]
     scored = {benchmark.name: benchmark for benchmark in scores.benchmarks}
     absent = [name for name in run.config.eval.benchmarks if name not in scored]
     untuned = [name for name, benchmark in scored.items() if "tuned" not in benchmark.models]
@@ -107,7 +115,8 @@ def stale_scores(run: Run, scores: Scores | None) -> list[str]:
         f"The {role} scores on {benchmark.name} belong to other settings than config.yaml's: evaluate again."
         for benchmark in (scores.benchmarks if scores is not None else ())
         for role, model in benchmark.models.items()
-        if benchmark.name in configured and not _belongs(run, role, benchmark.name, model.generations)
+        if benchmark.name in configured
+        and not _belongs(run, role, benchmark.name, model.generations)
     ]
 
 
@@ -125,7 +134,10 @@ def _unfinished(run: Run, stage: str, result: StageResult | None) -> list[str]:
 def _belongs(run: Run, role: str, benchmark: str, fingerprint: str) -> bool:
     try:
         return run.generations(role, benchmark).fingerprint == fingerprint
-    except (SSDError, OSError):  # the corpus cannot be located, which `collect` reports; nothing shows a mismatch
+    except (
+        SSDError,
+        OSError,
+    ):  # the corpus cannot be located, which `collect` reports; nothing shows a mismatch
         return True
 
 
@@ -133,7 +145,10 @@ def _answers(run: Run, scores: Scores | None) -> tuple[StageResult, ...]:
     if scores is None:
         return ()
     return tuple(
-        _result(f"{kind.capitalize()}, {benchmark.name}, {role}", Artifact(kind, {}, run.store / kind / fingerprint))
+        _result(
+            f"{kind.capitalize()}, {benchmark.name}, {role}",
+            Artifact(kind, {}, run.store / kind / fingerprint),
+        )
         for benchmark in scores.benchmarks
         for role, model in benchmark.models.items()
         for kind, fingerprint in (("generations", model.generations), ("verdicts", model.verdicts))

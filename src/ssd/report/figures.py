@@ -61,26 +61,47 @@ def training_png(steps: Sequence[dict[str, Any]]) -> bytes:
 
 def _score_panel(panel: Axes, rows: Sequence[tuple[BenchmarkScores, int]]) -> None:
     for role, (color, marker) in STYLES.items():
-        shown = [(y, item.models[role].pass_at[k]) for y, (item, k) in enumerate(rows) if role in item.models]
+        shown = [
+            (y, item.models[role].pass_at[k])
+            for y, (item, k) in enumerate(rows)
+            if role in item.models
+        ]
         if shown:
             offset = -0.14 if role == "base" else 0.14
             _dots(panel, [(y + offset, interval) for y, interval in shown], color, marker, role)
     panel.set_xlim(left=-0.015 * panel.get_xlim()[1])  # 0 at the edge, with room for its marker
     panel.set_title("pass@k", loc="left", fontsize=FONT, color=INK)
     panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    panel.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0.1, labelcolor=INK)
+    panel.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=2,
+        frameon=False,
+        borderaxespad=0.1,
+        labelcolor=INK,
+    )
     _name_rows(panel, rows)
 
 
 def _difference_panel(panel: Axes, rows: Sequence[tuple[BenchmarkScores, int]]) -> None:
     panel.axvline(0, color=ZERO, linewidth=1.2, linestyle="--")
-    _dots(panel, [(y, item.difference[k]) for y, (item, k) in enumerate(rows)], DIFFERENCE, "s", "difference")
+    _dots(
+        panel,
+        [(y, item.difference[k]) for y, (item, k) in enumerate(rows)],
+        DIFFERENCE,
+        "s",
+        "difference",
+    )
     panel.set_title("tuned minus base, percentage points", loc="left", fontsize=FONT, color=INK)
-    panel.xaxis.set_major_formatter(lambda share, _: f"{100 * share:+.3g}" if abs(share) > 1e-9 else "0")
+    panel.xaxis.set_major_formatter(
+        lambda share, _: f"{100 * share:+.3g}" if abs(share) > 1e-9 else "0"
+    )
     _name_rows(panel, rows)
 
 
-def _dots(panel: Axes, shown: Sequence[tuple[float, Interval]], color: str, marker: str, label: str) -> None:
+def _dots(
+    panel: Axes, shown: Sequence[tuple[float, Interval]], color: str, marker: str, label: str
+) -> None:
     intervals = [interval for _, interval in shown]
     values = [interval.value for interval in intervals]
     # A bootstrap interval need not hold its own estimate, and a bar cannot have a negative length.
@@ -94,14 +115,21 @@ def _dots(panel: Axes, shown: Sequence[tuple[float, Interval]], color: str, mark
 
 def _name_rows(panel: Axes, rows: Sequence[tuple[BenchmarkScores, int]]) -> None:
     # parse_math: a benchmark named `$x` is no formula.
-    panel.set_yticks(range(len(rows)), [f"{item.name}\npass@{k}" for item, k in rows], parse_math=False)
+    panel.set_yticks(
+        range(len(rows)), [f"{item.name}\npass@{k}" for item, k in rows], parse_math=False
+    )
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.grid(axis="x", color=GRID)
     panel.tick_params(axis="y", length=0)
 
 
 def _figure(height: float) -> Figure:
-    return Figure(figsize=(WIDTH, height), dpi=DPI, layout=ConstrainedLayoutEngine(h_pad=0.12), facecolor="white")
+    return Figure(
+        figsize=(WIDTH, height),
+        dpi=DPI,
+        layout=ConstrainedLayoutEngine(h_pad=0.12),
+        facecolor="white",
+    )
 
 
 def _png(figure: Figure) -> bytes:
@@ -112,5 +140,7 @@ def _png(figure: Figure) -> bytes:
         panel.tick_params(labelsize=FONT - 1, color=ZERO, labelcolor=INK)
         panel.xaxis.label.set(color=INK, fontsize=FONT)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})  # the same facts give the same bytes
+    figure.savefig(
+        buffer, format="png", metadata={"Software": None}
+    )  # the same facts give the same bytes
     return buffer.getvalue()

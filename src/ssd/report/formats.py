@@ -31,7 +31,9 @@ def p_value(value: float | None) -> str:
 
 def truncation(top_k: int | None, top_p: float) -> str:
     """`top-k 20, top-p 0.8`, or `none`."""
-    parts = ([] if top_k is None else [f"top-k {top_k}"]) + ([] if top_p == 1 else [f"top-p {top_p:g}"])
+    parts = ([] if top_k is None else [f"top-k {top_k}"]) + (
+        [] if top_p == 1 else [f"top-p {top_p:g}"]
+    )
     return ", ".join(parts) or "none"
 
 

@@ -98,11 +98,15 @@ def read_scores(run_dir: Path) -> Scores | None:
     stored = read_json(path)
     try:
         if stored["version"] != VERSION:
-            raise ArtifactError(f"{path} has version {stored['version']}, not {VERSION}: evaluate this run again")
+            raise ArtifactError(
+                f"{path} has version {stored['version']}, not {VERSION}: evaluate this run again"
+            )
         benchmarks = tuple(_benchmark(name, item) for name, item in stored["benchmarks"].items())
         return Scores(sandbox=stored["sandbox"], benchmarks=benchmarks)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"{path} is damaged ({error!r}): delete it and evaluate this run again") from error
+        raise ArtifactError(
+            f"{path} is damaged ({error!r}): delete it and evaluate this run again"
+        ) from error
 
 
 def _benchmark(name: str, stored: dict[str, Any]) -> BenchmarkScores:
@@ -133,6 +137,8 @@ def _model(stored: dict[str, Any]) -> ModelScores:
 
 def _pass_at(stored: dict[str, Any]) -> dict[int, Interval]:
     found = {
-        int(key.removeprefix(PASS_AT)): Interval(**item) for key, item in stored.items() if key.startswith(PASS_AT)
+        int(key.removeprefix(PASS_AT)): Interval(**item)
+        for key, item in stored.items()
+        if key.startswith(PASS_AT)
     }
     return dict(sorted(found.items()))

@@ -42,7 +42,10 @@ def settings(facts: Facts) -> Section:
         ["Weights", weights],
         *_sampling_rows(config),
         *_training_rows(config),
-        ["Decoding, tuned", f"T_eval {config.eval.temp:g}, truncation {formats.truncation_of(config.eval.truncation)}"],
+        [
+            "Decoding, tuned",
+            f"T_eval {config.eval.temp:g}, truncation {formats.truncation_of(config.eval.truncation)}",
+        ],
         [
             "Decoding, base",
             f"T {config.eval.base_temp:g}, truncation {formats.truncation_of(config.eval.base_truncation)}",
@@ -53,7 +56,9 @@ def settings(facts: Facts) -> Section:
     return Section(
         "Settings",
         [
-            Table(caption="Settings of this run", columns=["Setting", "Value"], align="ll", rows=rows),
+            Table(
+                caption="Settings of this run", columns=["Setting", "Value"], align="ll", rows=rows
+            ),
             Code(caption="The whole configuration", text=whole, folded=True),
         ],
     )
@@ -63,7 +68,11 @@ def provenance(facts: Facts) -> Section:
     """What the numbers were made from, in what time, with which libraries, and how to make them again."""
     blocks: list[Block] = []
     if facts.command is not None:
-        blocks.append(Code(caption="The exact command that reproduces this run", text=shlex.join(facts.command)))
+        blocks.append(
+            Code(
+                caption="The exact command that reproduces this run", text=shlex.join(facts.command)
+            )
+        )
     if facts.results:
         blocks += [_artifact_table(facts.results), *_library_tables(facts.results)]
     return Section("Provenance", blocks or [Paragraph("Nothing is recorded yet.")])
@@ -71,7 +80,9 @@ def provenance(facts: Facts) -> Section:
 
 def _sampling_rows(config: RunConfig) -> list[list[str]]:
     data, sampler = config.data, config.sampler
-    prompts = f"{data.name}, split {data.split}, " + ("all" if data.limit is None else f"at most {data.limit:,}")
+    prompts = f"{data.name}, split {data.split}, " + (
+        "all" if data.limit is None else f"at most {data.limit:,}"
+    )
     drawn = (
         f"T_train {sampler.temp:g}, truncation {formats.truncation_of(config.truncation)}, "
         f"{sampler.num_samples} per prompt, at most {sampler.max_new_tokens:,} tokens"
@@ -83,7 +94,11 @@ def _sampling_rows(config: RunConfig) -> list[list[str]]:
         ["Filters", ", ".join(sampler.filters) or "none"],
     ]
     given = config.train.corpus
-    return rows if given is None else [["Corpus", f"an existing one, {given}; it was not sampled by this run"]]
+    return (
+        rows
+        if given is None
+        else [["Corpus", f"an existing one, {given}; it was not sampled by this run"]]
+    )
 
 
 def _training_rows(config: RunConfig) -> list[list[str]]:
@@ -120,7 +135,11 @@ def _library_tables(results: list[StageResult]) -> list[Table]:
             found.setdefault(library, []).append(version)
     rows = [[library, ", ".join(sorted(set(versions)))] for library, versions in found.items()]
     caption = "Library versions, several where artifacts were made with different ones"
-    return [Table(caption=caption, columns=["Library", "Version"], align="ll", rows=rows)] if rows else []
+    return (
+        [Table(caption=caption, columns=["Library", "Version"], align="ll", rows=rows)]
+        if rows
+        else []
+    )
 
 
 def _finished(result: StageResult) -> list[str]:

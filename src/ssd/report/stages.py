@@ -37,14 +37,25 @@ def training(facts: Facts) -> list[Section]:
         return []
     blocks: list[Block] = []
     if manifest is None:
-        blocks.append(Paragraph(f"Unfinished: {len(steps)} of {facts.run.config.train.max_steps} steps so far."))
+        blocks.append(
+            Paragraph(
+                f"Unfinished: {len(steps)} of {facts.run.config.train.max_steps} steps so far."
+            )
+        )
     if steps:
         blocks += [Paragraph(_course(steps)), _curves(steps)]
     if manifest is not None:
         rows = _rows(manifest["counts"], CHECKPOINT_COUNTS)
         if "export_check" in manifest:
-            rows.append(["Largest logit change by export", f"{manifest['export_check']['max_logit_difference']:.3g}"])
-        blocks.append(Table(caption="What was trained", columns=["Quantity", "Value"], align="lr", rows=rows))
+            rows.append(
+                [
+                    "Largest logit change by export",
+                    f"{manifest['export_check']['max_logit_difference']:.3g}",
+                ]
+            )
+        blocks.append(
+            Table(caption="What was trained", columns=["Quantity", "Value"], align="lr", rows=rows)
+        )
     return [Section("Training", blocks)]
 
 
@@ -59,9 +70,15 @@ def sampling(facts: Facts) -> list[Section]:
         rows.append(["With a code fence", formats.percent(counts["fence_share"])])
     if "tokens_per_second" in manifest:
         rows.append(["Tokens per second", formats.number(manifest["tokens_per_second"])])
-    blocks: list[Block] = [Table(caption="The corpus", columns=["Quantity", "Value"], align="lr", rows=rows)]
+    blocks: list[Block] = [
+        Table(caption="The corpus", columns=["Quantity", "Value"], align="lr", rows=rows)
+    ]
     if counts.get("dropped"):
-        blocks.append(_shares("Samples dropped by each filter", "Filter", counts["dropped"], counts["num_drawn"]))
+        blocks.append(
+            _shares(
+                "Samples dropped by each filter", "Filter", counts["dropped"], counts["num_drawn"]
+            )
+        )
     if counts.get("finish_reasons"):
         reasons = counts["finish_reasons"]
         caption = "How the samples ended (length: cut off by the length cap)"
@@ -93,15 +110,24 @@ def _course(steps: list[dict[str, Any]]) -> str:
         over = "the first and last tenth of the steps" if tenth > 1 else "the first and last step"
         sentences.append(f"The loss goes from {first:.3f} to {last:.3f} ({over}).")
     if len(losses) < len(steps):
-        sentences.append(f"{len(steps) - len(losses)} of {len(steps)} steps have a loss that is not finite.")
-    speeds = [line["train/tokens_per_second"] for line in steps if "train/tokens_per_second" in line]
+        sentences.append(
+            f"{len(steps) - len(losses)} of {len(steps)} steps have a loss that is not finite."
+        )
+    speeds = [
+        line["train/tokens_per_second"] for line in steps if "train/tokens_per_second" in line
+    ]
     if speeds:
-        sentences.append(f"The median speed is {formats.number(statistics.median(speeds))} tokens per second.")
+        sentences.append(
+            f"The median speed is {formats.number(statistics.median(speeds))} tokens per second."
+        )
     return " ".join(sentences)
 
 
 def _shares(caption: str, name: str, counts: dict[str, int], total: int) -> Table:
-    rows = [[item, f"{count:,}", formats.percent(count / total) if total else "-"] for item, count in counts.items()]
+    rows = [
+        [item, f"{count:,}", formats.percent(count / total) if total else "-"]
+        for item, count in counts.items()
+    ]
     return Table(caption=caption, columns=[name, "Samples", "Share"], align="lrr", rows=rows)
 
 

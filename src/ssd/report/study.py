@@ -54,7 +54,9 @@ def study_table(study_dir: Path) -> str:
         ArtifactError: the folder holds no run.
     """
     if not is_study(study_dir):
-        raise ArtifactError(f"{study_dir} is no study: name a folder of run folders (each holds {CONFIG})")
+        raise ArtifactError(
+            f"{study_dir} is no study: name a folder of run folders (each holds {CONFIG})"
+        )
     rows, unfinished = _read(study_dir)
     parts = [markdown_table(_table(rows))] if rows else ["No run has scores yet."]
     if rows:
@@ -82,14 +84,23 @@ def _read(study_dir: Path) -> tuple[list[Row], list[str]]:
         lacks = stale or missing_scores(run, scores)
         if lacks:
             unfinished.append(f"- {escape(folder.name)}: {escape(' '.join(lacks))}")
-    return sorted(rows, key=lambda row: (row.run.config.sampler.temp, row.run.folder.name)), unfinished
+    return sorted(
+        rows, key=lambda row: (row.run.config.sampler.temp, row.run.folder.name)
+    ), unfinished
 
 
 def _table(rows: list[Row]) -> Table:
     columns = dict.fromkeys(
-        (benchmark.name, k) for row in rows for benchmark in row.scores.benchmarks for k in _smallest_k(benchmark)
+        (benchmark.name, k)
+        for row in rows
+        for benchmark in row.scores.benchmarks
+        for k in _smallest_k(benchmark)
     )
-    titles = [f"{name} pass@{k} {column}" for name, k in columns for column in ("base", "tuned", "difference")]
+    titles = [
+        f"{name} pass@{k} {column}"
+        for name, k in columns
+        for column in ("base", "tuned", "difference")
+    ]
     lines = []
     for row in rows:
         config = row.run.config

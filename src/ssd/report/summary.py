@@ -33,7 +33,9 @@ def summary(facts: Facts) -> Section:
         if any(benchmark.difference for benchmark in benchmarks):
             blocks.append(Paragraph(caveat(benchmarks)))
     else:
-        blocks.append(Paragraph("This run has no scores, so whether self-distillation helped is not known."))
+        blocks.append(
+            Paragraph("This run has no scores, so whether self-distillation helped is not known.")
+        )
     if facts.missing:
         blocks += [Paragraph("What this report lacks:"), Listing(list(facts.missing))]
     return Section("Summary", blocks)
@@ -55,9 +57,7 @@ def finding(benchmark: BenchmarkScores) -> Finding:
     difference = benchmark.difference[k]
     base, tuned = (percent(benchmark.models[role].pass_at[k].value) for role in ("base", "tuned"))
     problems, chance = _problems(benchmark), p_value(difference.p_value)
-    interval = (
-        f"the 95% interval of the paired difference, {signed(difference.low)} to {signed(difference.high)} points,"
-    )
+    interval = f"the 95% interval of the paired difference, {signed(difference.low)} to {signed(difference.high)} points,"
     goes = f"pass@{k} goes from {base} to {tuned} ({signed(difference.value)} points)"
     if difference.value == 0:
         goes = f"pass@{k} stays at {base}"
@@ -82,7 +82,11 @@ def finding(benchmark: BenchmarkScores) -> Finding:
             f"about {visible}."
         )
     narrow = benchmark.num_problems < FEW_PROBLEMS and not difference.degenerate
-    few = f" With fewer than {FEW_PROBLEMS} problems these intervals tend to be too narrow." if narrow else ""
+    few = (
+        f" With fewer than {FEW_PROBLEMS} problems these intervals tend to be too narrow."
+        if narrow
+        else ""
+    )
     return Finding(benchmark=benchmark.name, verdict=verdict, text=text + few)
 
 
@@ -90,7 +94,9 @@ def caveat(benchmarks: tuple[BenchmarkScores, ...]) -> str:
     """What these differences do not separate."""
     compared = [benchmark.models for benchmark in benchmarks if benchmark.difference]
     same = all(models["base"].decoding == models["tuned"].decoding for models in compared)
-    return CAVEAT + (" In this run both use the same settings." if same else " In this run the settings differ.")
+    return CAVEAT + (
+        " In this run both use the same settings." if same else " In this run the settings differ."
+    )
 
 
 def shifts(benchmark: BenchmarkScores) -> list[str]:
@@ -100,7 +106,9 @@ def shifts(benchmark: BenchmarkScores) -> list[str]:
     base, tuned = benchmark.models["base"], benchmark.models["tuned"]
     found = []
     if abs(tuned.mean_tokens - base.mean_tokens) > LENGTH_SHIFT * max(base.mean_tokens, 1):
-        found.append(f"the mean answer goes from {base.mean_tokens:.0f} to {tuned.mean_tokens:.0f} tokens")
+        found.append(
+            f"the mean answer goes from {base.mean_tokens:.0f} to {tuned.mean_tokens:.0f} tokens"
+        )
     for name, before, after in (
         ("answers with a code fence", base.fence_share, tuned.fence_share),
         ("answers cut off by the length cap", base.cut_share, tuned.cut_share),
@@ -111,10 +119,14 @@ def shifts(benchmark: BenchmarkScores) -> list[str]:
 
 
 def _problems(benchmark: BenchmarkScores) -> str:
-    answers = "one answer each" if benchmark.num_samples == 1 else f"{benchmark.num_samples} answers each"
+    answers = (
+        "one answer each" if benchmark.num_samples == 1 else f"{benchmark.num_samples} answers each"
+    )
     return f"{benchmark.num_problems} problem{'' if benchmark.num_problems == 1 else 's'} with {answers}"
 
 
 def _base_only(benchmark: BenchmarkScores) -> str:
-    scores = [f"pass@{k} is {percent(item.value)}" for k, item in benchmark.models["base"].pass_at.items()]
+    scores = [
+        f"pass@{k} is {percent(item.value)}" for k, item in benchmark.models["base"].pass_at.items()
+    ]
     return f"{', '.join(scores)} for the base model over {_problems(benchmark)}; there is no tuned model to compare."

@@ -6,7 +6,8 @@ from ssd.stage import reporting_errors
 
 if __name__ == "__main__":
     arguments = stage_parser(
-        "ssd.sample", "Sample the run's corpus from its frozen model; resumes what a killed run left."
+        "ssd.sample",
+        "Sample the run's corpus from its frozen model; resumes what a killed run left.",
     ).parse_args()
     with reporting_errors():
         sample(load_run(arguments.run_dir))

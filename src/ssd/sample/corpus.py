@@ -63,11 +63,17 @@ def sample(run: Run) -> None:
         if config.prompt_format.train_as_chat:
             kept = _as_chat(run, kept, problems, tokenizer)
         write_samples(folder / CORPUS, kept)
-        counts: dict[str, Any] = {"num_prompts": len(problems), **prompt_counts, "skipped_long_prompts": skipped}
+        counts: dict[str, Any] = {
+            "num_prompts": len(problems),
+            **prompt_counts,
+            "skipped_long_prompts": skipped,
+        }
         counts |= {"num_drawn": len(drawn), "dropped": dropped, **corpus_counts(kept)}
         rate = round(speed["num_new_tokens"] / speed["seconds"], 1) if speed["seconds"] else None
         _track(run, counts, rate, kept)
-        speed_facts = {"tokens_per_second": rate} if rate else {}  # unknown where a finished draw was only filtered
+        speed_facts = (
+            {"tokens_per_second": rate} if rate else {}
+        )  # unknown where a finished draw was only filtered
         corpus.finish(started=started, counts=counts, decoding=plain(settings), **speed_facts)
 
 
@@ -109,19 +115,31 @@ def corpus_counts(samples: list[Sample]) -> dict[str, Any]:
     }
 
 
-def _as_chat(run: Run, samples: list[Sample], problems: list[Problem], tokenizer: Any) -> list[Sample]:
+def _as_chat(
+    run: Run, samples: list[Sample], problems: list[Problem], tokenizer: Any
+) -> list[Sample]:
     by_id = {problem.problem_id: problem for problem in problems}
     changed = []
     for one in samples:
         prompt, completion = encode_exchange(
-            by_id[one.prompt_id], one.text.strip(), run.config.prompt_format, run.config.model, tokenizer
+            by_id[one.prompt_id],
+            one.text.strip(),
+            run.config.prompt_format,
+            run.config.model,
+            tokenizer,
         )
-        changed.append(dataclasses.replace(one, train_prompt_token_ids=prompt, train_completion_token_ids=completion))
+        changed.append(
+            dataclasses.replace(
+                one, train_prompt_token_ids=prompt, train_completion_token_ids=completion
+            )
+        )
     return changed
 
 
 def _track(run: Run, counts: dict[str, Any], rate: float | None, samples: list[Sample]) -> None:
-    numbers = {f"sample/{name}": value for name, value in counts.items() if isinstance(value, (int, float))}
+    numbers = {
+        f"sample/{name}": value for name, value in counts.items() if isinstance(value, (int, float))
+    }
     with Tracker(run, "sample", run.corpus.fingerprint, run.corpus.folder) as tracker:
         tracker.log(numbers | ({"sample/tokens_per_second": rate} if rate else {}))
         rows = [

@@ -12,7 +12,11 @@ def keep_non_empty(samples: list[Sample]) -> list[Sample]:
 
 def keep_beyond_one_line(samples: list[Sample]) -> list[Sample]:
     """Drop answers with a single line of text; the paper drops "single-line stubs" without giving the exact rule."""
-    return [sample for sample in samples if len([line for line in sample.text.splitlines() if line.strip()]) != 1]
+    return [
+        sample
+        for sample in samples
+        if len([line for line in sample.text.splitlines() if line.strip()]) != 1
+    ]
 
 
 def keep_longest_nine_tenths(samples: list[Sample]) -> list[Sample]:

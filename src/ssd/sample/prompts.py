@@ -5,7 +5,14 @@ from typing import Any
 
 from ssd.config import DataConfig, DataSource
 from ssd.errors import DataError, did_you_mean, one_line
-from ssd.problems import Problem, fixed_subset, packaged_problem, packaged_rows, prompt_file, read_jsonl
+from ssd.problems import (
+    Problem,
+    fixed_subset,
+    packaged_problem,
+    packaged_rows,
+    prompt_file,
+    read_jsonl,
+)
 
 
 def load_prompts(data: DataConfig) -> tuple[list[Problem], dict[str, int]]:
@@ -30,7 +37,9 @@ def load_prompts(data: DataConfig) -> tuple[list[Problem], dict[str, int]]:
     }
     if not chosen:
         name = data.path or data.hub_name or data.name
-        raise DataError(f"data: {name} holds no prompts ({counts}): name another file or loosen data.is_passed")
+        raise DataError(
+            f"data: {name} holds no prompts ({counts}): name another file or loosen data.is_passed"
+        )
     return chosen, counts
 
 
@@ -56,7 +65,9 @@ def _read(data: DataConfig) -> list[dict[str, Any]]:
     try:
         rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
     except pyarrow.ArrowInvalid as error:
-        raise DataError(f"data.path={path} is no readable Parquet file ({one_line(error)})") from error
+        raise DataError(
+            f"data.path={path} is no readable Parquet file ({one_line(error)})"
+        ) from error
     return rows
 
 
@@ -65,7 +76,9 @@ def _read_hub(data: DataConfig) -> list[dict[str, Any]]:
 
     wanted = {data.id_field, data.question_field, data.starter_field, "is_passed"}
     try:
-        rows = load_dataset(str(data.hub_name), data.hub_config, split=data.split, revision=data.revision)
+        rows = load_dataset(
+            str(data.hub_name), data.hub_config, split=data.split, revision=data.revision
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
             f"data.hub_name={data.hub_name} cannot be loaded ({one_line(error)[:200]}): check data.hub_config and "
@@ -91,5 +104,7 @@ def _problems(data: DataConfig, rows: list[dict[str, Any]]) -> list[Problem]:
             problem_id = f"{problem_id}#{number}"
         seen.add(problem_id)
         starter = row.get(data.starter_field) if data.starter_field else None
-        problems.append(Problem(problem_id=problem_id, question=question, starter_code=starter or None))
+        problems.append(
+            Problem(problem_id=problem_id, question=question, starter_code=starter or None)
+        )
     return problems

@@ -9,6 +9,8 @@ if __name__ == "__main__":
     with reporting_errors():
         run = load_run(arguments.run_dir)
 
-        from ssd.train.trainer import train  # after the cheap checks: torch and Lightning take seconds to import
+        from ssd.train.trainer import (
+            train,
+        )  # after the cheap checks: torch and Lightning take seconds to import
 
         train(run)

@@ -70,7 +70,9 @@ def step_indices(num_examples: int, batch_size: int, step: int, seed: int) -> li
     position = step * batch_size
     while len(indices) < batch_size:
         epoch, offset = divmod(position + len(indices), num_examples)
-        order = torch.randperm(num_examples, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)).tolist()
+        order = torch.randperm(
+            num_examples, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        ).tolist()
         indices += order[offset : offset + batch_size - len(indices)]
     return indices
 
@@ -132,7 +134,10 @@ class MicroBatches(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         step, part = divmod(index, self.accumulation)
-        chosen = [self.examples[i] for i in step_indices(len(self.examples), self.batch_size, step, self.seed)]
+        chosen = [
+            self.examples[i]
+            for i in step_indices(len(self.examples), self.batch_size, step, self.seed)
+        ]
         # Rows of like length share a micro-batch, which saves padding; the sum over the step stays the same.
         chosen.sort(key=lambda example: len(example.token_ids), reverse=True)
         weights = loss_weights(chosen, self.norm)
@@ -173,5 +178,7 @@ class CorpusDataModule(LightningDataModule):
             **self.plan,  # type: ignore[arg-type]
         )
         trainer = self.trainer
-        sampler = FromIndex(len(batches), partial(lambda: trainer.global_step * batches.accumulation))
+        sampler = FromIndex(
+            len(batches), partial(lambda: trainer.global_step * batches.accumulation)
+        )
         return DataLoader(batches, batch_size=None, sampler=sampler)

@@ -38,7 +38,9 @@ def export(state: dict[str, Tensor], base: Path, folder: Path, dtype: Dtype) -> 
     missing, unexpected = model.load_state_dict(state, strict=False)
     tied = set(model.all_tied_weights_keys)
     if set(missing) - tied or unexpected:
-        raise ModelError(f"export: missing {sorted(set(missing) - tied)[:3]}, unexpected {unexpected[:3]} weights")
+        raise ModelError(
+            f"export: missing {sorted(set(missing) - tied)[:3]}, unexpected {unexpected[:3]} weights"
+        )
     model.save_pretrained(folder)
     for name in TOKENIZER_FILES:
         if (base / name).is_file():
@@ -46,7 +48,9 @@ def export(state: dict[str, Tensor], base: Path, folder: Path, dtype: Dtype) -> 
     reloaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=type_)
     difference = _logit_difference(model, reloaded)
     if difference != 0:
-        raise ModelError(f"export: {folder} computes other logits than the trained model (by {difference:.3g})")
+        raise ModelError(
+            f"export: {folder} computes other logits than the trained model (by {difference:.3g})"
+        )
     return {"max_logit_difference": difference, "num_tensors": len(state)}
 
 
@@ -54,4 +58,6 @@ def export(state: dict[str, Tensor], base: Path, folder: Path, dtype: Dtype) -> 
 def _logit_difference(one: nn.Module, other: nn.Module) -> float:
     vocabulary = one.get_input_embeddings().num_embeddings  # type: ignore[operator]
     ids = torch.randint(vocabulary, (1, 32), generator=torch.Generator().manual_seed(0))
-    return float((one.eval()(input_ids=ids).logits - other.eval()(input_ids=ids).logits).abs().max())
+    return float(
+        (one.eval()(input_ids=ids).logits - other.eval()(input_ids=ids).logits).abs().max()
+    )

@@ -13,7 +13,9 @@ CHUNK = 512
 IGNORE = -100
 
 
-def weighted_cross_entropy(hidden: Tensor, head: nn.Module, labels: Tensor, weights: Tensor) -> Tensor:
+def weighted_cross_entropy(
+    hidden: Tensor, head: nn.Module, labels: Tensor, weights: Tensor
+) -> Tensor:
     """Sum over loss tokens of weight times cross-entropy in nats.
 
     Args:

@@ -46,13 +46,19 @@ class CompletionLoss(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Weighted sum of cross-entropies over the micro-batch's loss tokens."""
-        hidden = self.body(input_ids=batch["input_ids"], use_cache=False).last_hidden_state  # (B, T, D)
+        hidden = self.body(
+            input_ids=batch["input_ids"], use_cache=False
+        ).last_hidden_state  # (B, T, D)
         return weighted_cross_entropy(hidden, self.head, batch["labels"], batch["weights"])
 
     @property
     def model(self) -> Any:
         """The transformers model, inside its adapter where there is one."""
-        return self.network.get_base_model() if hasattr(self.network, "get_base_model") else self.network
+        return (
+            self.network.get_base_model()
+            if hasattr(self.network, "get_base_model")
+            else self.network
+        )
 
     @property
     def body(self) -> Any:
@@ -126,7 +132,9 @@ class SelfDistillation(LightningModule):
         """Load the weights, and shard them per decoder layer where the strategy is model-parallel (FSDP2)."""
         if self.loss is not None:
             return
-        network = load_network(self.folder, self.adapter, checkpointing=self.hardware.activation_checkpointing)
+        network = load_network(
+            self.folder, self.adapter, checkpointing=self.hardware.activation_checkpointing
+        )
         self.loss = CompletionLoss(network)
         self.loss.check_head()
         if isinstance(self.trainer.strategy, ModelParallelStrategy):
@@ -154,7 +162,9 @@ class SelfDistillation(LightningModule):
             SSDError: the norm is infinite or not a number.
         """
         self.learning_rate = float(optimizer.param_groups[0]["lr"])
-        norm = nn.utils.clip_grad_norm_([p for p in self.parameters() if p.requires_grad], self.train_config.grad_clip)
+        norm = nn.utils.clip_grad_norm_(
+            [p for p in self.parameters() if p.requires_grad], self.train_config.grad_clip
+        )
         self.grad_norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         if not math.isfinite(self.grad_norm):
             raise SSDError(
@@ -202,4 +212,7 @@ class SelfDistillation(LightningModule):
                 floor=train.min_lr / self.optimizer_config.lr,
             )
 
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
+        }

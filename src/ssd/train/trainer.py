@@ -46,7 +46,9 @@ def train(run: Run) -> None:
             return
         corpus = run.corpus
         if not corpus.done:
-            raise ArtifactError(f"{corpus.folder} is unfinished: sample first, with python -m ssd.sample {run.folder}")
+            raise ArtifactError(
+                f"{corpus.folder} is unfinished: sample first, with python -m ssd.sample {run.folder}"
+            )
         _fit(run, checkpoint, read_samples(corpus.folder / "corpus.parquet"), leads=leads)
 
 
@@ -56,7 +58,9 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
     config = run.config
     base = run.model_folder("base")
     vocabulary = AutoConfig.from_pretrained(base).get_text_config().vocab_size
-    examples, skipped = make_examples(samples, config.train.seq_len, config.train.long_samples, vocabulary)
+    examples, skipped = make_examples(
+        samples, config.train.seq_len, config.train.long_samples, vocabulary
+    )
     seed_everything(config.seed, verbose=False)
     module = SelfDistillation(base, config.adapter, config.optimizer, config.train, config.hardware)
     data = CorpusDataModule(
@@ -67,12 +71,25 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
         norm=config.objective.norm,
         seed=config.seed,
     )
-    with Tracker(run, "train", checkpoint.fingerprint, checkpoint.folder) if leads else nullcontext() as tracker:
+    with (
+        Tracker(run, "train", checkpoint.fingerprint, checkpoint.folder)
+        if leads
+        else nullcontext() as tracker
+    ):
         trainer = make_trainer(run, checkpoint.folder, tracker)
-        trainer.fit(module, datamodule=data, ckpt_path=last_checkpoint(checkpoint.folder / RESUME), weights_only=False)
+        trainer.fit(
+            module,
+            datamodule=data,
+            ckpt_path=last_checkpoint(checkpoint.folder / RESUME),
+            weights_only=False,
+        )
     assert module.loss is not None
     counts = training_counts(
-        module.loss.network, examples, skipped, config.train.max_steps, config.train.global_batch_size
+        module.loss.network,
+        examples,
+        skipped,
+        config.train.max_steps,
+        config.train.global_batch_size,
     )
     state = gather_weights(module.loss.network)
     if leads:
@@ -90,7 +107,9 @@ def make_trainer(run: Run, folder: Path, tracker: Tracker | None) -> Trainer:
         on_cpu = config.hardware.accelerator is Accelerator.cpu
         # "auto" would mean tensor parallelism over all devices.
         strategy = ModelParallelStrategy(
-            data_parallel_size=devices, tensor_parallel_size=1, process_group_backend="gloo" if on_cpu else "nccl"
+            data_parallel_size=devices,
+            tensor_parallel_size=1,
+            process_group_backend="gloo" if on_cpu else "nccl",
         )
     return Trainer(
         accelerator=config.hardware.accelerator.value,
@@ -99,7 +118,8 @@ def make_trainer(run: Run, folder: Path, tracker: Tracker | None) -> Trainer:
         precision=LIGHTNING_PRECISION[config.train.precision],  # type: ignore[arg-type]
         max_steps=config.train.max_steps,
         max_epochs=1,
-        accumulate_grad_batches=config.train.global_batch_size // ((config.hardware.micro_batch_size or 1) * devices),
+        accumulate_grad_batches=config.train.global_batch_size
+        // ((config.hardware.micro_batch_size or 1) * devices),
         logger=TrackerLogger(tracker) if tracker is not None else False,
         callbacks=[
             ModelCheckpoint(
