@@ -1,9 +1,10 @@
-"""Simple self-distillation: `python train.py [GROUP=OPTION] [KEY=VALUE]`, `-m` for sweeps, `--help` for the settings."""
+"""Simple self-distillation: `python train.py [GROUP=OPTION] [KEY=VALUE]`, `-m` sweeps, `--help`."""
 
 import os
 import sys
 
-# Hydra would print composition errors itself, without naming what is allowed; here they reach `reporting_errors`.
+# Hydra would print composition errors itself, without naming what is allowed;
+# here they reach `reporting_errors`.
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
 import hydra

@@ -1,4 +1,4 @@
-"""`python train.py` as a user types it: fast answers to mistakes, one line each, nothing touched."""
+"""`python train.py` as a user types it: fast one-line answers to mistakes, nothing touched."""
 
 import os
 import subprocess
@@ -108,12 +108,14 @@ def test_every_stage_has_help_and_refuses_a_folder_without_a_run(
 
 
 def test_composing_imports_no_heavy_library() -> None:
-    # What keeps the answer to a mistake under a second is that nothing below is imported before it is given.
+    # What keeps the answer to a mistake under a second is that nothing below
+    # is imported before it is given.
     program = (
         "import sys, runpy; sys.argv = ['train.py', 'sampler.tmep=1']\n"
         "try: runpy.run_path('train.py', run_name='__main__')\n"
         "except SystemExit: pass\n"
-        "print([m for m in ('torch', 'vllm', 'transformers', 'lightning', 'wandb', 'matplotlib', 'pyarrow') if m in sys.modules])"
+        "print([m for m in ('torch', 'vllm', 'transformers', 'lightning', 'wandb', 'matplotlib', "
+        "'pyarrow') if m in sys.modules])"
     )
     started = time.monotonic()
     answer = subprocess.run(

@@ -1,4 +1,4 @@
-"""Every option composes, the paper's settings are the paper's, and bad values name their setting."""
+"""Every option composes, the paper's settings are the paper's, bad values name their setting."""
 
 import dataclasses
 from pathlib import Path
@@ -18,7 +18,10 @@ NEEDS = {("data", "file"): ["data.path=prompts.jsonl"], ("data", "hub"): ["data.
 
 
 def test_the_groups_are_the_documented_ones() -> None:
-    expected = "model recipe data prompt_format sampler truncation optimizer objective adapter hardware eval logger"
+    expected = (
+        "model recipe data prompt_format sampler truncation "
+        "optimizer objective adapter hardware eval logger"
+    )
     assert set(GROUPS) == {*expected.split(), "experiment", "sweep"}
 
 
@@ -170,5 +173,8 @@ def test_config_needs_neither_torch_nor_vllm(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    program = "import sys, ssd.config, ssd.pipeline; sys.exit(any(m in sys.modules for m in ('torch', 'vllm')))"
+    program = (
+        "import sys, ssd.config, ssd.pipeline; "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'vllm')))"
+    )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -186,8 +186,9 @@ def test_a_full_disk_is_refused_before_anything_runs(
 
 def test_a_killed_sampling_loses_one_shard_and_training_resumes(tmp_path: Path) -> None:
     output = tmp_path / "out"
-    settings = ("data.limit=24", "sampler.shard_size=2", "sampler.max_new_tokens=64", "logger=none",
-                "stages=[sample,train]", "train.max_steps=60", "train.checkpoint_every=2")  # fmt: skip
+    settings = ("data.limit=24", "sampler.shard_size=2", "sampler.max_new_tokens=64",
+                "logger=none", "stages=[sample,train]", "train.max_steps=60",
+                "train.checkpoint_every=2")  # fmt: skip
 
     def kill_when(pattern: str) -> None:
         process = subprocess.Popen(command(output, *settings), cwd=ROOT, start_new_session=True)

@@ -1,3 +1,3 @@
-"""Simple self-distillation: sample from a frozen model, fine-tune it on its own samples, measure the change."""
+"""Simple self-distillation: sample a frozen model, tune it on its samples, measure the change."""
 
 __version__ = "0.1.0"

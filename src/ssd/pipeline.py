@@ -1,8 +1,8 @@
-"""From a composed configuration to finished artifacts: check everything cheap, then start each stale stage.
+"""From a composed configuration to finished artifacts: cheap checks first, then each stale stage.
 
-Every stage is a child process without Hydra, because vLLM gives GPU memory back only when its process ends and
-Lightning's own launcher, under a sweep, would re-run the whole sweep in every rank. This process imports neither
-torch nor vllm.
+Every stage is a child process without Hydra, because vLLM gives GPU memory back only when its
+process ends and Lightning's own launcher, under a sweep, would re-run the whole sweep in every
+rank. This process imports neither torch nor vllm.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.artifacts import plain, read_json, require_space, write_text
 from ssd.config import STAGES, DataConfig, DataSource, RunConfig, to_run_config
 from ssd.errors import ConfigError, DataError, SSDError, one_line
+from ssd.evaluate.sandbox import load_sandbox
 from ssd.evaluate.table import score_table
 from ssd.hardware import resolve
 from ssd.models import Weights
@@ -55,7 +56,8 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
     """Bring one run up to date and print its scores.
 
     Raises:
-        SSDError: the configuration, the machine or the data cannot carry the run; nothing has been changed.
+        SSDError: the configuration, the machine or the data cannot carry the run;
+            nothing has been changed.
         StageError: a stage failed; finished artifacts are kept.
     """
     hardware = resolve(config.hardware, config.train.global_batch_size)
@@ -111,8 +113,10 @@ def pin_revision(data: DataConfig) -> DataConfig:
         )
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"data.hub_name={data.hub_name} cannot be looked up on the hub ({one_line(error)[:120]}): connect, set "
-            "data.revision to a commit that is cached here, or use data=file data.path=FILE"
+            f"data.hub_name={data.hub_name} cannot be looked up on the hub "
+            f"({one_line(error)[:120]}): "
+            "connect, set data.revision to a commit that is cached here, "
+            "or use data=file data.path=FILE"
         ) from error
 
 
@@ -126,7 +130,8 @@ def check(run: Run) -> None:
     corpus = run.corpus
     if config.train.corpus is not None and corpus.inputs.get("tokenizer") != run.weights.tokenizer:
         raise DataError(
-            f"train.corpus={config.train.corpus} was made with another tokenizer than {config.model.name}'s: "
+            f"train.corpus={config.train.corpus} was made with another tokenizer than "
+            f"{config.model.name}'s: "
             "sample a corpus with this model, or choose the model that made it"
         )
     folder = Path(run.weights.path)
@@ -139,12 +144,19 @@ def check(run: Run) -> None:
     for setting, length in lengths.items():
         if longest is not None and length is not None and length > longest:
             raise ConfigError(
-                f"{setting}={length} exceeds the {longest} tokens that {config.model.name} takes: lower it"
+                f"{setting}={length} exceeds the {longest} tokens that {config.model.name} takes: "
+                "lower it"
             )
     if "sample" in config.stages and not corpus.done and config.data.source is not DataSource.hub:
         load_prompts(config.data)
+    if "evaluate" in config.stages and not scores_are_current(run):
+        evaluation = config.eval
+        load_sandbox(
+            evaluation.sandbox, timeout=evaluation.timeout, memory_mib=evaluation.memory_mib
+        )
     if "train" in config.stages and not run.checkpoint.done:
-        # A checkpoint to resume from is fp32 weights and two Adam moments; while it is replaced there are two.
+        # A checkpoint to resume from is fp32 weights and two Adam moments;
+        # while it is replaced there are two.
         require_space(run.store, 13 * weight_bytes(folder), "training")
 
 
@@ -171,22 +183,11 @@ def is_current(run: Run, stage: str) -> bool:
 
 
 def scores_are_current(run: Run) -> bool:
-    """Whether scores.json holds exactly this run's verdicts and pass@k."""
-    if not (run.folder / SCORES).is_file():
+    """Whether scores.json was made from exactly this run's verdicts and settings."""
+    scores = run.folder / SCORES
+    if not scores.is_file() or read_json(scores).get("inputs") != run.score_inputs():
         return False
-    benchmarks = read_json(run.folder / SCORES)["benchmarks"]
-    wanted = {f"pass@{k}" for k in run.config.eval.k}
-    for role, benchmark in run.answers():
-        scores = benchmarks.get(benchmark, {}).get("models", {}).get(role, {})
-        pass_at_k = {name for name in scores if name.startswith("pass@")}
-        verdicts = run.verdicts(role, benchmark)
-        if (
-            scores.get("verdicts") != verdicts.fingerprint
-            or not verdicts.done
-            or pass_at_k != wanted
-        ):
-            return False
-    return True
+    return all(run.verdicts(*answer).done for answer in run.answers())
 
 
 def link_artifacts(run: Run) -> None:
@@ -203,9 +204,13 @@ class StudyTable(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Write `study.md` beside the runs, print the table, and name the jobs that failed."""
-        print(f"\n{study_report(Path(config.hydra.sweep.dir))}", flush=True)
+        try:
+            print(f"\n{study_report(Path(config.hydra.sweep.dir))}", flush=True)
+        except SSDError as error:  # Hydra would turn it into a warning with a file and a line
+            print(f"no study table: {error}", file=sys.stderr, flush=True)
         if FAILED:
             print(
-                f"{len(FAILED)} job(s) failed; the same sweep repeats only them: {', '.join(FAILED)}",
+                f"{len(FAILED)} job(s) failed; the same sweep repeats only them: "
+                f"{', '.join(FAILED)}",
                 flush=True,
             )

@@ -37,7 +37,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON Lines file, gzipped or plain.
 
     Raises:
-        DataError: the file is unreadable, or a line is not a JSON object (the message gives its number).
+        DataError: the file is unreadable, or a line is not a JSON object
+            (the message gives its number).
     """
     opened = gzip.open if path.suffix == ".gz" else open
     rows = []
@@ -114,13 +115,16 @@ def packaged_problem(name: str, row: dict[str, Any]) -> Problem:
         tests = "\n".join(row["test_list"])
         question = f"{row['text']}\nYour code should pass these tests:\n\n{tests}"
         return Problem(problem_id=f"mbpp/{row['task_id']}", question=question)
-    question = f"Complete this Python code and return the whole of it:\n```python\n{row['prompt'].rstrip()}\n```"
+    question = (
+        "Complete this Python code and return the whole of it:\n"
+        f"```python\n{row['prompt'].rstrip()}\n```"
+    )
     return Problem(problem_id=row["task_id"], question=question)
 
 
 def fixed_subset(items: list[Item], limit: int | None, key: Callable[[Item], str]) -> list[Item]:
-    """`limit` items chosen by the hash of their keys, in their own order: the same ones in every run, and a smaller
-    subset lies inside a larger one."""
+    """`limit` items chosen by the hash of their keys, in their own order: the same ones in every
+    run, and a smaller subset lies inside a larger one."""
     if limit is None or limit >= len(items):
         return items
     ranked = sorted(items, key=lambda item: hashlib.sha256(key(item).encode()).digest())

@@ -7,7 +7,8 @@ from tqdm import tqdm
 
 
 def progress_bar(label: str, total: int, *, done: int = 0, unit: str) -> Any:
-    """A tqdm bar with time left; off a terminal, where a bar is a stream of lines, one every 15 s."""
+    """A tqdm bar with time left; off a terminal, where a bar is a stream of lines,
+    one every 15 s."""
     interval = 0.5 if sys.stderr.isatty() else 15.0
     return tqdm(
         total=total,
@@ -21,7 +22,8 @@ def progress_bar(label: str, total: int, *, done: int = 0, unit: str) -> Any:
 
 
 def silence_loading_bars() -> None:
-    """Turn off transformers' bars for loading and saving weights, which last a moment and bury the stage's own."""
+    """Turn off transformers' bars for loading and saving weights,
+    which last a moment and bury the stage's own."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()

@@ -1,12 +1,14 @@
 """A run folder: its configuration, its weights, and the artifacts these two determine.
 
-Everything that enters a fingerprint is listed here and nowhere else, so what can be reused is decided in one place.
-Hardware, shard sizes and loggers enter none: they do not change what is computed.
+Everything that enters a fingerprint is listed here and nowhere else, so what can be reused
+is decided in one place. Hardware, shard sizes and loggers enter none: they do not change
+what is computed.
 """
 
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -32,7 +34,8 @@ CONFIG, WEIGHTS, COMMAND = "config.yaml", "weights.json", "run.json"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the method; the artifacts are found by what they depend on, whether or not they exist yet."""
+    """One run of the method; the artifacts are found by what they depend on,
+    whether or not they exist yet."""
 
     folder: Path
     config: RunConfig
@@ -57,7 +60,7 @@ class Run:
                 "tokenizer": self.weights.tokenizer,
                 "model_kind": config.model.kind,
                 "prompts": self._prompt_set(),
-                "template_args": config.model.template_args,
+                "reasoning_effort": config.model.reasoning_effort,
                 "dtype": config.model.dtype,
                 "prompt_format": config.prompt_format,
                 "temp": sampler.temp,
@@ -104,7 +107,7 @@ class Run:
                 "model": self.checkpoint.fingerprint if tuned else self.weights.identity,
                 "tokenizer": self.weights.tokenizer,
                 "model_kind": self.config.model.kind,
-                "template_args": self.config.model.template_args,
+                "reasoning_effort": self.config.model.reasoning_effort,
                 "dtype": self.config.model.dtype,
                 "benchmark": benchmark,
                 "problems": hash_file(packaged_file(benchmark)),
@@ -135,13 +138,23 @@ class Run:
         )
 
     def answers(self) -> list[tuple[str, str]]:
-        """Every (role, benchmark) that this run evaluates; the tuned model only where there is or will be one."""
+        """Every (role, benchmark) that this run evaluates;
+        the tuned model only where there is or will be one."""
         tuned = "train" in self.config.stages or self.checkpoint.done
         return [
             (role, benchmark)
             for role in ROLES[: 1 + tuned]
             for benchmark in self.config.eval.benchmarks
         ]
+
+    def score_inputs(self) -> dict[str, Any]:
+        """What scores.json depends on beside the random numbers of its intervals."""
+        verdicts = {
+            f"{role}/{benchmark}": self.verdicts(role, benchmark).fingerprint
+            for role, benchmark in self.answers()
+        }
+        settings = self.config.eval
+        return {"verdicts": verdicts, "k": list(settings.k), "bootstrap": settings.bootstrap}
 
     def model_folder(self, role: str) -> Path:
         """The transformers checkpoint of the base or tuned model."""
@@ -156,7 +169,8 @@ class Run:
 
 
 def save_run(run: Run, command: list[str]) -> None:
-    """Write the run folder's configuration, weights and command line; links to its artifacts follow as they appear."""
+    """Write the run folder's configuration, weights and command line;
+    links to its artifacts follow as they appear."""
     write_text(run.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(plain(run.config))))
     write_json(run.folder / WEIGHTS, run.weights)
     write_json(run.folder / COMMAND, {"command": command})

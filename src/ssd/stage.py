@@ -1,4 +1,4 @@
-"""What every process of a run shares: how it reports errors, and that it ends with the process that started it."""
+"""What a run's processes share: how they report errors, and that they end with their parent."""
 
 import ctypes
 import os
@@ -21,7 +21,8 @@ PR_SET_PDEATHSIG = 1
 
 @contextmanager
 def reporting_errors() -> Iterator[None]:
-    """Print an expected failure as one line and exit with code 3; every other exception keeps its traceback."""
+    """Print an expected failure as one line and exit with code 3;
+    every other exception keeps its traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -84,5 +85,6 @@ def run_child(command: list[str], what: str) -> None:
         )
     if code > 0:
         raise StageError(
-            f"{what} failed with exit code {code}, see above: the same command goes on from what is finished"
+            f"{what} failed with exit code {code}, see above: "
+            "the same command goes on from what is finished"
         )

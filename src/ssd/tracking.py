@@ -16,7 +16,8 @@ METRICS = "metrics.jsonl"
 
 
 class Tracker:
-    """One stage's metrics. Use as a context manager, so that W&B is finished before the process goes on."""
+    """One stage's metrics. Use as a context manager,
+    so that W&B is finished before the process goes on."""
 
     def __init__(self, run: Run, stage: str, fingerprint: str, folder: Path) -> None:
         self.file = (folder / METRICS).open("a", encoding="utf-8")
@@ -39,7 +40,8 @@ class Tracker:
             self.wandb.log(metrics, step=step)
 
     def summary(self, values: dict[str, Any]) -> None:
-        """Final values, shown in W&B's run table; their record is the artifact's manifest or scores file."""
+        """Final values, shown in W&B's run table;
+        their record is the artifact's manifest or scores file."""
         if self.wandb is not None:
             self.wandb.summary.update(values)
 
@@ -54,7 +56,8 @@ class Tracker:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Lines of a folder's metrics file; a resumed run repeats steps, so the last line of a step counts."""
+    """Lines of a folder's metrics file; a resumed run repeats steps,
+    so the last line of a step counts."""
     path = folder / METRICS
     if not path.is_file():
         return []
@@ -112,7 +115,8 @@ def _start_wandb(run: Run, stage: str, fingerprint: str) -> Any:
     )
     if mode == "offline":
         print(
-            f"W&B is offline; after wandb login, sync with: wandb sync {started.dir.removesuffix('/files')}",
+            "W&B is offline; after wandb login, sync with: "
+            f"wandb sync {started.dir.removesuffix('/files')}",
             flush=True,
         )
     return started

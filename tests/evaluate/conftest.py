@@ -21,7 +21,8 @@ def namespaces() -> Sandbox:
 
 @pytest.fixture(scope="session")
 def patient(namespaces: Sandbox) -> Sandbox:
-    """The isolating backend with time for reference solutions: mbpp/123 takes seconds on a busy machine."""
+    """The isolating backend with time for reference solutions:
+    mbpp/123 takes seconds on a busy machine."""
     return load_sandbox(SandboxName.auto, timeout=30, memory_mib=2048)
 
 

@@ -41,7 +41,9 @@ ATTACKS = {
         "left with exit code 0 before the end of the tests",
     ),
     "os._exit in a thread": (
-        "import os, threading, time\nthreading.Thread(target=os._exit, args=(0,)).start()\ntime.sleep(1)",
+        "import os, threading, time\n"
+        "threading.Thread(target=os._exit, args=(0,)).start()\n"
+        "time.sleep(1)",
         "error",
         "left with exit code 0 before the end of the tests",
     ),
@@ -64,7 +66,11 @@ ATTACKS = {
         "AssertionError: wrong answer",
     ),
     "a guessed report": (
-        "import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'0' * 32)\n    except OSError: pass\nos._exit(0)",
+        "import os\n"
+        "for fd in range(3, 64):\n"
+        "    try: os.write(fd, b'0' * 32)\n"
+        "    except OSError: pass\n"
+        "os._exit(0)",
         "error",
         "left with exit code 0 before the end of the tests",
     ),
@@ -82,13 +88,20 @@ def test_an_attack_is_contained_and_the_next_program_passes(sandbox: Sandbox, at
 
 
 def test_a_fork_bomb_is_stopped_and_the_next_program_passes(namespaces: Sandbox) -> None:
-    bomb = "import os\nwhile True:\n    try:\n        if os.fork() == 0: os.setsid()\n    except OSError: pass"
+    bomb = (
+        "import os\n"
+        "while True:\n"
+        "    try:\n"
+        "        if os.fork() == 0: os.setsid()\n"
+        "    except OSError: pass"
+    )
     assert namespaces.run(bomb).status in ("error", "timeout")
     assert namespaces.run("pass").status == "passed"
 
 
 def num_running(mark: str, patience: float = 2) -> int:
-    """Processes with `mark` in their command line, waiting up to `patience` seconds for them to go."""
+    """Processes with `mark` in their command line,
+    waiting up to `patience` seconds for them to go."""
     deadline = time.monotonic() + patience
     while True:
         found = 0
@@ -104,7 +117,8 @@ def test_children_that_left_the_session_die_with_the_program(namespaces: Sandbox
     mark = f"outlives{os.getpid()}"
     program = (
         "import subprocess, sys\n"
-        f"subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}], start_new_session=True)"
+        f"subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}], "
+        "start_new_session=True)"
     )
     assert namespaces.run(program).status == "passed"
     assert num_running(mark) == 0
@@ -112,7 +126,10 @@ def test_children_that_left_the_session_die_with_the_program(namespaces: Sandbox
 
 def test_children_in_the_session_die_with_the_program(sandbox: Sandbox) -> None:
     mark = f"lingers{os.getpid()}"
-    program = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}])"
+    program = (
+        "import subprocess, sys\n"
+        f"subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}])"
+    )
     assert sandbox.run(program).status == "passed"
     assert num_running(mark) == 0
 
@@ -122,7 +139,10 @@ def test_a_program_does_not_outlive_a_killed_grader(
     namespaces: Sandbox, name: str, tmp_path: Path
 ) -> None:
     mark = f"orphan{name}{os.getpid()}"
-    program = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}])"
+    program = (
+        "import subprocess, sys\n"
+        f"subprocess.run([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}])"
+    )
     grader = subprocess.Popen(
         [
             sys.executable,

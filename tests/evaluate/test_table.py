@@ -43,8 +43,10 @@ humaneval  base        12.5 [4.2, 25.0]           310     98%     2%
            tuned       16.7 [6.2, 31.2]           310     98%     2%
            difference  +4.2 [-8.3, +16.7] p=0.62
 mbpp       base        50.0 [45.0, 55.0]          310     98%     2%
-percent with 95 % intervals over problems; humaneval 24 problems x 2 answers, mbpp 500 problems x 1 answers
-tokens: mean answer length; fenced: answers with a code block; cut: answers stopped by the length cap
+percent with 95 % intervals over problems; humaneval 24 problems x 2 answers, \
+mbpp 500 problems x 1 answers
+tokens: mean answer length; fenced: answers with a code block; \
+cut: answers stopped by the length cap
 code ran isolated by Linux namespaces"""
 
 

@@ -36,7 +36,8 @@ def test_truncation_equals_the_definition(
     probabilities = [w / sum(weights) for w in weights]
     logits = torch.tensor(probabilities, dtype=torch.float64).log()[None]
     expected = torch.tensor(reference(probabilities, temp, top_k, top_p))
-    # A token that the float type puts on either side of the top-p edge may fall on either side here too.
+    # A token that the float type puts on either side of the top-p edge
+    # may fall on either side here too.
     found = tempered_probabilities(logits, temp, top_k, top_p)[0]
     if (found > 0).sum() == (expected > 0).sum():
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""Real run folders: composed from conf/, saved by the project's own writers, with files in the stages' schemas."""
+"""Real run folders: composed from conf/, saved by the project's writers, in the stages' schemas."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Reports of real run folders: their numbers, their words, and what they say where files are missing."""
+"""Reports of real run folders: their numbers, their words, and what they say of missing files."""
 
 import json
 import subprocess
@@ -99,8 +99,8 @@ def test_summary_comes_first_and_names_the_missing_controls(tmp_path: Path) -> N
         "## Provenance",
     ]
     assert (
-        "neither settings selected on held-out problems nor decoding controls are part of this comparison yet"
-        in text
+        "neither settings selected on held-out problems nor decoding controls "
+        "are part of this comparison yet" in text
     )
 
 
@@ -113,8 +113,8 @@ def test_an_interval_that_contains_zero_is_undecided_and_says_what_could_be_seen
     assert "**humaneval: undecided.** pass@1 goes from 37.5% to 41.7% (+4.2 points)" in text
     assert "-8.3 to +16.7 points, contains 0" in text
     assert (
-        "contains 0 (p = 0.550). 24 problems with 2 answers each can only show differences above about 12 points"
-        in text
+        "contains 0 (p = 0.550). 24 problems with 2 answers each "
+        "can only show differences above about 12 points" in text
     )
     assert "fewer than 30 problems" in text
 
@@ -147,8 +147,8 @@ def test_an_interval_beyond_zero_that_the_test_does_not_support_is_undecided(
     text = markdown_of(run)
     assert "**humaneval: undecided.**" in text
     assert (
-        "excludes 0, but the paired test of the 24 problems with 2 answers each does not reject 0 (p = 0.125)"
-        in text
+        "excludes 0, but the paired test of the 24 problems with 2 answers each "
+        "does not reject 0 (p = 0.125)" in text
     )
 
 
@@ -187,8 +187,8 @@ def test_a_change_of_form_is_named_beside_the_scores(tmp_path: Path) -> None:
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED, tuned=changed))
     text = markdown_of(run)
     assert (
-        "On humaneval, answers with a code fence go from 75.0% to 25.0%: part of the difference may be form."
-        in text
+        "On humaneval, answers with a code fence go from 75.0% to 25.0%: "
+        "part of the difference may be form." in text
     )
     assert "the mean answer goes from 120 to 60 tokens" in text
     assert "In this run the settings differ." in text

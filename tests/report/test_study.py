@@ -37,7 +37,8 @@ def test_table_has_a_row_per_run_in_the_order_of_t_train(tmp_path: Path) -> None
         "humaneval pass@1 difference",
     ]
     assert rows[2] == [
-        "c_cold", "0.8", "top-k 20, top-p 0.8", "0.7", "37.5% [18.8, 56.2]", "41.7% [20.0, 65.0]", "+4.2 [-8.3, +16.7]",
+        "c_cold", "0.8", "top-k 20, top-p 0.8", "0.7",
+        "37.5% [18.8, 56.2]", "41.7% [20.0, 65.0]", "+4.2 [-8.3, +16.7]",
     ]  # fmt: skip
     assert rows[3][:4] == ["b_hot", "1.6", "none", "1.1"]
     assert rows[3][6] == "+6.2 [+1.0, +12.0]"

@@ -8,7 +8,8 @@ from ssd.run import Run
 
 
 def write_corpus(run: Run, lengths: list[tuple[int, int]]) -> list[Sample]:
-    """Store a corpus of byte tokens with the given (prompt, completion) lengths as the run's own."""
+    """Store a corpus of byte tokens with the given (prompt, completion) lengths
+    as the run's own."""
     samples = [
         Sample(
             prompt_id=f"p{i}",

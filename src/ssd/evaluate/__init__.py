@@ -1,1 +1,1 @@
-"""Checkpoint -> generations, verdicts, scores: base and tuned model answer the same problems, and tests grade them."""
+"""Checkpoint -> generations, verdicts, scores: tests grade both models on the same problems."""

@@ -26,8 +26,9 @@ class Task:
 def humaneval_task(row: dict[str, Any]) -> Task:
     """HumanEval (Chen et al. 2021, arXiv 2107.03374).
 
-    The prompt goes before the code: its imports and helper functions are part of the problem, and since it ends in a
-    docstring it is valid Python that the candidate's own definition then replaces.
+    The prompt goes before the code: its imports and helper functions are part of the
+    problem, and since it ends in a docstring it is valid Python that the candidate's own
+    definition then replaces.
     """
     return Task(
         problem=packaged_problem("humaneval", row),
@@ -39,7 +40,8 @@ def humaneval_task(row: dict[str, Any]) -> Task:
 def mbpp_task(row: dict[str, Any]) -> Task:
     """MBPP (Austin et al. 2021, arXiv 2108.07732).
 
-    Setup code follows the candidate: with it in front, the references of tasks 367 and 927 fail their own tests.
+    Setup code follows the candidate: with it in front, the references of tasks 367 and 927 fail
+    their own tests.
     """
     tests = "\n".join([row["test_setup_code"], *row["test_list"]])
     return Task(problem=packaged_problem("mbpp", row), before="", after=f"\n{tests}\n")

@@ -29,7 +29,8 @@ VERSION = 1
 
 
 def evaluate(run: Run) -> None:
-    """Bring the run's scores.json up to date and print its table; what is finished is used as it is.
+    """Bring the run's scores.json up to date and print its table;
+    what is finished is used as it is.
 
     Raises:
         ArtifactError: the run trains, and its checkpoint is not finished.
@@ -45,8 +46,8 @@ def evaluate(run: Run) -> None:
         )
     elif not run.checkpoint.done:
         raise ArtifactError(
-            f"{run.checkpoint.folder} holds no finished checkpoint: run python -m ssd.train {run.folder} first, or "
-            "leave train out of stages to evaluate the base model alone"
+            f"{run.checkpoint.folder} holds no finished checkpoint: run python -m ssd.train "
+            f"{run.folder} first, or leave train out of stages to evaluate the base model alone"
         )
     ungraded = [answer for answer in answers if not run.verdicts(*answer).done]
     # Before anything is generated: a machine that cannot grade should say so first.
@@ -118,11 +119,17 @@ def build_scores(run: Run, roles: tuple[str, ...]) -> dict[str, Any]:
                 "verdicts": verdicts[role].fingerprint,
             }
         benchmarks[benchmark] = {"split": SPLIT, **scores}
-    return {"version": VERSION, "sandbox": ", ".join(sorted(backends)), "benchmarks": benchmarks}
+    return {
+        "version": VERSION,
+        "inputs": run.score_inputs(),
+        "sandbox": ", ".join(sorted(backends)),
+        "benchmarks": benchmarks,
+    }
 
 
 def flat_metrics(scores: dict[str, Any]) -> dict[str, float]:
-    """Metric names and values, such as `eval/humaneval/tuned/pass@1` and `eval/humaneval/difference/pass@1/low`."""
+    """Metric names and values, such as `eval/humaneval/tuned/pass@1` and
+    `eval/humaneval/difference/pass@1/low`."""
     metrics: dict[str, float] = {}
     for benchmark, one in scores["benchmarks"].items():
         parts = {
@@ -141,7 +148,8 @@ def flat_metrics(scores: dict[str, Any]) -> dict[str, float]:
 
 
 def track(run: Run, scores: dict[str, Any]) -> None:
-    """Log the scores to the run folder's metrics file and to W&B, with a table of graded answers."""
+    """Log the scores to the run folder's metrics file and to W&B,
+    with a table of graded answers."""
     metrics = flat_metrics(scores)
     with Tracker(run, "evaluate", fingerprint(scores), run.folder) as tracker:
         tracker.log(metrics)
@@ -160,7 +168,8 @@ def track(run: Run, scores: dict[str, Any]) -> None:
 
 
 def answer_rows(run: Run, scores: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """The first answers of every model and benchmark with their verdicts, `logger.num_sample_rows` in all."""
+    """The first answers of every model and benchmark with their verdicts,
+    `logger.num_sample_rows` in all."""
     parts = [
         (benchmark, role)
         for benchmark, one in scores["benchmarks"].items()

@@ -11,8 +11,9 @@ def has_fences(text: str) -> bool:
 def extract_code(text: str) -> str | None:
     """The text between the last two fence lines, or None where there are fewer than two.
 
-    LiveCodeBench's rule (repository LiveCodeBench/LiveCodeBench, `lcb_runner/utils/extraction_utils.py`): a fence line
-    is any line that contains three backticks, indented or not, and an answer without a block is graded wrong.
+    LiveCodeBench's rule (repository LiveCodeBench/LiveCodeBench,
+    `lcb_runner/utils/extraction_utils.py`): a fence line is any line that contains three backticks,
+    indented or not, and an answer without a block is graded wrong.
     """
     lines = text.split("\n")
     fences = _fence_lines(lines)

@@ -30,7 +30,8 @@ def generate(run: Run, role: str) -> None:
     """
     if role == "tuned" and not run.checkpoint.done:
         raise ArtifactError(
-            f"{run.checkpoint.folder} holds no finished checkpoint: run python -m ssd.train {run.folder}"
+            f"{run.checkpoint.folder} holds no finished checkpoint: "
+            f"run python -m ssd.train {run.folder}"
         )
     settings = run.config.eval
     tokenizer = load_tokenizer(run.weights.path)

@@ -61,7 +61,8 @@ def grade_answer(task: Task, sample: Sample, sandbox: Sandbox) -> Verdict:
 def grade(
     tasks: Sequence[Task], samples: Sequence[Sample], sandbox: Sandbox, *, workers: int, label: str
 ) -> list[Verdict]:
-    """A verdict per sample, in order; `workers` programs run at once, each thread waiting on its child process."""
+    """A verdict per sample, in order; `workers` programs run at once,
+    each thread waiting on its child process."""
     by_id = {task.problem.problem_id: task for task in tasks}
     verdicts = []
     pool = ThreadPoolExecutor(workers)

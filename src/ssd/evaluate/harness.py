@@ -1,9 +1,10 @@
-"""The code that runs inside the sandbox, given to `python -I -c`: standard library only, imported by nobody.
+"""The code inside the sandbox, given to `python -I -c`: standard library only, imported by nobody.
 
-Two processes. The first sets the limits, forks and watches; in the `namespaces` backend it is process 1 of its own
-process namespace, so everything the program has started dies with it, whatever session it moved to. The second runs
-the program, and only when that has come to its last line does it write the token to the report pipe: `sys.exit(0)`
-or `os._exit(0)` before the tests ends the process without it.
+Two processes. The first sets the limits, forks and watches; in the `namespaces` backend it is
+process 1 of its own process namespace, so everything the program has started dies with it, whatever
+session it moved to. The second runs the program, and only when that has come to its last line does
+it write the token to the report pipe: `sys.exit(0)` or `os._exit(0)` before the tests ends the
+process without it.
 """
 
 import os
@@ -17,7 +18,8 @@ WATCH_SECONDS = 0.01
 GRACE_SECONDS = 2
 """The sandbox's own clock comes first; this one matters when the grader itself has been killed."""
 MOST_AT_START = 16
-"""A new process namespace has counted to 2; where lxcfs shows the container's count instead, nothing can be counted."""
+"""A new process namespace has counted to 2; where lxcfs shows the container's count instead,
+nothing can be counted."""
 STOPPED = 125
 
 
@@ -43,7 +45,8 @@ def main() -> None:
         resource.setrlimit(kind, (value, value))
     if processes_created() > MOST_AT_START:
         num_created = 0
-    # Blocked before the fork, or a program that ends at once would be noticed only at the next watch.
+    # Blocked before the fork, or a program that ends at once would be noticed
+    # only at the next watch.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     child = os.fork()
     if child == 0:
@@ -54,9 +57,11 @@ def main() -> None:
 
 
 def run_program(source: str, report: int, token: bytes) -> None:
-    """Run the program as a module of its own and leave: 0 and the token at its end, 1 and one line on an exception."""
+    """Run the program as a module of its own and leave: 0 and the token at its end,
+    1 and one line on an exception."""
     write, leave = os.write, os._exit
-    # Not `__main__`: as in the benchmarks' own graders, blocks that wait for the command line do not run.
+    # Not `__main__`: as in the benchmarks' own graders,
+    # blocks that wait for the command line do not run.
     module = types.ModuleType("program")
     sys.modules["program"] = module
     sys.argv = ["program.py"]
@@ -76,7 +81,8 @@ def run_program(source: str, report: int, token: bytes) -> None:
 
 
 def watch(child: int, num_created: int, deadline: float) -> None:
-    """Wait for the program and leave with its exit code (128 + number for a signal); stop it at a limit."""
+    """Wait for the program and leave with its exit code (128 + number for a signal);
+    stop it at a limit."""
     while True:
         if num_created and processes_created() > num_created:
             os.write(2, f"\nmore than {num_created} processes\n".encode())

@@ -1,10 +1,12 @@
-"""Running untrusted programs: one interface, and two backends that start a fresh interpreter per program.
+"""Running untrusted programs: one interface, two backends, a fresh interpreter per program.
 
-`namespaces` puts it into new user, network, process, IPC and mount namespaces (util-linux `unshare`): no network, no
-sight of other processes, and one kill ends everything it started. `process` lacks these. Both have a private empty
-folder, a clean environment, resource limits, a wall clock and a cap on output.
+`namespaces` puts it into new user, network, process, IPC and mount namespaces (util-linux
+`unshare`): no network, no sight of other processes, and one kill ends everything it started.
+`process` lacks these. Both have a private empty folder, a clean environment, resource limits, a
+wall clock and a cap on output.
 
-What neither has: the program may read and write what the user may, and memory is limited per process, not in sum.
+What neither has: the program may read and write what the user may,
+and memory is limited per process, not in sum.
 """
 
 import contextlib
@@ -34,7 +36,8 @@ PASSED, FAILED, ERROR, TIMEOUT, MEMORY, OUTPUT = (
     "memory",
     "output",
 )
-"""Every status of a program; `failed` is a failed assertion, `error` any other way not to reach the end."""
+"""Every status of a program; `failed` is a failed assertion,
+`error` any other way not to reach the end."""
 NAMESPACES, PROCESS = "namespaces", "process"
 
 UNSHARE = (
@@ -48,12 +51,14 @@ UNSHARE = (
     "--mount",
 )
 MOUNT = 'mount -t tmpfs -o size=64m,nr_inodes=4096,mode=700 tmpfs "$HOME" && unset PWD && exec "$@"'
-"""Makes the private folder a small file system in memory: it cannot fill the disk, and leaves nothing to remove."""
+"""Makes the private folder a small file system in memory: it cannot fill the disk,
+and leaves nothing to remove."""
 HARNESS = Path(__file__).with_name("harness.py").read_text(encoding="utf-8")
 NUM_PROCESSES = 256
 """Processes a program may have beyond those the user has already (RLIMIT_NPROC counts per user)."""
 NUM_CREATED = 512
-"""Processes and threads a program may create in its process namespace, counted because root has no RLIMIT_NPROC."""
+"""Processes and threads a program may create in its process namespace,
+counted because root has no RLIMIT_NPROC."""
 FILE_BYTES = 16 * 2**20
 OUTPUT_BYTES = 16 * 2**20
 TAIL_BYTES = 4096
@@ -88,7 +93,8 @@ class Sandbox(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubprocessSandbox:
-    """A child process per program, behind a command that isolates it where `prefix` is not empty."""
+    """A child process per program, behind a command that isolates it
+    where `prefix` is not empty."""
 
     name: str
     prefix: tuple[str, ...]
@@ -98,7 +104,8 @@ class SubprocessSandbox:
     num_processes: int
 
     def run(self, program: str) -> Outcome:
-        """Run a program to its end or its limit; nothing it started outlives the call in `namespaces`.
+        """Run a program to its end or its limit;
+        nothing it started outlives the call in `namespaces`.
 
         Raises:
             HardwareError: the interpreter did not come up, which says nothing about the program.
@@ -154,7 +161,8 @@ def load_sandbox(name: SandboxName, *, timeout: float, memory_mib: int) -> Sandb
     """The sandbox that `eval.sandbox` names, tried out with an empty program.
 
     Raises:
-        HardwareError: programs do not start under these limits, or namespaces do not start on this machine.
+        HardwareError: programs do not start under these limits,
+            or namespaces do not start on this machine.
     """
     plain = SubprocessSandbox(
         name=PROCESS,
@@ -166,8 +174,8 @@ def load_sandbox(name: SandboxName, *, timeout: float, memory_mib: int) -> Sandb
     reason = fault(plain)
     if reason is not None:
         raise HardwareError(
-            f"an empty program does not run under eval.memory_mib={memory_mib} ({reason}): raise it, or check that "
-            f"{sys.executable} -I runs in an empty environment"
+            f"an empty program does not run under eval.memory_mib={memory_mib} ({reason}): "
+            f"raise it, or check that {sys.executable} -I runs in an empty environment"
         )
     if name is SandboxName.none:
         return plain
@@ -181,9 +189,9 @@ def load_sandbox(name: SandboxName, *, timeout: float, memory_mib: int) -> Sandb
         if reason is None:
             return isolated
     raise HardwareError(
-        f"eval.sandbox={name.value} needs Linux namespaces, which do not start here ({reason}): allow unprivileged "
-        "user namespaces, or set eval.sandbox=none, and generated code can use the network, see and signal your other "
-        "processes, and leave processes behind"
+        f"eval.sandbox={name.value} needs Linux namespaces, which do not start here ({reason}): "
+        "allow unprivileged user namespaces, or set eval.sandbox=none, and generated code can use "
+        "the network, see and signal your other processes, and leave processes behind"
     )
 
 
@@ -216,7 +224,8 @@ def private_folder() -> Iterator[str]:
         try:
             os.rmdir(folder)
         except OSError:
-            # shutil.rmtree recurses, and a program can nest folders beyond Python's recursion limit.
+            # shutil.rmtree recurses, and a program can nest folders beyond
+            # Python's recursion limit.
             subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL, check=False)
 
 
@@ -233,9 +242,11 @@ class Ending:
 
 
 def wait(process: "subprocess.Popen[bytes]", report: BinaryIO, timeout: float) -> Ending:
-    """Drain a child's pipes until it ends or meets a limit, then kill what is left of its process group.
+    """Drain a child's pipes until it ends or meets a limit,
+    then kill what is left of its process group.
 
-    Memory is bounded: of each pipe a few kilobytes are kept. The clock starts with the first byte of the report.
+    Memory is bounded: of each pipe a few kilobytes are kept.
+    The clock starts with the first byte of the report.
     """
     assert process.stdout is not None and process.stderr is not None
     started, limit, num_bytes = False, None, 0

@@ -1,6 +1,6 @@
-"""Verdicts -> scores: unbiased pass@k, intervals over problems, paired differences. Pure; random numbers are arguments.
+"""Verdicts -> scores: unbiased pass@k, intervals over problems, paired differences.
 
-P problems, G samples per problem, B resamples.
+Pure; random numbers are arguments. P problems, G samples per problem, B resamples.
 """
 
 from collections import Counter
@@ -19,9 +19,11 @@ LEVEL = 0.95
 
 
 def pass_at_k(num_samples: int, num_correct_P: npt.NDArray[np.int64], k: int) -> Floats:
-    """Unbiased pass@k per problem, 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, eq. 1).
+    """Unbiased pass@k per problem, 1 - C(n-c, k) / C(n, k)
+    (Chen et al. 2021, arXiv 2107.03374, eq. 1).
 
-    The ratio of binomials is the product of (n-c-j) / (n-j) over j < k: factors in [0, 1], so large n is safe.
+    The ratio of binomials is the product of (n-c-j) / (n-j) over j < k: factors in [0, 1],
+    so large n is safe.
     """
     drawn_k = np.arange(k)
     wrong_P_k = np.maximum(num_samples - num_correct_P[:, None] - drawn_k, 0)
@@ -30,7 +32,8 @@ def pass_at_k(num_samples: int, num_correct_P: npt.NDArray[np.int64], k: int) ->
 
 
 def passed_matrix(verdicts: Sequence[Verdict]) -> npt.NDArray[np.bool_]:
-    """Whether each sample passed, as (P, G) with problems and samples in the order of their names and indices.
+    """Whether each sample passed, as (P, G) with problems and samples in the order of
+    their names and indices.
 
     Raises:
         DataError: problems differ in their sample indices.
@@ -41,7 +44,8 @@ def passed_matrix(verdicts: Sequence[Verdict]) -> npt.NDArray[np.bool_]:
     indices = {tuple(sorted(row)) for row in rows.values()}
     if len(indices) != 1:
         raise DataError(
-            "verdicts are incomplete (problems differ in their samples): delete their folder and run again"
+            "verdicts are incomplete (problems differ in their samples): "
+            "delete their folder and run again"
         )
     (order,) = indices
     return np.array([[rows[problem][index] for index in order] for problem in sorted(rows)])
@@ -50,7 +54,8 @@ def passed_matrix(verdicts: Sequence[Verdict]) -> npt.NDArray[np.bool_]:
 def resample_counts(
     num_problems: int, num_resamples: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """How often each problem is drawn in each bootstrap resample, (B, P); shared by all that is compared."""
+    """How often each problem is drawn in each bootstrap resample, (B, P);
+    shared by all that is compared."""
     counts_B_P: npt.NDArray[np.int64] = rng.multinomial(
         num_problems, np.full(num_problems, 1 / num_problems), size=num_resamples
     )
@@ -58,7 +63,8 @@ def resample_counts(
 
 
 def interval(values_P: Floats, counts_B_P: npt.NDArray[np.int64]) -> dict[str, float]:
-    """Mean over problems with its percentile-bootstrap interval; problems are the unit that is resampled."""
+    """Mean over problems with its percentile-bootstrap interval;
+    problems are the unit that is resampled."""
     means_B = counts_B_P @ values_P / len(values_P)
     low, high = np.quantile(means_B, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return {"value": float(values_P.mean()), "low": float(low), "high": float(high)}
@@ -67,9 +73,10 @@ def interval(values_P: Floats, counts_B_P: npt.NDArray[np.int64]) -> dict[str, f
 def sign_flip_p_value(differences_P: Floats, num_resamples: int, rng: np.random.Generator) -> float:
     """Two-sided p-value of a paired sign-flip test.
 
-    Where the models do not differ, each problem's difference is as likely to have the other sign. The p-value is the
-    share of random sign choices with a mean at least as far from 0 as the observed one, which itself counts as one of
-    them, so it is never 0 (Phipson and Smyth 2010, arXiv 1603.05766).
+    Where the models do not differ, each problem's difference is as likely to have the other sign.
+    The p-value is the share of random sign choices with a mean at least as far from 0 as the
+    observed one, which itself counts as one of them, so it is never 0 (Phipson and Smyth 2010,
+    arXiv 1603.05766).
     """
     changed_P = differences_P[differences_P != 0]
     signs_B_P = rng.integers(0, 2, size=(num_resamples, len(changed_P)), dtype=np.int8) * 2 - 1
@@ -81,7 +88,8 @@ def sign_flip_p_value(differences_P: Floats, num_resamples: int, rng: np.random.
 def model_scores(
     verdicts: Sequence[Verdict], k: Sequence[int], counts_B_P: npt.NDArray[np.int64]
 ) -> dict[str, Any]:
-    """pass@k with intervals, mean answer length in tokens, shares with a fence and cut by the cap, and statuses."""
+    """pass@k with intervals, mean answer length in tokens,
+    shares with a fence and cut by the cap, and statuses."""
     total = len(verdicts)
     return {
         **{
@@ -128,7 +136,8 @@ def benchmark_scores(
     problems = {role: {verdict.problem_id for verdict in rows} for role, rows in verdicts.items()}
     if any(names != problems["base"] for names in problems.values()):
         raise DataError(
-            "base and tuned model were graded on different problems: delete their verdicts and run again"
+            "base and tuned model were graded on different problems: "
+            "delete their verdicts and run again"
         )
     counts_B_P = resample_counts(num_problems, num_resamples, rng)
     scores: dict[str, Any] = {

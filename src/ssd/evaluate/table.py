@@ -9,7 +9,8 @@ ISOLATION = {
 
 
 def score_table(scores: dict[str, Any]) -> str:
-    """Every benchmark's pass@k with intervals, their differences, and answer length, fence and cut shares."""
+    """Every benchmark's pass@k with intervals, their differences, and answer length,
+    fence and cut shares."""
     names = list(
         dict.fromkeys(
             name
@@ -50,7 +51,10 @@ def score_table(scores: dict[str, Any]) -> str:
     )
     notes = [
         f"percent with 95 % intervals over problems; {sizes}",
-        "tokens: mean answer length; fenced: answers with a code block; cut: answers stopped by the length cap",
+        (
+            "tokens: mean answer length; fenced: answers with a code block; "
+            "cut: answers stopped by the length cap"
+        ),
         f"code ran {ISOLATION.get(scores['sandbox'], scores['sandbox'])}",
     ]
     return "\n".join([table[0], "-" * max(map(len, table)), *table[1:], *notes])

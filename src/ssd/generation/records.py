@@ -17,7 +17,8 @@ GREEDY_TEMP = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """Sampling parameters, all of them: penalties and min-p are off in this project (paper, appendix A)."""
+    """Sampling parameters, all of them: penalties and min-p are off in this project
+    (paper, appendix A)."""
 
     temp: float
     top_k: int | None
@@ -53,7 +54,8 @@ class Completion:
     finish_reason: str
     """`stop`, or `length` where the cap cut it off."""
     logprob_sum: float
-    """Natural-log probability of the completion under the model at temperature 1, before truncation."""
+    """Natural-log probability of the completion under the model at temperature 1,
+    before truncation."""
 
 
 class Engine(Protocol):
@@ -62,13 +64,15 @@ class Engine(Protocol):
     def generate(
         self, requests: Sequence[Request], decoding: Decoding, progress: Any
     ) -> list[Completion]:
-        """One completion per request, in order; calls `progress.update_tokens(completion)` as each one ends."""
+        """One completion per request, in order;
+        calls `progress.update_tokens(completion)` as each one ends."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One stored completion, of a corpus or of a benchmark; `write_samples` and `read_samples` are its only doors."""
+    """One stored completion, of a corpus or of a benchmark;
+    `write_samples` and `read_samples` are its only doors."""
 
     prompt_id: str
     sample_index: int

@@ -22,7 +22,8 @@ def build_requests(
     """Requests of the problems whose prompt leaves room for at least one token, and the others.
 
     Returns:
-        `num_samples` requests per fitting problem, in order, and the prompt length of every problem that does not fit.
+        `num_samples` requests per fitting problem, in order, and the prompt length of every problem
+        that does not fit.
     """
     requests: list[Request] = []
     too_long: dict[str, int] = {}

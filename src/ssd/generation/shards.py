@@ -42,9 +42,11 @@ def generate_shards(
     shard_size: int,
     label: str,
 ) -> dict[str, float]:
-    """Draw every request that the shards under `folder` do not hold yet; the engine is loaded only if one is missing.
+    """Draw every request that the shards under `folder` do not hold yet;
+    the engine is loaded only if one is missing.
 
-    A shard is on disk whole or not at all, so a killed process loses the shard in flight and nothing else.
+    A shard is on disk whole or not at all,
+    so a killed process loses the shard in flight and nothing else.
 
     Returns:
         `num_new_tokens` drawn and `seconds` spent drawing in this call, engine start excluded.

@@ -8,14 +8,16 @@ from torch import Tensor
 
 
 def tempered_probabilities(logits: Tensor, temp: float, top_k: int | None, top_p: float) -> Tensor:
-    """Temperature, then top-k, then top-p over the renormalised survivors (paper, appendix A, which is vLLM's order).
+    """Temperature, then top-k, then top-p over the renormalised survivors
+    (paper, appendix A, which is vLLM's order).
 
     Args:
         logits: (B, V), any float type; computed in fp32.
         temp: above 0; greedy decoding needs no distribution.
 
     Returns:
-        (B, V) probabilities; the truncated tokens are exactly 0. At least the most likely token of a row survives.
+        (B, V) probabilities; the truncated tokens are exactly 0. At least the most likely token of
+        a row survives.
     """
     scaled = logits.float() / temp
     if top_k is not None and top_k < scaled.shape[-1]:

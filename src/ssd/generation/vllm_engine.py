@@ -1,7 +1,8 @@
 """vLLM's offline engine, with every sampling parameter spelled out.
 
-`generation_config="vllm"` because a model's own generation_config.json would otherwise change sampling silently.
-A process that imports this module starts no other CUDA library: vLLM frees GPU memory only when its process ends.
+`generation_config="vllm"` because a model's own generation_config.json would otherwise change
+sampling silently. A process that imports this module starts no other CUDA library: vLLM frees GPU
+memory only when its process ends.
 """
 
 import logging
@@ -59,8 +60,8 @@ class VllmEngine:
             from vllm import LLM
         except ImportError as error:
             raise HardwareError(
-                f"vLLM cannot be imported ({one_line(error)[:160]}): install the cpu or gpu extra as the README says, "
-                "or use sampler=transformers"
+                f"vLLM cannot be imported ({one_line(error)[:160]}): "
+                "install the cpu or gpu extra as the README says, or use sampler=transformers"
             ) from error
 
         on_cpu = hardware.accelerator is Accelerator.cpu
@@ -76,8 +77,8 @@ class VllmEngine:
                 tensor_parallel_size=hardware.tensor_parallel_size,
                 gpu_memory_utilization=share,
                 enforce_eager=not hardware.compile_engine,
-                # On CPU a seeded request that is prefilled in parts kills the engine ("CPU Generator does not use
-                # offset"), so prompts are prefilled whole there.
+                # On CPU a seeded request that is prefilled in parts kills the engine ("CPU
+                # Generator does not use offset"), so prompts are prefilled whole there.
                 enable_chunked_prefill=not on_cpu,
                 generation_config="vllm",
                 logprobs_mode="raw_logprobs",
@@ -141,7 +142,8 @@ def _completion(output: Any) -> Completion:
 
 
 def _cpu_memory_share(folder: Path, hardware: HardwareConfig) -> float:
-    """The share of main memory vLLM is promised on CPU: it refuses to start where less than that is free.
+    """The share of main memory vLLM is promised on CPU:
+    it refuses to start where less than that is free.
 
     Raises:
         HardwareError: weights and cache do not fit.
@@ -152,7 +154,8 @@ def _cpu_memory_share(folder: Path, hardware: HardwareConfig) -> float:
     needed = 2 * weight_bytes(folder) + hardware.kv_cache_gib * 2**30 + 2**30
     if needed > available_memory():
         raise HardwareError(
-            f"the engine needs about {needed / 2**30:.1f} GiB of memory and {available_memory() / 2**30:.1f} GiB are "
-            "free: stop other programs, lower hardware.kv_cache_gib, or use a smaller model"
+            f"the engine needs about {needed / 2**30:.1f} GiB of memory and "
+            f"{available_memory() / 2**30:.1f} GiB are free: "
+            "stop other programs, lower hardware.kv_cache_gib, or use a smaller model"
         )
     return min(0.95, needed / total)

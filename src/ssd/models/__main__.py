@@ -1,4 +1,4 @@
-"""Fetch a run's weights: `python -m ssd.models CONFIG.yaml WEIGHTS.json`, started by the pipeline when needed."""
+"""Fetch a run's weights for the pipeline: `python -m ssd.models CONFIG.yaml WEIGHTS.json`."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Prompt formats: from a problem to the token ids a model is given, rendered once and stored, never again."""
+"""Prompt formats: from a problem to the token ids a model is given, rendered once and stored."""
 
 import contextlib
 from typing import Any
@@ -16,7 +16,8 @@ def load_tokenizer(folder: str) -> Any:
 
 
 def user_turn(problem: Problem, prompt_format: PromptFormatConfig) -> str:
-    """The problem as text; placeholders are replaced once, so braces inside a statement stay as they are."""
+    """The problem as text; placeholders are replaced once,
+    so braces inside a statement stay as they are."""
     text = prompt_format.question
     if problem.starter_code:
         text += prompt_format.starter
@@ -40,14 +41,17 @@ def _apply(
 ) -> list[int]:
     if tokenizer.chat_template is None:
         raise ConfigError(
-            "the model's tokenizer has no chat template: use prompt_format=raw, or an instruct model"
+            "the model's tokenizer has no chat template: "
+            "use prompt_format=raw, or an instruct model"
         )
+    effort = model.reasoning_effort
+    arguments = {} if effort is None else {"reasoning_effort": effort}
     ids: list[int] = tokenizer.apply_chat_template(
         messages,
         add_generation_prompt=answer_follows,
         tokenize=True,
         return_dict=False,
-        **model.template_args,
+        **arguments,
     )
     return ids
 
@@ -71,7 +75,8 @@ def encode_exchange(
     model: ModelConfig,
     tokenizer: Any,
 ) -> tuple[list[int], list[int]]:
-    """Prompt ids and completion ids of a chat exchange, for formats that train on chat but sample from plain text.
+    """Prompt ids and completion ids of a chat exchange,
+    for formats that train on chat but sample from plain text.
 
     Raises:
         DataError: the template does not extend the prompt when the answer is added.
@@ -86,16 +91,18 @@ def encode_exchange(
     )
     if whole[: len(prompt)] != prompt:
         raise DataError(
-            f"{problem.problem_id}: this chat template cannot train prompt_format.name={prompt_format.name}"
+            f"{problem.problem_id}: this chat template cannot train "
+            f"prompt_format.name={prompt_format.name}"
         )
     return prompt, whole[len(prompt) :]
 
 
 def stop_token_ids(folder: str, tokenizer: Any) -> list[int]:
-    """Every id that ends an answer: the tokenizer's and those of the checkpoint's configuration files.
+    """Every id that ends an answer: the tokenizer's and those
+    of the checkpoint's configuration files.
 
-    vLLM with `generation_config="vllm"` (which keeps the model's own file from changing the sampling) would know
-    only the tokenizer's.
+    vLLM with `generation_config="vllm"` (which keeps the model's own file from changing the
+    sampling) would know only the tokenizer's.
     """
     from transformers import AutoConfig, GenerationConfig
 

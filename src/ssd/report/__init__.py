@@ -1,4 +1,4 @@
-"""What a run or a study found, from its files alone: report.md, report.html and figures, or study.md."""
+"""What a run or study found, from its files alone: report.md, report.html, figures, or study.md."""
 
 from pathlib import Path
 
@@ -13,7 +13,8 @@ FIGURE_NAMES = ("scores", "training")
 
 
 def report(run_dir: Path) -> Document:
-    """Write `report.md`, `report.html` and `figures/*.png` into a run folder, and return what they say.
+    """Write `report.md`, `report.html` and `figures/*.png` into a run folder,
+    and return what they say.
 
     Raises:
         ArtifactError: the folder holds no run, a file of it is damaged, or it cannot be written.

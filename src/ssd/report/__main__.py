@@ -1,4 +1,4 @@
-"""Report on a run or on a study: `python -m ssd.report RUN_DIR` or `python -m ssd.report STUDY_DIR`."""
+"""Report on a run or study: `python -m ssd.report RUN_DIR` or `python -m ssd.report STUDY_DIR`."""
 
 import argparse
 from pathlib import Path
@@ -14,7 +14,8 @@ def main() -> None:
     """Write the report that fits the folder, and print its answer and where it lies."""
     parser = argparse.ArgumentParser(
         prog="python -m ssd.report",
-        description="Write report.md, report.html and figures/ into a run folder, or study.md into a study folder.",
+        description="Write report.md, report.html and figures/ into a run folder, "
+        "or study.md into a study folder.",
     )
     parser.add_argument(
         "folder",
@@ -30,8 +31,8 @@ def main() -> None:
             print(study_report(folder))
         else:
             raise ArtifactError(
-                f"{folder} is neither a run (a folder with config.yaml) nor a study (a folder of runs): "
-                "name a folder that train.py made"
+                f"{folder} is neither a run (a folder with config.yaml) nor a study "
+                "(a folder of runs): name a folder that train.py made"
             )
 
 

@@ -1,4 +1,4 @@
-"""The report's scores: pass@k with intervals, the form of the answers beside it, and the figure of both models."""
+"""The report's scores: pass@k with intervals, the answers' form, and the figure of both models."""
 
 from ssd.report import formats
 from ssd.report.document import Block, Figure, Listing, Paragraph, Section, Table
@@ -49,7 +49,8 @@ def _score_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
             problems = f"{benchmark.num_problems:,} ({benchmark.split})"
             rows.append([f"{benchmark.name} pass@{k}", *cells, difference, problems])
     return Table(
-        caption="pass@k with 95% intervals; the difference is tuned minus base in percentage points, paired by problem",
+        caption="pass@k with 95% intervals; the difference is tuned minus base "
+        "in percentage points, paired by problem",
         columns=["Benchmark", "Base", "Tuned", "Difference", "Problems (split)"],
         align="lrrrr",
         rows=rows,
@@ -70,8 +71,8 @@ def _answer_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
         for role, model in benchmark.models.items()
     ]
     return Table(
-        caption="The form of the answers (length in tokens, shares with a code fence and cut off by the length cap), "
-        "and how they were decoded",
+        caption="The form of the answers (length in tokens, shares with a code fence and cut off "
+        "by the length cap), and how they were decoded",
         columns=["Model", "Mean length", "With fence", "Cut off", "T", "Truncation"],
         align="lrrrrl",
         rows=rows,
@@ -109,7 +110,8 @@ def _score_figure(benchmarks: tuple[BenchmarkScores, ...]) -> Figure:
             values.append(f"{benchmark.name} pass@{k} difference {formats.change(item)} points")
     return Figure(
         name="scores",
-        caption="pass@k of base and tuned model, and their paired difference; bars are 95% intervals.",
+        caption="pass@k of base and tuned model, and their paired difference; "
+        "bars are 95% intervals.",
         alt=f"Dot plot with interval bars. {'; '.join(values)}.",
         png=scores_png(benchmarks),
     )

@@ -1,4 +1,4 @@
-"""What a report consists of, before it becomes Markdown or HTML: plain text only, escaped where it is rendered."""
+"""What a report consists of before it is Markdown or HTML: plain text, escaped where rendered."""
 
 from dataclasses import dataclass
 from typing import ClassVar

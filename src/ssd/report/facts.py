@@ -1,4 +1,4 @@
-"""Everything a report says about one run, read from its folder and its artifacts and from nowhere else."""
+"""Everything a report says about one run, read from its folder and artifacts and nowhere else."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,14 +92,17 @@ def collect(run_dir: Path) -> Facts:
 
 
 def missing_scores(run: Run, scores: Scores | None) -> list[str]:
-    """What of the evaluation that the run is configured for has not been scored, one sentence each."""
+    """What of the evaluation that the run is configured for has not been scored,
+    one sentence each."""
     if "evaluate" not in run.config.stages and scores is None:
         return [
-            f"There are no scores: this run has no evaluate stage (stages=[{', '.join(run.config.stages)}])."
+            "There are no scores: this run has no evaluate stage "
+            f"(stages=[{', '.join(run.config.stages)}])."
         ]
     if scores is None:
         return [
-            f"There is no {SCORES}: the evaluation has not finished. Run python -m ssd.evaluate RUN_DIR."
+            f"There is no {SCORES}: the evaluation has not finished. "
+            "Run python -m ssd.evaluate RUN_DIR."
         ]
     scored = {benchmark.name: benchmark for benchmark in scores.benchmarks}
     absent = [name for name in run.config.eval.benchmarks if name not in scored]
@@ -109,10 +112,12 @@ def missing_scores(run: Run, scores: Scores | None) -> list[str]:
 
 
 def stale_scores(run: Run, scores: Scores | None) -> list[str]:
-    """Scores that do not belong to config.yaml, as after an edit or a rerun that has not come to its evaluation."""
+    """Scores that do not belong to config.yaml,
+    as after an edit or a rerun that has not come to its evaluation."""
     configured = run.config.eval.benchmarks
     return [
-        f"The {role} scores on {benchmark.name} belong to other settings than config.yaml's: evaluate again."
+        f"The {role} scores on {benchmark.name} belong to other settings than config.yaml's: "
+        "evaluate again."
         for benchmark in (scores.benchmarks if scores is not None else ())
         for role, model in benchmark.models.items()
         if benchmark.name in configured

@@ -1,8 +1,8 @@
-"""The figures of a report as PNG bytes, drawn on a white card so that they read on light and dark pages.
+"""A report's figures as PNG bytes, on a white card so that they read on light and dark pages.
 
-Drawn with `matplotlib.figure.Figure`, without pyplot: no global state and no window system. Base and tuned differ in
-shape as well as in colour (blue and vermilion of Okabe and Ito's colour-blind safe palette). Six inches at 11 points
-keep the text legible when a phone scales the image down.
+Drawn with `matplotlib.figure.Figure`, without pyplot: no global state and no window system. Base
+and tuned differ in shape as well as in colour (blue and vermilion of Okabe and Ito's colour-blind
+safe palette). Six inches at 11 points keep the text legible when a phone scales the image down.
 """
 
 import io
@@ -26,7 +26,8 @@ FEW_STEPS = 50
 
 
 def scores_png(benchmarks: Sequence[BenchmarkScores]) -> bytes:
-    """Base and tuned pass@k above, their paired difference below where there is one; a row per benchmark and k."""
+    """Base and tuned pass@k above, their paired difference below where there is one;
+    a row per benchmark and k."""
     rows = [(benchmark, k) for benchmark in benchmarks for k in benchmark.models["base"].pass_at]
     compared = [(benchmark, k) for benchmark, k in rows if k in benchmark.difference]
     heights = [0.55 * len(rows) + 1.1, *([0.4 * len(compared) + 0.9] if compared else [])]
@@ -46,8 +47,9 @@ def training_png(steps: Sequence[dict[str, Any]]) -> bytes:
     for panel, key in zip(axes, keys, strict=True):
         lines = [line for line in steps if key in line]
         marker = "o" if len(lines) <= FEW_STEPS else None
-        panel.plot([line["step"] for line in lines], [line[key] for line in lines], color=STYLES["base"][0],
-                   marker=marker, markersize=3.5, linewidth=1.6)  # fmt: skip
+        panel.plot([line["step"] for line in lines], [line[key] for line in lines],
+                   color=STYLES["base"][0], marker=marker,
+                   markersize=3.5, linewidth=1.6)  # fmt: skip
         panel.set_title(CURVES[key], loc="left", fontsize=FONT, color=INK)
         panel.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)
         panel.yaxis.set_major_locator(MaxNLocator(4))

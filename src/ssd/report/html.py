@@ -1,4 +1,4 @@
-"""HTML of a report: one file that asks no server for anything, images as data URIs, every text autoescaped."""
+"""HTML of a report: one file that asks no server for anything, images inline, text autoescaped."""
 
 import base64
 from pathlib import Path

@@ -16,7 +16,8 @@ ALPHA = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """An estimate and its 95% interval: a score is a share in [0, 1], a difference lies in [-1, 1]."""
+    """An estimate and its 95% interval: a score is a share in [0, 1],
+    a difference lies in [-1, 1]."""
 
     value: float
     low: float
@@ -25,7 +26,8 @@ class Interval:
 
     @property
     def degenerate(self) -> bool:
-        """All resamples gave the same number: few problems, or none that changed. It measures no uncertainty."""
+        """All resamples gave the same number: few problems, or none that changed.
+        It measures no uncertainty."""
         return self.low == self.high
 
     @property
@@ -35,8 +37,9 @@ class Interval:
 
     @property
     def decided(self) -> bool:
-        """Whether interval and test agree on a difference. A percentile bootstrap alone is too easily sure: four of 24
-        problems that turn from failed to passed give an interval above 0, but p = 0.125."""
+        """Whether interval and test agree on a difference. A percentile bootstrap alone is too
+        easily sure: four of 24 problems that turn from failed to passed give an interval above
+        0, but p = 0.125."""
         return self.excludes_zero and (self.p_value is None or self.p_value < ALPHA)
 
 

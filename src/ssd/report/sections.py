@@ -1,4 +1,4 @@
-"""The report of one run, section by section; settings and provenance stand here, the results in their own modules."""
+"""The report of one run by sections: settings and provenance here, results in their own modules."""
 
 import shlex
 
@@ -19,8 +19,9 @@ def document(facts: Facts) -> Document:
     config = facts.run.config
     return Document(
         title=config.run_name,
-        subtitle=f"Simple self-distillation of {config.model.name}: T_train {config.sampler.temp:g}, "
-        f"truncation {formats.truncation_of(config.truncation)}, T_eval {config.eval.temp:g}.",
+        subtitle=f"Simple self-distillation of {config.model.name}: "
+        f"T_train {config.sampler.temp:g}, truncation {formats.truncation_of(config.truncation)}, "
+        f"T_eval {config.eval.temp:g}.",
         sections=[
             summary(facts),
             *scores(facts),
@@ -44,11 +45,13 @@ def settings(facts: Facts) -> Section:
         *_training_rows(config),
         [
             "Decoding, tuned",
-            f"T_eval {config.eval.temp:g}, truncation {formats.truncation_of(config.eval.truncation)}",
+            f"T_eval {config.eval.temp:g}, "
+            f"truncation {formats.truncation_of(config.eval.truncation)}",
         ],
         [
             "Decoding, base",
-            f"T {config.eval.base_temp:g}, truncation {formats.truncation_of(config.eval.base_truncation)}",
+            f"T {config.eval.base_temp:g}, "
+            f"truncation {formats.truncation_of(config.eval.base_truncation)}",
         ],
         ["Seed", str(config.seed)],
     ]
@@ -65,7 +68,8 @@ def settings(facts: Facts) -> Section:
 
 
 def provenance(facts: Facts) -> Section:
-    """What the numbers were made from, in what time, with which libraries, and how to make them again."""
+    """What the numbers were made from, in what time, with which libraries,
+    and how to make them again."""
     blocks: list[Block] = []
     if facts.command is not None:
         blocks.append(
@@ -105,7 +109,8 @@ def _training_rows(config: RunConfig) -> list[list[str]]:
     train, optimizer, adapter = config.train, config.optimizer, config.adapter
     lora = f"low-rank adapters, rank {adapter.rank}, alpha {adapter.alpha}"
     batches = (
-        f"{train.max_steps:,} steps of {train.global_batch_size:,} samples, at most {train.seq_len:,} tokens each; "
+        f"{train.max_steps:,} steps of {train.global_batch_size:,} samples, "
+        f"at most {train.seq_len:,} tokens each; "
         f"loss averaged per {config.objective.norm.value}; {train.precision.value}"
     )
     schedule = (

@@ -1,4 +1,4 @@
-"""The report's training and sampling sections: what the two stages did, from their manifests and metrics."""
+"""The report's training and sampling sections, from the two stages' manifests and metrics."""
 
 import math
 import statistics
@@ -60,7 +60,8 @@ def training(facts: Facts) -> list[Section]:
 
 
 def sampling(facts: Facts) -> list[Section]:
-    """How many samples were drawn, dropped and kept, and how they ended; nothing before the corpus is finished."""
+    """How many samples were drawn, dropped and kept, and how they ended;
+    nothing before the corpus is finished."""
     manifest = facts.corpus.manifest if facts.corpus is not None else None
     if manifest is None:
         return []

@@ -1,4 +1,4 @@
-"""The table of a study: one row per run that has scores, and what the others lack. Imports no matplotlib."""
+"""A study's table: one row per run with scores, and what the others lack. Imports no matplotlib."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,8 @@ from ssd.report.scores import BenchmarkScores, Scores, read_scores
 from ssd.run import CONFIG, Run, load_run
 
 SELECTION = (
-    "Choosing a row by these scores selects on the test problems, so the chosen row's score is biased upwards: "
-    "confirm it on problems that had no part in the choice."
+    "Choosing a row by these scores selects on the test problems, so the chosen row's score is "
+    "biased upwards: confirm it on problems that had no part in the choice."
 )
 
 
@@ -61,7 +61,8 @@ def study_table(study_dir: Path) -> str:
     parts = [markdown_table(_table(rows))] if rows else ["No run has scores yet."]
     if rows:
         parts.append(
-            "Scores and differences in percent and percentage points, with 95% intervals; differences are paired."
+            "Scores and differences in percent and percentage points, with 95% intervals; "
+            "differences are paired."
         )
     if len(rows) > 1:
         parts.append(SELECTION)

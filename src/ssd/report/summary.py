@@ -1,4 +1,4 @@
-"""The answer in words: did self-distillation help on each benchmark, by how much, and how sure is that."""
+"""The answer in words: did self-distillation help on each benchmark, how much, and how surely."""
 
 from ssd.report.document import Block, Finding, Listing, Paragraph, Section
 from ssd.report.facts import Facts
@@ -6,12 +6,14 @@ from ssd.report.formats import p_value, percent, signed
 from ssd.report.scores import BenchmarkScores
 
 FEW_PROBLEMS = 30
-"""Below this a percentile bootstrap over problems gives intervals that are noticeably too narrow."""
+"""Below this a percentile bootstrap over problems gives intervals
+that are noticeably too narrow."""
 SHARE_SHIFT, LENGTH_SHIFT = 0.1, 0.2
 """Changes worth a sentence: ten points in a share, a fifth in answer length."""
 CAVEAT = (
-    "Base and tuned model are decoded at their own configured settings, so part of a difference can be decoding: "
-    "neither settings selected on held-out problems nor decoding controls are part of this comparison yet."
+    "Base and tuned model are decoded at their own configured settings, so part of a difference "
+    "can be decoding: neither settings selected on held-out problems nor decoding controls are "
+    "part of this comparison yet."
 )
 WORDS = {
     "better": "The tuned model is better on",
@@ -50,14 +52,18 @@ def headline(findings: list[Finding]) -> str:
 
 
 def finding(benchmark: BenchmarkScores) -> Finding:
-    """The verdict on one benchmark by its smallest k: decided only where paired interval and paired test exclude 0."""
+    """The verdict on one benchmark by its smallest k:
+    decided only where paired interval and paired test exclude 0."""
     if not benchmark.difference:
         return Finding(benchmark=benchmark.name, verdict="base only", text=_base_only(benchmark))
     k = min(benchmark.difference)
     difference = benchmark.difference[k]
     base, tuned = (percent(benchmark.models[role].pass_at[k].value) for role in ("base", "tuned"))
     problems, chance = _problems(benchmark), p_value(difference.p_value)
-    interval = f"the 95% interval of the paired difference, {signed(difference.low)} to {signed(difference.high)} points,"
+    interval = (
+        "the 95% interval of the paired difference, "
+        f"{signed(difference.low)} to {signed(difference.high)} points,"
+    )
     goes = f"pass@{k} goes from {base} to {tuned} ({signed(difference.value)} points)"
     if difference.value == 0:
         goes = f"pass@{k} stays at {base}"
@@ -65,21 +71,24 @@ def finding(benchmark: BenchmarkScores) -> Finding:
     if difference.decided:
         verdict, verb = ("better", "rises") if difference.low > 0 else ("worse", "falls")
         text = (
-            f"pass@{k} {verb} from {base} to {tuned}, by {abs(100 * difference.value):.1f} points; {interval} "
-            f"excludes 0 ({problems}{chance and f', {chance}'})."
+            f"pass@{k} {verb} from {base} to {tuned}, by {abs(100 * difference.value):.1f} points; "
+            f"{interval} excludes 0 ({problems}{chance and f', {chance}'})."
         )
     elif difference.degenerate:
         text = (
-            f"{goes}, and every resample of the {problems} gives the same difference: the interval has no width and "
-            "does not say how sure this is."
+            f"{goes}, and every resample of the {problems} gives the same difference: "
+            "the interval has no width and does not say how sure this is."
         )
     elif difference.excludes_zero:
-        text = f"{goes}; {interval} excludes 0, but the paired test of the {problems} does not reject 0 ({chance})."
+        text = (
+            f"{goes}; {interval} excludes 0, "
+            f"but the paired test of the {problems} does not reject 0 ({chance})."
+        )
     else:
         visible = f"{50 * (difference.high - difference.low):.0f} points"
         text = (
-            f"{goes}, but {interval} contains 0{chance and f' ({chance})'}. {problems} can only show differences above "
-            f"about {visible}."
+            f"{goes}, but {interval} contains 0{chance and f' ({chance})'}. "
+            f"{problems} can only show differences above about {visible}."
         )
     narrow = benchmark.num_problems < FEW_PROBLEMS and not difference.degenerate
     few = (
@@ -100,7 +109,8 @@ def caveat(benchmarks: tuple[BenchmarkScores, ...]) -> str:
 
 
 def shifts(benchmark: BenchmarkScores) -> list[str]:
-    """Changes of form that a change of score may come from: length, code fences, cut-off answers."""
+    """Changes of form that a change of score may come from: length, code fences,
+    cut-off answers."""
     if "tuned" not in benchmark.models:
         return []
     base, tuned = benchmark.models["base"], benchmark.models["tuned"]
@@ -122,11 +132,17 @@ def _problems(benchmark: BenchmarkScores) -> str:
     answers = (
         "one answer each" if benchmark.num_samples == 1 else f"{benchmark.num_samples} answers each"
     )
-    return f"{benchmark.num_problems} problem{'' if benchmark.num_problems == 1 else 's'} with {answers}"
+    return (
+        f"{benchmark.num_problems} problem{'' if benchmark.num_problems == 1 else 's'} "
+        f"with {answers}"
+    )
 
 
 def _base_only(benchmark: BenchmarkScores) -> str:
     scores = [
         f"pass@{k} is {percent(item.value)}" for k, item in benchmark.models["base"].pass_at.items()
     ]
-    return f"{', '.join(scores)} for the base model over {_problems(benchmark)}; there is no tuned model to compare."
+    return (
+        f"{', '.join(scores)} for the base model over {_problems(benchmark)}; "
+        "there is no tuned model to compare."
+    )

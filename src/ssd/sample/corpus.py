@@ -81,7 +81,8 @@ def corpus_requests(run: Run, problems: list[Problem], tokenizer: Any) -> tuple[
     """The corpus's requests, and how many problems were skipped as too long.
 
     Raises:
-        DataError: a prompt leaves no room for a token and `data.long_prompts` is `error`, or every prompt is too long.
+        DataError: a prompt leaves no room for a token and `data.long_prompts` is `error`,
+            or every prompt is too long.
     """
     config = run.config
     limit = config.sampler.max_model_len or model_length(run.model_folder("base"))
@@ -104,7 +105,8 @@ def corpus_requests(run: Run, problems: list[Problem], tokenizer: Any) -> tuple[
 
 
 def corpus_counts(samples: list[Sample]) -> dict[str, Any]:
-    """Size and shape of a corpus: samples, completion tokens, finish reasons, share with a code fence."""
+    """Size and shape of a corpus: samples, completion tokens, finish reasons,
+    share with a code fence."""
     num_tokens = sum(len(sample.completion_token_ids) for sample in samples)
     return {
         "num_samples": len(samples),

@@ -11,7 +11,8 @@ def keep_non_empty(samples: list[Sample]) -> list[Sample]:
 
 
 def keep_beyond_one_line(samples: list[Sample]) -> list[Sample]:
-    """Drop answers with a single line of text; the paper drops "single-line stubs" without giving the exact rule."""
+    """Drop answers with a single line of text;
+    the paper drops "single-line stubs" without giving the exact rule."""
     return [
         sample
         for sample in samples
@@ -20,7 +21,8 @@ def keep_beyond_one_line(samples: list[Sample]) -> list[Sample]:
 
 
 def keep_longest_nine_tenths(samples: list[Sample]) -> list[Sample]:
-    """Drop answers shorter than the tenth percentile of characters, as the paper's released code does."""
+    """Drop answers shorter than the tenth percentile of characters,
+    as the paper's released code does."""
     if not samples:
         return []
     lengths = sorted(len(sample.text.strip()) for sample in samples)

@@ -1,4 +1,4 @@
-"""The prompt set: rows of a packaged set, a file or a hub data set, de-duplicated and fixed in order."""
+"""The prompt set: rows of a packaged set, a file or a hub data set, each once, in a fixed order."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,7 +19,8 @@ def load_prompts(data: DataConfig) -> tuple[list[Problem], dict[str, int]]:
     """The problems to sample, and how many rows each step dropped.
 
     Returns:
-        Problems in the order of the source, and counts under `rows`, `not_passed`, `duplicates`, `beyond_limit`.
+        Problems in the order of the source, and counts under `rows`, `not_passed`, `duplicates`,
+        `beyond_limit`.
 
     Raises:
         DataError: the source is unreadable, lacks a column, or leaves no prompt.
@@ -44,7 +45,8 @@ def load_prompts(data: DataConfig) -> tuple[list[Problem], dict[str, int]]:
 
 
 def drop_duplicates(problems: Iterable[Problem]) -> list[Problem]:
-    """The first of every group of problems whose statements are equal up to white space (paper, section 3)."""
+    """The first of every group of problems whose statements are equal up to white space
+    (paper, section 3)."""
     first: dict[str, Problem] = {}
     for problem in problems:
         first.setdefault(" ".join(problem.question.split()), problem)
@@ -81,8 +83,8 @@ def _read_hub(data: DataConfig) -> list[dict[str, Any]]:
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"data.hub_name={data.hub_name} cannot be loaded ({one_line(error)[:200]}): check data.hub_config and "
-            "data.split, or download it and use data=file data.path=FILE"
+            f"data.hub_name={data.hub_name} cannot be loaded ({one_line(error)[:200]}): "
+            "check data.hub_config and data.split, or download it and use data=file data.path=FILE"
         ) from error
     # Answers and tests of the data set are never read: the method sees statements only.
     return list(rows.select_columns([name for name in rows.column_names if name in wanted]))

@@ -1,7 +1,8 @@
 """The corpus as batches: every micro-batch carries the loss weights of its whole optimizer step.
 
-B rows, T tokens. The order of samples depends on seed and epoch only, so any number of devices and any micro-batch
-size sees the same samples in the same step, and a resumed run goes on where it stopped.
+B rows, T tokens. The order of samples depends on seed and epoch only, so any number of
+devices and any micro-batch size sees the same samples in the same step, and a resumed run
+goes on where it stopped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,7 +40,8 @@ def make_examples(
     """Examples in corpus order, and how many samples were skipped as longer than `seq_len`.
 
     Raises:
-        DataError: a sample is too long and `policy` is `error`, ids exceed the vocabulary, or nothing is left.
+        DataError: a sample is too long and `policy` is `error`, ids exceed the vocabulary,
+            or nothing is left.
     """
     examples, skipped = [], 0
     for sample in samples:
@@ -47,8 +49,8 @@ def make_examples(
         ids = [*prompt, *completion]
         if max(ids) >= vocab_size:
             raise DataError(
-                f"sample {sample.prompt_id} holds token id {max(ids)}, the model knows {vocab_size}: "
-                "the corpus was made with another tokenizer"
+                f"sample {sample.prompt_id} holds token id {max(ids)}, "
+                f"the model knows {vocab_size}: the corpus was made with another tokenizer"
             )
         if len(ids) > seq_len:
             if policy is LongPolicy.error:
@@ -83,8 +85,8 @@ def collate(examples: Sequence[Example], weights: Sequence[float]) -> dict[str, 
     No attention mask is needed: under causal attention a token never sees the padding to its right.
 
     Returns:
-        `input_ids` (B, T), `labels` (B, T) shifted so that position t predicts labels[t], -100 where no loss is
-        taken, and `weights` (B,), the weight of each loss token of a row.
+        `input_ids` (B, T), `labels` (B, T) shifted so that position t predicts labels[t], -100
+        where no loss is taken, and `weights` (B,), the weight of each loss token of a row.
     """
     longest = max(len(example.token_ids) for example in examples)
     input_ids = torch.zeros(len(examples), longest, dtype=torch.long)  # (B, T)
@@ -97,7 +99,8 @@ def collate(examples: Sequence[Example], weights: Sequence[float]) -> dict[str, 
 
 
 def loss_weights(examples: Sequence[Example], norm: Norm) -> list[float]:
-    """The weight of one loss token in each example, for one whole optimizer step: token weights then sum to 1."""
+    """The weight of one loss token in each example, for one whole optimizer step:
+    token weights then sum to 1."""
     if norm is Norm.token:
         total = sum(example.num_loss_tokens for example in examples)
         return [1 / total] * len(examples)
@@ -138,7 +141,8 @@ class MicroBatches(Dataset[dict[str, Tensor]]):
             self.examples[i]
             for i in step_indices(len(self.examples), self.batch_size, step, self.seed)
         ]
-        # Rows of like length share a micro-batch, which saves padding; the sum over the step stays the same.
+        # Rows of like length share a micro-batch, which saves padding;
+        # the sum over the step stays the same.
         chosen.sort(key=lambda example: len(example.token_ids), reverse=True)
         weights = loss_weights(chosen, self.norm)
         first = (part * self.world_size + self.rank) * self.micro_batch_size
@@ -147,7 +151,8 @@ class MicroBatches(Dataset[dict[str, Tensor]]):
 
 
 class FromIndex(Sampler[int]):
-    """Indices from `first()` on, asked when iteration starts; its length stays that of the whole training."""
+    """Indices from `first()` on, asked when iteration starts;
+    its length stays that of the whole training."""
 
     def __init__(self, total: int, first: "partial[int]") -> None:
         self.total = total

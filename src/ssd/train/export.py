@@ -14,7 +14,8 @@ from ssd.models.weights import TOKENIZER_FILES
 
 
 def gather_weights(network: Any) -> dict[str, Tensor]:
-    """The whole state on the CPU of rank 0, adapters merged; empty on other ranks. Every rank must call it."""
+    """The whole state on the CPU of rank 0, adapters merged; empty on other ranks.
+    Every rank must call it."""
     if hasattr(network, "merge_and_unload"):
         network = network.merge_and_unload()
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -23,10 +24,12 @@ def gather_weights(network: Any) -> dict[str, Tensor]:
 
 
 def export(state: dict[str, Tensor], base: Path, folder: Path, dtype: Dtype) -> dict[str, Any]:
-    """Save `state` in the layout of the checkpoint in `base`, and check that it loads and computes the same.
+    """Save `state` in the layout of the checkpoint in `base`,
+    and check that it loads and computes the same.
 
     Returns:
-        `max_logit_difference` between the saved and the reloaded model on a fixed probe, and `num_tensors`.
+        `max_logit_difference` between the saved and the reloaded model on a fixed probe,
+        and `num_tensors`.
 
     Raises:
         ModelError: keys are missing or unknown, or the reloaded model computes something else.
@@ -39,7 +42,8 @@ def export(state: dict[str, Tensor], base: Path, folder: Path, dtype: Dtype) -> 
     tied = set(model.all_tied_weights_keys)
     if set(missing) - tied or unexpected:
         raise ModelError(
-            f"export: missing {sorted(set(missing) - tied)[:3]}, unexpected {unexpected[:3]} weights"
+            f"export: missing {sorted(set(missing) - tied)[:3]}, "
+            f"unexpected {unexpected[:3]} weights"
         )
     model.save_pretrained(folder)
     for name in TOKENIZER_FILES:

@@ -30,7 +30,8 @@ def weighted_cross_entropy(
     token_weights = weights[rows]  # (N,)
     total = hidden.new_zeros((), dtype=torch.float32)
     for part in torch.arange(len(targets), device=targets.device).split(CHUNK):
-        # Recomputed in the backward pass, so that one chunk of logits (CHUNK, V) is alive at a time.
+        # Recomputed in the backward pass, so that one chunk of logits (CHUNK, V)
+        # is alive at a time.
         total = total + checkpoint(
             _chunk_loss, chosen[part], head, targets[part], token_weights[part], use_reentrant=False
         )

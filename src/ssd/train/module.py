@@ -20,7 +20,8 @@ from ssd.train.loss import IGNORE, weighted_cross_entropy
 
 
 def learning_rate_factor(step: int, *, warmup_steps: int, max_steps: int, floor: float) -> float:
-    """Share of the peak learning rate at `step` (from 0): linear warm-up, then cosine to `floor` at the last step."""
+    """Share of the peak learning rate at `step` (from 0): linear warm-up,
+    then cosine to `floor` at the last step."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(max_steps - 1 - warmup_steps, 1)
@@ -37,8 +38,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 class CompletionLoss(nn.Module):
-    """A causal language model and the loss of its completions; the root that sharding wraps, so that one forward
-    call gathers body and head together."""
+    """A causal language model and the loss of its completions; the root that sharding wraps, so
+    that one forward call gathers body and head together."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -78,8 +79,8 @@ class CompletionLoss(nn.Module):
         hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
         if not torch.allclose(self.head(hidden), logits, atol=1e-4, rtol=1e-4):
             raise ModelError(
-                f"model.name: {type(self.model).__name__} scales or caps its logits, which training would miss: "
-                "this architecture is not supported"
+                f"model.name: {type(self.model).__name__} scales or caps its logits, "
+                "which training would miss: this architecture is not supported"
             )
 
 
@@ -129,7 +130,8 @@ class SelfDistillation(LightningModule):
         self.grad_norm = self.learning_rate = float("nan")
 
     def configure_model(self) -> None:
-        """Load the weights, and shard them per decoder layer where the strategy is model-parallel (FSDP2)."""
+        """Load the weights, and shard them per decoder layer
+        where the strategy is model-parallel (FSDP2)."""
         if self.loss is not None:
             return
         network = load_network(
@@ -152,7 +154,8 @@ class SelfDistillation(LightningModule):
         loss: Tensor = self.loss(batch)
         self._step_loss += loss.item()
         self._step_tokens += int((batch["labels"] != IGNORE).sum())
-        # Lightning divides by the accumulation and averages gradients over ranks; the weights already sum to 1.
+        # Lightning divides by the accumulation and averages gradients over ranks;
+        # the weights already sum to 1.
         return loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
@@ -168,8 +171,8 @@ class SelfDistillation(LightningModule):
         self.grad_norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         if not math.isfinite(self.grad_norm):
             raise SSDError(
-                f"step {self.global_step + 1}: gradient norm is {self.grad_norm}; lower optimizer.lr, "
-                "or set train.precision=fp32. The last checkpoint is kept"
+                f"step {self.global_step + 1}: gradient norm is {self.grad_norm}; "
+                "lower optimizer.lr, or set train.precision=fp32. The last checkpoint is kept"
             )
 
     def on_train_batch_end(self, *_: Any) -> None:

@@ -47,7 +47,8 @@ def train(run: Run) -> None:
         corpus = run.corpus
         if not corpus.done:
             raise ArtifactError(
-                f"{corpus.folder} is unfinished: sample first, with python -m ssd.sample {run.folder}"
+                f"{corpus.folder} is unfinished: sample first, "
+                f"with python -m ssd.sample {run.folder}"
             )
         _fit(run, checkpoint, read_samples(corpus.folder / "corpus.parquet"), leads=leads)
 
@@ -99,7 +100,8 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
 
 
 def make_trainer(run: Run, folder: Path, tracker: Tracker | None) -> Trainer:
-    """A Lightning trainer for the run's hardware; no strategy object where one device needs none."""
+    """A Lightning trainer for the run's hardware;
+    no strategy object where one device needs none."""
     config = run.config
     devices = config.hardware.devices or 1
     strategy: Any = "auto"
@@ -140,7 +142,8 @@ def make_trainer(run: Run, folder: Path, tracker: Tracker | None) -> Trainer:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The latest whole checkpoint; one that a kill cut short is no zip archive and is passed over."""
+    """The latest whole checkpoint; one that a kill cut short is no zip archive
+    and is passed over."""
     found = [
         path
         for path in folder.glob("*.ckpt")
