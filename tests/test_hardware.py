@@ -52,6 +52,6 @@ def test_more_gpus_than_there_are_is_refused() -> None:
 @pytest.mark.usefixtures("two_gpus")
 def test_a_batch_that_does_not_divide_is_refused() -> None:
     with pytest.raises(
-        HardwareError, match="train.global_batch_size=7 does not divide among 2 devices"
+        HardwareError, match=r"train.global_batch_size=7 does not divide among 2 devices"
     ):
         resolve(HardwareConfig(), 7)

@@ -282,3 +282,9 @@ def test_the_default_run_is_the_laptop_model() -> None:
     assert config.model.name == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert config.data.name == "mbpp"
     assert config.eval.benchmarks == ["humaneval", "mbpp"]
+
+
+@pytest.mark.gpu
+def test_the_method_runs_on_a_gpu(tmp_path: Path) -> None:
+    printed = train_py(tmp_path / "out", "hardware=gpu_1", "hardware.compile_engine=false")
+    assert "difference" in printed

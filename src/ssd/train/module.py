@@ -156,7 +156,7 @@ class SelfDistillation(LightningModule):
         self._step_tokens += int((batch["labels"] != IGNORE).sum())
         # Lightning divides by the accumulation and averages gradients over ranks;
         # the weights already sum to 1.
-        return loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
+        return loss * float(self.trainer.accumulate_grad_batches * self.trainer.world_size)
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
         """Clip the norm over all shards, and refuse to go on from a gradient that is not finite.

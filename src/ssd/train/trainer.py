@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import ModelParallelStrategy
 from transformers import AutoConfig
 
-from ssd.artifacts import Artifact
+from ssd.artifacts import Artifact, explained
 from ssd.config import Accelerator, Precision
 from ssd.errors import ArtifactError
 from ssd.generation import read_samples
@@ -41,8 +41,9 @@ def train(run: Run) -> None:
     """
     checkpoint = run.checkpoint
     leads = int(os.environ.get("RANK", "0")) == 0
-    with checkpoint.writing() if leads else nullcontext():
+    with checkpoint.writing() if leads else nullcontext(), explained(checkpoint.folder):
         if checkpoint.done:
+            print(f"up to date: {checkpoint.folder}", flush=True)
             return
         corpus = run.corpus
         if not corpus.done:
