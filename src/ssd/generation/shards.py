@@ -17,13 +17,17 @@ from ssd.generation.records import (
 from ssd.progress import progress_bar
 
 
-class Progress:
+class AnswerBar:
     """A bar over completions with tokens per second and time left."""
 
     def __init__(self, label: str, total: int, done: int) -> None:
         self.bar = progress_bar(label, total, done=done, unit="answer")
         self.tokens = 0
         self.started = time.monotonic()
+
+    def tick(self) -> None:
+        """Show that the engine is at work: the first answers of a large batch take minutes."""
+        self.bar.update(0)
 
     def update_tokens(self, completion: Completion) -> None:
         """Count one finished completion."""
@@ -65,7 +69,7 @@ def generate_shards(
     if done:
         print(f"{label}: resuming, {len(done)} of {len(requests)} answers are on disk", flush=True)
     engine = load_engine()
-    progress = Progress(label, len(requests), len(done))
+    progress = AnswerBar(label, len(requests), len(done))
     number = max((int(path.stem) for path in shards.glob("*.parquet")), default=-1) + 1
     for first in range(0, len(missing), shard_size):
         part = missing[first : first + shard_size]

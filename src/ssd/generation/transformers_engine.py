@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ssd.config import Accelerator, HardwareConfig, ModelConfig
-from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Request
+from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Progress, Request
 from ssd.generation.truncation import tempered_probabilities
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.progress import silence_loading_bars
@@ -36,18 +36,20 @@ class TransformersEngine:
         self.stops = set(stop_token_ids(str(folder), self.tokenizer))
 
     def generate(
-        self, requests: Sequence[Request], decoding: Decoding, progress: Any
+        self, requests: Sequence[Request], decoding: Decoding, progress: Progress
     ) -> list[Completion]:
         """One completion per request, in order."""
         completions: list[Completion] = []
         for first in range(0, len(requests), MAX_BATCH):
-            for completion in self._batch(requests[first : first + MAX_BATCH], decoding):
+            for completion in self._batch(requests[first : first + MAX_BATCH], decoding, progress):
                 progress.update_tokens(completion)
                 completions.append(completion)
         return completions
 
     @torch.inference_mode()
-    def _batch(self, requests: Sequence[Request], decoding: Decoding) -> list[Completion]:
+    def _batch(
+        self, requests: Sequence[Request], decoding: Decoding, progress: Progress
+    ) -> list[Completion]:
         from transformers import DynamicCache
 
         ids, mask = self._left_padded([request.prompt_token_ids for request in requests])  # (B, T)
@@ -59,6 +61,7 @@ class TransformersEngine:
         active = set(range(len(requests)))
         cache = DynamicCache(config=self.network.config)
         for _ in range(decoding.max_new_tokens):
+            progress.tick()
             positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
             logits = self.network(
                 input_ids=ids,

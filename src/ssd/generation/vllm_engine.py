@@ -14,7 +14,7 @@ from typing import Any
 
 from ssd.config import Accelerator, HardwareConfig, ModelConfig
 from ssd.errors import HardwareError, one_line
-from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Request
+from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Progress, Request
 from ssd.hardware import available_memory
 from ssd.models.chat import load_tokenizer, stop_token_ids
 
@@ -90,7 +90,7 @@ class VllmEngine:
         self.stop_token_ids = stop_token_ids(str(folder), load_tokenizer(str(folder)))
 
     def generate(
-        self, requests: Sequence[Request], decoding: Decoding, progress: Any
+        self, requests: Sequence[Request], decoding: Decoding, progress: Progress
     ) -> list[Completion]:
         """One completion per request, in order."""
         from vllm import TokensPrompt
@@ -102,6 +102,7 @@ class VllmEngine:
         )
         done: dict[int, Completion] = {}  # the engine numbers requests in the order they came
         while self.llm.llm_engine.has_unfinished_requests():
+            progress.tick()
             for output in self.llm.llm_engine.step():
                 if output.finished:
                     completion = _completion(output.outputs[0])

