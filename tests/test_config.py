@@ -155,7 +155,7 @@ def test_a_run_is_named_by_what_changes_its_numbers() -> None:
     )
     assert run_slug(["eval.k=[1,2]", "data.path=/a/b"]) == "data.path=_a_b,eval.k=1,2"
     long = [f"sampler.temp={i}" for i in range(50)]
-    assert len(run_slug(long)) == 100
+    assert len(run_slug(long)) == 180
     assert run_slug(long) != run_slug([*long, "seed=1"])
 
 

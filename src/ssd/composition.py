@@ -15,7 +15,7 @@ from ssd.errors import ConfigError, did_you_mean, one_line
 
 UNNAMED = ("study", "run_name", "output_dir", "stages", "logger", "hardware", "hydra")
 """Settings that do not change a run's numbers, and so not its name."""
-MAX_NAME = 100
+MAX_NAME = 180
 
 
 def register() -> None:

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.artifacts import plain, read_json, require_space, write_text
+from ssd.artifacts import existing, plain, read_json, require_space, write_text
 from ssd.config import STAGES, DataConfig, DataSource, RunConfig, to_run_config
 from ssd.errors import ConfigError, DataError, SSDError, one_line
 from ssd.evaluate.sandbox import load_sandbox
@@ -63,6 +63,7 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
     hardware = resolve(config.hardware, config.train.global_batch_size)
     config = dataclasses.replace(config, hardware=hardware, data=pin_revision(config.data))
     require_space(Path(config.output_dir), 2**20, "a run")
+    check_data(config)
     weights = locate(config.model) or fetch_weights(config, folder)
     run = Run(folder=folder, config=config, weights=weights)
     check(run)
@@ -120,6 +121,19 @@ def pin_revision(data: DataConfig) -> DataConfig:
         ) from error
 
 
+def check_data(config: RunConfig) -> None:
+    """Read what will be trained on, before weights are fetched.
+
+    Raises:
+        ArtifactError: `train.corpus` names no finished corpus.
+        ConfigError, DataError: the prompts are missing, malformed or none.
+    """
+    if config.train.corpus is not None:
+        existing(Path(config.train.corpus), "corpus", "train.corpus")
+    elif "sample" in config.stages and config.data.source is not DataSource.hub:
+        load_prompts(config.data)
+
+
 def check(run: Run) -> None:
     """Refuse, before any stage starts, what would fail later.
 
@@ -147,8 +161,6 @@ def check(run: Run) -> None:
                 f"{setting}={length} exceeds the {longest} tokens that {config.model.name} takes: "
                 "lower it"
             )
-    if "sample" in config.stages and not corpus.done and config.data.source is not DataSource.hub:
-        load_prompts(config.data)
     if "evaluate" in config.stages and not scores_are_current(run):
         evaluation = config.eval
         load_sandbox(

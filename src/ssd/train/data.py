@@ -5,9 +5,8 @@ devices and any micro-batch size sees the same samples in the same step, and a r
 goes on where it stopped.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from lightning import LightningDataModule
@@ -154,7 +153,7 @@ class FromIndex(Sampler[int]):
     """Indices from `first()` on, asked when iteration starts;
     its length stays that of the whole training."""
 
-    def __init__(self, total: int, first: "partial[int]") -> None:
+    def __init__(self, total: int, first: Callable[[], int]) -> None:
         self.total = total
         self.first = first
 
@@ -183,7 +182,5 @@ class CorpusDataModule(LightningDataModule):
             **self.plan,  # type: ignore[arg-type]
         )
         trainer = self.trainer
-        sampler = FromIndex(
-            len(batches), partial(lambda: trainer.global_step * batches.accumulation)
-        )
+        sampler = FromIndex(len(batches), lambda: trainer.global_step * batches.accumulation)
         return DataLoader(batches, batch_size=None, sampler=sampler)

@@ -126,6 +126,7 @@ class SelfDistillation(LightningModule):
         self.loss: CompletionLoss | None = None
         self._step_loss = 0.0
         self._step_tokens = 0
+        self._logged_step = 0
         self._step_started = time.monotonic()
         self.grad_norm = self.learning_rate = float("nan")
 
@@ -147,6 +148,11 @@ class SelfDistillation(LightningModule):
             for layer in self.loss.body.layers:
                 fully_shard(layer, mesh=mesh)
             fully_shard(self.loss, mesh=mesh)
+
+    def on_train_start(self) -> None:
+        """Begin to count at the restored step."""
+        self._logged_step = self.global_step
+        self._step_started = time.monotonic()
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """The micro-batch's share of its step's loss."""
@@ -177,8 +183,9 @@ class SelfDistillation(LightningModule):
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Log one line per optimizer step."""
-        if self.trainer.fit_loop._should_accumulate():
+        if self.global_step == self._logged_step:  # still accumulating
             return
+        self._logged_step = self.global_step
         now = time.monotonic()
         totals = torch.tensor([self._step_loss, self._step_tokens], dtype=torch.float64)
         loss, tokens = self._sum_over_ranks(totals).tolist()
