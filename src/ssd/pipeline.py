@@ -19,7 +19,7 @@ from ssd.config import STAGES, DataConfig, DataSource, RunConfig, to_run_config
 from ssd.errors import ConfigError, DataError, SSDError, one_line
 from ssd.evaluate.sandbox import load_sandbox
 from ssd.evaluate.table import score_table
-from ssd.hardware import resolve
+from ssd.hardware import check_installation, resolve
 from ssd.models import Weights
 from ssd.models.weights import locate, model_length, weight_bytes
 from ssd.report.study import study_report
@@ -60,6 +60,7 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
             nothing has been changed.
         StageError: a stage failed; finished artifacts are kept.
     """
+    check_installation()
     hardware = resolve(config.hardware, config.train.global_batch_size)
     config = dataclasses.replace(config, hardware=hardware, data=pin_revision(config.data))
     require_space(Path(config.output_dir), 2**20, "a run")
