@@ -10,6 +10,7 @@ time, by file lock.
 import argparse
 import dataclasses
 import errno
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -65,7 +66,13 @@ def fingerprint(inputs: dict[str, Any]) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal; remembered in this process while size and time stay."""
+    state = path.stat()
+    return _hash(path, state.st_size, state.st_mtime_ns)
+
+
+@functools.cache
+def _hash(path: Path, size: int, mtime_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -15,8 +15,8 @@ from ssd.errors import SSDError, StageError
 
 REPORTED = 3
 """Exit code of a stage that has printed its reason in one line."""
-CHILD = "SSD_CHILD"
 PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @contextmanager
@@ -26,9 +26,6 @@ def reporting_errors() -> Iterator[None]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    if os.environ.get(CHILD) and sys.platform == "linux":
-        # Without this a killed pipeline leaves a stage behind that holds the artifact's lock.
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     try:
         yield
     except ReportedError:
@@ -68,7 +65,7 @@ def run_child(command: list[str], what: str) -> None:
         ReportedError: it failed and said why.
         StageError: it crashed or was killed.
     """
-    process = subprocess.Popen(command, env={**os.environ, CHILD: "1"})
+    process = subprocess.Popen(command, preexec_fn=_end_with_parent)
     try:
         code = process.wait()
     except BaseException:
@@ -88,3 +85,9 @@ def run_child(command: list[str], what: str) -> None:
             f"{what} failed with exit code {code}, see above: "
             "the same command goes on from what is finished"
         )
+
+
+def _end_with_parent() -> None:
+    # Without this a killed pipeline leaves a stage behind that holds the artifact's lock.
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
