@@ -284,6 +284,30 @@ def test_the_default_run_is_the_laptop_model() -> None:
     assert config.eval.benchmarks == ["humaneval", "mbpp"]
 
 
+def test_a_sweep_preset_makes_a_run_per_value(tmp_path: Path) -> None:
+    train_py(tmp_path / "out", "sweep=t_train", "study=preset", "stages=[report]")
+    runs = [path.name for path in (tmp_path / "out" / "preset").iterdir() if path.is_dir()]
+    assert len(runs) == 3
+    assert sorted(re.findall(r"sampler.temp=([\d.]+)", " ".join(runs))) == ["0.8", "1.2", "1.6"]
+
+
+def test_apple_release_trains_on_chat_messages_of_plain_text_samples(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    settings = ("experiment=apple_release", "sampler=transformers", "logger=none")
+    train_py(output, *settings, "stages=[sample,train]", "train.max_steps=2")
+    (corpus,) = artifacts(output)["corpus"]
+    kept = read_samples(corpus / "corpus.parquet")
+    assert kept
+    for sample in kept:
+        prompt, completion = sample.training_ids()
+        assert len(prompt) > len(sample.prompt_token_ids)  # the chat template came around it
+        assert prompt != sample.prompt_token_ids
+        assert completion != sample.completion_token_ids
+    (checkpoint,) = artifacts(output)["checkpoint"]
+    counts = json.loads((checkpoint / "manifest.json").read_text())["counts"]
+    assert counts["num_loss_tokens"] == sum(len(one.training_ids()[1]) for one in kept)
+
+
 @pytest.mark.gpu
 def test_the_method_runs_on_a_gpu(tmp_path: Path) -> None:
     printed = train_py(tmp_path / "out", "hardware=gpu_1", "hardware.compile_engine=false")

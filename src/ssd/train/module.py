@@ -126,7 +126,6 @@ class SelfDistillation(LightningModule):
         self.loss: CompletionLoss | None = None
         self._step_loss = 0.0
         self._step_tokens = 0
-        self._logged_step = 0
         self._step_started = time.monotonic()
         self.grad_norm = self.learning_rate = float("nan")
 
@@ -148,11 +147,6 @@ class SelfDistillation(LightningModule):
             for layer in self.loss.body.layers:
                 fully_shard(layer, mesh=mesh)
             fully_shard(self.loss, mesh=mesh)
-
-    def on_train_start(self) -> None:
-        """Begin to count at the restored step."""
-        self._logged_step = self.global_step
-        self._step_started = time.monotonic()
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """The micro-batch's share of its step's loss."""
@@ -181,24 +175,20 @@ class SelfDistillation(LightningModule):
                 "lower optimizer.lr, or set train.precision=fp32. The last checkpoint is kept"
             )
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Log one line per optimizer step."""
-        if self.global_step == self._logged_step:  # still accumulating
-            return
-        self._logged_step = self.global_step
+    def take_metrics(self) -> dict[str, float]:
+        """Metrics of the optimizer step just taken, over all ranks; counting starts anew."""
         now = time.monotonic()
         totals = torch.tensor([self._step_loss, self._step_tokens], dtype=torch.float64)
         loss, tokens = self._sum_over_ranks(totals).tolist()
-        self.log_dict(
-            {
-                "train/loss": loss,
-                "train/lr": self.learning_rate,
-                "train/grad_norm": self.grad_norm,
-                "train/num_loss_tokens": tokens,
-                "train/tokens_per_second": tokens / (now - self._step_started),
-            }
-        )
+        seconds = now - self._step_started
         self._step_loss, self._step_tokens, self._step_started = 0.0, 0, now
+        return {
+            "train/loss": loss,
+            "train/lr": self.learning_rate,
+            "train/grad_norm": self.grad_norm,
+            "train/num_loss_tokens": tokens,
+            "train/tokens_per_second": tokens / seconds,
+        }
 
     def _sum_over_ranks(self, values: Tensor) -> Tensor:
         if self.trainer.world_size > 1:

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import ModelParallelStrategy
 from transformers import AutoConfig
 
@@ -94,6 +93,9 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
         config.train.global_batch_size,
     )
     state = gather_weights(module.loss.network)
+    if torch.distributed.is_initialized():
+        # A rank that exits with its group alive can abort in gloo's threads.
+        torch.distributed.destroy_process_group()
     if leads:
         checked = export(state, base, checkpoint.folder / MODEL, config.model.dtype)
         shutil.rmtree(checkpoint.folder / RESUME, ignore_errors=True)
@@ -123,7 +125,7 @@ def make_trainer(run: Run, folder: Path, tracker: Tracker | None) -> Trainer:
         max_epochs=1,
         accumulate_grad_batches=config.train.global_batch_size
         // ((config.hardware.micro_batch_size or 1) * devices),
-        logger=TrackerLogger(tracker) if tracker is not None else False,
+        logger=False,
         callbacks=[
             ModelCheckpoint(
                 dirpath=folder / RESUME,
@@ -132,9 +134,8 @@ def make_trainer(run: Run, folder: Path, tracker: Tracker | None) -> Trainer:
                 save_top_k=1,
                 save_on_train_epoch_end=False,
             ),
-            *([StepProgress(config.train.max_steps)] if tracker is not None else []),
+            StepMetrics(config.train.max_steps, tracker),
         ],
-        log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -173,55 +174,44 @@ def training_counts(
     }
 
 
-class StepProgress(Callback):
-    """A bar over optimizer steps with loss, tokens per second and time left."""
+class StepMetrics(Callback):
+    """One line of metrics and one tick of a bar per optimizer step.
 
-    def __init__(self, max_steps: int) -> None:
+    A callback rather than a Lightning logger, because those write after the checkpoint callback:
+    a run killed between the two would resume behind a step that its metrics never saw.
+    """
+
+    def __init__(self, max_steps: int, tracker: Tracker | None) -> None:
         self.max_steps = max_steps
+        self.tracker = tracker
+        self.step = 0
         self.bar: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin at the restored step."""
-        self.bar = progress_bar("training", self.max_steps, done=trainer.global_step, unit="step")
+        self.step = trainer.global_step
+        if self.tracker is not None:
+            self.bar = progress_bar("training", self.max_steps, done=self.step, unit="step")
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Advance when an optimizer step was taken."""
-        metrics = trainer.callback_metrics
-        if self.bar.n < trainer.global_step and "train/loss" in metrics:
-            loss, rate = metrics["train/loss"].item(), metrics["train/tokens_per_second"].item()
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
+    ) -> None:
+        """Log when an optimizer step was taken; every rank takes part in the sums."""
+        if trainer.global_step == self.step:  # still accumulating
+            return
+        self.step = trainer.global_step
+        assert isinstance(pl_module, SelfDistillation)
+        metrics = pl_module.take_metrics()
+        if self.tracker is not None:
+            self.tracker.log(metrics, step=self.step)
+            loss, rate = metrics["train/loss"], metrics["train/tokens_per_second"]
             self.bar.set_postfix_str(f"loss {loss:.3f}, {rate:.0f} tok/s", refresh=False)
-            self.bar.update(trainer.global_step - self.bar.n)
+            self.bar.update(1)
 
     def on_train_end(self, *_: Any) -> None:
         """Leave the full bar standing."""
-        self.bar.close()
-
-
-class TrackerLogger(Logger):
-    """Lightning's metrics into the stage's tracker."""
-
-    def __init__(self, tracker: Tracker) -> None:
-        super().__init__()
-        self.tracker = tracker
-
-    @property
-    def name(self) -> str:
-        """Unused by the tracker."""
-        return "ssd"
-
-    @property
-    def version(self) -> str:
-        """Unused by the tracker."""
-        return ""
-
-    def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """The run's configuration is logged by the tracker itself."""
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """One line per optimizer step; Lightning counts steps from 0."""
-        values = {name: value for name, value in metrics.items() if name != "epoch"}
-        if values:
-            self.tracker.log(values, step=None if step is None else step + 1)
+        if self.bar is not None:
+            self.bar.close()
 
 
 def _quiet() -> None:
