@@ -93,7 +93,7 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
         config.train.global_batch_size,
     )
     state = gather_weights(module.loss.network)
-    if torch.distributed.is_initialized():
+    if trainer.world_size > 1:
         # A rank that exits with its group alive can abort in gloo's threads.
         torch.distributed.destroy_process_group()
     if leads:
