@@ -23,11 +23,11 @@ from ssd.hardware import check_installation, resolve
 from ssd.models import Weights
 from ssd.models.weights import locate, model_length, weight_bytes
 from ssd.report.study import study_report
-from ssd.run import CONFIG, WEIGHTS, Run, save_run
+from ssd.run import CONFIG, SCORES, WEIGHTS, Run, save_run
 from ssd.sample.prompts import load_prompts
 from ssd.stage import REPORTED, ReportedError, run_child
 
-REPORT, SCORES = "report.html", "scores.json"
+REPORT = "report.html"
 
 
 FAILED: list[str] = []

@@ -29,7 +29,7 @@ from ssd.models import Weights
 from ssd.problems import packaged_file, prompt_file
 
 ROLES = ("base", "tuned")
-CONFIG, WEIGHTS, COMMAND = "config.yaml", "weights.json", "run.json"
+CONFIG, WEIGHTS, COMMAND, SCORES = "config.yaml", "weights.json", "run.json", "scores.json"
 
 
 @dataclass(frozen=True, slots=True)

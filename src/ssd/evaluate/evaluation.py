@@ -20,11 +20,10 @@ from ssd.evaluate.scores import benchmark_scores
 from ssd.evaluate.table import pass_names, score_table
 from ssd.generation import read_samples
 from ssd.generation.records import SHARDS
-from ssd.run import Run
+from ssd.run import SCORES, Run
 from ssd.stage import run_child
 from ssd.tracking import Tracker
 
-SCORES = "scores.json"
 VERSION = 1
 
 

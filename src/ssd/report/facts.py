@@ -6,8 +6,8 @@ from typing import Any
 
 from ssd.artifacts import Artifact, read_json
 from ssd.errors import SSDError, one_line
-from ssd.report.scores import SCORES, Scores, read_scores
-from ssd.run import COMMAND, Run, load_run
+from ssd.report.scores import Scores, read_scores
+from ssd.run import COMMAND, SCORES, Run, load_run
 from ssd.tracking import read_metrics
 
 Manifest = dict[str, Any]

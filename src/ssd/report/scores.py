@@ -6,8 +6,8 @@ from typing import Any
 
 from ssd.artifacts import read_json
 from ssd.errors import ArtifactError
+from ssd.run import SCORES
 
-SCORES = "scores.json"
 VERSION = 1
 PASS_AT = "pass@"
 ALPHA = 0.05
