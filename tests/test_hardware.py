@@ -1,11 +1,13 @@
+import dataclasses
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from runs import compose_config
 
 from ssd.config import Accelerator, HardwareConfig
-from ssd.errors import HardwareError
-from ssd.hardware import check_installation, count_gpus, resolve
+from ssd.errors import ConfigError, HardwareError
+from ssd.hardware import check_installation, check_training, count_gpus, resolve
 
 
 @pytest.fixture
@@ -26,16 +28,15 @@ def no_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_gpus")
 def test_auto_takes_the_cpu_where_there_is_no_gpu() -> None:
-    found = resolve(HardwareConfig(), 8)
-    assert (found.accelerator, found.devices, found.micro_batch_size) == (Accelerator.cpu, 1, 4)
-    assert resolve(HardwareConfig(), 6).micro_batch_size == 2
+    found = resolve(HardwareConfig())
+    assert (found.accelerator, found.devices) == (Accelerator.cpu, 1)
 
 
 @pytest.mark.usefixtures("two_gpus")
 def test_auto_takes_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = resolve(HardwareConfig(), 8)
-    assert (found.accelerator, found.devices, found.micro_batch_size) == (Accelerator.gpu, 2, 1)
-    assert resolve(HardwareConfig(accelerator=Accelerator.cpu), 8).accelerator is Accelerator.cpu
+    found = resolve(HardwareConfig())
+    assert (found.accelerator, found.devices) == (Accelerator.gpu, 2)
+    assert resolve(HardwareConfig(accelerator=Accelerator.cpu)).accelerator is Accelerator.cpu
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert count_gpus() == 1
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -45,17 +46,32 @@ def test_auto_takes_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("two_gpus")
 def test_more_gpus_than_there_are_is_refused() -> None:
     with pytest.raises(HardwareError, match=r"asks for 8 GPU\(s\), this machine shows 2"):
-        resolve(HardwareConfig(accelerator=Accelerator.gpu, devices=8), 32)
+        resolve(HardwareConfig(accelerator=Accelerator.gpu, devices=8))
     with pytest.raises(HardwareError, match="tensor_parallel_size=4 exceeds the 2"):
-        resolve(HardwareConfig(tensor_parallel_size=4), 32)
+        resolve(HardwareConfig(tensor_parallel_size=4))
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_a_batch_that_does_not_divide_is_refused() -> None:
-    with pytest.raises(
-        HardwareError, match=r"train.global_batch_size=7 does not divide among 2 devices"
-    ):
-        resolve(HardwareConfig(), 7)
+def test_a_batch_smaller_than_the_devices_found_is_refused() -> None:
+    config = compose_config("model=tiny", "train.global_batch_size=1")
+    with pytest.raises(ConfigError, match=r"global_batch_size=1 leaves some of the 2 .* processes"):
+        dataclasses.replace(config, hardware=resolve(config.hardware))
+
+
+@pytest.mark.usefixtures("no_gpus")
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer=paged_adamw8bit"], "needs an NVIDIA GPU.*use optimizer=adamw8bit"),
+        (["hardware.head=liger"], "hardware.head=liger needs an NVIDIA GPU"),
+        (["hardware.attention=flash_attention_2"], "use hardware.attention=varlen"),
+        (["hardware.cpu_offload=true", "hardware.devices=2"], "cpu_offload=true needs an NVIDIA"),
+    ],
+)
+def test_what_needs_a_gpu_is_refused_without_one(overrides: list[str], message: str) -> None:
+    config = compose_config("model=tiny", "hardware=cpu", *overrides)
+    with pytest.raises(HardwareError, match=message):
+        check_training(dataclasses.replace(config, hardware=resolve(config.hardware)))
 
 
 @pytest.mark.skipif("+cpu" not in version("torch"), reason="this torch is no CPU build")

@@ -208,7 +208,7 @@ def test_a_killed_sampling_loses_one_shard_and_training_resumes(tmp_path: Path) 
     assert 6 <= len(survived) < 24
     assert not (corpus / "manifest.json").exists()
 
-    kill_when("store/checkpoint/*/resume/*.ckpt")
+    kill_when("store/checkpoint/*/checkpoints/step-*")
     assert read_samples(corpus / "shards")[: len(survived)] == survived
     assert verify(corpus) == []
 

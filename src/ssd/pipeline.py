@@ -6,6 +6,8 @@ rank. This process imports neither torch nor vllm.
 """
 
 import dataclasses
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,15 +21,19 @@ from ssd.config import STAGES, DataConfig, DataSource, RunConfig, to_run_config
 from ssd.errors import ConfigError, DataError, SSDError, one_line
 from ssd.evaluate.sandbox import load_sandbox
 from ssd.evaluate.table import score_table
-from ssd.hardware import check_installation, resolve
+from ssd.hardware import check_installation, check_training, resolve
+from ssd.launch import stage_command, stage_environment
 from ssd.models import Weights
 from ssd.models.weights import locate, model_length, weight_bytes
+from ssd.plan.devices import assume
 from ssd.report.study import study_report
 from ssd.run import CONFIG, SCORES, WEIGHTS, Run, save_run
 from ssd.sample.prompts import load_prompts
-from ssd.stage import REPORTED, ReportedError, run_child
+from ssd.stage import REPORTED, RESUMABLE, PreemptedError, ReportedError, run_child
 
 REPORT = "report.html"
+PLANNED = "plan.yaml"
+"""The planned configuration, in the folder of a run that has another one."""
 
 
 FAILED: list[str] = []
@@ -41,6 +47,9 @@ def launch(composed: DictConfig) -> None:
     try:
         config = to_run_config(OmegaConf.to_container(composed, resolve=True))
         run_pipeline(config, folder, ["python", "train.py", *hydra.overrides.task])
+    except PreemptedError as error:  # a sweep's other jobs would be stopped too
+        print(error, file=sys.stderr, flush=True)
+        sys.exit(RESUMABLE)
     except SSDError as error:
         FAILED.append(str(folder))
         if not isinstance(error, ReportedError):
@@ -61,28 +70,41 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
         StageError: a stage failed; finished artifacts are kept.
     """
     check_installation()
-    hardware = resolve(config.hardware, config.train.global_batch_size)
+    if config.stages == ["plan"]:
+        print_plan(dataclasses.replace(config, hardware=assume(config.hardware)), folder)
+        return
+    hardware = resolve(config.hardware)
     config = dataclasses.replace(config, hardware=hardware, data=pin_revision(config.data))
     require_space(Path(config.output_dir), 2**20, "a run")
     check_data(config)
+    if "plan" in config.stages:
+        print_plan(config, folder)
     weights = locate(config.model) or fetch_weights(config, folder)
     run = Run(folder=folder, config=config, weights=weights)
     check(run)
     save_run(run, command)
     print(f"run {folder}", flush=True)
     current = []
-    for stage in (name for name in STAGES if name in config.stages):
+    for stage in (name for name in STAGES[1:] if name in config.stages):
         if is_current(run, stage):
             current.append(stage)
             print(f"{stage:9} up to date", flush=True)
         else:
             print(f"{stage:9} starts", flush=True)
-            run_child(stage_command(run, stage), f"stage {stage}")
+            run_stage(run, stage)
     link_artifacts(run)
     if "evaluate" in current and (folder / SCORES).is_file():  # a stage that ran has printed it
         print(f"\n{score_table(read_json(folder / SCORES))}\n", flush=True)
     if (folder / REPORT).is_file():
         print(f"report: {folder / REPORT}", flush=True)
+
+
+def print_plan(config: RunConfig, folder: Path) -> None:
+    """Let a child process, which may load torch, print what the run needs and write plan.json."""
+    # A plan alone leaves the configuration of a run that is already there as it is.
+    path = folder / (PLANNED if (folder / WEIGHTS).is_file() else CONFIG)
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+    run_child([sys.executable, "-m", "ssd.plan", str(path)], "stage plan")
 
 
 def fetch_weights(config: RunConfig, folder: Path) -> Weights:
@@ -168,19 +190,38 @@ def check(run: Run) -> None:
             evaluation.sandbox, timeout=evaluation.timeout, memory_mib=evaluation.memory_mib
         )
     if "train" in config.stages and not run.checkpoint.done:
-        # A checkpoint to resume from is fp32 weights and two Adam moments;
-        # while it is replaced there are two.
-        require_space(run.store, 13 * weight_bytes(folder), "training")
+        check_training(config)
+        stage_command(run, "train")
+        require_space(run.store, training_bytes(run), "training")
 
 
-def stage_command(run: Run, stage: str) -> list[str]:
-    """The command line of a stage's process; training on several devices goes through torchrun."""
-    module = ["-m", f"ssd.{stage}", str(run.folder)]
-    devices = run.config.hardware.devices or 1
-    if stage == "train" and devices > 1:
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
-        return [sys.executable, *torchrun, *module]
-    return [sys.executable, *module]
+def run_stage(run: Run, stage: str) -> None:
+    """Start a stage's process and wait for it; an earlier checkpoint that is to be evaluated, or
+    an adapter that is to be merged, is exported first."""
+    if stage == "evaluate" and run.checkpoint.done and not is_exported(run):
+        run_child([sys.executable, "-m", "ssd.train.export", str(run.folder)], "export")
+    hardware = run.config.hardware
+    if stage == "train" and hardware.num_nodes > 1 and "SLURM_JOB_ID" not in os.environ:
+        command = shlex.join(stage_command(run, stage))
+        print(f"on each of the other machines, run: {command}", flush=True)
+    run_child(stage_command(run, stage), f"stage {stage}", stage_environment(run, stage))
+
+
+def training_bytes(run: Run) -> int:
+    """Disk that training takes, from the size of the base model's 16-bit weight files.
+
+    A checkpoint to resume from is fp32 weights and two moments, six times as much, and while it is
+    replaced there are two; each earlier one that is kept is fp32 weights.
+    """
+    train = run.config.train
+    made = train.max_steps // train.checkpoint_every
+    kept = made if train.keep_checkpoints is None else min(made, train.keep_checkpoints)
+    return (13 + 2 * max(kept - 1, 0)) * weight_bytes(Path(run.weights.path))
+
+
+def is_exported(run: Run) -> bool:
+    """Whether generation finds the tuned model it is to load."""
+    return (run.adapter_folder("tuned") or run.model_folder("tuned")).is_dir()
 
 
 def is_current(run: Run, stage: str) -> bool:

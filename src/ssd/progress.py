@@ -1,6 +1,7 @@
 """Progress bars that stay readable in a log file."""
 
 import sys
+from logging import getLogger
 from typing import Any
 
 from tqdm import tqdm
@@ -22,8 +23,9 @@ def progress_bar(label: str, total: int, *, done: int = 0, unit: str) -> Any:
 
 
 def silence_loading_bars() -> None:
-    """Turn off transformers' bars for loading and saving weights,
-    which last a moment and bury the stage's own."""
+    """Turn off transformers' bars for loading and saving weights, which last a moment and bury
+    the stage's own, and bitsandbytes' advice at import to install a CPU kernel it does without."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    getLogger("bitsandbytes.backends.cpu.ops").setLevel("ERROR")

@@ -23,12 +23,17 @@ from ssd.artifacts import (
     write_json,
     write_text,
 )
-from ssd.config import DataSource, RunConfig, to_run_config
+from ssd.config import AdapterType, DataSource, RunConfig, to_run_config
 from ssd.errors import ArtifactError, ConfigError, one_line
 from ssd.models import Weights
 from ssd.problems import packaged_file, prompt_file
 
 ROLES = ("base", "tuned")
+MODEL, ADAPTER, CHECKPOINTS = "model", "adapter", "checkpoints"
+NOT_COMPUTED = (
+    "corpus", "checkpoint_every", "keep_checkpoints", "packing", "isolation_check",
+)  # fmt: skip
+"""Training settings that do not change the trained weights; the corpus enters by fingerprint."""
 CONFIG, WEIGHTS, COMMAND, SCORES = "config.yaml", "weights.json", "run.json", "scores.json"
 
 
@@ -78,9 +83,13 @@ class Run:
     def checkpoint(self) -> Artifact:
         """The tuned model."""
         config = self.config
-        train = plain(config.train)
-        for name in ("corpus", "checkpoint_every"):
-            del train[name]
+        train = {
+            name: value for name, value in plain(config.train).items() if name not in NOT_COMPUTED
+        }
+        adapter = plain(config.adapter)
+        if config.adapter.type is AdapterType.none:
+            adapter = {"type": adapter["type"]}
+        adapter.pop("merge", None)  # changes the export only
         return artifact(
             self.store,
             "checkpoint",
@@ -90,7 +99,7 @@ class Run:
                 "dtype": config.model.dtype,
                 "optimizer": config.optimizer,
                 "objective": config.objective,
-                "adapter": config.adapter,
+                "adapter": adapter,
                 "train": train,
                 "seed": config.seed,
             },
@@ -104,7 +113,7 @@ class Run:
             self.store,
             "generations",
             {
-                "model": self.checkpoint.fingerprint if tuned else self.weights.identity,
+                "model": self.tuned_identity if tuned else self.weights.identity,
                 "tokenizer": self.weights.tokenizer,
                 "model_kind": self.config.model.kind,
                 "reasoning_effort": self.config.model.reasoning_effort,
@@ -156,9 +165,37 @@ class Run:
         settings = self.config.eval
         return {"verdicts": verdicts, "k": list(settings.k), "bootstrap": settings.bootstrap}
 
+    @property
+    def checkpoint_step(self) -> int | None:
+        """The training step that is evaluated; None for the final model."""
+        step = self.config.eval.checkpoint_step
+        return None if step == self.config.train.max_steps else step
+
+    @property
+    def tuned_identity(self) -> str:
+        """Which of the training's models is evaluated."""
+        step = self.checkpoint_step
+        unmerged = self.adapter_folder("tuned") is not None
+        identity = self.checkpoint.fingerprint + ("" if step is None else f"@{step}")
+        return identity + ("+adapter" if unmerged else "")
+
+    @property
+    def tuned_folder(self) -> Path:
+        """Holds `model/`, `adapter/` or both, of the step that is evaluated."""
+        folder, step = self.checkpoint.folder, self.checkpoint_step
+        return folder if step is None else step_folder(folder, step)
+
     def model_folder(self, role: str) -> Path:
-        """The transformers checkpoint of the base or tuned model."""
-        return Path(self.weights.path) if role == "base" else self.checkpoint.folder / "model"
+        """The transformers checkpoint that generation loads for the base or tuned model."""
+        if role == "base" or self.adapter_folder(role) is not None:
+            return Path(self.weights.path)
+        return self.tuned_folder / MODEL
+
+    def adapter_folder(self, role: str) -> Path | None:
+        """The adapter that generation puts onto `model_folder`; None where it is merged."""
+        adapter = self.config.adapter
+        merged = adapter.type is AdapterType.none or adapter.merge
+        return None if role == "base" or merged else self.tuned_folder / ADAPTER
 
     def _prompt_set(self) -> dict[str, object]:
         data = self.config.data
@@ -166,6 +203,17 @@ class Run:
         if data.source is DataSource.hub:
             return facts
         return {**facts, "path": None, "sha256": hash_file(prompt_file(data))}
+
+
+def step_folder(checkpoint: Path, step: int) -> Path:
+    """Where a training keeps what it was after `step` optimizer steps."""
+    return checkpoint / CHECKPOINTS / f"step-{step:06d}"
+
+
+def step_folders(checkpoint: Path) -> dict[int, Path]:
+    """Every whole checkpoint of a training, by step."""
+    found = sorted((checkpoint / CHECKPOINTS).glob("step-*"))
+    return {int(path.name.removeprefix("step-")): path for path in found}
 
 
 def save_run(run: Run, command: list[str]) -> None:

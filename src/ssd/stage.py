@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -15,6 +16,10 @@ from ssd.errors import SSDError, StageError
 
 REPORTED = 3
 """Exit code of a stage that has printed its reason in one line."""
+RESUMABLE = 75
+"""Exit code of a training that a signal stopped and that left a checkpoint (EX_TEMPFAIL)."""
+PREEMPTION_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""What clusters send before they take a machine away; SLURM's is set with --signal."""
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -30,6 +35,9 @@ def reporting_errors() -> Iterator[None]:
         yield
     except ReportedError:
         sys.exit(REPORTED)
+    except PreemptedError as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.exit(RESUMABLE)
     except SSDError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(REPORTED)
@@ -54,24 +62,41 @@ def reporting_errors() -> Iterator[None]:
         sys.exit(128 + signal.SIGINT)
 
 
+class PreemptedError(StageError):
+    """A signal stopped a stage that can be resumed."""
+
+
 class ReportedError(StageError):
     """A child process failed and has printed its reason."""
 
 
-def run_child(command: list[str], what: str) -> None:
-    """Run a child process to its end.
+def run_child(command: list[str], what: str, environment: dict[str, str] | None = None) -> None:
+    """Run a child process to its end, and pass it a cluster's signals to stop.
 
     Raises:
         ReportedError: it failed and said why.
+        PreemptedError: it was asked to stop, and did.
         StageError: it crashed or was killed.
     """
-    process = subprocess.Popen(command, preexec_fn=_end_with_parent)
+    process = subprocess.Popen(command, preexec_fn=_end_with_parent, env=environment)
+    received: list[int] = []
+
+    def pass_on(number: int, _: Any) -> None:
+        received.append(number)
+        process.send_signal(number)
+
+    previous = {number: signal.signal(number, pass_on) for number in PREEMPTION_SIGNALS}
     try:
         code = process.wait()
     except BaseException:
         process.terminate()
         process.wait()
         raise
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if code == RESUMABLE or (received and code != 0):
+        raise PreemptedError(f"{what} stopped: the same command goes on from what is finished")
     if code == REPORTED:
         raise ReportedError(what)
     if code < 0:

@@ -3,10 +3,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.config import LongPolicy, Norm
+from ssd.config import LongSamples, Norm
 from ssd.errors import DataError
 from ssd.generation import Sample
-from ssd.train.data import Example, MicroBatches, collate, loss_weights, make_examples, step_indices
+from ssd.train.data import Example, Steps, collate, loss_weights, make_examples, step_indices
 
 
 def example(prompt: int, completion: int, name: str = "p") -> Example:
@@ -28,13 +28,27 @@ def sample(prompt: int, completion: int, top: int = 5) -> Sample:
     )
 
 
+def steps(examples: list[Example], **changes: object) -> Steps:
+    settings = {
+        "batch_size": 4,
+        "micro_batch_tokens": 20,
+        "packing": True,
+        "norm": Norm.token,
+        "seed": 1,
+        "max_steps": 5,
+    }
+    return Steps(examples, **{**settings, **changes})  # type: ignore[arg-type]
+
+
 @given(st.integers(1, 40), st.integers(1, 16), st.integers(0, 3))
 @settings(deadline=None, max_examples=50)
 def test_every_epoch_visits_every_example_once(
     num_examples: int, batch_size: int, seed: int
 ) -> None:
-    steps = 3 * num_examples
-    order = [i for step in range(steps) for i in step_indices(num_examples, batch_size, step, seed)]
+    num_steps = 3 * num_examples
+    order = [
+        i for step in range(num_steps) for i in step_indices(num_examples, batch_size, step, seed)
+    ]
     for epoch in range(len(order) // num_examples):
         assert sorted(order[epoch * num_examples : (epoch + 1) * num_examples]) == list(
             range(num_examples)
@@ -47,9 +61,21 @@ def test_the_order_changes_with_seed_and_epoch() -> None:
 
 
 def test_labels_are_the_completion_and_nothing_else() -> None:
-    batch = collate([example(3, 2), example(1, 1)], [1.0, 1.0])
-    assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 5], [1, 2, 0, 0, 0]]
-    assert batch["labels"].tolist() == [[-100, -100, 4, 5, -100], [2, -100, -100, -100, -100]]
+    batch = collate([example(3, 2), example(1, 1)], [0.5, 0.25], packing=False)
+    assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5], [1, 2, 0, 0, 0]]
+    assert batch.labels.tolist() == [[-100, -100, 4, 5, -100], [2, -100, -100, -100, -100]]
+    assert batch.weights[batch.labels >= 0].tolist() == [0.5, 0.5, 0.25]
+    assert batch.input_ids.dtype == torch.long
+    assert batch.lengths is None
+
+
+def test_a_packed_row_restarts_positions_and_predicts_across_no_border() -> None:
+    batch = collate([example(3, 2), example(1, 1)], [0.5, 0.25], packing=True)
+    assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5, 1, 2]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 4, 0, 1]]
+    assert batch.labels.tolist() == [[-100, -100, 4, 5, -100, 2, -100]]
+    assert batch.weights[batch.labels >= 0].tolist() == [0.5, 0.5, 0.25]
+    assert batch.lengths == [5, 2]
 
 
 @pytest.mark.parametrize("norm", list(Norm))
@@ -68,53 +94,76 @@ def test_sample_norm_weighs_samples_alike_and_token_norm_weighs_tokens_alike() -
     assert by_token[0] == by_token[1]
 
 
-@pytest.mark.parametrize(("micro", "world"), [(1, 1), (2, 1), (4, 1), (2, 2), (1, 4)])
-def test_every_division_of_a_step_holds_the_same_weighted_tokens(micro: int, world: int) -> None:
+@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize(("tokens", "world"), [(1, 1), (15, 1), (100, 1), (15, 2), (15, 3), (1, 4)])
+def test_every_division_of_a_step_holds_the_same_weighted_tokens(
+    packing: bool, tokens: int, world: int
+) -> None:
     examples = [example(2, 3 + i, f"p{i}") for i in range(10)]
 
-    def tokens(micro: int, world: int) -> list[tuple[int, float]]:
+    def weighted_tokens(packing: bool, tokens: int, world: int) -> list[tuple[int, float]]:
         found = []
+        counts = set()
         for rank in range(world):
-            batches = MicroBatches(
-                examples,
-                batch_size=4,
-                micro_batch_size=micro,
-                max_steps=5,
-                norm=Norm.token,
-                seed=1,
-                rank=rank,
-                world_size=world,
-            )
-            per_step = 4 // (micro * world)
-            assert len(batches) == 5 * per_step
-            for index in range(2 * per_step, 3 * per_step):  # the third step
-                batch = batches[index]
-                for row, weight in zip(batch["labels"], batch["weights"], strict=True):
-                    found += [(int(token), round(float(weight), 7)) for token in row[row != -100]]
+            settings = {"packing": packing, "micro_batch_tokens": tokens}
+            step = steps(examples, **settings, rank=rank, world_size=world).step(2)
+            counts.add(len(step.micro_batches))
+            for batch in step.micro_batches:
+                kept = (batch.labels >= 0) & (batch.weights > 0)
+                found += zip(
+                    batch.labels[kept].tolist(),
+                    [round(weight, 7) for weight in batch.weights[kept].tolist()],
+                    strict=True,
+                )
+        assert len(counts) == 1  # or processes would wait for each other for ever
         return sorted(found)
 
-    assert tokens(micro, world) == tokens(4, 1)
+    assert weighted_tokens(packing, tokens, world) == weighted_tokens(False, 1000, 1)
+
+
+def test_a_process_without_a_sample_computes_one_that_weighs_nothing() -> None:
+    batches = steps([example(2, 3)], batch_size=5, micro_batch_tokens=1, rank=1, world_size=2)
+    idle = batches.step(0).micro_batches[-1]
+    assert idle.weights.sum() == 0
+    assert idle.input_ids.numel() == 5
+
+
+def test_steps_begin_where_a_resumed_training_stands() -> None:
+    examples = [example(2, 3 + i, f"p{i}") for i in range(10)]
+    whole = [step.prompt_ids for step in steps(examples)]
+    assert [step.prompt_ids for step in steps(examples, first=3)] == whole[3:]
+    assert len(steps(examples, first=3)) == 2
+
+
+def test_fill_counts_padding_and_waiting() -> None:
+    examples = [example(2, 3), example(2, 8), example(2, 3), example(2, 8)]
+    everything = {"batch_size": 4, "micro_batch_tokens": 1000}
+    assert steps(examples, **everything).step(0).fill == 1
+    assert steps(examples, **everything, packing=False).step(0).fill == 30 / 40
+    assert steps(examples, **everything, world_size=2).step(0).fill == 1
+    assert steps(examples, **everything, world_size=3).step(0).fill == pytest.approx(30 / 30)
+    assert steps(examples, **everything, world_size=4).step(0).fill == 30 / 40
 
 
 def test_a_long_sample_stops_or_is_counted() -> None:
-    samples = [sample(4, 4), sample(2, 2)]
+    samples = [sample(4, 4), sample(2, 2), sample(6, 1)]
     with pytest.raises(
         DataError, match=r"has 8 tokens, train.seq_len is 6.*train.long_samples=skip"
     ):
-        make_examples(samples, 6, LongPolicy.error, 100)
-    examples, skipped = make_examples(samples, 6, LongPolicy.skip, 100)
-    assert (len(examples), skipped) == (1, 1)
+        make_examples(samples, 6, LongSamples.error, 100)
+    examples, counts = make_examples(samples, 6, LongSamples.skip, 100)
+    assert len(examples) == 1
+    assert counts == {"skipped_long_samples": 2, "truncated_samples": 0}
+    examples, counts = make_examples(samples, 6, LongSamples.truncate, 100)
+    assert [one.num_loss_tokens for one in examples] == [2, 2]
+    assert counts == {"skipped_long_samples": 1, "truncated_samples": 1}
 
 
 def test_ids_beyond_the_vocabulary_are_refused() -> None:
     with pytest.raises(DataError, match="token id 300, the model knows 259"):
-        make_examples([sample(2, 2, top=300)], 10, LongPolicy.error, 259)
+        make_examples([sample(2, 2, top=300)], 10, LongSamples.error, 259)
 
 
 def test_nothing_left_is_refused() -> None:
     with pytest.raises(DataError, match=r"no sample fits train.seq_len=3"):
-        make_examples([sample(4, 4)], 3, LongPolicy.skip, 100)
-
-
-def test_collated_tensors_have_integer_ids() -> None:
-    assert collate([example(1, 1)], [1.0])["input_ids"].dtype == torch.long
+        make_examples([sample(4, 4)], 3, LongSamples.skip, 100)

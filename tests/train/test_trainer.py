@@ -1,34 +1,74 @@
+import json
 import os
+import re
+import shutil
 import signal
+import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from corpora import write_corpus
 from transformers import AutoModelForCausalLM
 
-from ssd.errors import ArtifactError, DataError
-from ssd.pipeline import stage_command
-from ssd.run import Run
-from ssd.stage import REPORTED
+from ssd.errors import ArtifactError, DataError, ModelError, SSDError
+from ssd.launch import stage_command, stage_environment
+from ssd.run import Run, step_folder, step_folders
+from ssd.stage import REPORTED, RESUMABLE, run_child
 from ssd.tracking import read_metrics
-from ssd.train.trainer import last_checkpoint, train
+from ssd.train import checkpoints
+from ssd.train.trainer import train
 
 LENGTHS = [(5, 9), (12, 3), (4, 20), (7, 7), (3, 15), (9, 2), (6, 30), (5, 5)]
-FP32 = ("train.precision=fp32", "train.max_steps=8", "hardware.micro_batch_size=2")
+FP32 = ("train.precision=fp32", "train.max_steps=8", "hardware.micro_batch_tokens=40")
+GOLDEN = [
+    5.589777, 5.607581, 5.452357, 5.281733, 5.193860, 5.227800, 5.083426, 5.046762, 5.003116,
+    4.845844, 4.890499, 4.746816, 4.774060, 4.759412, 4.651366, 4.759901, 4.719381, 4.652818,
+    4.701651, 4.589318,
+]  # fmt: skip
+"""Losses of twenty steps of the tiny model in fp32."""
+Make = Callable[..., Run]
 
 
 def losses(run: Run) -> list[float]:
     return [line["train/loss"] for line in read_metrics(run.checkpoint.folder)]
 
 
-def test_a_trained_checkpoint_loads_and_differs_from_its_base(make_run: Callable[..., Run]) -> None:
-    run = make_run(*FP32)
+def trained(make_run: Make, name: str, *settings: str) -> Run:
+    """A run in a store of its own, trained in this process or as the pipeline would."""
+    run = make_run(*settings, f"output_dir={make_run().folder.parent}/{name}", name=name)
     write_corpus(run, LENGTHS)
-    train(run)
+    if run.config.hardware.num_processes == 1:
+        train(run)
+    else:
+        run_child(stage_command(run, "train"), "training", stage_environment(run, "train"))
+    return run
+
+
+def interrupted(run: Run, number: signal.Signals, when: Callable[[], bool]) -> int:
+    """Start a training as the pipeline would, send a signal once `when` holds; its exit code."""
+    process = subprocess.Popen(
+        stage_command(run, "train"), env=stage_environment(run, "train"), start_new_session=True
+    )
+    deadline = time.monotonic() + 240
+    while not when() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if number is signal.SIGKILL:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    return process.wait()
+
+
+def has_checkpoint(run: Run) -> bool:
+    return bool(step_folders(run.checkpoint.folder))
+
+
+def test_a_trained_checkpoint_loads_and_differs_from_its_base(make_run: Make) -> None:
+    run = trained(make_run, "one", *FP32)
     manifest = run.checkpoint.manifest()
     assert manifest["export_check"]["max_logit_difference"] == 0
     assert manifest["counts"]["num_steps"] == 8
@@ -42,67 +82,150 @@ def test_a_trained_checkpoint_loads_and_differs_from_its_base(make_run: Callable
     curve = losses(run)
     assert len(curve) == 8
     assert curve[-1] < curve[0]
-    assert not (run.checkpoint.folder / "resume").exists()
+    assert step_folders(run.checkpoint.folder) == {}
 
 
-def test_lora_trains_few_weights_and_exports_them_merged(make_run: Callable[..., Run]) -> None:
-    run = make_run(*FP32, "adapter=lora", "adapter.rank=2")
-    write_corpus(run, LENGTHS)
-    train(run)
-    counts = run.checkpoint.manifest()["counts"]
-    assert 0 < counts["num_trainable"] < counts["num_parameters"] / 10
-    tuned = AutoModelForCausalLM.from_pretrained(run.model_folder("tuned")).state_dict()
-    base = AutoModelForCausalLM.from_pretrained(run.model_folder("base")).state_dict()
-    assert set(tuned) == set(base)
-    assert not torch.equal(
-        tuned["model.layers.0.mlp.up_proj.weight"], base["model.layers.0.mlp.up_proj.weight"]
-    )
+def test_twenty_steps_give_the_golden_curve(make_run: Make) -> None:
+    run = trained(make_run, "golden", "train.precision=fp32", "train.max_steps=20")
+    assert losses(run) == pytest.approx(GOLDEN, rel=1e-4)
+
+
+DIVISIONS = {
+    "padded": ("train.packing=false",),
+    "one sample at a time": ("hardware.micro_batch_tokens=1",),
+    "full recomputation": ("hardware.activation_checkpointing=full",),
+    "selective recomputation": ("hardware.activation_checkpointing=selective",),
+    "sdpa": ("hardware.attention=sdpa",),
+    "two processes sharded": ("hardware.devices=2",),
+    "two processes with DDP": ("hardware.devices=2", "hardware.strategy=ddp"),
+}
+
+
+@pytest.mark.parametrize("norm", ["token", "sample"])
+def test_no_division_of_the_work_changes_what_is_learnt(make_run: Make, norm: str) -> None:
+    settings = (*FP32, f"objective.norm={norm}")
+    whole = trained(make_run, "whole", *settings, "hardware.micro_batch_tokens=null")
+    expected = AutoModelForCausalLM.from_pretrained(whole.model_folder("tuned"))
+    for name, changes in DIVISIONS.items():
+        if norm == "sample" and "recomputation" in name:
+            continue
+        run = trained(make_run, name, *settings, *changes)
+        assert losses(run) == pytest.approx(losses(whole), rel=1e-4), name
+        found = AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"))
+        for a, b in zip(found.parameters(), expected.parameters(), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-2, rtol=1e-2, msg=name)
+
+
+def test_two_sharded_processes_in_bf16_stay_near_one_in_fp32(make_run: Make) -> None:
+    whole = trained(make_run, "whole", *FP32)
+    run = trained(make_run, "bf16", *FP32, "train.precision=bf16", "hardware.devices=2")
+    assert losses(run) == pytest.approx(losses(whole), rel=5e-3)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_killed_training_resumes_to_the_uninterrupted_curve(
-    make_run: Callable[..., Run], precision: str
+    make_run: Make, precision: str
 ) -> None:
     settings = ("train.max_steps=40", "train.checkpoint_every=3", f"train.precision={precision}")
-    whole = make_run(*settings, f"output_dir={make_run().folder.parent}/whole", name="whole")
-    write_corpus(whole, LENGTHS)
-    train(whole)
-
+    whole = trained(make_run, "whole", *settings)
     run = make_run(*settings, name="killed")
     write_corpus(run, LENGTHS)
-    process = subprocess.Popen(
-        stage_command(run, "train"), env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    resume = run.checkpoint.folder / "resume"
-    deadline = time.monotonic() + 120
-    while (
-        not list(resume.glob("*.ckpt")) and process.poll() is None and time.monotonic() < deadline
-    ):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    assert interrupted(run, signal.SIGKILL, lambda: has_checkpoint(run)) == -signal.SIGKILL
     assert not run.checkpoint.done
-    done_before = len(losses(run))
-    assert 3 <= done_before < 40
-    assert last_checkpoint(resume) is not None
-
+    assert 3 <= len(losses(run)) < 40
+    assert checkpoints.last_step(run.checkpoint.folder, run.checkpoint.fingerprint) >= 3
     train(run)
     assert losses(run) == pytest.approx(losses(whole), rel=1e-5 if precision == "fp32" else 2e-3)
 
 
-def test_a_checkpoint_cut_short_is_passed_over(make_run: Callable[..., Run]) -> None:
-    folder = make_run().folder
-    torch.save({"a": torch.zeros(1000)}, folder / "step=3.ckpt")
-    whole = (folder / "step=3.ckpt").read_bytes()
-    (folder / "step=6.ckpt").write_bytes(whole[: len(whole) // 2])
-    found = last_checkpoint(folder)
-    assert found is not None
-    assert found.name == "step=3.ckpt"
-
-
-def test_training_without_a_corpus_says_which_stage_is_missing(
-    make_run: Callable[..., Run],
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1), (1, 2)])
+def test_a_signal_leaves_a_checkpoint_that_any_number_of_processes_resumes(
+    make_run: Make, before: int, after: int
 ) -> None:
+    settings = ("train.max_steps=60", "train.checkpoint_every=1000", "train.precision=fp32")
+    whole = trained(make_run, "whole", *settings)
+    stopped = make_run(*settings, f"hardware.devices={before}", name="stopped")
+    write_corpus(stopped, LENGTHS)
+    number = signal.SIGTERM if before == after else signal.SIGUSR1
+    code = interrupted(stopped, number, lambda: len(losses(stopped)) >= 3)
+    if before == 1:
+        assert code == RESUMABLE
+    (step,) = step_folders(stopped.checkpoint.folder)
+    assert 3 <= step < 60
+    resumed = make_run(*settings, f"hardware.devices={after}", name="resumed")
+    assert resumed.checkpoint.folder == stopped.checkpoint.folder
+    run_child(stage_command(resumed, "train"), "training", stage_environment(resumed, "train"))
+    assert losses(resumed) == pytest.approx(losses(whole), rel=1e-4)
+
+
+def test_a_checkpoint_cut_short_is_passed_over_and_cleared(make_run: Make) -> None:
+    run = make_run(*FP32, "train.checkpoint_every=3")
+    write_corpus(run, LENGTHS)
+    cut = run.checkpoint.folder / "checkpoints" / ".step-000006.tmp" / "weights"
+    cut.mkdir(parents=True)
+    assert checkpoints.last_step(run.checkpoint.folder, run.checkpoint.fingerprint) == 0
+    train(run)
+    assert not cut.parent.exists()
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(make_run: Make) -> None:
+    one = make_run(*FP32, "train.max_steps=60", "train.checkpoint_every=1")
+    write_corpus(one, LENGTHS)
+    interrupted(one, signal.SIGKILL, lambda: has_checkpoint(one))
+    other = make_run(*FP32, "train.max_steps=61", name="other")
+    shutil.copytree(one.checkpoint.folder / "checkpoints", other.checkpoint.folder / "checkpoints")
+    with pytest.raises(ArtifactError, match="belongs to another configuration"):
+        train(other)
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("1", []), ("2", [6]), ("null", [2, 4, 6])])
+def test_the_last_checkpoints_are_kept_as_weights(
+    make_run: Make, keep: str, kept: list[int]
+) -> None:
+    settings = ("train.checkpoint_every=2", f"train.keep_checkpoints={keep}")
+    run = trained(make_run, "one", *FP32, *settings)
+    found = step_folders(run.checkpoint.folder)
+    assert list(found) == kept
+    for path in found.values():
+        assert not (path / "optimizer").exists()
+
+
+def test_an_earlier_checkpoint_exports_what_training_to_there_gives(make_run: Make) -> None:
+    settings = ("train.checkpoint_every=4", "train.keep_checkpoints=null", "train.warmup_steps=8")
+    run = trained(make_run, "long", *FP32, *settings)
+    early = make_run(
+        *FP32, *settings, "eval.checkpoint_step=4", f"output_dir={run.config.output_dir}"
+    )
+    assert early.checkpoint.folder == run.checkpoint.folder
+    command = [*stage_command(early, "train.export")]
+    subprocess.run(command, check=True)
+    model = AutoModelForCausalLM.from_pretrained(early.model_folder("tuned"))
+    assert early.model_folder("tuned").parent == step_folder(run.checkpoint.folder, 4)
+    final = AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"))
+    assert not torch.equal(model.lm_head.weight, final.lm_head.weight)
+    # The learning rate still warms up, so a training of four steps takes the same steps.
+    short = ("train.max_steps=4", "train.warmup_steps=4", "optimizer.lr=5e-4", "train.min_lr=0")
+    reference = trained(make_run, "short", *FP32, *short)
+    assert losses(reference) == pytest.approx(losses(run)[:4], rel=1e-4)
+
+    gone = make_run(
+        *FP32, *settings, "eval.checkpoint_step=5", f"output_dir={run.config.output_dir}"
+    )
+    done = subprocess.run(
+        stage_command(gone, "train.export"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == REPORTED
+    assert re.search(r"eval.checkpoint_step=5: .* was not kept \(kept: 4", done.stderr)
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_samples_and_remedy(make_run: Make) -> None:
+    run = make_run(*FP32, "optimizer.lr=1e30", "train.min_lr=1e30", "train.warmup_steps=0")
+    write_corpus(run, LENGTHS)
+    with pytest.raises(SSDError, match=r"step \d+: the .* is (nan|inf).*samples p\d.*optimizer.lr"):
+        train(run)
+
+
+def test_training_without_a_corpus_says_which_stage_is_missing(make_run: Make) -> None:
     run = make_run()
     with pytest.raises(ArtifactError, match="unfinished: sample first"):
         train(run)
@@ -111,7 +234,7 @@ def test_training_without_a_corpus_says_which_stage_is_missing(
     assert stage.stderr.strip().splitlines()[-1].startswith("error: ")
 
 
-def test_a_sample_beyond_seq_len_stops_before_weights_load(make_run: Callable[..., Run]) -> None:
+def test_a_sample_beyond_seq_len_stops_before_weights_load(make_run: Make) -> None:
     run = make_run("train.seq_len=10")
     write_corpus(run, LENGTHS)
     with pytest.raises(
@@ -120,21 +243,37 @@ def test_a_sample_beyond_seq_len_stops_before_weights_load(make_run: Callable[..
         train(run)
 
 
-def test_two_processes_give_the_losses_and_weights_of_one(make_run: Callable[..., Run]) -> None:
-    one = make_run(*FP32, f"output_dir={make_run().folder.parent}/one", name="one")
-    write_corpus(one, LENGTHS)
-    train(one)
-    two = make_run(*FP32, "hardware.devices=2", "hardware.micro_batch_size=1", name="two")
+def test_router_settings_of_a_dense_model_are_refused(make_run: Make) -> None:
+    run = make_run("train.router_aux_coef=0.1")
+    write_corpus(run, LENGTHS)
+    with pytest.raises(ModelError, match="are for mixture-of-experts models"):
+        train(run)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_two_machines_that_meet_train_as_one(make_run: Make) -> None:
+    whole = trained(make_run, "whole", *FP32)
+    place = f"127.0.0.1:{free_port()}"
+    two = make_run(*FP32, "hardware.num_nodes=2", f"hardware.rendezvous={place}", name="two")
     write_corpus(two, LENGTHS)
     command = stage_command(two, "train")
-    assert "torch.distributed.run" in command
-    subprocess.run(
-        command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=sys.stderr
-    )
-    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
-    weights = [
-        AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"), dtype=torch.float32)
-        for run in (one, two)
-    ]
-    for a, b in zip(weights[0].parameters(), weights[1].parameters(), strict=True):
-        torch.testing.assert_close(a, b, atol=1e-2, rtol=1e-2)
+    assert "--nnodes=2" in command
+    environment = stage_environment(two, "train") | {"OMP_NUM_THREADS": "1"}
+    machines = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    assert [machine.wait(timeout=240) for machine in machines] == [0, 0]
+    assert losses(two) == pytest.approx(losses(whole), rel=1e-4)
+    manifest = json.loads((two.checkpoint.folder / "manifest.json").read_text())
+    assert manifest["export_check"]["max_logit_difference"] == 0
+
+
+def test_metrics_say_how_full_the_rows_were(make_run: Make, tmp_path: Path) -> None:
+    run = trained(make_run, "padded", *FP32, "train.packing=false")
+    lines = read_metrics(run.checkpoint.folder)
+    assert all(0 < line["train/fill"] <= 1 for line in lines)
+    assert any(line["train/fill"] < 1 for line in lines)
+    assert all(line["train/num_tokens"] > line["train/num_loss_tokens"] for line in lines)

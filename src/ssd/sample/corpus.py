@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from ssd.artifacts import plain
-from ssd.config import LongPolicy
+from ssd.config import LongPrompts
 from ssd.errors import DataError
 from ssd.generation import Request, Sample, generate_shards, read_samples
 from ssd.generation.engines import load_engine
@@ -97,7 +97,7 @@ def corpus_requests(run: Run, problems: list[Problem], tokenizer: Any) -> tuple[
         max_model_len=limit,
     )
     for problem_id, length in too_long.items():
-        if config.data.long_prompts is LongPolicy.error or not requests:
+        if config.data.long_prompts is LongPrompts.error or not requests:
             raise DataError(
                 f"prompt {problem_id} has {length} tokens, sampler.max_model_len is {limit}: "
                 "raise it, or set data.long_prompts=skip (where shorter prompts are left)"

@@ -1,21 +1,22 @@
-"""The corpus as batches: every micro-batch carries the loss weights of its whole optimizer step.
+"""The corpus as optimizer steps: which samples, in which rows, and what each token weighs.
 
-B rows, T tokens. The order of samples depends on seed and epoch only, so any number of
-devices and any micro-batch size sees the same samples in the same step, and a resumed run
-goes on where it stopped.
+B rows, T tokens. Which samples a step trains on depends on seed and epoch only, so packing, devices
+and resumption do not change it; a resumed run begins at the step after its last.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, IterableDataset
 
-from ssd.config import LongPolicy, Norm
+from ssd.config import LongSamples, Norm
 from ssd.errors import DataError
 from ssd.generation import Sample
+from ssd.train.loss import IGNORE
+from ssd.train.packing import packed_rows, padded_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,15 @@ class Example:
 
 
 def make_examples(
-    samples: Sequence[Sample], seq_len: int, policy: LongPolicy, vocab_size: int
-) -> tuple[list[Example], int]:
-    """Examples in corpus order, and how many samples were skipped as longer than `seq_len`.
+    samples: Sequence[Sample], seq_len: int, policy: LongSamples, vocab_size: int
+) -> tuple[list[Example], dict[str, int]]:
+    """Examples in corpus order, and how many were skipped or truncated as longer than `seq_len`.
 
     Raises:
         DataError: a sample is too long and `policy` is `error`, ids exceed the vocabulary,
             or nothing is left.
     """
-    examples, skipped = [], 0
+    examples, skipped, truncated = [], 0, 0
     for sample in samples:
         prompt, completion = sample.training_ids()
         ids = [*prompt, *completion]
@@ -52,17 +53,20 @@ def make_examples(
                 f"the model knows {vocab_size}: the corpus was made with another tokenizer"
             )
         if len(ids) > seq_len:
-            if policy is LongPolicy.error:
+            if policy is LongSamples.error:
                 raise DataError(
                     f"sample {sample.prompt_id} has {len(ids)} tokens, train.seq_len is {seq_len}: "
-                    "raise it, or set train.long_samples=skip"
+                    "raise it, or set train.long_samples=skip or truncate"
                 )
-            skipped += 1
-            continue
+            if policy is LongSamples.skip or len(prompt) >= seq_len:
+                skipped += 1
+                continue
+            truncated += 1
+            ids = ids[:seq_len]
         examples.append(Example(prompt_id=sample.prompt_id, token_ids=ids, num_prompt=len(prompt)))
     if not examples:
         raise DataError(f"no sample fits train.seq_len={seq_len}: raise it")
-    return examples, skipped
+    return examples, {"skipped_long_samples": skipped, "truncated_samples": truncated}
 
 
 def step_indices(num_examples: int, batch_size: int, step: int, seed: int) -> list[int]:
@@ -78,109 +82,176 @@ def step_indices(num_examples: int, batch_size: int, step: int, seed: int) -> li
     return indices
 
 
-def collate(examples: Sequence[Example], weights: Sequence[float]) -> dict[str, Tensor]:
-    """Right-padded rows with a loss weight per predicted token.
-
-    No attention mask is needed: under causal attention a token never sees the padding to its right.
-
-    Returns:
-        `input_ids` (B, T), `labels` (B, T) shifted so that position t predicts labels[t], -100
-        where no loss is taken, and `weights` (B,), the weight of each loss token of a row.
-    """
-    longest = max(len(example.token_ids) for example in examples)
-    input_ids = torch.zeros(len(examples), longest, dtype=torch.long)  # (B, T)
-    labels = torch.full((len(examples), longest), -100, dtype=torch.long)  # (B, T)
-    for row, example in enumerate(examples):
-        ids = torch.tensor(example.token_ids)
-        input_ids[row, : len(ids)] = ids
-        labels[row, example.num_prompt - 1 : len(ids) - 1] = ids[example.num_prompt :]
-    return {"input_ids": input_ids, "labels": labels, "weights": torch.tensor(weights)}
-
-
 def loss_weights(examples: Sequence[Example], norm: Norm) -> list[float]:
     """The weight of one loss token in each example, for one whole optimizer step:
     token weights then sum to 1."""
     if norm is Norm.token:
         total = sum(example.num_loss_tokens for example in examples)
-        return [1 / total] * len(examples)
+        return [1 / max(total, 1)] * len(examples)
     return [1 / (len(examples) * max(example.num_loss_tokens, 1)) for example in examples]
 
 
-class MicroBatches(Dataset[dict[str, Tensor]]):
-    """Every micro-batch of one rank over the whole training, by index."""
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """What one forward pass sees: one packed row, or padded rows of one document each.
+
+    No attention mask is needed: a padded row is causal, so no token sees the padding to its right,
+    and a packed row's documents are told apart by `lengths`, or by positions that restart.
+    """
+
+    input_ids: Tensor
+    """(B, T)."""
+    position_ids: Tensor
+    """(B, T), from 0 in every document."""
+    labels: Tensor
+    """(B, T), the token each position predicts, or `IGNORE` where no loss is taken."""
+    weights: Tensor
+    """(B, T), the weight of each position's loss; they sum to 1 over the optimizer step."""
+    lengths: list[int] | None = None
+    """Tokens of each document of a packed row; None for padded rows."""
+
+    def to(self, device: torch.device) -> "MicroBatch":
+        """The same on another device."""
+        names = ("input_ids", "position_ids", "labels", "weights")
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        return replace(self, **moved)
+
+
+def collate(examples: Sequence[Example], weights: Sequence[float], *, packing: bool) -> MicroBatch:
+    """Lay examples end to end in one row, or one below the other, padded on the right."""
+    lengths = [len(example.token_ids) for example in examples]
+    shape = (1, sum(lengths)) if packing else (len(examples), max(lengths))
+    batch = MicroBatch(
+        input_ids=torch.zeros(shape, dtype=torch.long),
+        position_ids=torch.zeros(shape, dtype=torch.long),
+        labels=torch.full(shape, IGNORE, dtype=torch.long),
+        weights=torch.zeros(shape),
+        lengths=lengths if packing else None,
+    )
+    start = 0
+    for row, (example, weight) in enumerate(zip(examples, weights, strict=True)):
+        ids = torch.tensor(example.token_ids)
+        place = (0, slice(start, start + len(ids))) if packing else (row, slice(0, len(ids)))
+        batch.input_ids[place] = ids
+        batch.position_ids[place] = torch.arange(len(ids))
+        # Position t predicts token t + 1, so the last position of a document predicts nothing.
+        batch.labels[place][example.num_prompt - 1 : len(ids) - 1] = ids[example.num_prompt :]
+        batch.weights[place] = weight
+        start += len(ids)
+    if not packing:
+        batch.position_ids[:] = torch.arange(shape[1])
+    return batch
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimizer step as one process computes it."""
+
+    index: int
+    """From 0."""
+    prompt_ids: list[str]
+    """Of all samples of the step, on whichever process."""
+    micro_batches: list[MicroBatch]
+    num_tokens: int
+    """Prompt and completion tokens of the step over all processes."""
+    num_loss_tokens: int
+    """Of the step over all processes."""
+    fill: float
+    """Share of computed positions that are tokens of samples; padding counts against it, and so
+    does a process's waiting for the longest row beside its own."""
+
+
+class Steps(IterableDataset[Step]):
+    """The steps `first` to `max_steps` of one process."""
 
     def __init__(
         self,
         examples: list[Example],
         *,
         batch_size: int,
-        micro_batch_size: int,
-        max_steps: int,
+        micro_batch_tokens: int,
+        packing: bool,
         norm: Norm,
         seed: int,
-        rank: int,
-        world_size: int,
+        max_steps: int,
+        first: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.examples = examples
         self.batch_size = batch_size
-        self.micro_batch_size = micro_batch_size
-        self.accumulation = batch_size // (micro_batch_size * world_size)
-        self.max_steps = max_steps
+        self.micro_batch_tokens = micro_batch_tokens
+        self.packing = packing
         self.norm = norm
         self.seed = seed
+        self.max_steps = max_steps
+        self.first = first
         self.rank = rank
         self.world_size = world_size
 
     def __len__(self) -> int:
-        return self.max_steps * self.accumulation
+        return self.max_steps - self.first
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        step, part = divmod(index, self.accumulation)
+    def __iter__(self) -> Iterator[Step]:
+        return (self.step(index) for index in range(self.first, self.max_steps))
+
+    def step(self, index: int) -> Step:
+        """Step `index`, planned from its samples' lengths."""
         chosen = [
             self.examples[i]
-            for i in step_indices(len(self.examples), self.batch_size, step, self.seed)
+            for i in step_indices(len(self.examples), self.batch_size, index, self.seed)
         ]
-        # Rows of like length share a micro-batch, which saves padding;
-        # the sum over the step stays the same.
-        chosen.sort(key=lambda example: len(example.token_ids), reverse=True)
+        lengths = [len(example.token_ids) for example in chosen]
+        plan = packed_rows if self.packing else padded_rows
+        rows = plan(lengths, self.micro_batch_tokens, self.world_size)
         weights = loss_weights(chosen, self.norm)
-        first = (part * self.world_size + self.rank) * self.micro_batch_size
-        rows = slice(first, first + self.micro_batch_size)
-        return collate(chosen[rows], weights[rows])
+        shortest = min(range(len(chosen)), key=lambda i: lengths[i])
+        micro_batches = []
+        for row in rows[self.rank :: self.world_size]:
+            # A process without a sample of its own still takes part: with one that weighs nothing.
+            members = row or [shortest]
+            micro_batches.append(
+                collate(
+                    [chosen[i] for i in members],
+                    [weights[i] if row else 0.0 for i in members],
+                    packing=self.packing,
+                )
+            )
+        return Step(
+            index=index,
+            prompt_ids=[example.prompt_id for example in chosen],
+            micro_batches=micro_batches,
+            num_tokens=sum(lengths),
+            num_loss_tokens=sum(example.num_loss_tokens for example in chosen),
+            fill=sum(lengths) / self._positions(rows, lengths),
+        )
 
-
-class FromIndex(Sampler[int]):
-    """Indices from `first()` on, asked when iteration starts;
-    its length stays that of the whole training."""
-
-    def __init__(self, total: int, first: Callable[[], int]) -> None:
-        self.total = total
-        self.first = first
-
-    def __len__(self) -> int:
-        return self.total
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.first(), self.total))
+    def _positions(self, rows: list[list[int]], lengths: list[int]) -> int:
+        """Positions that the processes' time is spent on: in lockstep, as long as the longest."""
+        sizes = [
+            sum(lengths[i] for i in row)
+            if self.packing
+            else len(row) * max((lengths[i] for i in row), default=0)
+            for row in rows
+        ]
+        together = [sizes[i : i + self.world_size] for i in range(0, len(rows), self.world_size)]
+        return sum(self.world_size * max(part) for part in together)
 
 
 class CorpusDataModule(LightningDataModule):
-    """Feeds the corpus; on resumption it starts at the restored step."""
+    """Feeds the steps that remain."""
 
-    def __init__(self, examples: list[Example], **plan: object) -> None:
+    def __init__(self, steps: Steps) -> None:
         super().__init__()
-        self.examples = examples
-        self.plan = plan
+        self.steps = steps
 
-    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Micro-batches of this rank, ready made (`batch_size=None`)."""
+    def train_dataloader(self) -> DataLoader[Step]:
+        """Steps of this process, ready made (`batch_size=None`)."""
         assert self.trainer is not None
-        batches = MicroBatches(
-            self.examples,
-            rank=self.trainer.global_rank,
-            world_size=self.trainer.world_size,
-            **self.plan,  # type: ignore[arg-type]
-        )
-        trainer = self.trainer
-        sampler = FromIndex(len(batches), lambda: trainer.global_step * batches.accumulation)
-        return DataLoader(batches, batch_size=None, sampler=sampler)
+        self.steps.rank = self.trainer.global_rank
+        self.steps.world_size = self.trainer.world_size
+        return DataLoader(self.steps, batch_size=None)
+
+    def transfer_batch_to_device(self, batch: Step, *_: object) -> Step:  # type: ignore[override]
+        """Micro-batches move one at a time, when they are computed."""
+        return batch

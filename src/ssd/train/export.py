@@ -1,4 +1,7 @@
-"""The tuned model as an ordinary checkpoint folder, checked by loading it again."""
+"""The tuned model as an ordinary checkpoint folder, checked by loading it again.
+
+python -m ssd.train.export RUN_DIR    again, for the step eval.checkpoint_step names
+"""
 
 import shutil
 from pathlib import Path
@@ -6,62 +9,218 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.state_dict import StateDictOptions
+from torch.distributed.checkpoint.state_dict_loader import load as read_state
 
-from ssd.config import Dtype
-from ssd.errors import ModelError
+from ssd.artifacts import read_json
+from ssd.config import AdapterType
+from ssd.errors import ArtifactError, ModelError
 from ssd.models.weights import TOKENIZER_FILES
+from ssd.progress import silence_loading_bars
+from ssd.run import ADAPTER, MODEL, Run, load_run, stage_parser, step_folders
+from ssd.stage import reporting_errors
+from ssd.train.checkpoints import WEIGHTS, trained_weights
+from ssd.train.network import adapt
+
+PREFIX = "network."
+"""What stands before a weight's name inside `CompletionLoss`."""
 
 
-def gather_weights(network: Any) -> dict[str, Tensor]:
-    """The whole state on the CPU of rank 0, adapters merged; empty on other ranks.
+def gather_weights(loss: nn.Module) -> dict[str, Tensor]:
+    """The trained weights, whole, on the CPU of rank 0; empty on other ranks.
     Every rank must call it."""
-    if hasattr(network, "merge_and_unload"):
-        network = network.merge_and_unload()
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    state: dict[str, Any] = get_model_state_dict(network, options=options)
+    return trained_weights(loss, options)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The same from a checkpoint's `weights/`, however many processes wrote it."""
+    metadata = FileSystemReader(folder).read_metadata().state_dict_metadata
+    state: dict[str, Any] = {
+        name: torch.empty(tensor.size, dtype=tensor.properties.dtype)  # type: ignore[union-attr]
+        for name, tensor in metadata.items()
+    }
+    read_state(state, checkpoint_id=folder, no_dist=True)
     return state
 
 
-def export(state: dict[str, Tensor], base: Path, folder: Path, dtype: Dtype) -> dict[str, Any]:
-    """Save `state` in the layout of the checkpoint in `base`,
-    and check that it loads and computes the same.
+def export(trained: dict[str, Tensor], run: Run, folder: Path) -> dict[str, Any]:
+    """Write `folder/model` in the layout of the base checkpoint; where adapters were trained,
+    `folder/adapter`, and the model only with `adapter.merge`. Load what was written and compare.
 
     Returns:
-        `max_logit_difference` between the saved and the reloaded model on a fixed probe,
+        `max_logit_difference` between what was trained and what was loaded again on a fixed probe,
         and `num_tensors`.
 
     Raises:
-        ModelError: keys are missing or unknown, or the reloaded model computes something else.
+        ModelError: weights are missing or unknown, or the reloaded model computes something else.
     """
-    from transformers import AutoModelForCausalLM
+    adapter, base = run.config.adapter, run.model_folder("base")
+    if adapter.type is AdapterType.none:
+        network = _load(base, _dtype(run))
+        load_trained(network, trained, frozen=_frozen(network, run))
+        difference = save_model(network, run, folder / MODEL)
+    else:
+        network = adapt(_load(base, torch.float32), adapter, empty=False)
+        load_trained(network, trained, frozen=set())
+        difference = save_adapter(network, run, folder / ADAPTER)
+        if adapter.merge:
+            merge(run, folder)
+    return {"max_logit_difference": difference, "num_tensors": len(trained)}
 
-    type_ = getattr(torch, dtype.value)
-    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=type_)
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    tied = set(model.all_tied_weights_keys)
-    if set(missing) - tied or unexpected:
-        raise ModelError(
-            f"export: missing {sorted(set(missing) - tied)[:3]}, "
-            f"unexpected {unexpected[:3]} weights"
-        )
-    model.save_pretrained(folder)
+
+def load_trained(network: Any, trained: dict[str, Tensor], frozen: set[str]) -> None:
+    """Put trained weights into a whole network; `frozen` names those that were not trained though
+    the network could train them."""
+    state = {name.removeprefix(PREFIX): tensor for name, tensor in trained.items()}
+    missing, unknown = network.load_state_dict(state, strict=False)
+    trainable = {name for name, p in network.named_parameters() if p.requires_grad}
+    lacking = sorted((set(missing) & trainable) - frozen)
+    if lacking or unknown:
+        raise ModelError(f"export: missing {lacking[:3]}, unknown {unknown[:3]} weights")
+
+
+def save_model(network: Any, run: Run, folder: Path) -> float:
+    """Save a whole checkpoint with the base's tokenizer; the largest change of its logits."""
+    base = run.model_folder("base")
+    network.save_pretrained(folder)
     for name in TOKENIZER_FILES:
         if (base / name).is_file():
             shutil.copy2(base / name, folder / name)
-    reloaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=type_)
-    difference = _logit_difference(model, reloaded)
+    check_names(base, folder, tied=set(network.all_tied_weights_keys))
+    logits = probe(network)
+    return require_same(logits, _load(folder, _dtype(run)), folder)
+
+
+def save_adapter(network: Any, run: Run, folder: Path) -> float:
+    """Save an adapter alone; the largest change of its logits."""
+    from peft import PeftModel
+
+    network.peft_config["default"].base_model_name_or_path = run.config.model.name
+    # Embeddings are never adapted; by default peft asks the hub whether they were resized.
+    network.save_pretrained(folder, save_embedding_layers=False)
+    base = _load(run.model_folder("base"), torch.float32)
+    return require_same(probe(network), PeftModel.from_pretrained(base, folder), folder)
+
+
+def merge(run: Run, folder: Path) -> None:
+    """Write `folder/model` from `folder/adapter`, added up in fp32."""
+    from peft import PeftModel
+
+    base = run.model_folder("base")
+    adapted = PeftModel.from_pretrained(_load(base, torch.float32), folder / ADAPTER)
+    merged = adapted.merge_and_unload().state_dict()
+    network = _load(base, _dtype(run))
+    network.load_state_dict(merged)
+    save_model(network, run, folder / MODEL)
+
+
+def require_same(logits: Tensor, reloaded: nn.Module, folder: Path) -> float:
+    """Zero; anything else raises `ModelError`."""
+    difference = float((logits - probe(reloaded)).abs().max())
     if difference != 0:
         raise ModelError(
             f"export: {folder} computes other logits than the trained model (by {difference:.3g})"
         )
-    return {"max_logit_difference": difference, "num_tensors": len(state)}
+    return difference
+
+
+def _load(folder: Path, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+
+
+def _dtype(run: Run) -> torch.dtype:
+    dtype = getattr(torch, run.config.model.dtype.value)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def _frozen(network: Any, run: Run) -> set[str]:
+    if run.config.train.train_router:
+        return set()
+    from ssd.train.network import routers
+
+    weights = {id(p) for router in routers(network) for p in router.parameters()}
+    return {name for name, p in network.named_parameters() if id(p) in weights}
+
+
+def check_names(base: Path, folder: Path, tied: set[str]) -> None:
+    """Require that an export holds exactly the tensors that the base checkpoint lists, tied ones
+    apart, which either may leave out.
+
+    Raises:
+        ModelError: tensors are missing or unknown.
+    """
+    expected, found = tensor_names(base) - tied, tensor_names(folder) - tied
+    missing, unknown = sorted(expected - found), sorted(found - expected)
+    if missing or unknown:
+        raise ModelError(
+            f"export: {folder} lacks {len(missing)} tensors of the base ({missing[:3]}) and has "
+            f"{len(unknown)} unknown ones ({unknown[:3]})"
+        )
+
+
+def tensor_names(folder: Path) -> set[str]:
+    """Names of a checkpoint folder's tensors."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        return set(read_json(index)["weight_map"])
+    from safetensors import safe_open
+
+    names: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            names |= set(file.keys())
+    return names
 
 
 @torch.no_grad()
-def _logit_difference(one: nn.Module, other: nn.Module) -> float:
-    vocabulary = one.get_input_embeddings().num_embeddings  # type: ignore[operator]
+def probe(network: Any) -> Tensor:
+    """Logits on a fixed random row, (1, 32, V)."""
+    vocabulary = network.get_input_embeddings().num_embeddings
     ids = torch.randint(vocabulary, (1, 32), generator=torch.Generator().manual_seed(0))
-    return float(
-        (one.eval()(input_ids=ids).logits - other.eval()(input_ids=ids).logits).abs().max()
-    )
+    logits = network.eval()(input_ids=ids).logits
+    assert isinstance(logits, Tensor)
+    return logits
+
+
+def export_again(run: Run) -> None:
+    """Export what the run's evaluation is to load: the model of an earlier step that was kept, or
+    the merged model of a training that kept its adapter alone.
+
+    Raises:
+        ArtifactError: no checkpoint of that step was kept.
+    """
+    folder, step = run.tuned_folder, run.checkpoint_step
+    if step is None or (folder / ADAPTER).is_dir():
+        merge(run, folder)
+        return
+    if not folder.is_dir():
+        kept = ", ".join(map(str, step_folders(run.checkpoint.folder))) or "none"
+        raise ArtifactError(
+            f"eval.checkpoint_step={step}: that checkpoint of {run.checkpoint.folder} was not kept "
+            f"(kept: {kept}); before training, set train.checkpoint_every and "
+            "train.keep_checkpoints=null"
+        )
+    temporary = folder / ".export"
+    shutil.rmtree(temporary, ignore_errors=True)
+    export(read_weights(folder / WEIGHTS), run, temporary)
+    for part in temporary.iterdir():
+        part.rename(folder / part.name)
+    temporary.rmdir()
+
+
+def main() -> None:
+    """Command line of this module."""
+    description = "Export the model that a run evaluates: that of eval.checkpoint_step."
+    arguments = stage_parser("ssd.train.export", description).parse_args()
+    silence_loading_bars()
+    with reporting_errors():
+        export_again(load_run(arguments.run_dir))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,22 +1,27 @@
-"""The LightningModule: model, objective, optimizer and schedule."""
+"""The LightningModule: one call of `training_step` is one optimizer step."""
 
 import math
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from lightning import LightningModule
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from ssd.artifacts import plain
-from ssd.config import AdapterConfig, AdapterType, HardwareConfig, OptimizerConfig, TrainConfig
-from ssd.errors import ModelError, SSDError
-from ssd.train.loss import IGNORE, weighted_cross_entropy
+from ssd.config import OptimizerConfig
+from ssd.errors import SSDError
+from ssd.run import Run
+from ssd.train.attention import check_isolation
+from ssd.train.data import Step
+from ssd.train.network import CompletionLoss, build, fill, shard
+
+NAMED_SAMPLES = 8
+"""Sample ids that an error about a step names."""
 
 
 def learning_rate_factor(step: int, *, warmup_steps: int, max_steps: int, floor: float) -> float:
@@ -29,190 +34,168 @@ def learning_rate_factor(step: int, *, warmup_steps: int, max_steps: int, floor:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay on matrices; none on norms and biases, which are vectors."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """Weight decay on matrices; none on norms, which are vectors, and on biases, which
+    mixture-of-experts models stack to matrices."""
+    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+    def decays(name: str, parameter: Tensor) -> bool:
+        return parameter.ndim >= 2 and not name.endswith("bias")
+
     return [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for n, p in trainable if decays(n, p)], "weight_decay": weight_decay},
+        {"params": [p for n, p in trainable if not decays(n, p)], "weight_decay": 0.0},
     ]
 
 
-class CompletionLoss(nn.Module):
-    """A causal language model and the loss of its completions; the root that sharding wraps, so
-    that one forward call gathers body and head together."""
+def make_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The configured optimizer; in 8 bits, embeddings keep 32-bit moments, whose rare and large
+    gradients need them (Dettmers et al. 2021, arXiv:2110.02861, section 2.3)."""
+    settings = plain(config)
+    groups = parameter_groups(model, settings.pop("weight_decay"))
+    if config.is_8bit:
+        from bitsandbytes.optim import GlobalOptimManager
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network: Any = network
-
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Weighted sum of cross-entropies over the micro-batch's loss tokens."""
-        hidden = self.body(
-            input_ids=batch["input_ids"], use_cache=False
-        ).last_hidden_state  # (B, T, D)
-        return weighted_cross_entropy(hidden, self.head, batch["labels"], batch["weights"])
-
-    @property
-    def model(self) -> Any:
-        """The transformers model, inside its adapter where there is one."""
-        return (
-            self.network.get_base_model()
-            if hasattr(self.network, "get_base_model")
-            else self.network
-        )
-
-    @property
-    def body(self) -> Any:
-        """The model without its head."""
-        return getattr(self.model, self.model.base_model_prefix)
-
-    @property
-    def head(self) -> Any:
-        """Maps hidden states to logits."""
-        return self.model.get_output_embeddings()
-
-    @torch.no_grad()
-    def check_head(self) -> None:
-        """Raise `ModelError` where the model does more to its logits than apply its head."""
-        ids = torch.arange(1, 9, device=self.head.weight.device)[None]  # (1, 8)
-        logits = self.model(input_ids=ids, use_cache=False).logits
-        hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
-        if not torch.allclose(self.head(hidden), logits, atol=1e-4, rtol=1e-4):
-            raise ModelError(
-                f"model.name: {type(self.model).__name__} scales or caps its logits, "
-                "which training would miss: this architecture is not supported"
-            )
-
-
-def load_network(folder: Path, adapter: AdapterConfig, *, checkpointing: bool) -> Any:
-    """The model in fp32 (bf16 weights lose small updates), ready to train."""
-    from transformers import AutoModelForCausalLM
-
-    network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    if checkpointing:
-        network.gradient_checkpointing_enable({"use_reentrant": False})
-    if adapter.type is AdapterType.lora:
-        from peft import LoraConfig, get_peft_model
-
-        lora = LoraConfig(
-            r=adapter.rank,
-            lora_alpha=adapter.alpha,
-            lora_dropout=adapter.dropout,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        )
-        network.enable_input_require_grads()
-        network = get_peft_model(network, lora)
-    return network.train()
+        manager = GlobalOptimManager.get_instance()
+        manager.initialize()  # it knows weights by id(), also those of an earlier optimizer
+        embeddings = [m.weight for m in model.modules() if isinstance(m, nn.Embedding)]
+        manager.override_config(embeddings, "optim_bits", 32)
+    optimizer = instantiate(settings, params=groups, _convert_="all")
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    return optimizer
 
 
 class SelfDistillation(LightningModule):
-    """Fine-tuning on the model's own samples."""
+    """Fine-tuning on the model's own samples.
 
-    def __init__(
-        self,
-        folder: Path,
-        adapter: AdapterConfig,
-        optimizer: OptimizerConfig,
-        train: TrainConfig,
-        hardware: HardwareConfig,
-    ) -> None:
+    Optimization is manual, because the number of micro-batches differs from step to step and each
+    carries its tokens' weights: their losses are added up, never averaged.
+    """
+
+    def __init__(self, run: Run, first_step: int = 0) -> None:
         super().__init__()
-        self.folder = folder
-        self.adapter = adapter
-        self.optimizer_config = optimizer
-        self.train_config = train
-        self.hardware = hardware
+        self.automatic_optimization = False
+        self.run = run
+        self.step = first_step
+        """Optimizer steps taken."""
         self.loss: CompletionLoss | None = None
-        self._step_loss = 0.0
-        self._step_tokens = 0
-        self._step_started = time.monotonic()
-        self.grad_norm = self.learning_rate = float("nan")
+        self.metrics: dict[str, float] = {}
+        """Of the last step, over all processes."""
+        self.stop_requested = False
+        self._started = time.monotonic()
 
     def configure_model(self) -> None:
-        """Load the weights, and shard them per decoder layer
-        where the strategy is model-parallel (FSDP2)."""
+        """Load the weights; under FSDP2 build without memory, shard, then fill."""
         if self.loss is not None:
             return
-        network = load_network(
-            self.folder, self.adapter, checkpointing=self.hardware.activation_checkpointing
-        )
-        self.loss = CompletionLoss(network)
-        self.loss.check_head()
-        if isinstance(self.trainer.strategy, ModelParallelStrategy):
-            from torch.distributed.fsdp import fully_shard
+        config, folder = self.run.config, self.run.model_folder("base")
+        device = self.trainer.strategy.root_device
+        settings = (folder, config.adapter, config.train, config.hardware)
+        if not config.hardware.shards:
+            self.loss = build(*settings, device=device)
+            self.loss.check_head()
+            return
+        torch.manual_seed(config.seed)
+        source = build(*settings, device=device) if self.global_rank == 0 else None
+        if source is not None:
+            source.check_head()
+        self.loss = build(*settings, device=device, empty=True)
+        assert self.device_mesh is not None
+        shard(self.loss, self.device_mesh["data_parallel"], config.train, config.hardware)
+        fill(self.loss, source, torch.device("cpu") if config.hardware.cpu_offload else device)
 
-            assert self.device_mesh is not None
-            mesh = self.device_mesh["data_parallel"]
-            for layer in self.loss.body.layers:
-                fully_shard(layer, mesh=mesh)
-            fully_shard(self.loss, mesh=mesh)
+    def on_train_start(self) -> None:
+        """Check that packed documents do not see each other."""
+        train = self.run.config.train
+        if train.packing and train.isolation_check:
+            assert self.loss is not None
+            with self.trainer.precision_plugin.train_step_context():
+                config = self.loss.model.config
+                vocabulary = config.get_text_config().vocab_size
+                check_isolation(self.loss, config._attn_implementation, vocabulary, self.device)
+        self._started = time.monotonic()
 
-    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        """The micro-batch's share of its step's loss."""
+    def training_step(self, step: Step, index: int) -> None:
+        """Add up the gradients of the step's micro-batches, clip, and update the weights."""
         assert self.loss is not None
-        loss: Tensor = self.loss(batch)
-        self._step_loss += loss.item()
-        self._step_tokens += int((batch["labels"] != IGNORE).sum())
-        # Lightning divides by the accumulation and averages gradients over ranks;
-        # the weights already sum to 1.
-        return loss * float(self.trainer.accumulate_grad_batches * self.trainer.world_size)
+        torch.manual_seed(self.run.config.seed * 1_000_003 + step.index)  # adapters may drop out
+        total = torch.zeros((), device=self.device)
+        for micro_batch, synchronising in self._micro_batches(step):
+            with synchronising:
+                loss: Tensor = self.loss(micro_batch.to(self.device))
+                # Both strategies average gradients over processes; the weights already sum to 1.
+                self.manual_backward(loss * self.trainer.world_size)
+            total += loss.detach()
+        self._update(step, total)
 
-    def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
-        """Clip the norm over all shards, and refuse to go on from a gradient that is not finite.
+    def _micro_batches(self, step: Step) -> Iterator[tuple[Any, AbstractContextManager[Any]]]:
+        """Micro-batches, and what surrounds their backward pass: DDP exchanges gradients once per
+        step, FSDP2 after each, which keeps them sharded."""
+        strategy = self.trainer.strategy
+        for position, micro_batch in enumerate(step.micro_batches, start=1):
+            waits = isinstance(strategy, DDPStrategy) and position < len(step.micro_batches)
+            yield micro_batch, strategy.block_backward_sync() if waits else nullcontext()  # type: ignore[union-attr]
 
-        Raises:
-            SSDError: the norm is infinite or not a number.
-        """
-        self.learning_rate = float(optimizer.param_groups[0]["lr"])
+    def _update(self, step: Step, loss: Tensor) -> None:
+        train, optimizer = self.run.config.train, self.optimizers()
+        assert not isinstance(optimizer, list)
+        loss_value, stops = self._sum_over_processes([float(loss), float(self.stop_requested)])
+        self._require_finite("loss", loss_value, step)
         norm = nn.utils.clip_grad_norm_(
-            [p for p in self.parameters() if p.requires_grad], self.train_config.grad_clip
+            [p for p in self.parameters() if p.requires_grad], train.grad_clip
         )
-        self.grad_norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
-        if not math.isfinite(self.grad_norm):
-            raise SSDError(
-                f"step {self.global_step + 1}: gradient norm is {self.grad_norm}; "
-                "lower optimizer.lr, or set train.precision=fp32. The last checkpoint is kept"
-            )
-
-    def take_metrics(self) -> dict[str, float]:
-        """Metrics of the optimizer step just taken, over all ranks; counting starts anew."""
+        norm_value = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        self._require_finite("gradient norm", norm_value, step)
+        rate = self.learning_rate(step.index)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad()
+        self.step = step.index + 1
+        self.stop_requested = stops > 0
         now = time.monotonic()
-        totals = torch.tensor([self._step_loss, self._step_tokens], dtype=torch.float64)
-        loss, tokens = self._sum_over_ranks(totals).tolist()
-        seconds = now - self._step_started
-        self._step_loss, self._step_tokens, self._step_started = 0.0, 0, now
-        return {
-            "train/loss": loss,
-            "train/lr": self.learning_rate,
-            "train/grad_norm": self.grad_norm,
-            "train/num_loss_tokens": tokens,
-            "train/tokens_per_second": tokens / seconds,
+        self.metrics = {
+            "train/loss": loss_value,
+            "train/lr": rate,
+            "train/grad_norm": norm_value,
+            "train/num_loss_tokens": step.num_loss_tokens,
+            "train/num_tokens": step.num_tokens,
+            "train/tokens_per_second": step.num_tokens / (now - self._started),
+            "train/fill": step.fill,
         }
+        if self.device.type == "cuda":
+            self.metrics["train/peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        self._started = now
 
-    def _sum_over_ranks(self, values: Tensor) -> Tensor:
-        if self.trainer.world_size > 1:
-            values = values.to(self.device).float()
-            torch.distributed.all_reduce(values)
-        return values
+    def learning_rate(self, index: int) -> float:
+        """Of step `index` (from 0): warm-up, then cosine to `train.min_lr`."""
+        train, peak = self.run.config.train, self.run.config.optimizer.lr
+        return peak * learning_rate_factor(
+            index,
+            warmup_steps=train.warmup_steps,
+            max_steps=train.max_steps,
+            floor=train.min_lr / peak,
+        )
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        """The configured optimizer under linear warm-up and cosine decay to `train.min_lr`."""
+    def _require_finite(self, what: str, value: float, step: Step) -> None:
+        if math.isfinite(value):
+            return
+        named = ", ".join(step.prompt_ids[:NAMED_SAMPLES])
+        more = f" and {len(step.prompt_ids) - NAMED_SAMPLES} more" if (
+            len(step.prompt_ids) > NAMED_SAMPLES
+        ) else ""  # fmt: skip
+        raise SSDError(
+            f"step {step.index + 1}: the {what} is {value}, on samples {named}{more}; "
+            "lower optimizer.lr, or set train.precision=fp32. The last checkpoint is kept"
+        )
+
+    def _sum_over_processes(self, values: list[float]) -> list[float]:
+        if self.trainer.world_size == 1:
+            return values
+        tensor = torch.tensor(values, device=self.device)
+        torch.distributed.all_reduce(tensor)
+        return [float(value) for value in tensor.tolist()]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The configured optimizer; its learning rate is set at every step."""
         assert self.loss is not None
-        settings = plain(self.optimizer_config)
-        groups = parameter_groups(self.loss, settings.pop("weight_decay"))
-        optimizer = instantiate(settings, params=groups, _convert_="all")
-        train = self.train_config
-
-        def factor(step: int) -> float:
-            return learning_rate_factor(
-                step,
-                warmup_steps=train.warmup_steps,
-                max_steps=train.max_steps,
-                floor=train.min_lr / self.optimizer_config.lr,
-            )
-
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
-        }
+        return make_optimizer(self.run.config.optimizer, self.loss)

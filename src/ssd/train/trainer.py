@@ -2,32 +2,34 @@
 
 import logging
 import os
+import resource
 import shutil
+import signal
 import time
 import warnings
-import zipfile
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.plugins.environments import TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from transformers import AutoConfig
 
 from ssd.artifacts import Artifact, explained
-from ssd.config import Accelerator, Precision
+from ssd.config import Accelerator, HardwareConfig, Precision, RunConfig
 from ssd.errors import ArtifactError
 from ssd.generation import read_samples
 from ssd.progress import progress_bar, silence_loading_bars
-from ssd.run import Run
+from ssd.run import Run, step_folder
+from ssd.stage import PREEMPTION_SIGNALS, PreemptedError
 from ssd.tracking import Tracker
-from ssd.train.data import CorpusDataModule, Example, make_examples
+from ssd.train import checkpoints
+from ssd.train.data import CorpusDataModule, Steps, make_examples
 from ssd.train.export import export, gather_weights
 from ssd.train.module import SelfDistillation
 
-RESUME, MODEL = "resume", "model"
 LIGHTNING_PRECISION = {Precision.fp32: "32-true", Precision.bf16: "bf16-mixed"}
 
 
@@ -35,8 +37,9 @@ def train(run: Run) -> None:
     """Train, export and check the run's model; returns at once where its checkpoint is finished.
 
     Raises:
-        ArtifactError: the corpus is unfinished.
+        ArtifactError: the corpus is unfinished, or a checkpoint belongs to another configuration.
         DataError: the corpus does not fit the model or the settings.
+        PreemptedError: a signal asked to stop; a checkpoint was written.
     """
     checkpoint = run.checkpoint
     leads = int(os.environ.get("RANK", "0")) == 0
@@ -57,85 +60,88 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
     started = time.time()
     _quiet()
     config = run.config
-    base = run.model_folder("base")
-    vocabulary = AutoConfig.from_pretrained(base).get_text_config().vocab_size
-    examples, skipped = make_examples(
-        samples, config.train.seq_len, config.train.long_samples, vocabulary
-    )
+    steps, counts = plan_steps(run, samples)
+    steps.first = checkpoints.last_step(checkpoint.folder, checkpoint.fingerprint)
+    if steps.first and leads:
+        print(f"training: resuming from {step_folder(checkpoint.folder, steps.first)}", flush=True)
     seed_everything(config.seed, verbose=False)
-    module = SelfDistillation(base, config.adapter, config.optimizer, config.train, config.hardware)
-    data = CorpusDataModule(
-        examples,
-        batch_size=config.train.global_batch_size,
-        micro_batch_size=config.hardware.micro_batch_size or 1,
-        max_steps=config.train.max_steps,
-        norm=config.objective.norm,
-        seed=config.seed,
-    )
+    module = SelfDistillation(run, steps.first)
     with (
         Tracker(run, "train", checkpoint.fingerprint, checkpoint.folder)
         if leads
         else nullcontext() as tracker
     ):
-        trainer = make_trainer(run, checkpoint.folder, tracker)
-        trainer.fit(
-            module,
-            datamodule=data,
-            ckpt_path=last_checkpoint(checkpoint.folder / RESUME),
-            weights_only=False,
+        trainer = make_trainer(
+            config, [StepMetrics(config.train.max_steps, tracker), Checkpoints(checkpoint, config)]
         )
+        trainer.fit(module, datamodule=CorpusDataModule(steps))
     assert module.loss is not None
-    counts = training_counts(
-        module.loss.network,
-        examples,
-        skipped,
-        config.train.max_steps,
-        config.train.global_batch_size,
-    )
-    state = gather_weights(module.loss.network)
+    counts |= parameter_counts(module.loss)
+    preempted = module.step < config.train.max_steps
+    trained = {} if preempted else gather_weights(module.loss)
     if trainer.world_size > 1:
         # A rank that exits with its group alive can abort in gloo's threads.
         torch.distributed.destroy_process_group()
+    if preempted:
+        raise PreemptedError(
+            f"stopped by a signal after step {module.step} of {config.train.max_steps}, with a "
+            "checkpoint: the same command goes on from there"
+        )
+    del module, trainer
     if leads:
-        checked = export(state, base, checkpoint.folder / MODEL, config.model.dtype)
-        shutil.rmtree(checkpoint.folder / RESUME, ignore_errors=True)
+        checked = export(trained, run, checkpoint.folder)
+        drop_states(checkpoint.folder, config)
+        if config.hardware.accelerator is Accelerator.cpu:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            counts["peak_memory_gib"] = round(peak, 2)
         checkpoint.finish(started=started, counts=counts, export_check=checked)
 
 
-def make_trainer(run: Run, folder: Path, tracker: Tracker | None) -> Trainer:
-    """A Lightning trainer for the run's hardware;
-    no strategy object where one device needs none."""
+def plan_steps(run: Run, samples: list[Any]) -> tuple[Steps, dict[str, Any]]:
+    """The run's optimizer steps, and the facts about its samples.
+
+    Raises:
+        DataError: the corpus does not fit the model or the settings.
+    """
     config = run.config
-    devices = config.hardware.devices or 1
-    strategy: Any = "auto"
-    if devices > 1:
-        on_cpu = config.hardware.accelerator is Accelerator.cpu
-        # "auto" would mean tensor parallelism over all devices.
-        strategy = ModelParallelStrategy(
-            data_parallel_size=devices,
-            tensor_parallel_size=1,
-            process_group_backend="gloo" if on_cpu else "nccl",
-        )
+    train = config.train
+    text_config = AutoConfig.from_pretrained(run.model_folder("base")).get_text_config()
+    examples, counts = make_examples(
+        samples, train.seq_len, train.long_samples, text_config.vocab_size
+    )
+    steps = Steps(
+        examples,
+        batch_size=train.global_batch_size,
+        micro_batch_tokens=config.hardware.micro_batch_tokens or train.seq_len,
+        packing=train.packing,
+        norm=config.objective.norm,
+        seed=config.seed,
+        max_steps=train.max_steps,
+    )
+    facts: dict[str, Any] = {
+        "num_steps": train.max_steps,
+        "num_samples": len(examples),
+        "epochs": round(train.max_steps * train.global_batch_size / len(examples), 3),
+        "num_loss_tokens": sum(example.num_loss_tokens for example in examples),
+    }
+    return steps, counts | facts
+
+
+def make_trainer(config: RunConfig, callbacks: list[Callback]) -> Trainer:
+    """A Lightning trainer for the run's hardware; the steps end it, not a count."""
+    hardware = config.hardware
+    precision = Precision.fp32 if hardware.shards else config.train.precision  # FSDP2 casts itself
     return Trainer(
-        accelerator=config.hardware.accelerator.value,
-        devices=devices,
-        strategy=strategy,
-        precision=LIGHTNING_PRECISION[config.train.precision],  # type: ignore[arg-type]
-        max_steps=config.train.max_steps,
+        accelerator=hardware.accelerator.value,
+        devices=hardware.devices or 1,
+        num_nodes=hardware.num_nodes,
+        strategy=make_strategy(hardware),
+        plugins=[TorchElasticEnvironment()] if hardware.num_processes > 1 else None,
+        precision=LIGHTNING_PRECISION[precision],  # type: ignore[arg-type]
         max_epochs=1,
-        accumulate_grad_batches=config.train.global_batch_size
-        // ((config.hardware.micro_batch_size or 1) * devices),
         logger=False,
-        callbacks=[
-            ModelCheckpoint(
-                dirpath=folder / RESUME,
-                filename="{step}",
-                every_n_train_steps=config.train.checkpoint_every,
-                save_top_k=1,
-                save_on_train_epoch_end=False,
-            ),
-            StepMetrics(config.train.max_steps, tracker),
-        ],
+        callbacks=callbacks,
+        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -143,67 +149,123 @@ def make_trainer(run: Run, folder: Path, tracker: Tracker | None) -> Trainer:
     )
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The latest whole checkpoint; one that a kill cut short is no zip archive
-    and is passed over."""
-    found = [
-        path
-        for path in folder.glob("*.ckpt")
-        if (path.is_dir() and (path / ".metadata").is_file()) or zipfile.is_zipfile(path)
-    ]
-    if not found:
-        return None
-    latest = max(found, key=lambda path: int(path.stem.split("=")[1].split("-")[0]))
-    print(f"training: resuming from {latest}", flush=True)
-    return latest
+def make_strategy(hardware: HardwareConfig) -> Any:
+    """FSDP2 or DDP over several processes; no strategy object where one process needs none."""
+    backend = "gloo" if hardware.accelerator is Accelerator.cpu else "nccl"
+    if hardware.cpu_offload:
+        backend = "cpu:gloo,cuda:nccl"  # the norm of offloaded gradients is summed on the CPU
+    if hardware.shards:
+        # "auto" would mean tensor parallelism over all devices.
+        strategy = Sharded if hardware.cpu_offload else ModelParallelStrategy
+        return strategy(
+            data_parallel_size=hardware.num_processes,
+            tensor_parallel_size=1,
+            process_group_backend=backend,
+        )
+    if hardware.num_processes > 1:
+        return DDPStrategy(process_group_backend=backend)
+    return "auto"
 
 
-def training_counts(
-    network: torch.nn.Module, examples: list[Example], skipped: int, max_steps: int, batch_size: int
-) -> dict[str, Any]:
-    """Facts of a finished training for its manifest."""
+class Sharded(ModelParallelStrategy):
+    """FSDP2 whose weights stay in main memory."""
+
+    def model_to_device(self) -> None:
+        """FSDP2 brings weights to the GPU layer by layer."""
+
+
+def drop_states(folder: Path, config: RunConfig) -> None:
+    """What a finished training leaves: the earlier checkpoints that are kept, weights only."""
+    train = config.train
+    shutil.rmtree(step_folder(folder, train.max_steps), ignore_errors=True)  # exported
+    earlier = None if train.keep_checkpoints is None else train.keep_checkpoints - 1
+    checkpoints.prune(folder, earlier, resumable=False)
+
+
+def parameter_counts(network: torch.nn.Module) -> dict[str, int]:
+    """Parameters in all and trained; those in 4 bits lie packed, two to a byte."""
+
+    def size(parameter: Any) -> int:
+        return int(getattr(parameter, "quant_state", parameter).shape.numel())
+
     parameters = list(network.parameters())
     return {
-        "num_steps": max_steps,
-        "num_samples": len(examples),
-        "skipped_long_samples": skipped,
-        "epochs": round(max_steps * batch_size / len(examples), 3),
-        "num_loss_tokens": sum(example.num_loss_tokens for example in examples),
-        "num_parameters": sum(p.numel() for p in parameters),
-        "num_trainable": sum(p.numel() for p in parameters if p.requires_grad),
+        "num_parameters": sum(map(size, parameters)),
+        "num_trainable": sum(size(p) for p in parameters if p.requires_grad),
     }
+
+
+class Checkpoints(Callback):
+    """Restores the newest checkpoint, writes one every few steps and one when a signal asks the
+    process to stop, as a cluster's preemption does."""
+
+    def __init__(self, checkpoint: Artifact, config: RunConfig) -> None:
+        self.folder = checkpoint.folder
+        self.fingerprint = checkpoint.fingerprint
+        self.train = config.train
+        self.previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore weights and optimizer, and take over the signals from Lightning, whose handlers
+        talk to other ranks wherever the signal finds them."""
+        assert isinstance(pl_module, SelfDistillation)
+        module = pl_module
+        if module.step:
+            assert module.loss is not None
+            checkpoints.load(self.folder, module.step, module.loss, trainer.optimizers[0])
+
+        def request_stop(*_: Any) -> None:
+            module.stop_requested = True
+
+        for number in PREEMPTION_SIGNALS:
+            self.previous[number] = signal.signal(number, request_stop)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
+    ) -> None:
+        """Checkpoint, and stop where some process was asked to."""
+        assert isinstance(pl_module, SelfDistillation)
+        step, stops = pl_module.step, pl_module.stop_requested
+        if step % self.train.checkpoint_every == 0 or (stops and step < self.train.max_steps):
+            assert pl_module.loss is not None
+            checkpoints.save(
+                self.folder, step, pl_module.loss, trainer.optimizers[0],
+                fingerprint=self.fingerprint, keep=self.train.keep_checkpoints,
+            )  # fmt: skip
+        trainer.should_stop = stops
+
+    def on_train_end(self, *_: Any) -> None:
+        """Give the signals back."""
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
 
 
 class StepMetrics(Callback):
     """One line of metrics and one tick of a bar per optimizer step.
 
-    A callback rather than a Lightning logger, because those write after the checkpoint callback:
-    a run killed between the two would resume behind a step that its metrics never saw.
+    Stands before `Checkpoints` in the trainer's list, so that a run killed between the two never
+    resumes behind a step that its metrics have not seen.
     """
 
     def __init__(self, max_steps: int, tracker: Tracker | None) -> None:
         self.max_steps = max_steps
         self.tracker = tracker
-        self.step = 0
         self.bar: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin at the restored step."""
-        self.step = trainer.global_step
+        assert isinstance(pl_module, SelfDistillation)
         if self.tracker is not None:
-            self.bar = progress_bar("training", self.max_steps, done=self.step, unit="step")
+            self.bar = progress_bar("training", self.max_steps, done=pl_module.step, unit="step")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
     ) -> None:
-        """Log when an optimizer step was taken; every rank takes part in the sums."""
-        if trainer.global_step == self.step:  # still accumulating
-            return
-        self.step = trainer.global_step
+        """Log the step."""
         assert isinstance(pl_module, SelfDistillation)
-        metrics = pl_module.take_metrics()
         if self.tracker is not None:
-            self.tracker.log(metrics, step=self.step)
+            metrics = pl_module.metrics
+            self.tracker.log(metrics, step=pl_module.step)
             loss, rate = metrics["train/loss"], metrics["train/tokens_per_second"]
             self.bar.set_postfix_str(f"loss {loss:.3f}, {rate:.0f} tok/s", refresh=False)
             self.bar.update(1)
@@ -220,3 +282,4 @@ def _quiet() -> None:
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*assuming the intent is to (save|load) in a s.*")

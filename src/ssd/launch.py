@@ -1,0 +1,83 @@
+"""The command line and environment of a stage's process: alone, under torchrun, or through srun.
+
+Several training processes are always torchrun's: Lightning's own launcher would run train.py again
+in every rank, and under a sweep the whole sweep.
+"""
+
+import os
+import socket
+import sys
+
+from ssd.config import Accelerator
+from ssd.errors import ConfigError
+from ssd.run import Run
+from ssd.stage import PREEMPTION_SIGNALS
+
+SHUTDOWN_SECONDS = 600
+"""How long torchrun waits for the checkpoint that a signal asks for."""
+CPU_ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**34),
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
+"""glibc gives large buffers back to the kernel and faults them in again at every step, zeroed;
+keeping them, on huge pages, made a training step on two cores 1.3 times as fast."""
+
+
+def stage_command(run: Run, stage: str) -> list[str]:
+    """The command line of a stage's process.
+
+    Raises:
+        ConfigError: several machines, and nothing says where they meet.
+    """
+    module = ["-m", f"ssd.{stage}", str(run.folder)]
+    hardware = run.config.hardware
+    if stage != "train" or hardware.num_processes == 1:
+        return [sys.executable, *module]
+    if hardware.num_nodes == 1:
+        return [*torchrun(run), "--standalone", *module]
+    if "SLURM_JOB_ID" in os.environ:
+        job = int(os.environ["SLURM_JOB_ID"])
+        nodes = ["srun", f"--nodes={hardware.num_nodes}", "--ntasks-per-node=1"]
+        place = f"{socket.gethostname()}:{20_000 + job % 20_000}"
+        return [*nodes, "--kill-on-bad-exit=1", *torchrun(run), *meeting(run, place), *module]
+    if hardware.rendezvous is None:
+        raise ConfigError(
+            f"hardware.num_nodes={hardware.num_nodes} outside SLURM needs a place to meet: "
+            "set hardware.rendezvous=HOST:PORT, with this machine's name and a free port"
+        )
+    return [*torchrun(run), *meeting(run, hardware.rendezvous), *module]
+
+
+def torchrun(run: Run) -> list[str]:
+    """torchrun with one process per device, which passes a cluster's signals on."""
+    signals = {"SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", *(s.name for s in PREEMPTION_SIGNALS)}
+    return [
+        sys.executable, "-m", "torch.distributed.run",
+        f"--nproc-per-node={run.config.hardware.devices or 1}",
+        f"--signals-to-handle={','.join(sorted(signals))}",
+        f"--shutdown-timeout={SHUTDOWN_SECONDS}",
+    ]  # fmt: skip
+
+
+def meeting(run: Run, place: str) -> list[str]:
+    """torchrun's arguments for several machines that meet at `place`, HOST:PORT."""
+    return [
+        f"--nnodes={run.config.hardware.num_nodes}",
+        "--rdzv-backend=c10d",
+        f"--rdzv-endpoint={place}",
+        f"--rdzv-id={run.checkpoint.fingerprint}",
+    ]
+
+
+def stage_environment(run: Run, stage: str) -> dict[str, str]:
+    """This process's environment, and for training on CPU what makes it fast; what the user has
+    set stays."""
+    hardware = run.config.hardware
+    added: dict[str, str] = {}
+    if stage == "train" and hardware.accelerator is Accelerator.cpu:
+        added |= CPU_ALLOCATOR
+        if (hardware.devices or 1) > 1:
+            cores = len(os.sched_getaffinity(0))
+            added["OMP_NUM_THREADS"] = str(max(cores // (hardware.devices or 1), 1))
+    return {**added, **os.environ}

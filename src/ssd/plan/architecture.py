@@ -1,0 +1,225 @@
+"""The sizes of a model, read from its configuration alone: no weights, no network for known models.
+
+The model is built on PyTorch's meta device, where parameters have shapes and take no memory, so
+what is counted is what transformers would train.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssd.artifacts import read_json
+from ssd.config import AdapterConfig, Attention, ModelConfig, TrainConfig
+from ssd.errors import ModelError, did_you_mean, one_line
+from ssd.models.weights import locate
+from ssd.problems import DATA
+
+KNOWN = DATA / "architectures" / "models.json"
+"""Configuration fields that decide sizes, by hub id: facts of the published `config.json` files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """Sizes that memory, work and disk depend on; `num_` fields without another unit count
+    parameters, tied ones once."""
+
+    source: str
+    """Where the configuration was found, in words."""
+    num_parameters: int
+    num_trainable: int
+    """Under full fine-tuning; fewer than all where `train.train_router=false` freezes routers."""
+    num_active: int
+    """Used for one token: all of a dense model, `experts_per_token` of each layer's experts."""
+    num_experts: int
+    """Parameters of all routed experts."""
+    num_active_experts: int
+    """Of these, used for one token."""
+    num_cast: int
+    """In matrices that autocast copies in lower precision and keeps: all but experts, which are
+    copied layer by layer, and an input embedding that is not also the head."""
+    num_linear: int
+    """In linear layers but the head: what QLoRA quantises; routed experts are none of them."""
+    num_adapter: int
+    """Of low-rank adapters of `adapter.rank`, as peft makes them."""
+    num_expert_adapter: int
+    """Of these, on experts (`adapter.experts`)."""
+    num_layers: int
+    layer_parameters: int
+    """Of the largest decoder layer."""
+    root_parameters: int
+    """Outside the decoder layers: embeddings, head and final norm."""
+    vocab_size: int
+    hidden_size: int
+    query_size: int
+    """Width of all query heads together."""
+    key_size: int
+    """Width of all key heads together."""
+    num_heads: int
+    norms_queries: bool
+    """Whether queries and keys are normalised per head."""
+    mlp_size: int
+    """Intermediate width that one token uses: of all its experts together."""
+    experts_per_token: int
+    """0 for dense models."""
+    windows: tuple[int | None, ...]
+    """Per layer, tokens that attention looks back; None for all."""
+    attention: str
+    """The attention that `hardware.attention` comes to for this model."""
+
+
+def find_architecture(
+    model: ModelConfig, train: TrainConfig, attention: Attention, adapter: AdapterConfig
+) -> Architecture:
+    """The architecture of a run's model.
+
+    Raises:
+        ModelError: no configuration is found, or transformers or the trainer does not take it.
+    """
+    fields, source = find_fields(model)
+    return measure(fields, source, train, attention, adapter)
+
+
+def find_fields(model: ModelConfig) -> tuple[dict[str, Any], str]:
+    """The model's configuration as a dictionary, and where it was found: the checkpoint folder on
+    this disk, the table shipped with the project, or the hub, from which only `config.json` comes.
+
+    Raises:
+        ModelError: it is in none of these places.
+    """
+    if model.path is not None:
+        # Not through `locate`, which would hash all weights.
+        path = Path(model.path).expanduser() / "config.json"
+        if not path.is_file():
+            raise ModelError(
+                f"model.path={model.path} holds no config.json: name a checkpoint folder"
+            )
+        return read_json(path), str(path)
+    weights = locate(model)
+    if weights is not None:
+        return read_json(Path(weights.path) / "config.json"), weights.source
+    known = read_json(KNOWN)
+    if model.name in known:
+        return known[model.name], "the table shipped with this project"
+    return _download(model, list(known)), f"hub {model.name}, config.json"
+
+
+def measure(
+    fields: dict[str, Any],
+    source: str,
+    train: TrainConfig,
+    attention: Attention,
+    adapter: AdapterConfig,
+) -> Architecture:
+    """Build the model that `fields` describe on the meta device, and count.
+
+    Raises:
+        ModelError: transformers or the trainer does not take the architecture.
+    """
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    from ssd.train.attention import choose_attention
+    from ssd.train.network import num_experts, set_router
+
+    # A published quantisation is undone where the weights are loaded for training.
+    settings = {name: value for name, value in fields.items() if name != "quantization_config"}
+    try:
+        config: Any = CONFIG_MAPPING[fields["model_type"]].from_dict(settings)
+        with torch.device("meta"):
+            network: Any = AutoModelForCausalLM.from_config(config)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"model.name: transformers makes no causal language model of the configuration from "
+            f"{source} ({one_line(error)[:120]}): choose another model"
+        ) from error
+    set_router(network, train)
+    text = config.get_text_config()
+    counted = _count(network)
+    attention_kind = choose_attention(attention, type(network))
+    norms_queries = any(name.endswith("q_norm.weight") for name, _ in network.named_parameters())
+    counted |= _count_adapters(network, adapter)
+    routed = num_experts(text)
+    per_token = int(text.num_experts_per_tok) if routed else 0
+    heads = int(text.num_attention_heads)
+    head_dim = int(getattr(text, "head_dim", None) or text.hidden_size // heads)
+    width = getattr(text, "moe_intermediate_size", None) if routed else None
+    active_experts = counted["num_experts"] * per_token // routed if routed else 0
+    return Architecture(
+        source=source,
+        num_active=counted["num_parameters"] - counted["num_experts"] + active_experts,
+        num_active_experts=active_experts,
+        vocab_size=int(text.vocab_size),
+        hidden_size=int(text.hidden_size),
+        query_size=heads * head_dim,
+        key_size=int(getattr(text, "num_key_value_heads", None) or heads) * head_dim,
+        num_heads=heads,
+        mlp_size=int(width or text.intermediate_size) * (per_token or 1),
+        experts_per_token=per_token,
+        windows=_windows(text),
+        attention=attention_kind,
+        norms_queries=norms_queries,
+        **counted,
+    )
+
+
+def _count(network: Any) -> dict[str, int]:
+    from torch import nn
+
+    def total(module: Any) -> int:
+        return sum(parameter.numel() for parameter in module.parameters())
+
+    parameters = dict(network.named_parameters())  # tied ones once
+    experts = sum(p.numel() for name, p in parameters.items() if ".experts." in name)
+    matrices = sum(p.numel() for p in parameters.values() if p.ndim >= 2)
+    head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
+    lookup = 0 if head.weight is embedding.weight else embedding.weight.numel()
+    linear = [m for m in network.modules() if isinstance(m, nn.Linear) and m is not head]
+    layers = [total(layer) for layer in getattr(network, network.base_model_prefix).layers]
+    return {
+        "num_parameters": total(network),
+        "num_trainable": sum(p.numel() for p in parameters.values() if p.requires_grad),
+        "num_experts": experts,
+        "num_cast": matrices - experts - lookup,
+        "num_linear": sum(m.weight.numel() for m in linear),
+        "num_layers": len(layers),
+        "layer_parameters": max(layers),
+        "root_parameters": total(network) - sum(layers),
+    }
+
+
+def _count_adapters(network: Any, adapter: AdapterConfig) -> dict[str, int]:
+    """Put adapters onto `network`, as training would, and count them."""
+    import torch
+
+    from ssd.train.network import adapt
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it
+    with torch.device("meta"):
+        adapted = adapt(network, adapter, empty=True)
+    trained = {n: p.numel() for n, p in adapted.named_parameters() if p.requires_grad}
+    experts = sum(size for name, size in trained.items() if ".experts." in name)
+    return {"num_adapter": sum(trained.values()), "num_expert_adapter": experts}
+
+
+def _windows(text: Any) -> tuple[int | None, ...]:
+    window = getattr(text, "sliding_window", None)
+    kinds = getattr(text, "layer_types", None)
+    if kinds is None:
+        kinds = ["sliding_attention" if window else "full_attention"] * text.num_hidden_layers
+    return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+
+
+def _download(model: ModelConfig, known: list[str]) -> dict[str, Any]:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        path = hf_hub_download(model.name, "config.json", revision=model.revision)
+    except Exception as error:  # the hub client's own, the HTTP library's, the system's
+        raise ModelError(
+            f"model.name={model.name}: its config.json is neither on this disk nor in the shipped "
+            f"table, and the hub did not give it ({one_line(error)[:120]}): connect, or set "
+            f"model.path to a folder with config.json; {did_you_mean(model.name, known)}"
+        ) from error
+    fields: dict[str, Any] = read_json(Path(path))
+    return fields

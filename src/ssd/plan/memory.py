@@ -1,0 +1,196 @@
+"""Memory of one training process by item, and of the machine it runs on.
+
+N parameters, of which Nt are trained; P processes. Weights that are trained, their gradients and
+AdamW's two moments are fp32: 4 + 4 + 8 bytes, divided by P where FSDP2 shards them.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from ssd.config import (
+    Accelerator,
+    AdapterConfig,
+    AdapterType,
+    Dtype,
+    HardwareConfig,
+    OptimizerConfig,
+    Precision,
+    Recompute,
+    RunConfig,
+    TrainConfig,
+)
+from ssd.plan.activations import Widths, activation_bytes, widths
+from ssd.plan.architecture import Architecture
+from ssd.plan.devices import GIB
+
+FP32 = 4
+NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Bytes per weight under nf4 with double quantisation: four bits, a byte of scale per 64 weights,
+and an fp32 scale of 256 such scales (Dettmers et al. 2023, arXiv:2305.14314, section 3)."""
+EIGHT_BIT = 1 + FP32 / 256
+"""Bytes per weight of one 8-bit moment: with an fp32 scale per block of 256
+(Dettmers et al. 2021, arXiv:2110.02861)."""
+RESERVE = {Accelerator.gpu: 2 * GIB, Accelerator.cpu: GIB}
+"""What a process takes beside tensors: CUDA context and communication, or Python and its libraries;
+an assumption."""
+
+
+class Phase(Enum):
+    """When an item takes memory; a micro-batch and the optimizer's step take turns."""
+
+    always = "always"
+    micro_batch = "micro-batch"
+    step = "optimizer step"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One use of memory."""
+
+    name: str
+    num_bytes: float
+    phase: Phase = Phase.always
+    on_host: bool = False
+    """In main memory instead of the device's, under `hardware.cpu_offload`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one process needs; `items` in the order of the table."""
+
+    items: tuple[Item, ...]
+
+    def peak(self, phase: Phase) -> float:
+        """Bytes on the device while `phase` lasts."""
+        counted = (Phase.always, phase)
+        return sum(i.num_bytes for i in self.items if not i.on_host and i.phase in counted)
+
+    @property
+    def needed(self) -> float:
+        """Bytes on the device at the worst moment."""
+        return max(self.peak(Phase.micro_batch), self.peak(Phase.step))
+
+    @property
+    def on_host(self) -> float:
+        """Bytes of offloaded state in main memory."""
+        return sum(item.num_bytes for item in self.items if item.on_host)
+
+
+def num_trained(model: Architecture, adapter: AdapterConfig) -> int:
+    """Parameters that the optimizer updates."""
+    full = adapter.type is AdapterType.none
+    return model.num_trainable if full else model.num_adapter
+
+
+def memory(model: Architecture, config: RunConfig, tokens: int) -> Memory:
+    """What each training process of `config` needs with micro-batches of `tokens` tokens."""
+    hardware, adapter, train = config.hardware, config.adapter, config.train
+    shared = hardware.num_processes if hardware.shards else 1
+    trained = num_trained(model, adapter) / shared
+    offload = hardware.cpu_offload
+    width = widths(train.precision, adapter.type, shards=hardware.shards)
+    items = [
+        Item("weights", weight_bytes(model, adapter, train, hardware) / shared, on_host=offload),
+        Item("gradients", FP32 * trained, on_host=offload),
+        Item(
+            "optimizer state, in pages" if config.optimizer.is_paged else "optimizer state",
+            moment_bytes(model, adapter, config.optimizer) / shared,
+            on_host=offload,
+        ),
+        *_copies(model, adapter, hardware, width),
+        Item(
+            "activations",
+            activation_bytes(
+                model, hardware.activation_checkpointing, width, tokens, packing=train.packing
+            ),
+            Phase.micro_batch,
+        ),
+        Item("head and loss", head_bytes(model, adapter, width, tokens), Phase.micro_batch),
+        Item("reserve", RESERVE[hardware.accelerator]),
+    ]
+    if hardware.accelerator is Accelerator.gpu and not (config.optimizer.is_8bit or offload):
+        # AdamW's default on GPUs updates all weights at once, through one temporary of their size.
+        items.append(Item("optimizer's temporaries", FP32 * trained, Phase.step))
+    return Memory(tuple(items))
+
+
+def weight_bytes(
+    model: Architecture, adapter: AdapterConfig, train: TrainConfig, hardware: HardwareConfig
+) -> float:
+    """Bytes of all weights, before sharding: fp32 where they are trained or sharded; frozen ones
+    in bf16 under `train.precision=bf16`; linear layers in nf4 under QLoRA."""
+    if adapter.type is AdapterType.none:
+        return FP32 * model.num_parameters
+    halved = train.precision is Precision.bf16 and not hardware.shards
+    frozen = 2 if halved else FP32
+    quantised = model.num_linear if adapter.type is AdapterType.qlora else 0
+    base = NF4 * quantised + frozen * (model.num_parameters - quantised)
+    return base + FP32 * model.num_adapter
+
+
+def moment_bytes(model: Architecture, adapter: AdapterConfig, optimizer: OptimizerConfig) -> float:
+    """Bytes of AdamW's two moments, before sharding; in 8 bits for all but embeddings."""
+    trained = num_trained(model, adapter)
+    if not optimizer.is_8bit:
+        return 2 * FP32 * trained
+    embedding = model.vocab_size * model.hidden_size if adapter.type is AdapterType.none else 0
+    return 2 * EIGHT_BIT * (trained - embedding) + 2 * FP32 * embedding
+
+
+def head_bytes(model: Architecture, adapter: AdapterConfig, width: Widths, tokens: int) -> float:
+    """Bytes of the loss: the last hidden states and their gradient; one chunk of logits, twice in
+    fp32; and the sum of the head's weight gradient in fp32 where the head is trained."""
+    from ssd.train.loss import chunk_size
+
+    states = 2 * width.compute * tokens * model.hidden_size
+    logits = 2 * FP32 * min(tokens, chunk_size(model.vocab_size)) * model.vocab_size
+    trains = adapter.type is AdapterType.none
+    return states + logits + (FP32 * model.vocab_size * model.hidden_size if trains else 0)
+
+
+def _copies(
+    model: Architecture, adapter: AdapterConfig, hardware: HardwareConfig, width: Widths
+) -> list[Item]:
+    """Weights in the precision of the products. FSDP2 gathers the layer at work, the next one and
+    the root, and holds a layer's whole gradient, then in fp32, until it is reduced; DDP copies
+    gradients to send them; autocast keeps a copy of each matrix that is not bf16 already. Of
+    experts there is a copy in the layer at work, or in all layers where nothing is recomputed: cast
+    under autocast, or with adapters added, which also has a gradient of its size."""
+    full = adapter.type is AdapterType.none
+    phase = Phase.micro_batch
+    recomputes = hardware.activation_checkpointing is not Recompute.none
+    layer_experts = model.num_experts / model.num_layers
+    copied_experts = layer_experts if recomputes else model.num_experts
+    items = []
+    if not full and model.num_expert_adapter:
+        summed = copied_experts + layer_experts
+        items.append(Item("experts with their adapters", width.compute * summed, phase))
+    if hardware.shards:
+        gathered = 2 * model.layer_parameters + model.root_parameters
+        items.append(Item("gathered weights", width.compute * gathered, phase))
+        if full:
+            whole = (width.compute + FP32) * model.layer_parameters
+            items.append(Item("a layer's gradient before reduction", whole, phase))
+        return items
+    if hardware.num_processes > 1:
+        items.append(Item("gradients being exchanged", FP32 * num_trained(model, adapter)))
+    if width.compute < FP32:
+        cast = model.num_cast + copied_experts if full else model.num_adapter
+        items.append(Item("bf16 copies of weights", width.compute * cast, phase))
+    return items
+
+
+def host_bytes(model: Architecture, config: RunConfig, needed: Memory) -> dict[str, float]:
+    """Main memory of the first machine: offloaded state of its processes, the whole model that its
+    first process loads and spreads, and trained weights beside the exported model at the end."""
+    trained = num_trained(model, config.adapter)
+    export = 2 if config.model.dtype is not Dtype.float32 else FP32
+    if config.adapter.type is not AdapterType.none:
+        export = FP32  # merged in fp32
+    loaded = FP32 * model.num_parameters if config.hardware.shards else 0
+    sizes = {
+        "loading the weights": float(loaded),
+        "offloaded state": needed.on_host * (config.hardware.devices or 1),
+        "exporting": float(FP32 * trained + export * model.num_parameters),
+    }
+    return {name: size for name, size in sizes.items() if size}

@@ -1,0 +1,140 @@
+"""The plan as text: tables of a label, a value and where the value comes from."""
+
+from ssd.config import Accelerator, AdapterType, HardwareConfig
+from ssd.plan.devices import GIB
+from ssd.plan.memory import Item, Phase, num_trained
+from ssd.plan.plan import Plan
+from ssd.report.formats import duration
+
+Rows = list[tuple[str, str, str]]
+"""Label, value, note."""
+WIDTH = 38
+"""Of labels."""
+TUNING = {
+    AdapterType.none: "full fine-tuning",
+    AdapterType.lora: "LoRA of rank {rank}",
+    AdapterType.qlora: "QLoRA of rank {rank}",
+}
+
+
+def plan_text(plan: Plan) -> str:
+    """Everything a reader decides by, and last the warnings."""
+    config = plan.config
+    tuning = TUNING[config.adapter.type].format(rank=config.adapter.rank)
+    parts = [
+        f"plan of {config.model.name}: {tuning}, {config.train.precision.value}, "
+        f"{processes(config.hardware)}",
+        section("parameters", _parameters(plan)),
+        section(f"memory of each {_device(config.hardware)}, GiB", _memory(plan)),
+        section("main memory of the first machine, GiB", _gib(plan.host)),
+        section("training", _training(plan)),
+        section("disk for training, GiB", _gib(plan.disk)),
+        *(f"warning: {warning}" for warning in plan.warnings),
+    ]
+    return "\n\n".join(parts)
+
+
+def section(title: str, rows: Rows) -> str:
+    """A title and aligned rows."""
+    values = max(len(value) for _, value, _ in rows)
+    lines = [f"  {label:{WIDTH}} {value:>{values}}  {note}".rstrip() for label, value, note in rows]
+    return "\n".join([title, *lines])
+
+
+def processes(hardware: HardwareConfig) -> str:
+    """`8 GPUs, sharded (FSDP2)`."""
+    count = hardware.num_processes
+    nodes = f" on {hardware.num_nodes} machines" if hardware.num_nodes > 1 else ""
+    how = "" if count == 1 else ", sharded (FSDP2)" if hardware.shards else ", each a copy (DDP)"
+    return f"{count} {_device(hardware)}{'s' if count > 1 else ''}{nodes}{how}"
+
+
+def _device(hardware: HardwareConfig) -> str:
+    return "GPU" if hardware.accelerator is Accelerator.gpu else "CPU process"
+
+
+def _parameters(plan: Plan) -> Rows:
+    model = plan.model
+    return [
+        ("all", _count(model.num_parameters), f"sizes from {model.source}"),
+        ("trained", _count(num_trained(model, plan.config.adapter)), ""),
+        ("used for one token", _count(model.num_active), ""),
+    ]
+
+
+def _memory(plan: Plan) -> Rows:
+    needed = plan.memory.needed
+    fits = "fits" if needed <= plan.capacity else "does not fit"
+    recompute = plan.config.hardware.activation_checkpointing.value
+    attention = plan.model.attention.removeprefix("ssd_")
+    row = f"a row of {plan.row_tokens:,} tokens; attention {attention}; recomputed: {recompute}"
+    return [
+        *((item.name, _in_gib(item.num_bytes), _moment(item)) for item in plan.memory.items),
+        ("at the worst moment", _in_gib(needed), row),
+        (
+            "with a row of mean length",
+            _in_gib(plan.mean_memory.needed),
+            f"{plan.mean_row_tokens:,} tokens",
+        ),
+        ("device", _in_gib(plan.capacity), f"{fits} ({plan.capacity_source})"),
+    ]
+
+
+def _moment(item: Item) -> str:
+    """When, where it is not always, or where, if not on the device."""
+    if item.on_host:
+        return "in main memory"
+    moments = {Phase.micro_batch: "during a micro-batch", Phase.step: "during the optimizer's step"}
+    return moments.get(item.phase, "")
+
+
+def _training(plan: Plan) -> Rows:
+    work, workload = plan.work, plan.workload
+    samples, mean = workload.num_samples, workload.mean_tokens
+    bound = "at most " if workload.is_upper_bound else ""
+    batch = plan.config.train.global_batch_size
+    rows: Rows = [
+        ("samples", _known(samples), workload.samples_source),
+        ("tokens of a sample", f"{bound}{mean:,.0f}", f"from {workload.tokens_source}"),
+        ("tokens of the corpus", f"{bound}{samples * mean:,.0f}" if samples else "unknown", ""),
+        ("optimizer steps", f"{work.num_steps:,}", f"of {batch} samples"),
+        ("epochs", f"{work.epochs:.2f}" if work.epochs else "unknown", ""),
+        ("tokens of a step", f"{bound}{work.tokens_per_step:,.0f}", ""),
+        ("tokens in all", f"{bound}{work.num_tokens:,.0f}", ""),
+        (
+            "GFLOP per token",
+            f"{work.flop_per_token / 1e9:,.1f}",
+            f"{_operations(plan.config.adapter.type)}, and attention ({work.attention_share:.0%})",
+        ),
+    ]
+    if work.tokens_per_second is None or work.seconds is None:
+        return [*rows, ("time", "unknown", work.speed_source)]
+    processes = plan.config.hardware.num_processes
+    hours = work.seconds * processes / 3600
+    return [
+        *rows,
+        ("tokens per second and device", f"{work.tokens_per_second:,.0f}", work.speed_source),
+        ("time", f"{bound}{duration(work.seconds)}", f"{hours:,.1f} device hours"),
+    ]
+
+
+def _operations(adapter: AdapterType) -> str:
+    if adapter is AdapterType.none:
+        return "6 per active parameter"
+    return "4 per frozen active parameter, 6 per other one"
+
+
+def _gib(sizes: dict[str, float]) -> Rows:
+    return [(name, _in_gib(size), "") for name, size in sizes.items()]
+
+
+def _in_gib(num_bytes: float) -> str:
+    return f"{num_bytes / GIB:,.2f}"
+
+
+def _count(parameters: int) -> str:
+    return f"{parameters / 1e9:,.3f} B" if parameters >= 1e9 else f"{parameters / 1e6:,.2f} M"
+
+
+def _known(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"

@@ -1,0 +1,135 @@
+"""Steps, tokens, floating-point operations, time and disk of a training."""
+
+import math
+from dataclasses import dataclass
+
+from ssd.config import (
+    Accelerator,
+    AdapterConfig,
+    AdapterType,
+    Dtype,
+    PlanConfig,
+    RunConfig,
+    TrainConfig,
+)
+from ssd.plan.architecture import Architecture
+from ssd.plan.memory import FP32, moment_bytes, num_trained
+from ssd.plan.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What training computes; None where it is not known."""
+
+    num_steps: int
+    num_tokens: float
+    tokens_per_step: float
+    epochs: float | None
+    flop_per_token: float
+    attention_share: float
+    """Of `flop_per_token`."""
+    tokens_per_second: float | None
+    """Of one process."""
+    speed_source: str
+    seconds: float | None
+
+
+def longest_row(config: RunConfig, longest_sample: int) -> int:
+    """Tokens of the longest micro-batch that training can meet: a full one, or a sample that is
+    longer, but no more than a process's samples of one step."""
+    capacity = config.hardware.micro_batch_tokens or config.train.seq_len
+    samples = math.ceil(config.train.global_batch_size / config.hardware.num_processes)
+    return min(max(capacity, longest_sample), samples * longest_sample)
+
+
+def mean_row(config: RunConfig, mean_sample: float) -> float:
+    """Tokens of a micro-batch when a step's samples, all of mean length, fill rows evenly."""
+    capacity = config.hardware.micro_batch_tokens or config.train.seq_len
+    processes = config.hardware.num_processes
+    tokens = config.train.global_batch_size * mean_sample
+    return tokens / (math.ceil(tokens / capacity / processes) * processes)
+
+
+def flop_per_token(
+    model: Architecture, adapter: AdapterConfig, context: float
+) -> tuple[float, float]:
+    """Floating-point operations per trained token, in all and of attention; recomputation is not
+    counted.
+
+    6 per active parameter: 2 forward, 2 for the gradients of activations and 2 for those of
+    weights, which frozen ones do not need (experts with adapters do). Attention: 12 Q per layer and
+    token looked back at, with Q the width of all query heads (Chowdhery et al. 2022,
+    arXiv:2204.02311, appendix B): half of the sample's `context` tokens on average, fewer where a
+    window is shorter.
+    """
+    if adapter.type is AdapterType.none:
+        matrices = 6.0 * model.num_active
+    else:
+        matrices = 4.0 * model.num_active
+        matrices += 6.0 * (model.num_adapter - model.num_expert_adapter)
+        matrices += 2.0 * model.num_active_experts if model.num_expert_adapter else 0.0
+    attention = 0.0
+    for window in model.windows:
+        seen = context / 2
+        if window is not None and window < context:
+            seen = window - window**2 / (2 * context)
+        attention += 12 * model.query_size * seen
+    return matrices + attention, attention
+
+
+def estimate(model: Architecture, config: RunConfig, workload: Workload) -> Work:
+    """The work of `config`'s training, and its time at a stated speed."""
+    train, processes = config.train, config.hardware.num_processes
+    per_step = train.global_batch_size * workload.mean_tokens
+    num_tokens = train.max_steps * per_step
+    total, attention = flop_per_token(model, config.adapter, workload.context_tokens)
+    speed, source = _speed(config.plan, config.hardware.accelerator, total)
+    samples = workload.num_samples
+    return Work(
+        num_steps=train.max_steps,
+        num_tokens=num_tokens,
+        tokens_per_step=per_step,
+        epochs=train.max_steps * train.global_batch_size / samples if samples else None,
+        flop_per_token=total,
+        attention_share=attention / total,
+        tokens_per_second=speed,
+        speed_source=source,
+        seconds=num_tokens / (speed * processes) if speed else None,
+    )
+
+
+def _speed(plan: PlanConfig, accelerator: Accelerator, flop: float) -> tuple[float | None, str]:
+    if plan.tokens_per_second is not None:
+        return plan.tokens_per_second, "plan.tokens_per_second"
+    if accelerator is Accelerator.cpu:
+        return None, "no speed is assumed for a CPU: set plan.tokens_per_second"
+    words = (
+        f"assumed: {plan.utilization:.0%} of {plan.peak_tflops:g} TFLOP/s "
+        "(plan.utilization, plan.peak_tflops)"
+    )
+    return plan.peak_tflops * 1e12 * plan.utilization / flop, words
+
+
+def disk_bytes(model: Architecture, config: RunConfig) -> dict[str, float]:
+    """Disk that training takes: the checkpoint to resume from, twice while a new one replaces it;
+    earlier checkpoints that stay, weights only; and the exported model."""
+    trained = FP32 * num_trained(model, config.adapter)
+    resume = trained + moment_bytes(model, config.adapter, config.optimizer)
+    sizes = {
+        "checkpoint to resume from": resume,
+        "the next one while it is written": resume,
+        "earlier checkpoints": trained * num_earlier(config.train),
+        "exported model": 0.0,
+    }
+    if config.adapter.type is not AdapterType.none:
+        sizes["exported adapter"] = trained
+    if config.adapter.type is AdapterType.none or config.adapter.merge:
+        dtype = FP32 if config.model.dtype is Dtype.float32 else 2
+        sizes["exported model"] = float(dtype * model.num_parameters)
+    return {name: size for name, size in sizes.items() if size}
+
+
+def num_earlier(train: TrainConfig) -> int:
+    """Checkpoints beside the newest that are on disk at once."""
+    made = math.ceil(train.max_steps / train.checkpoint_every)
+    return min(made, train.keep_checkpoints or made) - 1

@@ -1,0 +1,117 @@
+"""How much a run trains on: samples, tokens and epochs, from its corpus or from what is known."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssd.artifacts import Artifact, existing, read_json
+from ssd.config import DataSource, LongSamples, RunConfig
+from ssd.models.weights import locate
+from ssd.run import Run
+from ssd.sample.prompts import load_prompts
+
+PAPER_PROMPTS = 10_168
+"""Prompts that arXiv 2604.01193 counts in rStar-Coder after de-duplication."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """The samples of a run; tokens are those of prompt and completion."""
+
+    num_samples: int | None
+    """None where nothing on this disk tells."""
+    samples_source: str
+    mean_tokens: float
+    """Of a sample."""
+    tokens_source: str
+    is_upper_bound: bool
+    """Whether `mean_tokens` is only known to be no more than this."""
+    context_tokens: float
+    """Mean over tokens of the length of the sample they are in, which attention's work follows."""
+    longest_tokens: int
+    """Longest sample that memory must hold."""
+
+
+def find_workload(config: RunConfig, folder: Path) -> Workload:
+    """What `config` trains on.
+
+    Raises:
+        ArtifactError: `train.corpus` names no finished corpus.
+        DataError: the prompts are missing or malformed.
+    """
+    seq_len, plan = config.train.seq_len, config.plan
+    corpus = find_corpus(config, folder)
+    lengths = corpus_lengths(corpus, seq_len, config.train.long_samples) if corpus else []
+    mean, context, bound = float(seq_len), float(seq_len), True
+    source = "train.seq_len, the longest a sample can be"
+    if lengths:
+        mean, bound = sum(lengths) / len(lengths), False
+        context = sum(length**2 for length in lengths) / sum(lengths)
+        source = "the corpus"
+    if plan.tokens_per_sample is not None:
+        mean = context = float(min(plan.tokens_per_sample, seq_len))
+        source, bound = "plan.tokens_per_sample", False
+    samples, samples_source = _num_samples(config, len(lengths))
+    return Workload(
+        num_samples=samples,
+        samples_source=samples_source,
+        mean_tokens=mean,
+        tokens_source=source,
+        is_upper_bound=bound,
+        context_tokens=context,
+        longest_tokens=max(lengths, default=seq_len),
+    )
+
+
+def find_corpus(config: RunConfig, folder: Path) -> Artifact | None:
+    """The run's finished corpus on this disk; None where there is none.
+
+    A hub data set's branch is not looked up, because a plan asks no network: where no commit is
+    given, a corpus of any commit will do.
+    """
+    if config.train.corpus is not None:
+        return existing(Path(config.train.corpus), "corpus", "train.corpus")
+    manifests = sorted(Path(config.output_dir).glob("store/corpus/*/manifest.json"))
+    weights = locate(config.model) if manifests else None
+    if weights is None:
+        return None
+    wanted = Run(folder=folder, config=config, weights=weights).corpus
+    if wanted.done:
+        return wanted
+    if config.data.source is DataSource.hub and config.data.revision is None:
+        for manifest in manifests:
+            inputs = read_json(manifest)["inputs"]
+            prompts = {**inputs["prompts"], "revision": None}
+            if {**inputs, "prompts": prompts} == wanted.inputs:
+                return Artifact(kind="corpus", inputs=inputs, folder=manifest.parent)
+    return None
+
+
+def corpus_lengths(corpus: Artifact, seq_len: int, policy: LongSamples) -> list[int]:
+    """Tokens of each sample that is trained on, found without reading them."""
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    columns = ["prompt_token_ids", "completion_token_ids"]
+    path = corpus.folder / "corpus.parquet"
+    changed = [f"train_{name}" for name in columns]  # set where training renders anew
+    table = pyarrow.parquet.read_table(path, columns=columns + changed)
+    names = changed if table[changed[0]].null_count == 0 else columns
+    parts = [pyarrow.compute.list_value_length(table[name]).to_pylist() for name in names]
+    lengths = [prompt + completion for prompt, completion in zip(*parts, strict=True)]
+    if policy is LongSamples.skip:
+        return [length for length in lengths if length <= seq_len]
+    return [min(length, seq_len) for length in lengths]
+
+
+def _num_samples(config: RunConfig, in_corpus: int) -> tuple[int | None, str]:
+    if config.plan.num_samples is not None:
+        return config.plan.num_samples, "plan.num_samples"
+    if in_corpus:
+        return in_corpus, "the corpus"
+    if config.data.source is not DataSource.hub:
+        prompts, _ = load_prompts(config.data)
+        return len(prompts) * config.sampler.num_samples, "its prompts, before filters"
+    hint = "set plan.num_samples"
+    if config.data.name == "rstar_coder":
+        hint += f"; arXiv 2604.01193 counts {PAPER_PROMPTS:,} prompts"
+    return None, hint

@@ -1,0 +1,158 @@
+"""Attention that stays within each document of a packed row, and the check that it does.
+
+B rows, H heads, T tokens, D width of a head.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssd.config import Attention
+from ssd.errors import ModelError
+from ssd.train.data import Example, collate
+
+VARLEN = "ssd_varlen"
+UNKNOWN_TO_VARLEN = ("s_aux", "softcap", "position_bias")
+"""Arguments by which some architectures change attention: sinks, caps and biases."""
+PROBE_TOKENS = 32
+TOLERANCE = 1e-3
+"""Relative change of a neighbour's loss that counts as a leak; one that is real changes it by
+far more, and identical shapes leave rounding as it is."""
+
+
+def attention_kwargs(attention: str, lengths: list[int] | None) -> dict[str, Any]:
+    """What a packed row must tell the attention function beside its positions."""
+    if lengths is None:
+        return {}
+    if attention == VARLEN:
+        return {"document_lengths": lengths}
+    if attention == Attention.flash_attention_2.value:
+        ends = torch.tensor([0, *lengths]).cumsum(0).int()
+        if torch.cuda.is_available():
+            ends = ends.cuda(non_blocking=True)
+        longest = max(lengths)
+        return {
+            "cu_seq_lens_q": ends,
+            "cu_seq_lens_k": ends,
+            "max_length_q": longest,
+            "max_length_k": longest,
+        }
+    return {}
+
+
+def varlen_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+    scaling: float | None = None, dropout: float = 0.0, document_lengths: list[int] | None = None,
+    sliding_window: int | None = None, **kwargs: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """Causal attention within each document; transformers calls it in every layer.
+
+    Args:
+        query: (B, H, T, D); `key` and `value` may have fewer heads (grouped queries).
+        document_lengths: tokens of each document of a single packed row; None where every row is
+            one document.
+
+    Returns:
+        (B, T, H, D), and None in place of attention weights.
+    """
+    for name in UNKNOWN_TO_VARLEN:
+        if kwargs.get(name) is not None:
+            raise ModelError(
+                f"hardware.attention=varlen does not know this model's {name}: "
+                "set hardware.attention=eager"
+            )
+    query, key = query.to(value.dtype), key.to(value.dtype)  # rotary embeddings are fp32
+    lengths = document_lengths or [query.shape[2]]
+    if query.is_cuda and len(query) == 1 and value.dtype in (torch.bfloat16, torch.float16):
+        return _flash(query, key, value, lengths, scaling, sliding_window), None
+    parts = [
+        _causal(q, k, v, scaling, sliding_window)
+        for q, k, v in zip(
+            query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True
+        )
+    ]
+    return torch.cat(parts, 2).transpose(1, 2), None
+
+
+def _causal(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
+) -> Tensor:
+    length = query.shape[2]
+    banded = None
+    if window is not None and window < length:
+        banded = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
+        banded = banded.triu(1 - window)
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=banded, is_causal=banded is None, scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )  # fmt: skip
+
+
+def _flash(
+    query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scaling: float | None,
+    window: int | None,
+) -> Tensor:  # fmt: skip
+    from torch.nn.attention.varlen import varlen_attn
+
+    ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    ends = ends.to(query.device, non_blocking=True)
+    longest = max(lengths)
+    output = varlen_attn(
+        query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1),
+        ends, ends, longest, longest, scale=scaling,
+        window_size=(-1 if window is None else window - 1, 0),
+        enable_gqa=query.shape[1] != key.shape[1],
+    )  # fmt: skip
+    assert isinstance(output, Tensor)
+    return output[None]
+
+
+def choose_attention(wanted: Attention, model_class: type) -> str:
+    """The name that transformers knows the attention by.
+
+    Raises:
+        ModelError: the model's architecture does not take it.
+    """
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    ALL_ATTENTION_FUNCTIONS.register(VARLEN, varlen_attention)
+    sdpa = bool(getattr(model_class, "_supports_sdpa", False))
+    varlen = sdpa and bool(getattr(model_class, "_supports_attention_backend", False))
+    if wanted is Attention.auto:
+        return VARLEN if varlen else "sdpa" if sdpa else "eager"
+    known = {Attention.varlen: varlen, Attention.sdpa: sdpa}
+    if not known.get(wanted, True):
+        raise ModelError(
+            f"hardware.attention={wanted.value} is not offered by {model_class.__name__}: "
+            "use hardware.attention=auto"
+        )
+    return VARLEN if wanted is Attention.varlen else wanted.value
+
+
+@torch.no_grad()
+def check_isolation(loss: nn.Module, attention: str, vocab_size: int, device: torch.device) -> None:
+    """Change the first of two packed documents and require that the second's loss stays.
+
+    Raises:
+        ModelError: it moved, so documents of a packed row see each other.
+    """
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(vocab_size, (3, PROBE_TOKENS), generator=generator).tolist()
+
+    def neighbour_loss(first: list[int]) -> float:
+        documents = [
+            Example(prompt_id="changed", token_ids=first, num_prompt=PROBE_TOKENS),
+            Example(prompt_id="watched", token_ids=ids[2], num_prompt=1),
+        ]
+        torch.manual_seed(0)  # adapters drop out the same both times; every step seeds anew
+        return float(loss(collate(documents, [0.0, 1.0], packing=True).to(device)))
+
+    one, other = neighbour_loss(ids[0]), neighbour_loss(ids[1])
+    if not abs(one - other) <= TOLERANCE * abs(one):
+        raise ModelError(
+            f"documents of a packed row see each other under attention '{attention}': changing one "
+            f"moved its neighbour's loss from {one:.6g} to {other:.6g}. Set hardware.attention to "
+            "another backend, or train.packing=false"
+        )

@@ -1,0 +1,133 @@
+"""Checkpoints of a training: weights, and in the newest one the optimizer's state.
+
+`checkpoints/step-000012/` holds `weights/` and `optimizer/` in torch's distributed format, which
+any number of processes writes and any other number reads. A folder appears under its name only when
+it is whole. Learning rate and data order follow from the step, so nothing else is stored.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_loader import load as read_state
+from torch.distributed.checkpoint.state_dict_saver import save as write_state
+
+from ssd.artifacts import read_json, write_json
+from ssd.errors import ArtifactError
+from ssd.run import CHECKPOINTS, step_folder, step_folders
+
+WEIGHTS, OPTIMIZER, STATE = "weights", "optimizer", "state.json"
+
+
+def save(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    fingerprint: str,
+    keep: int | None,
+) -> None:
+    """Store the state after `step` optimizer steps; then drop older optimizer states, and
+    checkpoints beyond the newest `keep`. Every process must call it."""
+    final = step_folder(folder, step)
+    temporary = final.with_name(f".{final.name}.tmp")
+    leads = _rank() == 0
+    if leads:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    _barrier()
+    _write(temporary / WEIGHTS, trained_weights(model))
+    _write(temporary / OPTIMIZER, get_optimizer_state_dict(model, optimizer))
+    if leads:
+        write_json(temporary / STATE, {"step": step, "fingerprint": fingerprint})
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        prune(folder, keep)
+    _barrier()
+
+
+def prune(folder: Path, keep: int | None, *, resumable: bool = True) -> None:
+    """Drop what a kill cut short, checkpoints beyond the newest `keep` (None keeps all), and every
+    optimizer state but, where training goes on, the newest."""
+    for path in (folder / CHECKPOINTS).glob(".step-*.tmp"):
+        shutil.rmtree(path)
+    newest_first = sorted(step_folders(folder).items(), reverse=True)
+    for position, (_, path) in enumerate(newest_first):
+        if keep is not None and position >= keep:
+            shutil.rmtree(path)
+        elif position or not resumable:
+            shutil.rmtree(path / OPTIMIZER, ignore_errors=True)
+
+
+def last_step(folder: Path, fingerprint: str) -> int:
+    """The newest step to resume from; 0 where there is none.
+
+    Raises:
+        ArtifactError: the checkpoint belongs to another configuration.
+    """
+    found = step_folders(folder)
+    whole = [step for step, path in found.items() if (path / OPTIMIZER).is_dir()]
+    if not whole:
+        return 0
+    step = max(whole)
+    owner = read_json(found[step] / STATE)["fingerprint"]
+    if owner != fingerprint:
+        raise ArtifactError(
+            f"{found[step]} belongs to another configuration (checkpoint {owner}, this run's is "
+            f"{fingerprint}): delete {folder}, or run in the output_dir where it was made"
+        )
+    return step
+
+
+def load(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Restore the state after `step` optimizer steps. Every process must call it."""
+    path = step_folder(folder, step)
+    weights = trained_weights(model)
+    _read(path / WEIGHTS, weights)
+    set_model_state_dict(model, weights, options=StateDictOptions(strict=False))
+    state = get_optimizer_state_dict(model, optimizer)
+    _read(path / OPTIMIZER, state)  # in place
+    paged = [
+        (parameter, name, moment)
+        for parameter, moments in optimizer.state.items()
+        for name, moment in moments.items()
+        if getattr(moment, "is_paged", False)
+    ]
+    set_optimizer_state_dict(model, optimizer, state)
+    for parameter, name, moment in paged:  # bitsandbytes has put copies on the GPU
+        optimizer.state[parameter][name] = moment
+
+
+def trained_weights(model: nn.Module, options: StateDictOptions | None = None) -> dict[str, Any]:
+    """The weights that are trained, each once; frozen ones are the base model's."""
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    state = get_model_state_dict(model, options=options)
+    return {name: value for name, value in state.items() if name in names}
+
+
+def _write(folder: Path, state: dict[str, Any]) -> None:
+    write_state(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
+
+
+def _read(folder: Path, state: dict[str, Any]) -> None:
+    read_state(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def _barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()

@@ -1,0 +1,301 @@
+"""The model that is trained: built, adapted, sharded and filled with weights, and its loss."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssd.config import (
+    AdapterConfig,
+    AdapterType,
+    HardwareConfig,
+    HeadKernel,
+    Precision,
+    Recompute,
+    TrainConfig,
+)
+from ssd.errors import ModelError
+from ssd.train.attention import attention_kwargs, choose_attention
+from ssd.train.data import MicroBatch
+from ssd.train.experts import balance_loss, register_experts
+from ssd.train.loss import liger_cross_entropy, weighted_cross_entropy
+
+
+class CompletionLoss(nn.Module):
+    """A causal language model and the loss of its completions; the root that sharding wraps, so
+    that one forward call gathers body and head together."""
+
+    def __init__(
+        self, network: nn.Module, head: HeadKernel = HeadKernel.chunked, aux_coef: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.network: Any = network
+        self.kernel = weighted_cross_entropy if head is HeadKernel.chunked else liger_cross_entropy
+        self.aux_coef = aux_coef
+
+    def forward(self, batch: MicroBatch) -> Tensor:
+        """Weighted sum of cross-entropies over the micro-batch's loss tokens."""
+        routed = {"output_router_logits": True} if self.aux_coef else {}
+        output = self.body(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            use_cache=False,
+            **attention_kwargs(self.model.config._attn_implementation, batch.lengths),
+            **routed,
+        )
+        loss = self.kernel(output.last_hidden_state, self.head, batch.labels, batch.weights)
+        if self.aux_coef:
+            top_k = self.model.config.get_text_config().num_experts_per_tok
+            loss = loss + self.aux_coef * balance_loss(output.router_logits, batch, top_k)
+        return loss
+
+    @property
+    def model(self) -> Any:
+        """The transformers model, inside its adapter where there is one."""
+        adapted = hasattr(self.network, "get_base_model")
+        return self.network.get_base_model() if adapted else self.network
+
+    @property
+    def body(self) -> Any:
+        """The model without its head."""
+        return getattr(self.model, self.model.base_model_prefix)
+
+    @property
+    def head(self) -> Any:
+        """Maps hidden states to logits."""
+        return self.model.get_output_embeddings()
+
+    @torch.no_grad()
+    def check_head(self) -> None:
+        """Raise `ModelError` where the model's logits are not its head applied to its body."""
+        if not isinstance(self.head, nn.Linear):
+            raise ModelError(
+                f"model.name: the head of {type(self.model).__name__} is a "
+                f"{type(self.head).__name__}, not a linear layer: it is not supported"
+            )
+        ids = torch.arange(1, 9, device=self.head.weight.device)[None]  # (1, 8)
+        logits = self.model(input_ids=ids, use_cache=False).logits
+        hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
+        if not torch.allclose(self.head(hidden), logits, atol=1e-4, rtol=1e-4):
+            raise ModelError(
+                f"model.name: {type(self.model).__name__} scales or caps its logits, "
+                "which training would miss: this architecture is not supported"
+            )
+
+
+def num_experts(config: Any) -> int:
+    """Routed experts per layer of a text configuration; 0 for dense models."""
+    for name in ("num_experts", "num_local_experts"):
+        if getattr(config, name, None):
+            return int(getattr(config, name))
+    return 0
+
+
+def build(
+    folder: Path,
+    adapter: AdapterConfig,
+    train: TrainConfig,
+    hardware: HardwareConfig,
+    *,
+    device: torch.device,
+    empty: bool = False,
+) -> CompletionLoss:
+    """The checkpoint in `folder` ready to train: fp32 where weights are trained (bf16 loses small
+    updates), bf16 where they are frozen under an adapter and `train.precision=bf16`.
+
+    With `empty` its parameters are on the meta device, to be sharded before they take memory.
+
+    Raises:
+        ModelError: the architecture does not take the attention, the router setting or the loss.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    config: Any = AutoConfig.from_pretrained(folder)
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    settings: dict[str, Any] = {
+        "dtype": weight_dtype(adapter, train, hardware),
+        "attn_implementation": choose_attention(hardware.attention, model_class),
+    }
+    if num_experts(config.get_text_config()):
+        settings["experts_implementation"] = register_experts()
+    if empty:
+        from accelerate import init_empty_weights
+
+        with init_empty_weights(include_buffers=False):
+            network = AutoModelForCausalLM.from_config(config, **settings)
+        network.tie_weights()  # emptied one by one, tied weights are no longer one
+    else:
+        if adapter.type is AdapterType.qlora:
+            four_bits = quantisation(settings["dtype"])
+            settings |= {"quantization_config": four_bits, "device_map": {"": device}}
+        network = AutoModelForCausalLM.from_pretrained(folder, **settings)
+    set_recompute(network, hardware.activation_checkpointing)
+    set_router(network, train)
+    if adapter.type is not AdapterType.none:
+        network = adapt(network, adapter, empty=empty)
+    return CompletionLoss(network.train(), hardware.head, train.router_aux_coef)
+
+
+def weight_dtype(
+    adapter: AdapterConfig, train: TrainConfig, hardware: HardwareConfig
+) -> torch.dtype:
+    """Type of the weights in memory. FSDP2 wants one type in each group it shards, so there frozen
+    weights are fp32 beside their fp32 adapters."""
+    frozen = adapter.type is not AdapterType.none and not hardware.shards
+    return torch.bfloat16 if frozen and train.precision is Precision.bf16 else torch.float32
+
+
+def quantisation(dtype: torch.dtype) -> Any:
+    """bitsandbytes' nf4 with double quantisation (Dettmers et al. 2023, arXiv:2305.14314), for
+    matrix products in `dtype`. Embeddings, norms and the head stay whole."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def adapt(network: Any, adapter: AdapterConfig, *, empty: bool) -> Any:
+    """Low-rank adapters on every linear layer but the head; all other weights frozen.
+
+    A mixture of experts is adapted in its attention, and with `adapter.experts` in its experts,
+    each with a rank of its own. They are stacked parameters, not linear layers: peft adds the
+    product of the adapters to a whole layer's experts in every forward pass, a copy of them that
+    the backward pass keeps unless layers are recomputed. Routers stay frozen. (Of itself peft's
+    "all-linear" adapts attention, experts and routers in Qwen3-MoE, attention alone in GPT-OSS.)
+
+    Raises:
+        ModelError: `adapter.experts` is set for a model without routed experts.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    stacked = stacked_experts(network)
+    if adapter.experts and not stacked:
+        raise ModelError(
+            f"adapter.experts=true: {type(network).__name__} has no routed experts, leave it false"
+        )
+    lora = LoraConfig(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=attention_layers(network) if routers(network) else "all-linear",
+        target_parameters=stacked if adapter.experts else None,
+        task_type="CAUSAL_LM",
+    )
+    network.enable_input_require_grads()
+    return get_peft_model(network, lora, low_cpu_mem_usage=empty)
+
+
+def attention_layers(network: nn.Module) -> list[str]:
+    """Last names of the linear layers in attention."""
+    linear = [name for name, m in network.named_modules() if isinstance(m, nn.Linear)]
+    return sorted({name.rsplit(".", 1)[-1] for name in linear if "attn" in name})
+
+
+def stacked_experts(network: nn.Module) -> list[str]:
+    """Last two names of the matrices that hold all experts of a layer; none in dense models."""
+    stacked = [name for name, p in network.named_parameters() if p.ndim == 3]
+    return sorted({".".join(name.rsplit(".", 2)[-2:]) for name in stacked if ".experts." in name})
+
+
+def set_router(network: Any, train: TrainConfig) -> None:
+    """Freeze the routers unless they are trained.
+
+    Raises:
+        ModelError: a router setting is given for a model without routed experts.
+    """
+    found = routers(network)
+    if not found and (train.router_aux_coef or not train.train_router):
+        raise ModelError(
+            "train.router_aux_coef and train.train_router are for mixture-of-experts models, and "
+            f"{type(network).__name__} has no router: leave them as they are"
+        )
+    if not train.train_router:
+        for router in found:
+            router.requires_grad_(False)
+
+
+def routers(network: Any) -> list[nn.Module]:
+    """The modules that send tokens to experts; none in dense models."""
+    recorder = (getattr(network, "_can_record_outputs", None) or {}).get("router_logits")
+    kind = getattr(recorder, "target_class", recorder)
+    return [module for module in network.modules() if kind and isinstance(module, kind)]
+
+
+EXPENSIVE = (
+    "aten.mm", "aten.addmm", "aten.bmm", "aten._grouped_mm",
+    "aten._scaled_dot_product_flash_attention", "aten._scaled_dot_product_efficient_attention",
+    "aten._scaled_dot_product_cudnn_attention", "torch_attn._varlen_attn",
+    "aten._scaled_dot_product_flash_attention_for_cpu",
+)  # fmt: skip
+"""Operations whose results selective recomputation keeps."""
+
+
+def set_recompute(network: Any, recompute: Recompute) -> None:
+    """Choose what the backward pass computes again, per decoder layer."""
+    from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
+
+    def policy(context: Any, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:
+        name = str(getattr(operation, "_overloadpacket", operation))
+        keep = name in EXPENSIVE
+        return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
+
+    settings: dict[str, Any] = {"use_reentrant": False}
+    if recompute is Recompute.none:
+        return
+    if recompute is Recompute.selective:
+        settings["context_fn"] = functools.partial(create_selective_checkpoint_contexts, policy)
+    network.gradient_checkpointing_enable(settings)
+
+
+def shard(loss: CompletionLoss, mesh: Any, train: TrainConfig, hardware: HardwareConfig) -> None:
+    """Split parameters over the mesh, one group per decoder layer and one for the rest (FSDP2).
+
+    Gathered weights and products are bf16 under `train.precision=bf16`; masters, gradient sums and
+    the optimizer stay fp32.
+    """
+    from torch.distributed.fsdp import (
+        CPUOffloadPolicy,
+        MixedPrecisionPolicy,
+        OffloadPolicy,
+        fully_shard,
+    )
+
+    dtype = torch.bfloat16 if train.precision is Precision.bf16 else torch.float32
+    settings: dict[str, Any] = {
+        "mesh": mesh,
+        "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
+        "offload_policy": CPUOffloadPolicy() if hardware.cpu_offload else OffloadPolicy(),
+    }
+    for layer in loss.body.layers:
+        fully_shard(layer, **settings)
+    fully_shard(loss, **settings)
+
+
+def fill(loss: CompletionLoss, source: CompletionLoss | None, device: torch.device) -> None:
+    """Give a sharded model on the meta device its weights: rank 0 holds `source` and sends every
+    rank its part, one tensor at a time."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    buffers = {name: buffer.clone() for name, buffer in loss.named_buffers()}
+    loss.to_empty(device=device)
+    loss.model.tie_weights()
+    with torch.no_grad():
+        for name, buffer in loss.named_buffers():
+            buffer.copy_(buffers[name])
+    weights = dict(source.named_parameters()) if source is not None else {}
+    for name, parameter in loss.named_parameters():
+        assert isinstance(parameter, DTensor)
+        mesh_device = parameter.device_mesh.device_type
+        whole = torch.empty(parameter.shape, dtype=parameter.dtype, device=mesh_device)
+        if source is not None:
+            whole.copy_(weights[name].detach())
+        part = distribute_tensor(whole, parameter.device_mesh, parameter.placements)
+        with torch.no_grad():
+            parameter.to_local().copy_(part.to_local())

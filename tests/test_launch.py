@@ -1,0 +1,54 @@
+from collections.abc import Callable
+
+import pytest
+
+from ssd.errors import ConfigError
+from ssd.launch import CPU_ALLOCATOR, stage_command, stage_environment
+from ssd.run import Run
+
+
+def test_one_process_needs_no_launcher(make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    assert stage_command(run, "train")[1:] == ["-m", "ssd.train", str(run.folder)]
+
+
+def test_several_processes_go_through_torchrun_which_passes_signals_on(
+    make_run: Callable[..., Run],
+) -> None:
+    run = make_run("hardware.devices=2")
+    command = stage_command(run, "train")
+    assert "--standalone" in command
+    assert "--nproc-per-node=2" in command
+    assert any("SIGTERM,SIGUSR1" in part for part in command)
+    assert "torch.distributed.run" not in stage_command(run, "sample")
+
+
+def test_inside_slurm_every_node_starts_torchrun(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    run = make_run("hardware.num_nodes=2", "hardware.devices=2")
+    command = stage_command(run, "train")
+    assert command[:3] == ["srun", "--nodes=2", "--ntasks-per-node=1"]
+    assert "--nnodes=2" in command
+    assert any(part.startswith("--rdzv-endpoint=") and part.endswith(":24711") for part in command)
+
+
+def test_several_machines_need_a_place_to_meet(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(ConfigError, match=r"set hardware.rendezvous=HOST:PORT"):
+        stage_command(make_run("hardware.num_nodes=2"), "train")
+    meeting = make_run("hardware.num_nodes=2", "hardware.rendezvous=node1:29400")
+    assert "--rdzv-endpoint=node1:29400" in stage_command(meeting, "train")
+
+
+def test_training_on_cpu_keeps_its_buffers_unless_the_user_says_otherwise(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    assert stage_environment(run, "train").items() >= CPU_ALLOCATOR.items()
+    assert "MALLOC_MMAP_MAX_" not in stage_environment(run, "sample")
+    monkeypatch.setenv("MALLOC_MMAP_MAX_", "65536")
+    assert stage_environment(run, "train")["MALLOC_MMAP_MAX_"] == "65536"
