@@ -1,10 +1,15 @@
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from ssd.errors import ConfigError
 from ssd.launch import CPU_ALLOCATOR, stage_command, stage_environment
 from ssd.run import Run
+from ssd.stage import REPORTED
 
 
 def test_one_process_needs_no_launcher(make_run: Callable[..., Run]) -> None:
@@ -20,7 +25,7 @@ def test_several_processes_go_through_torchrun_which_passes_signals_on(
     assert "--standalone" in command
     assert "--nproc-per-node=2" in command
     assert any("SIGTERM,SIGUSR1" in part for part in command)
-    assert "torch.distributed.run" not in stage_command(run, "sample")
+    assert "ssd.torchrun" not in stage_command(run, "sample")
 
 
 def test_inside_slurm_every_node_starts_torchrun(
@@ -52,3 +57,28 @@ def test_training_on_cpu_keeps_its_buffers_unless_the_user_says_otherwise(
     assert "MALLOC_MMAP_MAX_" not in stage_environment(run, "sample")
     monkeypatch.setenv("MALLOC_MMAP_MAX_", "65536")
     assert stage_environment(run, "train")["MALLOC_MMAP_MAX_"] == "65536"
+
+
+def test_a_workers_one_line_error_is_the_launchers_whole_output(
+    make_run: Callable[..., Run],
+) -> None:
+    run = make_run("hardware.devices=2")  # without a corpus
+    done = subprocess.run(
+        stage_command(run, "train"),
+        env=stage_environment(run, "train"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == REPORTED
+    lines = set(done.stderr.strip().splitlines())
+    assert len(lines) == 1
+    assert "unfinished: sample first" in lines.pop()
+
+
+def test_a_killed_worker_ends_the_launcher_by_the_same_signal(tmp_path: Path) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    command = [sys.executable, "-m", "ssd.torchrun", "--standalone", "--nproc-per-node=1"]
+    done = subprocess.run([*command, str(worker)], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL

@@ -53,7 +53,7 @@ def torchrun(run: Run) -> list[str]:
     """torchrun with one process per device, which passes a cluster's signals on."""
     signals = {"SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", *(s.name for s in PREEMPTION_SIGNALS)}
     return [
-        sys.executable, "-m", "torch.distributed.run",
+        sys.executable, "-m", "ssd.torchrun",
         f"--nproc-per-node={run.config.hardware.devices or 1}",
         f"--signals-to-handle={','.join(sorted(signals))}",
         f"--shutdown-timeout={SHUTDOWN_SECONDS}",

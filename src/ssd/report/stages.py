@@ -23,9 +23,11 @@ CHECKPOINT_COUNTS = {
     "epochs": "Epochs",
     "num_samples": "Samples",
     "skipped_long_samples": "Samples skipped as too long",
+    "truncated_samples": "Samples cut off as too long",
     "num_loss_tokens": "Tokens with loss",
     "num_parameters": "Parameters",
     "num_trainable": "Parameters trained",
+    "peak_memory_gib": "Peak memory of the process, GiB",
 }
 
 
@@ -114,13 +116,17 @@ def _course(steps: list[dict[str, Any]]) -> str:
         sentences.append(
             f"{len(steps) - len(losses)} of {len(steps)} steps have a loss that is not finite."
         )
-    speeds = [
-        line["train/tokens_per_second"] for line in steps if "train/tokens_per_second" in line
-    ]
+    speeds, fills = (
+        [line[key] for line in steps if key in line]
+        for key in ("train/tokens_per_second", "train/fill")
+    )
     if speeds:
         sentences.append(
             f"The median speed is {formats.number(statistics.median(speeds))} tokens per second."
         )
+    if fills:
+        share = formats.percent(statistics.fmean(fills))
+        sentences.append(f"Of the positions computed, {share} were tokens of samples.")
     return " ".join(sentences)
 
 
