@@ -5,7 +5,6 @@ AdamW's two moments are fp32: 4 + 4 + 8 bytes, divided by P where FSDP2 shards t
 """
 
 from dataclasses import dataclass
-from enum import Enum
 
 from ssd.config import (
     Accelerator,
@@ -35,21 +34,12 @@ RESERVE = {Accelerator.gpu: 2 * GIB, Accelerator.cpu: GIB}
 an assumption."""
 
 
-class Phase(Enum):
-    """When an item takes memory; a micro-batch and the optimizer's step take turns."""
-
-    always = "always"
-    micro_batch = "micro-batch"
-    step = "optimizer step"
-
-
 @dataclass(frozen=True, slots=True)
 class Item:
     """One use of memory."""
 
     name: str
     num_bytes: float
-    phase: Phase = Phase.always
     on_host: bool = False
     """In main memory instead of the device's, under `hardware.cpu_offload`."""
 
@@ -60,15 +50,10 @@ class Memory:
 
     items: tuple[Item, ...]
 
-    def peak(self, phase: Phase) -> float:
-        """Bytes on the device while `phase` lasts."""
-        counted = (Phase.always, phase)
-        return sum(i.num_bytes for i in self.items if not i.on_host and i.phase in counted)
-
     @property
     def needed(self) -> float:
-        """Bytes on the device at the worst moment."""
-        return max(self.peak(Phase.micro_batch), self.peak(Phase.step))
+        """Bytes on the device while a micro-batch is computed; the optimizer's step takes less."""
+        return sum(item.num_bytes for item in self.items if not item.on_host)
 
     @property
     def on_host(self) -> float:
@@ -103,14 +88,10 @@ def memory(model: Architecture, config: RunConfig, tokens: int) -> Memory:
             activation_bytes(
                 model, hardware.activation_checkpointing, width, tokens, packing=train.packing
             ),
-            Phase.micro_batch,
         ),
-        Item("head and loss", head_bytes(model, adapter, width, tokens), Phase.micro_batch),
+        Item("head and loss", head_bytes(model, adapter, width, tokens)),
         Item("reserve", RESERVE[hardware.accelerator]),
     ]
-    if hardware.accelerator is Accelerator.gpu and not (config.optimizer.is_8bit or offload):
-        # AdamW's default on GPUs updates all weights at once, through one temporary of their size.
-        items.append(Item("optimizer's temporaries", FP32 * trained, Phase.step))
     return Memory(tuple(items))
 
 
@@ -152,42 +133,40 @@ def _copies(
     model: Architecture, adapter: AdapterConfig, hardware: HardwareConfig, width: Widths
 ) -> list[Item]:
     """Weights in the precision of the products. FSDP2 gathers the layer at work, the next one and
-    the root, and holds a layer's whole gradient, then in fp32, until it is reduced; DDP copies
-    gradients to send them; autocast keeps a copy of each matrix that is not bf16 already. Of
-    experts there is a copy in the layer at work, or in all layers where nothing is recomputed: cast
-    under autocast, or with adapters added, which also has a gradient of its size."""
+    the root, and holds a layer's whole gradient, then in fp32, until it is reduced; autocast keeps
+    a copy of each matrix that is not bf16 already. Of experts there is a copy in the layer at work,
+    or in all layers where nothing is recomputed: cast under autocast, or with adapters added, which
+    also has a gradient of its size."""
     full = adapter.type is AdapterType.none
-    phase = Phase.micro_batch
     recomputes = hardware.activation_checkpointing is not Recompute.none
     layer_experts = model.num_experts / model.num_layers
     copied_experts = layer_experts if recomputes else model.num_experts
     items = []
     if not full and model.num_expert_adapter:
         summed = copied_experts + layer_experts
-        items.append(Item("experts with their adapters", width.compute * summed, phase))
+        items.append(Item("experts with their adapters", width.compute * summed))
     if hardware.shards:
         gathered = 2 * model.layer_parameters + model.root_parameters
-        items.append(Item("gathered weights", width.compute * gathered, phase))
+        items.append(Item("gathered weights", width.compute * gathered))
         if full:
             whole = (width.compute + FP32) * model.layer_parameters
-            items.append(Item("a layer's gradient before reduction", whole, phase))
+            items.append(Item("a layer's gradient before reduction", whole))
         return items
-    if hardware.num_processes > 1:
-        items.append(Item("gradients being exchanged", FP32 * num_trained(model, adapter)))
     if width.compute < FP32:
         cast = model.num_cast + copied_experts if full else model.num_adapter
-        items.append(Item("bf16 copies of weights", width.compute * cast, phase))
+        items.append(Item("bf16 copies of weights", width.compute * cast))
     return items
 
 
 def host_bytes(model: Architecture, config: RunConfig, needed: Memory) -> dict[str, float]:
-    """Main memory of the first machine: offloaded state of its processes, the whole model that its
-    first process loads and spreads, and trained weights beside the exported model at the end."""
+    """Main memory of the first machine: offloaded state of its processes; the whole model, as it is
+    stored, which its first process loads and spreads; trained weights beside the exported model."""
     trained = num_trained(model, config.adapter)
-    export = 2 if config.model.dtype is not Dtype.float32 else FP32
+    stored = 2 if config.model.dtype is not Dtype.float32 else FP32
+    export = stored
     if config.adapter.type is not AdapterType.none:
         export = FP32  # merged in fp32
-    loaded = FP32 * model.num_parameters if config.hardware.shards else 0
+    loaded = stored * model.num_parameters if config.hardware.shards else 0
     sizes = {
         "loading the weights": float(loaded),
         "offloaded state": needed.on_host * (config.hardware.devices or 1),

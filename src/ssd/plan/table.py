@@ -2,7 +2,7 @@
 
 from ssd.config import Accelerator, AdapterType, HardwareConfig
 from ssd.plan.devices import GIB
-from ssd.plan.memory import Item, Phase, num_trained
+from ssd.plan.memory import num_trained
 from ssd.plan.plan import Plan
 from ssd.report.formats import duration
 
@@ -69,8 +69,11 @@ def _memory(plan: Plan) -> Rows:
     attention = plan.model.attention.removeprefix("ssd_")
     row = f"a row of {plan.row_tokens:,} tokens; attention {attention}; recomputed: {recompute}"
     return [
-        *((item.name, _in_gib(item.num_bytes), _moment(item)) for item in plan.memory.items),
-        ("at the worst moment", _in_gib(needed), row),
+        *(
+            (item.name, _in_gib(item.num_bytes), "in main memory" * item.on_host)
+            for item in plan.memory.items
+        ),
+        ("with the longest row", _in_gib(needed), row),
         (
             "with a row of mean length",
             _in_gib(plan.mean_memory.needed),
@@ -78,14 +81,6 @@ def _memory(plan: Plan) -> Rows:
         ),
         ("device", _in_gib(plan.capacity), f"{fits} ({plan.capacity_source})"),
     ]
-
-
-def _moment(item: Item) -> str:
-    """When, where it is not always, or where, if not on the device."""
-    if item.on_host:
-        return "in main memory"
-    moments = {Phase.micro_batch: "during a micro-batch", Phase.step: "during the optimizer's step"}
-    return moments.get(item.phase, "")
 
 
 def _training(plan: Plan) -> Rows:

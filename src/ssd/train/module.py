@@ -59,6 +59,8 @@ def make_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Opt
         manager.initialize()  # it knows weights by id(), also those of an earlier optimizer
         embeddings = [m.weight for m in model.modules() if isinstance(m, nn.Embedding)]
         manager.override_config(embeddings, "optim_bits", 32)
+    if config._target_ == "torch.optim.AdamW":
+        settings["fused"] = True  # the default makes a temporary as large as the weights
     optimizer = instantiate(settings, params=groups, _convert_="all")
     assert isinstance(optimizer, torch.optim.Optimizer)
     return optimizer

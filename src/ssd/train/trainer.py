@@ -18,9 +18,10 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from transformers import AutoConfig
 
 from ssd.artifacts import Artifact, explained
-from ssd.config import Accelerator, HardwareConfig, Precision, RunConfig
+from ssd.config import Accelerator, AdapterType, HardwareConfig, Precision, RunConfig
 from ssd.errors import ArtifactError
 from ssd.generation import read_samples
+from ssd.models.weights import has_experts
 from ssd.progress import progress_bar, silence_loading_bars
 from ssd.run import Run, step_folder
 from ssd.stage import PREEMPTION_SIGNALS, PreemptedError
@@ -64,6 +65,9 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
     steps.first = checkpoints.last_step(checkpoint.folder, checkpoint.fingerprint)
     if steps.first and leads:
         print(f"training: resuming from {step_folder(checkpoint.folder, steps.first)}", flush=True)
+    attention_alone = config.adapter.type is not AdapterType.none and not config.adapter.experts
+    if leads and attention_alone and has_experts(run.model_folder("base")):
+        print("training: adapters in attention alone (adapter.experts=false)", flush=True)
     seed_everything(config.seed, verbose=False)
     module = SelfDistillation(run, steps.first)
     with (
@@ -163,7 +167,7 @@ def make_strategy(hardware: HardwareConfig) -> Any:
             process_group_backend=backend,
         )
     if hardware.num_processes > 1:
-        return DDPStrategy(process_group_backend=backend)
+        return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)
     return "auto"
 
 

@@ -1,0 +1,147 @@
+"""Bytes per parameter as the trainer spends them, and the devices they are set against."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import compose_config
+
+from ssd.artifacts import read_json
+from ssd.config import Accelerator, HardwareConfig, RunConfig
+from ssd.plan.architecture import KNOWN, Architecture, measure
+from ssd.plan.devices import GIB, assume, device_memory
+from ssd.plan.memory import NF4, Memory, host_bytes, memory
+
+ROW = 2**14
+
+
+def planned(*overrides: str, tokens: int = ROW) -> tuple[Memory, Architecture, RunConfig]:
+    config = compose_config("model=qwen3_4b", *overrides)
+    config = dataclasses.replace(config, hardware=assume(config.hardware))
+    fields = read_json(KNOWN)[config.model.name]
+    attention = config.hardware.attention
+    model = measure(fields, "the table", config.train, attention, config.adapter)
+    return memory(model, config, tokens), model, config
+
+
+def sizes(needed: Memory) -> dict[str, float]:
+    return {item.name: item.num_bytes for item in needed.items}
+
+
+def test_full_fine_tuning_takes_sixteen_bytes_per_parameter_shared_by_fsdp() -> None:
+    for hardware, shares in (("gpu_1", 1), ("gpu_8", 8)):
+        needed, model, _ = planned(f"hardware={hardware}")
+        item = sizes(needed)
+        count = model.num_parameters / shares
+        assert (item["weights"], item["gradients"]) == (4 * count, 4 * count)
+        assert item["optimizer state"] == 8 * count
+
+
+def test_every_machine_shares_further() -> None:
+    one, _, _ = planned("hardware=gpu_8")
+    two, _, _ = planned("hardware=gpu_8", "hardware.num_nodes=2")
+    assert sizes(two)["weights"] == sizes(one)["weights"] / 2
+    assert sizes(two)["activations"] == sizes(one)["activations"]
+
+
+def test_fsdp_gathers_two_layers_and_the_root_in_the_products_type() -> None:
+    needed, model, _ = planned("hardware=gpu_8")
+    gathered = 2 * model.layer_parameters + model.root_parameters
+    assert sizes(needed)["gathered weights"] == 2 * gathered
+    single, _, _ = planned("hardware=gpu_8", "train.precision=fp32")
+    assert sizes(single)["gathered weights"] == 4 * gathered
+
+
+def test_autocast_keeps_copies_of_matrices() -> None:
+    needed, model, _ = planned("hardware=gpu_1")
+    matrices = sizes(needed)["bf16 copies of weights"] / 2
+    assert matrices == pytest.approx(model.num_parameters, rel=1e-3)  # all but norms
+    assert "bf16 copies of weights" not in sizes(planned("train.precision=fp32")[0])
+    copied, _, _ = planned("hardware=gpu_8", "hardware.strategy=ddp")
+    assert sizes(copied)["weights"] == 4 * model.num_parameters
+    routed, model, _ = planned("model=qwen3_30b", "hardware=gpu_1")
+    assert sizes(routed)["bf16 copies of weights"] == 2 * (model.num_cast + model.num_experts / 48)
+
+
+def test_frozen_weights_take_two_bytes_alone_and_four_sharded() -> None:
+    alone, model, _ = planned("hardware=gpu_1", "adapter=lora")
+    assert sizes(alone)["weights"] == 2 * model.num_parameters + 4 * model.num_adapter
+    assert sizes(alone)["optimizer state"] == 8 * model.num_adapter
+    shared, _, _ = planned("hardware=gpu_8", "adapter=lora")
+    assert sizes(shared)["weights"] == 4 * (model.num_parameters + model.num_adapter) / 8
+
+
+def test_qlora_quantises_linear_layers_and_nothing_else() -> None:
+    needed, model, _ = planned("hardware=gpu_1", "adapter=qlora")
+    embedding = 151_936 * 2560
+    norms = 36 * (2 * 2560 + 2 * 128) + 2560
+    assert model.num_parameters - model.num_linear == embedding + norms
+    frozen = NF4 * model.num_linear + 2 * (embedding + norms)
+    assert sizes(needed)["weights"] == frozen + 4 * model.num_adapter
+    assert 0.5 < NF4 < 0.55
+
+
+def test_adapters_on_experts_cost_the_experts_of_a_layer_twice() -> None:
+    overrides = ("model=qwen3_30b", "hardware=gpu_8", "adapter=lora", "adapter.experts=true")
+    assert "experts with their adapters" not in sizes(planned(*overrides[:3])[0])
+    needed, model, _ = planned(*overrides)
+    assert sizes(needed)["experts with their adapters"] == 2 * 2 * model.num_experts / 48
+    assert model.num_expert_adapter == 16 * 48 * 128 * (2048 + 2 * 768 + 768 + 2048)
+    kept, _, _ = planned(*overrides, "hardware.activation_checkpointing=none")
+    assert sizes(kept)["experts with their adapters"] == 2 * 49 * model.num_experts / 48
+
+
+def test_eight_bit_moments_leave_embeddings_in_32_bits() -> None:
+    needed, model, _ = planned("hardware=gpu_1", "optimizer=adamw8bit")
+    embedding = 151_936 * 2560
+    state = sizes(needed)["optimizer state"]
+    assert state == pytest.approx(
+        8 * embedding + 2.03 * (model.num_parameters - embedding), rel=1e-2
+    )
+    paged, _, _ = planned("hardware=gpu_1", "optimizer=paged_adamw8bit")
+    assert sizes(paged)["optimizer state, in pages"] == state
+
+
+def test_offloaded_state_counts_as_main_memory() -> None:
+    here, _, _ = planned("hardware=gpu_8")
+    there, model, config = planned("hardware=gpu_8", "hardware.cpu_offload=true")
+    assert there.on_host == 16 * model.num_parameters / 8
+    assert here.needed - there.needed == there.on_host
+    host = host_bytes(model, config, there)
+    assert host["offloaded state"] == 16 * model.num_parameters
+    assert host["loading the weights"] == 2 * model.num_parameters
+
+
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
+    listing = tmp_path / "nvidia-smi"
+    lines = "".join(f"echo 'GPU {i}: NVIDIA H200'\n" for i in range(gpus))
+    memory = "echo 143771\n" * gpus
+    listing.write_text(f'#!/bin/sh\nif [ "$1" = -L ]; then\n{lines}else\n{memory}fi\n')
+    listing.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_a_plan_believes_in_gpus_that_are_not_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    wanted = HardwareConfig(accelerator=Accelerator.gpu, devices=8)
+    assert assume(wanted) == wanted
+    assert device_memory(wanted, None) == (80 * GIB, "assumed; set plan.device_memory_gib")
+    assert device_memory(wanted, 141) == (141 * GIB, "plan.device_memory_gib")
+    here: Any = assume(HardwareConfig())
+    assert (here.accelerator, here.devices) == (Accelerator.cpu, 1)
+    assert device_memory(here, None)[1] == "this machine's main memory"
+
+
+def test_a_plan_uses_the_gpus_that_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(tmp_path, monkeypatch, gpus=2)
+    here = assume(HardwareConfig())
+    assert (here.accelerator, here.devices) == (Accelerator.gpu, 2)
+    assert device_memory(here, None) == (143_771 * 2**20, "this machine's GPUs")
+    more = HardwareConfig(accelerator=Accelerator.gpu, devices=8)
+    assert device_memory(more, None)[0] == 80 * GIB

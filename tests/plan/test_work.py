@@ -1,0 +1,149 @@
+"""Steps, tokens, operations, time and disk, against numbers worked out by hand."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from corpora import write_corpus
+from runs import compose_config
+
+from ssd.artifacts import read_json
+from ssd.config import AdapterConfig, AdapterType, Attention, DataConfig, DataSource, RunConfig
+from ssd.plan.architecture import KNOWN, Architecture, measure
+from ssd.plan.work import (
+    disk_bytes,
+    estimate,
+    flop_per_token,
+    longest_row,
+    mean_row,
+    num_earlier,
+)
+from ssd.plan.workload import Workload, find_workload
+from ssd.run import Run
+
+FULL, LORA = AdapterConfig(), AdapterConfig(type=AdapterType.lora)
+PAPER = ("hardware=gpu_8", "plan.num_samples=10168", "plan.tokens_per_sample=3000")
+
+
+def sized(name: str) -> Architecture:
+    train = compose_config("model=tiny").train
+    return measure(read_json(KNOWN)[name], "the table", train, Attention.auto, LORA)
+
+
+def workload(config: RunConfig) -> Workload:
+    return find_workload(config, Path("nowhere"))
+
+
+def test_the_papers_run_is_7_9_epochs_of_240_million_tokens(tmp_path: Path) -> None:
+    config = compose_config("model=qwen3_4b", f"output_dir={tmp_path}", *PAPER)
+    model = sized("Qwen/Qwen3-4B-Instruct-2507")
+    work = estimate(model, config, workload(config))
+    assert work.epochs == pytest.approx(7.868, abs=1e-3)
+    assert (work.num_tokens, work.tokens_per_step) == (240e6, 96e3)
+    assert work.tokens_per_second is not None
+    assert work.tokens_per_second * work.flop_per_token == pytest.approx(0.2 * 989e12)
+    assert work.seconds == pytest.approx(240e6 / (8 * work.tokens_per_second))
+    measured = dataclasses.replace(
+        config, plan=dataclasses.replace(config.plan, tokens_per_second=6e3)
+    )
+    assert estimate(model, measured, workload(config)).seconds == 240e6 / (8 * 6e3)
+
+
+def test_operations_per_token_are_six_per_parameter_and_causal_attention() -> None:
+    dense = sized("Qwen/Qwen3-4B-Instruct-2507")
+    total, attention = flop_per_token(dense, FULL, 16_384)
+    assert attention == 6 * 36 * 16_384 * 4096  # 6 L S Q: half of the context is seen on average
+    assert total - attention == 6 * dense.num_parameters
+    routed = sized("Qwen/Qwen3-30B-A3B-Instruct-2507")
+    assert flop_per_token(routed, FULL, 0)[0] == 6 * routed.num_active
+    frozen, _ = flop_per_token(dense, LORA, 0)
+    assert frozen == 4 * dense.num_parameters + 6 * dense.num_adapter
+
+
+def test_a_window_bounds_the_work_of_attention() -> None:
+    _, attention = flop_per_token(sized("openai/gpt-oss-20b"), FULL, 1024)
+    windowed = 128 - 128**2 / 2048
+    assert attention == 12 * 64 * 64 * (12 * windowed + 12 * 512)
+
+
+def test_on_a_cpu_no_time_is_made_up(tmp_path: Path) -> None:
+    config = compose_config("model=tiny", "hardware=cpu", f"output_dir={tmp_path}")
+    work = estimate(sized("tiny"), config, workload(config))
+    assert (work.tokens_per_second, work.seconds) == (None, None)
+
+
+def test_unknown_prompts_mean_unknown_epochs_and_unknown_lengths_a_bound(tmp_path: Path) -> None:
+    config = compose_config("model=qwen3_4b", "hardware=gpu_8", f"output_dir={tmp_path}")
+    found = workload(config)
+    assert (found.num_samples, found.mean_tokens, found.is_upper_bound) == (None, 65_536, True)
+    assert "10,168" in found.samples_source
+    assert estimate(sized(config.model.name), config, found).epochs is None
+
+
+def test_prompts_on_this_disk_are_counted(tmp_path: Path) -> None:
+    config = compose_config("model=tiny", "sampler.num_samples=3", f"output_dir={tmp_path}")
+    assert workload(config).num_samples == 36
+
+
+def test_a_finished_corpus_is_measured(make_run: Callable[..., Run]) -> None:
+    run = make_run("train.seq_len=50")
+    write_corpus(run, [(10, 10), (10, 30), (20, 40)])
+    error = workload(run.config)
+    assert (error.num_samples, error.is_upper_bound, error.longest_tokens) == (3, False, 50)
+    assert error.mean_tokens == pytest.approx(110 / 3)
+    assert error.context_tokens == pytest.approx((20**2 + 40**2 + 50**2) / 110)
+    skipping = dataclasses.replace(
+        run.config.train, long_samples=type(run.config.train.long_samples).skip
+    )
+    found = workload(dataclasses.replace(run.config, train=skipping))
+    assert (found.num_samples, found.mean_tokens, found.longest_tokens) == (2, 30, 40)
+    named = dataclasses.replace(run.config.train, corpus=str(run.corpus.folder))
+    assert workload(dataclasses.replace(run.config, train=named)) == error
+
+
+def test_a_hub_corpus_is_found_without_asking_for_its_commit(make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    hub = DataConfig(name="hub", source=DataSource.hub, hub_name="org/name")
+    pinned = dataclasses.replace(hub, revision="abc")
+    sampled = dataclasses.replace(run, config=dataclasses.replace(run.config, data=pinned))
+    write_corpus(sampled, [(10, 10)])
+    asked = dataclasses.replace(run.config, data=hub)
+    assert workload(asked).num_samples == 1
+    other = dataclasses.replace(hub, hub_name="org/other")
+    assert workload(dataclasses.replace(run.config, data=other)).num_samples is None
+
+
+def test_rows_are_as_long_as_training_makes_them(tmp_path: Path) -> None:
+    config = compose_config("model=qwen3_4b", "hardware=gpu_8")
+    assert longest_row(config, 65_536) == 65_536
+    assert longest_row(config, 5_000) == 20_000  # four samples of a step on each device
+    assert mean_row(config, 3_000) == 12_000
+    shorter = compose_config("model=qwen3_4b", "hardware=gpu_8", "hardware.micro_batch_tokens=8192")
+    assert longest_row(shorter, 65_536) == 65_536  # one sample may exceed it
+    assert longest_row(shorter, 5_000) == 8_192
+    assert mean_row(shorter, 3_000) == 6_000
+
+
+def test_disk_holds_two_checkpoints_and_the_exported_model() -> None:
+    model = sized("Qwen/Qwen3-4B-Instruct-2507")
+    count = model.num_parameters
+    full = compose_config("model=qwen3_4b")
+    assert disk_bytes(model, full) == {
+        "checkpoint to resume from": 12 * count,
+        "the next one while it is written": 12 * count,
+        "exported model": 2 * count,
+    }
+    adapter = disk_bytes(model, compose_config("model=qwen3_4b", "adapter=lora"))
+    assert adapter["checkpoint to resume from"] == 12 * model.num_adapter
+    assert adapter["exported adapter"] == 4 * model.num_adapter
+    unmerged = compose_config("model=qwen3_4b", "adapter=lora", "adapter.merge=false")
+    assert "exported model" not in disk_bytes(model, unmerged)
+
+
+def test_kept_checkpoints_are_weights_only() -> None:
+    model = sized("Qwen/Qwen3-4B-Instruct-2507")
+    config = compose_config("model=qwen3_4b", "train.keep_checkpoints=null")
+    assert num_earlier(config.train) == 9
+    assert disk_bytes(model, config)["earlier checkpoints"] == 9 * 4 * model.num_parameters
+    assert num_earlier(compose_config("model=qwen3_4b", "train.keep_checkpoints=3").train) == 2
