@@ -38,15 +38,14 @@ def tiny_weights() -> Weights:
 
 
 @pytest.fixture
-def make_run(tmp_path: Path, tiny_weights: Weights) -> Callable[..., Run]:
-    """A run of the tiny model in a folder of its own, saved as the pipeline saves it."""
+def make_run(tmp_path: Path) -> Callable[..., Run]:
+    """A run of a tiny model in a folder of its own, saved as the pipeline saves it."""
 
-    def make(*overrides: str, name: str = "run") -> Run:
-        config = compose_config(
-            "model=tiny", "logger=none", "hardware=cpu", f"output_dir={tmp_path}/out", *overrides
-        )
+    def make(*overrides: str, name: str = "run", model: str = "tiny") -> Run:
+        always = (f"model={model}", "logger=none", "hardware=cpu", f"output_dir={tmp_path}/out")
+        config = compose_config(*always, *overrides)
         config = dataclasses.replace(config, hardware=resolve(config.hardware))
-        run = Run(folder=tmp_path / name, config=config, weights=tiny_weights)
+        run = Run(folder=tmp_path / name, config=config, weights=fetch(config.model))
         save_run(run, ["python", "train.py", *overrides])
         return run
 

@@ -24,7 +24,7 @@ from ssd.evaluate.table import score_table
 from ssd.hardware import check_installation, check_training, resolve
 from ssd.launch import stage_command, stage_environment
 from ssd.models import Weights
-from ssd.models.weights import locate, model_length, weight_bytes
+from ssd.models.weights import locate, model_length, require_trainable, weight_bytes
 from ssd.plan.devices import assume
 from ssd.report.study import study_report
 from ssd.run import CONFIG, SCORES, WEIGHTS, Run, save_run
@@ -191,6 +191,7 @@ def check(run: Run) -> None:
         )
     if "train" in config.stages and not run.checkpoint.done:
         check_training(config)
+        require_trainable(folder, config)
         stage_command(run, "train")
         require_space(run.store, training_bytes(run), "training")
 

@@ -1,5 +1,6 @@
 """Both real engines on the tiny model."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,8 @@ import torch
 from runs import compose_config
 from transformers import AutoModelForCausalLM
 
-from ssd.config import EngineName
+from ssd.config import AdapterConfig, AdapterType, EngineName
+from ssd.errors import HardwareError
 from ssd.generation import (
     Completion,
     Decoding,
@@ -23,11 +25,14 @@ from ssd.generation.engines import load_engine
 from ssd.generation.records import Engine
 from ssd.generation.requests import build_requests
 from ssd.generation.truncation import tempered_probabilities
+from ssd.generation.vllm_engine import lora_rank
 from ssd.hardware import resolve
 from ssd.models import Weights
 from ssd.models.chat import load_tokenizer
+from ssd.models.fetch import fetch
 from ssd.problems import Problem
 from ssd.run import Run
+from ssd.train.network import adapt
 
 GREEDY = Decoding(temp=0.0, top_k=None, top_p=1.0, max_new_tokens=12)
 SAMPLED = Decoding(temp=1.2, top_k=20, top_p=0.8, max_new_tokens=12)
@@ -56,7 +61,7 @@ def engine(request: pytest.FixtureRequest, tiny_weights: Weights) -> Engine:
         EngineName(request.param),
         folder,
         config.model,
-        resolve(config.hardware, config.train.global_batch_size),
+        resolve(config.hardware),
         max_model_len=512,
     )
 
@@ -177,3 +182,72 @@ def test_requests_get_the_same_seeds_in_any_order(tiny_weights: Weights) -> None
     longest = len(forwards[-1].prompt_token_ids)
     fitting, too_long = build(problems, max_model_len=longest)
     assert (len(fitting), too_long) == (6, {"3": longest})
+
+
+@dataclasses.dataclass
+class Adapted:
+    """An adapter that changes what the tiny model says, and the same merged."""
+
+    folder: Path
+    merged: Any
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Weights) -> Adapted:
+    torch.manual_seed(0)
+    base: Any = AutoModelForCausalLM.from_pretrained(tiny_weights.path, dtype=torch.float32)
+    network = adapt(base, AdapterConfig(type=AdapterType.lora, rank=6, alpha=12), empty=False)
+    for name, parameter in network.named_parameters():
+        if "lora_B" in name:  # zero before training
+            torch.nn.init.normal_(parameter, std=0.1)
+    folder = tmp_path_factory.mktemp("adapter")
+    network.save_pretrained(folder, save_embedding_layers=False)
+    return Adapted(folder, network.merge_and_unload())
+
+
+@pytest.mark.parametrize("name", EngineName)
+def test_an_adapter_on_its_base_answers_as_the_merged_model(
+    name: EngineName, adapted: Adapted, tiny_weights: Weights
+) -> None:
+    config = compose_config("model=tiny", "model.dtype=float32")
+    engine = load_engine(
+        name,
+        Path(tiny_weights.path),
+        config.model,
+        resolve(config.hardware),
+        max_model_len=512,
+        adapter=adapted.folder,
+    )
+    base: Any = AutoModelForCausalLM.from_pretrained(tiny_weights.path, dtype=torch.float32)
+    changed = 0
+    for request, completion in zip(
+        requests(4), engine.generate(requests(4), GREEDY, Silent()), strict=True
+    ):
+        ids = torch.tensor([request.prompt_token_ids + completion.token_ids])
+        answer = slice(len(request.prompt_token_ids) - 1, -1)
+        logits = adapted.merged(input_ids=ids).logits[0, answer]
+        assert logits.argmax(-1).tolist() == completion.token_ids
+        logprobs = logits.log_softmax(-1).gather(-1, torch.tensor(completion.token_ids)[:, None])
+        assert completion.logprob_sum == pytest.approx(logprobs.sum().item(), abs=1e-2)
+        changed += base(input_ids=ids).logits[0, answer].argmax(-1).tolist() != completion.token_ids
+    assert changed
+
+
+def test_vllm_makes_room_for_the_rank_above_the_adapters(adapted: Adapted, tmp_path: Path) -> None:
+    assert lora_rank(adapted.folder) == 8
+    (tmp_path / "adapter_config.json").write_text('{"r": 600}')
+    with pytest.raises(HardwareError, match=r"rank 600 and vLLM takes up to 512.*adapter.merge=tr"):
+        lora_rank(tmp_path)
+
+
+def test_vllm_on_cpu_refuses_the_adapter_of_a_mixture_of_experts(adapted: Adapted) -> None:
+    config = compose_config("model=tiny_moe", "hardware=cpu")
+    with pytest.raises(HardwareError, match=r"need a GPU; set adapter.merge=true"):
+        load_engine(
+            EngineName.vllm,
+            Path(fetch(config.model).path),
+            config.model,
+            resolve(config.hardware),
+            max_model_len=512,
+            adapter=adapted.folder,
+        )

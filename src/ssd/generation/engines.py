@@ -13,8 +13,10 @@ def load_engine(
     hardware: HardwareConfig,
     *,
     max_model_len: int | None,
+    adapter: Path | None = None,
 ) -> Engine:
-    """Load the checkpoint in `folder` into the engine called `name`.
+    """Load the checkpoint in `folder`, and the adapter in `adapter` onto it, into the engine
+    called `name`.
 
     Raises:
         HardwareError: the engine is not installed, or cannot get the memory it needs.
@@ -22,7 +24,7 @@ def load_engine(
     if name is EngineName.transformers:
         from ssd.generation.transformers_engine import TransformersEngine
 
-        return TransformersEngine(folder, model, hardware)
+        return TransformersEngine(folder, model, hardware, adapter=adapter)
     from ssd.generation.vllm_engine import VllmEngine
 
-    return VllmEngine(folder, model, hardware, max_model_len=max_model_len)
+    return VllmEngine(folder, model, hardware, max_model_len=max_model_len, adapter=adapter)

@@ -23,7 +23,14 @@ MAX_BATCH = 16
 class TransformersEngine:
     """A checkpoint loaded with transformers; every row draws from its own seeded generator."""
 
-    def __init__(self, folder: Path, model: ModelConfig, hardware: HardwareConfig) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: ModelConfig,
+        hardware: HardwareConfig,
+        *,
+        adapter: Path | None = None,
+    ) -> None:
         from transformers import AutoModelForCausalLM
 
         silence_loading_bars()
@@ -31,6 +38,10 @@ class TransformersEngine:
         network: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, model.dtype.value)
         )
+        if adapter is not None:
+            from peft import PeftModel
+
+            network = PeftModel.from_pretrained(network, adapter)
         self.network = network.to(self.device).eval()
         self.tokenizer = load_tokenizer(str(folder))
         self.stops = set(stop_token_ids(str(folder), self.tokenizer))

@@ -10,13 +10,16 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from ssd.artifacts import read_json
 from ssd.config import Accelerator, HardwareConfig, ModelConfig
 from ssd.errors import HardwareError, one_line
 from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Progress, Request
 from ssd.hardware import available_memory
 from ssd.models.chat import load_tokenizer, stop_token_ids
+
+MERGE = "set adapter.merge=true, which trains nothing again"
 
 
 def prepare_environment(hardware: HardwareConfig) -> None:
@@ -39,7 +42,7 @@ def prepare_environment(hardware: HardwareConfig) -> None:
 
 
 class VllmEngine:
-    """A checkpoint loaded in vLLM."""
+    """A checkpoint loaded in vLLM, and an adapter that every request goes through."""
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class VllmEngine:
         hardware: HardwareConfig,
         *,
         max_model_len: int | None,
+        adapter: Path | None = None,
     ) -> None:
         prepare_environment(hardware)
         warnings.filterwarnings("ignore", category=FutureWarning)
@@ -58,12 +62,17 @@ class VllmEngine:
             logging.getLogger(name).setLevel(logging.ERROR)
         try:
             from vllm import LLM
+            from vllm.lora.request import LoRARequest
         except ImportError as error:
             raise HardwareError(
                 f"vLLM cannot be imported ({one_line(error)[:160]}): "
                 "install the cpu or gpu extra as the README says, or use sampler=transformers"
             ) from error
 
+        self.adapter = None if adapter is None else LoRARequest("tuned", 1, str(adapter.resolve()))
+        # Not lora_target_modules: vLLM silently passes over what it fuses, such as q_proj, if that
+        # setting names it in full as peft does.
+        lora = {} if adapter is None else {"enable_lora": True, "max_lora_rank": lora_rank(adapter)}
         on_cpu = hardware.accelerator is Accelerator.cpu
         share = hardware.memory_utilization or (
             _cpu_memory_share(folder, hardware) if on_cpu else 0.9
@@ -84,9 +93,17 @@ class VllmEngine:
                 logprobs_mode="raw_logprobs",
                 disable_log_stats=True,
                 use_tqdm_on_load=False,
+                **lora,
             )
+            if self.adapter is not None:
+                if on_cpu and self.llm.llm_engine.model_config.is_moe:
+                    raise ValueError("adapters of a mixture of experts need a GPU")
+                self.llm.llm_engine.add_lora(self.adapter)
         except (RuntimeError, ValueError) as error:
-            raise HardwareError(f"vLLM could not load {folder}: {one_line(error)[:400]}") from error
+            remedy = "" if adapter is None else f"; {MERGE}"
+            raise HardwareError(
+                f"vLLM could not load {adapter or folder}: {one_line(error)[:400]}{remedy}"
+            ) from error
         self.stop_token_ids = stop_token_ids(str(folder), load_tokenizer(str(folder)))
 
     def generate(
@@ -98,6 +115,7 @@ class VllmEngine:
         self.llm.enqueue(
             [TokensPrompt(prompt_token_ids=request.prompt_token_ids) for request in requests],
             [self._params(decoding, request.seed) for request in requests],
+            lora_request=self.adapter,
             use_tqdm=False,
         )
         done: dict[int, Completion] = {}  # the engine numbers requests in the order they came
@@ -131,6 +149,23 @@ class VllmEngine:
             logprobs=0,
             skip_special_tokens=True,
         )
+
+
+def lora_rank(adapter: Path) -> int:
+    """The smallest rank that vLLM makes room for and the adapter in this folder fits in.
+
+    Raises:
+        HardwareError: vLLM stops below the adapter's rank.
+    """
+    from vllm.config.lora import MaxLoRARanks
+
+    rank = int(read_json(adapter / "adapter_config.json")["r"])
+    offered: tuple[int, ...] = get_args(MaxLoRARanks)
+    if rank > max(offered):
+        raise HardwareError(
+            f"{adapter} has rank {rank} and vLLM takes up to {max(offered)}; {MERGE}"
+        )
+    return min(fits for fits in offered if fits >= rank)
 
 
 def _completion(output: Any) -> Completion:

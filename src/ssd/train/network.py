@@ -17,7 +17,8 @@ from ssd.config import (
     TrainConfig,
 )
 from ssd.errors import ModelError
-from ssd.train.attention import attention_kwargs, choose_attention
+from ssd.models.weights import quantisation
+from ssd.train.attention import attention_kwargs, choose_attention, packed_mask
 from ssd.train.data import MicroBatch
 from ssd.train.experts import balance_loss, register_experts
 from ssd.train.loss import liger_cross_entropy, weighted_cross_entropy
@@ -37,13 +38,18 @@ class CompletionLoss(nn.Module):
 
     def forward(self, batch: MicroBatch) -> Tensor:
         """Weighted sum of cross-entropies over the micro-batch's loss tokens."""
-        routed = {"output_router_logits": True} if self.aux_coef else {}
+        config = self.model.config
+        settings = attention_kwargs(config._attn_implementation, batch.lengths)
+        if batch.lengths is not None:
+            dtype = self.model.get_input_embeddings().weight.dtype
+            settings["attention_mask"] = packed_mask(config, batch.position_ids, dtype)
+        if self.aux_coef:
+            settings["output_router_logits"] = True
         output = self.body(
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
             use_cache=False,
-            **attention_kwargs(self.model.config._attn_implementation, batch.lengths),
-            **routed,
+            **settings,
         )
         loss = self.kernel(output.last_hidden_state, self.head, batch.labels, batch.weights)
         if self.aux_coef:
@@ -114,9 +120,13 @@ def build(
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
     config: Any = AutoConfig.from_pretrained(folder)
+    config.__dict__.pop("quantization_config", None)  # `load` undoes it
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    dtype = weight_dtype(adapter, train, hardware)
+    if hardware.shards and not empty:  # only read from, to fill fp32 shards
+        dtype = config.dtype or dtype
     settings: dict[str, Any] = {
-        "dtype": weight_dtype(adapter, train, hardware),
+        "dtype": dtype,
         "attn_implementation": choose_attention(hardware.attention, model_class),
     }
     if num_experts(config.get_text_config()):
@@ -129,14 +139,30 @@ def build(
         network.tie_weights()  # emptied one by one, tied weights are no longer one
     else:
         if adapter.type is AdapterType.qlora:
-            four_bits = quantisation(settings["dtype"])
-            settings |= {"quantization_config": four_bits, "device_map": {"": device}}
-        network = AutoModelForCausalLM.from_pretrained(folder, **settings)
+            nf4 = four_bits(settings["dtype"])
+            settings |= {"quantization_config": nf4, "device_map": {"": device}}
+        network = load(folder, **settings)
     set_recompute(network, hardware.activation_checkpointing)
     set_router(network, train)
     if adapter.type is not AdapterType.none:
         network = adapt(network, adapter, empty=empty)
     return CompletionLoss(network.train(), hardware.head, train.router_aux_coef)
+
+
+def load(folder: Path, dtype: torch.dtype, **settings: Any) -> Any:
+    """The checkpoint in `folder` in `dtype`; MXFP4 weights, as GPT-OSS has them, dequantised."""
+    from transformers import AutoModelForCausalLM, Mxfp4Config
+
+    if quantisation(folder) != "mxfp4":
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **settings)
+    settings["quantization_config"] = Mxfp4Config(dequantize=True)
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **settings)
+    # transformers 5.19 dequantises to bf16 whatever `dtype` says, and saves such a network with the
+    # experts of all layers under one name.
+    network._weight_conversions = []
+    for parameter in network.parameters():  # not the buffers, rotary frequencies stay fp32
+        parameter.data = parameter.data.to(dtype)
+    return network
 
 
 def weight_dtype(
@@ -148,9 +174,10 @@ def weight_dtype(
     return torch.bfloat16 if frozen and train.precision is Precision.bf16 else torch.float32
 
 
-def quantisation(dtype: torch.dtype) -> Any:
+def four_bits(dtype: torch.dtype) -> Any:
     """bitsandbytes' nf4 with double quantisation (Dettmers et al. 2023, arXiv:2305.14314), for
-    matrix products in `dtype`. Embeddings, norms and the head stay whole."""
+    matrix products in `dtype`. Embeddings, norms and the head stay whole, and so do the experts of
+    a mixture, which are stacked parameters: in Qwen3-30B-A3B nearly all weights."""
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
