@@ -6,11 +6,11 @@
 Contestants, each in a process of its own, in turn, `--repeats` times:
   ours         the train stage as the pipeline starts it: packed rows, loss head in chunks
   ours_padded  the same with train.packing=false
-  ours_malloc  the same as `ours` without the allocator settings of the train stage's environment
+  ours_malloc  the same with an allocator that keeps its buffers, on huge pages
   ours_full, ours_selective   the same with activation checkpointing
   plain        a transformers loop: padded batches, full logits, autocast
   trl          TRL's SFTTrainer (pip install --no-deps trl==1.16.0) with packing and its defaults
-  trl_malloc   the same with our allocator settings
+  trl_malloc   the same with an allocator that keeps its buffers
 
 All train the same weights (fp32 masters, bf16 autocast) with torch's AdamW on the same tokens: MBPP
 problems with their reference programs, laid together to the lengths that answers have. Tokens/s
@@ -48,8 +48,14 @@ OURS = {
     "ours_full": ("hardware.activation_checkpointing=full",),
     "ours_selective": ("hardware.activation_checkpointing=selective",),
 }
+KEEPING_BUFFERS = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**34),
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
+"""Environment of the `_malloc` contestants: glibc gives nothing back to the kernel."""
 CONTESTANTS = (*OURS, "plain", "trl", "trl_malloc")
-DEFAULT = ("ours", "ours_padded", "ours_malloc", "ours_full", "plain", "trl", "trl_malloc")
+DEFAULT = ("ours", "ours_full", "trl", "plain")
 
 
 def main() -> None:
@@ -120,14 +126,11 @@ def make_samples(folder: str, arguments: argparse.Namespace) -> list[dict[str, l
 
 def run_contestant(name: str, data: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Tokens/s after the first step, peak GiB, and the first step's loss."""
-    from ssd.launch import CPU_ALLOCATOR
-
-    plain = {key: value for key, value in os.environ.items() if key not in CPU_ALLOCATOR}
-    with_ours = (name in OURS) != name.endswith("_malloc")
+    keeping = KEEPING_BUFFERS if name.endswith("_malloc") else {}
     command = [sys.executable, __file__, "--contestant", name, "--data", str(data)]
     command += ["--model", arguments.model, "--steps", str(arguments.steps)]
     command += ["--seq-len", str(arguments.seq_len)]
-    environment = {**plain, **(CPU_ALLOCATOR if with_ours else {}), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, **keeping, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         command, stdout=subprocess.PIPE, text=True, check=True, env=environment, cwd=ROOT
     )

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ssd.errors import ConfigError
-from ssd.launch import CPU_ALLOCATOR, stage_command, stage_environment
+from ssd.launch import stage_command, stage_environment
 from ssd.run import Run
 from ssd.stage import REPORTED
 
@@ -49,14 +50,17 @@ def test_several_machines_need_a_place_to_meet(
     assert "--rdzv-endpoint=node1:29400" in stage_command(meeting, "train")
 
 
-def test_training_on_cpu_keeps_its_buffers_unless_the_user_says_otherwise(
+def test_training_processes_on_cpu_share_the_cores_unless_the_user_says_otherwise(
     make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = make_run()
-    assert stage_environment(run, "train").items() >= CPU_ALLOCATOR.items()
-    assert "MALLOC_MMAP_MAX_" not in stage_environment(run, "sample")
-    monkeypatch.setenv("MALLOC_MMAP_MAX_", "65536")
-    assert stage_environment(run, "train")["MALLOC_MMAP_MAX_"] == "65536"
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = len(os.sched_getaffinity(0))
+    run = make_run("hardware.devices=2")
+    assert stage_environment(run, "train")["OMP_NUM_THREADS"] == str(max(cores // 2, 1))
+    assert "OMP_NUM_THREADS" not in stage_environment(run, "sample")
+    assert "OMP_NUM_THREADS" not in stage_environment(make_run(), "train")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert stage_environment(run, "train")["OMP_NUM_THREADS"] == "7"
 
 
 def test_a_workers_one_line_error_is_the_launchers_whole_output(

@@ -217,9 +217,7 @@ class Artifact:
         files = {
             str(path.relative_to(self.folder)): hash_file(path)
             for path in sorted(self.folder.rglob("*"))
-            if path.is_file()
-            and path.name != MANIFEST
-            and not path.name.startswith(".")
+            if path.is_file() and path.name != MANIFEST and not path.name.startswith(".")
         }
         write_json(
             self.folder / MANIFEST,

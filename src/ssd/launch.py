@@ -15,13 +15,6 @@ from ssd.stage import PREEMPTION_SIGNALS
 
 SHUTDOWN_SECONDS = 600
 """How long torchrun waits for the checkpoint that a signal asks for."""
-CPU_ALLOCATOR = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**34),
-    "THP_MEM_ALLOC_ENABLE": "1",
-}
-"""glibc gives large buffers back to the kernel and faults them in again at every step, zeroed;
-keeping them, on huge pages, made a training step on two cores 1.3 times as fast."""
 
 
 def stage_command(run: Run, stage: str) -> list[str]:
@@ -71,13 +64,11 @@ def meeting(run: Run, place: str) -> list[str]:
 
 
 def stage_environment(run: Run, stage: str) -> dict[str, str]:
-    """This process's environment, and for training on CPU what makes it fast; what the user has
-    set stays."""
+    """This process's environment, and for several training processes on CPU their share of the
+    cores, unless the user has set it."""
     hardware = run.config.hardware
-    added: dict[str, str] = {}
-    if stage == "train" and hardware.accelerator is Accelerator.cpu:
-        added |= CPU_ALLOCATOR
-        if (hardware.devices or 1) > 1:
-            cores = len(os.sched_getaffinity(0))
-            added["OMP_NUM_THREADS"] = str(max(cores // (hardware.devices or 1), 1))
-    return {**added, **os.environ}
+    devices = hardware.devices or 1
+    if stage != "train" or hardware.accelerator is not Accelerator.cpu or devices == 1:
+        return dict(os.environ)
+    cores = len(os.sched_getaffinity(0))
+    return {"OMP_NUM_THREADS": str(max(cores // devices, 1)), **os.environ}
