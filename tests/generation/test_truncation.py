@@ -24,14 +24,15 @@ def reference(
 
 
 @given(
-    st.lists(st.floats(0.01, 1.0), min_size=4, max_size=12, unique=True),
+    # Apart by more than rounding, so that which of two is the likelier is never a matter of it.
+    st.lists(st.integers(10, 1000), min_size=4, max_size=12, unique=True),
     st.floats(0.3, 3.0),
     st.one_of(st.none(), st.integers(1, 12)),
     st.sampled_from([0.31, 0.57, 0.83, 1.0]),
 )
 @settings(deadline=None, max_examples=200)
 def test_truncation_equals_the_definition(
-    weights: list[float], temp: float, top_k: int | None, top_p: float
+    weights: list[int], temp: float, top_k: int | None, top_p: float
 ) -> None:
     probabilities = [w / sum(weights) for w in weights]
     logits = torch.tensor(probabilities, dtype=torch.float64).log()[None]

@@ -94,7 +94,7 @@ def test_in_bf16_the_chunked_loss_is_as_near_to_fp32_as_full_logits_are(
                     logits.flatten(0, 1), batch.labels.flatten(), ignore_index=-100
                 )
         value.backward()
-        return float(value), gradients(model)
+        return float(value.detach()), gradients(model)
 
     true_value, true_gradient = computed(bf16=False, chunked=False)
     full_value, full_gradient = computed(bf16=True, chunked=False)

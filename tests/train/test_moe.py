@@ -215,6 +215,7 @@ def test_frozen_routers_stay_and_are_exported_whole(make_moe: Make) -> None:
         assert counts["num_parameters"] - counts["num_trainable"] == 2 * 8 * 64
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_uninterrupted_curve(make_moe: Make) -> None:
     settings = ("train.max_steps=30", "train.checkpoint_every=3", "train.precision=fp32")
     whole = trained(make_moe, "whole", *settings)

@@ -1,7 +1,5 @@
 import json
 import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +18,7 @@ from ssd.run import Run, step_folder, step_folders
 from ssd.stage import REPORTED, RESUMABLE, run_child
 from ssd.tracking import read_metrics
 from ssd.train import checkpoints
+from ssd.train.export import export_again
 from ssd.train.trainer import train
 
 LENGTHS = [(5, 9), (12, 3), (4, 20), (7, 7), (3, 15), (9, 2), (6, 30), (5, 5)]
@@ -107,7 +106,7 @@ def test_no_division_of_the_work_changes_what_is_learnt(make_run: Make, norm: st
     whole = trained(make_run, "whole", *settings, "hardware.micro_batch_tokens=null")
     expected = AutoModelForCausalLM.from_pretrained(whole.model_folder("tuned"))
     for name, changes in DIVISIONS.items():
-        if norm == "sample" and "recomputation" in name:
+        if norm == "sample" and name not in ("padded", "two processes sharded"):
             continue
         run = trained(make_run, name, *settings, *changes)
         assert losses(run) == pytest.approx(losses(whole), rel=1e-4), name
@@ -122,7 +121,7 @@ def test_two_sharded_processes_in_bf16_stay_near_one_in_fp32(make_run: Make) -> 
     assert losses(run) == pytest.approx(losses(whole), rel=5e-3)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_a_killed_training_resumes_to_the_uninterrupted_curve(
     make_run: Make, precision: str
 ) -> None:
@@ -168,13 +167,15 @@ def test_a_checkpoint_cut_short_is_passed_over_and_cleared(make_run: Make) -> No
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(make_run: Make) -> None:
-    one = make_run(*FP32, "train.max_steps=60", "train.checkpoint_every=1")
-    write_corpus(one, LENGTHS)
-    interrupted(one, signal.SIGKILL, lambda: has_checkpoint(one))
-    other = make_run(*FP32, "train.max_steps=61", name="other")
-    shutil.copytree(one.checkpoint.folder / "checkpoints", other.checkpoint.folder / "checkpoints")
-    with pytest.raises(ArtifactError, match="belongs to another configuration"):
-        train(other)
+    run = make_run(*FP32)
+    write_corpus(run, LENGTHS)
+    copied = step_folder(run.checkpoint.folder, 4)
+    (copied / "optimizer").mkdir(parents=True)
+    (copied / "state.json").write_text('{"step": 4, "fingerprint": "another"}')
+    with pytest.raises(
+        ArtifactError, match=r"belongs to another configuration \(checkpoint another"
+    ):
+        train(run)
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("1", []), ("2", [6]), ("null", [2, 4, 6])])
@@ -196,8 +197,7 @@ def test_an_earlier_checkpoint_exports_what_training_to_there_gives(make_run: Ma
         *FP32, *settings, "eval.checkpoint_step=4", f"output_dir={run.config.output_dir}"
     )
     assert early.checkpoint.folder == run.checkpoint.folder
-    command = [*stage_command(early, "train.export")]
-    subprocess.run(command, check=True)
+    export_again(early)
     model = AutoModelForCausalLM.from_pretrained(early.model_folder("tuned"))
     assert early.model_folder("tuned").parent == step_folder(run.checkpoint.folder, 4)
     final = AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"))
@@ -210,11 +210,8 @@ def test_an_earlier_checkpoint_exports_what_training_to_there_gives(make_run: Ma
     gone = make_run(
         *FP32, *settings, "eval.checkpoint_step=5", f"output_dir={run.config.output_dir}"
     )
-    done = subprocess.run(
-        stage_command(gone, "train.export"), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == REPORTED
-    assert re.search(r"eval.checkpoint_step=5: .* was not kept \(kept: 4", done.stderr)
+    with pytest.raises(ArtifactError, match=r"step=5: .* was not kept \(kept: 4"):
+        export_again(gone)
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_samples_and_remedy(make_run: Make) -> None:

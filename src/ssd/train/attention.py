@@ -3,6 +3,7 @@
 B rows, H heads, T tokens, D width of a head.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -30,9 +31,7 @@ def attention_kwargs(attention: str, lengths: list[int] | None) -> dict[str, Any
     if attention == VARLEN:
         return {"document_lengths": lengths}
     if attention == Attention.flash_attention_2.value:
-        ends = torch.tensor([0, *lengths]).cumsum(0).int()
-        if torch.cuda.is_available():
-            ends = ends.cuda(non_blocking=True)
+        ends = document_ends(tuple(lengths), torch.device("cuda", torch.cuda.current_device()))
         longest = max(lengths)
         return {
             "cu_seq_lens_q": ends,
@@ -41,6 +40,12 @@ def attention_kwargs(attention: str, lengths: list[int] | None) -> dict[str, Any
             "max_length_k": longest,
         }
     return {}
+
+
+@functools.lru_cache(maxsize=4)
+def document_ends(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+    """0 and where each document ends, (documents + 1,), int32; the same for all layers of a row."""
+    return torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
 
 
 def packed_mask(config: Any, positions: Tensor, dtype: torch.dtype) -> Any:
@@ -112,8 +117,7 @@ def _flash(
 ) -> Tensor:  # fmt: skip
     from torch.nn.attention.varlen import varlen_attn
 
-    ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-    ends = ends.to(query.device, non_blocking=True)
+    ends = document_ends(tuple(lengths), query.device)
     longest = max(lengths)
     output = varlen_attn(
         query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1),
