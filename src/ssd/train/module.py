@@ -18,7 +18,8 @@ from ssd.errors import SSDError
 from ssd.run import Run
 from ssd.train.attention import check_isolation
 from ssd.train.data import Step
-from ssd.train.network import CompletionLoss, build, fill, shard
+from ssd.train.network import CompletionLoss, build
+from ssd.train.sharding import fill, shard
 
 NAMED_SAMPLES = 8
 """Sample ids that an error about a step names."""

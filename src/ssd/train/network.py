@@ -1,4 +1,4 @@
-"""The model that is trained: built, adapted, sharded and filled with weights, and its loss."""
+"""The model that is trained: built, adapted, and its loss."""
 
 import functools
 from pathlib import Path
@@ -279,50 +279,3 @@ def set_recompute(network: Any, recompute: Recompute) -> None:
     if recompute is Recompute.selective:
         settings["context_fn"] = functools.partial(create_selective_checkpoint_contexts, policy)
     network.gradient_checkpointing_enable(settings)
-
-
-def shard(loss: CompletionLoss, mesh: Any, train: TrainConfig, hardware: HardwareConfig) -> None:
-    """Split parameters over the mesh, one group per decoder layer and one for the rest (FSDP2).
-
-    Gathered weights and products are bf16 under `train.precision=bf16`; masters, gradient sums and
-    the optimizer stay fp32.
-    """
-    from torch.distributed.fsdp import (
-        CPUOffloadPolicy,
-        MixedPrecisionPolicy,
-        OffloadPolicy,
-        fully_shard,
-    )
-
-    dtype = torch.bfloat16 if train.precision is Precision.bf16 else torch.float32
-    settings: dict[str, Any] = {
-        "mesh": mesh,
-        "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
-        "offload_policy": CPUOffloadPolicy() if hardware.cpu_offload else OffloadPolicy(),
-    }
-    for layer in loss.body.layers:
-        fully_shard(layer, **settings)
-    fully_shard(loss, **settings)
-
-
-def fill(loss: CompletionLoss, source: CompletionLoss | None, device: torch.device) -> None:
-    """Give a sharded model on the meta device its weights: rank 0 holds `source` and sends every
-    rank its part, one tensor at a time."""
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    buffers = {name: buffer.clone() for name, buffer in loss.named_buffers()}
-    loss.to_empty(device=device)
-    loss.model.tie_weights()
-    with torch.no_grad():
-        for name, buffer in loss.named_buffers():
-            buffer.copy_(buffers[name])
-    weights = dict(source.named_parameters()) if source is not None else {}
-    for name, parameter in loss.named_parameters():
-        assert isinstance(parameter, DTensor)
-        mesh_device = parameter.device_mesh.device_type
-        whole = torch.empty(parameter.shape, dtype=parameter.dtype, device=mesh_device)
-        if source is not None:
-            whole.copy_(weights[name].detach())
-        part = distribute_tensor(whole, parameter.device_mesh, parameter.placements)
-        with torch.no_grad():
-            parameter.to_local().copy_(part.to_local())
