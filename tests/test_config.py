@@ -181,10 +181,12 @@ def test_a_run_is_named_by_what_changes_its_numbers() -> None:
 
 
 def test_stage_packages_import_only_what_the_design_allows() -> None:
-    stages = ("sample", "train", "evaluate", "report")
+    stages = ("sample", "train", "evaluate", "analyse", "report")
     for stage in stages:
+        # The report knows what the stage before it found, and what that means.
+        before = {"analyse"} if stage == "report" else set()
         for path in (ROOT / "src" / "ssd" / stage).rglob("*.py"):
-            for other in set(stages) - {stage}:
+            for other in set(stages) - {stage} - before:
                 assert f"from ssd.{other}" not in path.read_text(), f"{path} imports {other}"
 
 

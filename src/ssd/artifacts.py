@@ -242,19 +242,21 @@ def artifact(store: Path, kind: str, inputs: dict[str, Any]) -> Artifact:
     return Artifact(kind=kind, inputs=inputs, folder=store / kind / fingerprint(inputs))
 
 
-def existing(folder: Path, kind: str, setting: str) -> Artifact:
+def existing(folder: Path, kinds: tuple[str, ...], setting: str) -> Artifact:
     """An artifact named by its folder.
 
     Raises:
-        ArtifactError: the folder is no finished artifact of `kind`; the message names `setting`.
+        ArtifactError: the folder is no finished artifact of `kinds`; the message names `setting`.
     """
+    wanted = " or ".join(kinds)
     if not (folder / MANIFEST).is_file():
         raise ArtifactError(
-            f"{setting}={folder} holds no {MANIFEST}: name the folder of a finished {kind}"
+            f"{setting}={folder} holds no {MANIFEST}: name the folder of a finished {wanted}"
         )
     manifest = read_json(folder / MANIFEST)
-    if manifest.get("kind") != kind:
-        raise ArtifactError(f"{setting}={folder} holds a {manifest.get('kind')}, not a {kind}")
+    kind = manifest.get("kind")
+    if kind not in kinds:
+        raise ArtifactError(f"{setting}={folder} holds a {kind}, not a {wanted}")
     return Artifact(kind=kind, inputs=manifest["inputs"], folder=folder)
 
 

@@ -16,7 +16,7 @@ from omegaconf import MISSING
 from ssd.arms import SAME, SWEPT, UNIT
 from ssd.errors import ConfigError, did_you_mean
 
-STAGES = ("plan", "sample", "train", "evaluate", "report")
+STAGES = ("plan", "sample", "train", "evaluate", "analyse", "report")
 """In this order; `plan` only prints, and only where it is named."""
 FILTERS = ("empty", "stub", "shortest_tenth")
 CONTROLS = (SWEPT, SAME, UNIT)
@@ -777,6 +777,66 @@ class EvalConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class AnalyseConfig:
+    """How it is looked into what training did to the model's token distributions."""
+
+    probe: str | None = None
+    """Folder of a finished corpus or of generations whose completions are read token by token; its
+    tokenizer must be the model's. When null: the base model's answers to the first benchmark, which
+    no model was trained on, or the run's corpus where there are none."""
+    num_samples: int = 64
+    """Completions that are read, a subset fixed by the hash of the prompt ids."""
+    max_tokens: int = 256
+    """Tokens read of each completion, from its beginning."""
+    dtype: Dtype = Dtype.float32
+    """Type of the weights while they are compared: bfloat16's rounding can exceed what a small
+    learning rate changes. Models that do not fit in float32 take bfloat16."""
+    plausible: float = 0.1
+    """A token is plausible from this probability on: a position with several is a fork. The paper
+    names locks and forks and gives no thresholds; the report shows what others would change."""
+    lock_top1: float = 0.7
+    """A position with one plausible token of at least this probability is a lock."""
+    live_points: int = 20
+    """Measurements of the loss's decomposition during training, evenly spread, the first before the
+    first step; 0 for none."""
+    live_samples: int = 4
+    """Samples of the corpus that these measurements read, always the same."""
+    live_tokens: int = 128
+    """Tokens that they read of each completion, from its beginning."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "max_tokens", "live_samples", "live_tokens"):
+            value = getattr(self, name)
+            require(value > 0, f"analyse.{name} must be positive, got {value}")
+        require(
+            self.live_points >= 0,
+            f"analyse.live_points must not be negative, got {self.live_points}",
+        )
+        require(
+            0 < self.plausible < self.lock_top1 < 1,
+            f"analyse.plausible={self.plausible} must lie below "
+            f"analyse.lock_top1={self.lock_top1}, and both in (0, 1)",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class ReportConfig:
+    """What the report stage writes beside its files."""
+
+    wandb: bool = False
+    """Create or update a W&B Report of the study; offline it is written as a file that a later
+    command pushes."""
+    num_programs: int = 6
+    """Programs that report.html shows token by token."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.num_programs >= 0,
+            f"report.num_programs must not be negative, got {self.num_programs}",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
 class LoggerConfig:
     """Weights & Biases; the same metrics always land in JSONL files beside the artifacts."""
 
@@ -806,12 +866,14 @@ class RunConfig:
     hardware: HardwareConfig = MISSING
     eval: EvalConfig = MISSING
     plan: PlanConfig = field(default_factory=PlanConfig)
+    analyse: AnalyseConfig = field(default_factory=AnalyseConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     logger: LoggerConfig = MISSING
     seed: int = 0
     """Seed of sampling, data order, training and decoding."""
-    stages: list[str] = field(default_factory=lambda: list(STAGES[1:]))
-    """Which stages run, always in this order: plan, sample, train, evaluate, report. `[plan]`
-    prints what the run would need and starts nothing."""
+    stages: list[str] = field(default_factory=lambda: [s for s in STAGES[1:] if s != "analyse"])
+    """Which stages run, always in this order: plan, sample, train, evaluate, analyse, report.
+    `[plan]` prints what the run would need and starts nothing."""
     study: str = "main"
     """Folder of related runs and W&B group."""
     run_name: str = MISSING

@@ -168,7 +168,7 @@ def check_data(config: RunConfig) -> None:
     """
     settings = config.eval
     if config.train.corpus is not None:
-        existing(Path(config.train.corpus), "corpus", "train.corpus")
+        existing(Path(config.train.corpus), ("corpus",), "train.corpus")
     samples = config.train.corpus is None or UNIT in settings.controls
     if samples and "sample" in config.stages and config.data.source is not DataSource.hub:
         load_prompts(config.data)

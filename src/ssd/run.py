@@ -49,7 +49,8 @@ NOT_COMPUTED = (
     "corpus", "checkpoint_every", "keep_checkpoints", "packing", "isolation_check",
 )  # fmt: skip
 """Training settings that do not change the trained weights; the corpus enters by fingerprint."""
-CONFIG, WEIGHTS, COMMAND, SCORES = "config.yaml", "weights.json", "run.json", "scores.json"
+CONFIG, WEIGHTS, COMMAND = "config.yaml", "weights.json", "run.json"
+SELECTION, SCORES = "selection.json", "scores.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Run:
         """The self-samples: an existing corpus where `train.corpus` names one."""
         config = self.config
         if config.train.corpus is not None:
-            return existing(Path(config.train.corpus), "corpus", "train.corpus")
+            return existing(Path(config.train.corpus), ("corpus",), "train.corpus")
         sampler = config.sampler
         return artifact(
             self.store,
@@ -208,6 +209,23 @@ class Run:
             (name, ALL) for name in settings.regression
         ]
 
+    def chosen_settings(self) -> dict[str, Setting]:
+        """The setting of each model that is reported: the only one, or the one that was chosen.
+
+        Raises:
+            ArtifactError: there is a choice and it has not been made for this configuration.
+        """
+        if not self.selects:
+            return {model: self.candidates(model)[0] for model in self.models()}
+        path = self.folder / SELECTION
+        selection = read_json(path) if path.is_file() else {}
+        if selection.get("inputs") != self.score_inputs():
+            raise ArtifactError(
+                f"{path} does not hold this configuration's choice: "
+                f"run python -m ssd.evaluate {self.folder}, which makes it"
+            )
+        return {model: Setting(**how) for model, how in selection["chosen"].items()}
+
     def generations(
         self, model: str, benchmark: str, how: Setting | None = None, part: str = ALL
     ) -> Artifact:
@@ -253,6 +271,41 @@ class Run:
                 "sandbox": settings.sandbox,
                 "timeout": settings.timeout,
                 "memory_mib": settings.memory_mib,
+            },
+        )
+
+    @property
+    def probe(self) -> Artifact:
+        """The completions that the analysis reads token by token: named by `analyse.probe`, or the
+        base model's answers to the first benchmark, or the corpus where there are none.
+
+        Raises:
+            ArtifactError: `analyse.probe` names no finished corpus or generations.
+        """
+        named = self.config.analyse.probe
+        if named is not None:
+            return existing(Path(named), ("corpus", "generations"), "analyse.probe")
+        benchmark, part = self.reported_on()[0]
+        answers = self.generations(BASE, benchmark, part=part)
+        return answers if answers.done else self.corpus
+
+    def analysis(self, steps: dict[str, int | None]) -> Artifact:
+        """What training did to the token distributions of the models in `steps`, which gives the
+        training step of each."""
+        config = self.config
+        settings = config.analyse
+        return artifact(
+            self.store,
+            "analysis",
+            {
+                "probe": self.probe.fingerprint,
+                "num_samples": settings.num_samples,
+                "max_tokens": settings.max_tokens,
+                "dtype": settings.dtype,
+                "models": {model: self.identity(model, step) for model, step in steps.items()},
+                "temp": config.sampler.temp,
+                "truncation": config.truncation,
+                "eval_truncation": config.eval.truncation,
             },
         )
 

@@ -269,7 +269,10 @@ def test_figures_of_facts_that_are_gone_are_removed(tmp_path: Path) -> None:
     report(run.folder)
     (run.folder / "scores.json").unlink()
     report(run.folder)
-    assert [path.name for path in (run.folder / "figures").iterdir()] == ["training.png"]
+    assert {path.name for path in (run.folder / "figures").iterdir()} == {
+        "training.png",
+        "training.svg",
+    }
 
 
 def test_the_same_files_give_the_same_report(tmp_path: Path) -> None:

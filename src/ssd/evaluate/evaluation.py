@@ -24,7 +24,7 @@ from ssd.evaluate.grading import VERDICTS, grade, read_verdicts
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.sandbox import Sandbox, load_sandbox
 from ssd.evaluate.scores import benchmark_scores
-from ssd.evaluate.selection import Arm, choose, chosen_settings, list_arms, write_selection
+from ssd.evaluate.selection import Arm, choose, list_arms, write_selection
 from ssd.evaluate.table import pass_names, score_table
 from ssd.generation import read_samples
 from ssd.generation.records import SHARDS
@@ -159,7 +159,7 @@ def difficulties(benchmark: Benchmark) -> list[str]:
 
 def build_scores(run: Run, selection: dict[str, Any] | None) -> dict[str, Any]:
     """The contents of scores.json, from finished verdicts."""
-    arms = list_arms(run, chosen_settings(run))
+    arms = list_arms(run, run.chosen_settings())
     backends: set[str] = set()
     benchmarks: dict[str, Any] = {}
     for name, part in run.reported_on():

@@ -14,7 +14,7 @@ from ssd.arms import BASE
 from ssd.artifacts import Artifact, plain
 from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.parts import load_part
-from ssd.evaluate.selection import chosen_settings, list_arms
+from ssd.evaluate.selection import list_arms
 from ssd.generation import Decoding, Request, Sample, generate_shards, read_samples
 from ssd.generation.engines import load_engine
 from ssd.generation.records import SHARDS, Engine
@@ -68,7 +68,7 @@ def list_jobs(run: Run, purpose: str) -> list[Job]:
         ]
     jobs = [
         Job(arm.model, name, part, arm.how)
-        for arm in list_arms(run, chosen_settings(run))
+        for arm in list_arms(run, run.chosen_settings())
         for name, part in run.reported_on()
     ]
     return list(dict.fromkeys(jobs))

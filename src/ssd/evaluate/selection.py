@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 
 from ssd.arms import BASE, SAME, SWEPT, TUNED, UNIT
-from ssd.artifacts import plain, read_json, write_json
-from ssd.errors import ArtifactError
+from ssd.artifacts import plain, write_json
 from ssd.evaluate.grading import VERDICTS, Verdict, read_verdicts
 from ssd.evaluate.scores import sweep_score
-from ssd.run import Run, Setting
+from ssd.run import SELECTION, Run, Setting
 
-SELECTION = "selection.json"
 VERSION = 1
 
 
@@ -80,26 +78,8 @@ def choose(run: Run) -> dict[str, Any]:
 
 
 def write_selection(run: Run, selection: Mapping[str, Any]) -> None:
-    """Keep a selection in the run folder; `chosen_settings` reads it."""
+    """Keep a selection in the run folder; `Run.chosen_settings` reads it."""
     write_json(run.folder / SELECTION, selection)
-
-
-def chosen_settings(run: Run) -> dict[str, Setting]:
-    """The setting of each model that is reported: the only one, or the one that was chosen.
-
-    Raises:
-        ArtifactError: there is a choice and it has not been made for this configuration.
-    """
-    if not run.selects:
-        return {model: run.candidates(model)[0] for model in run.models()}
-    path = run.folder / SELECTION
-    selection = read_json(path) if path.is_file() else {}
-    if selection.get("inputs") != run.score_inputs():
-        raise ArtifactError(
-            f"{path} does not hold this configuration's choice: "
-            f"run python -m ssd.evaluate {run.folder}, which makes it"
-        )
-    return {model: Setting(**how) for model, how in selection["chosen"].items()}
 
 
 def _pooled(run: Run, model: str, how: Setting) -> list[Verdict]:

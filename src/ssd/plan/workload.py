@@ -69,7 +69,7 @@ def find_corpus(config: RunConfig, folder: Path) -> Artifact | None:
     given, a corpus of any commit will do.
     """
     if config.train.corpus is not None:
-        return existing(Path(config.train.corpus), "corpus", "train.corpus")
+        return existing(Path(config.train.corpus), ("corpus",), "train.corpus")
     manifests = sorted(Path(config.output_dir).glob("store/corpus/*/manifest.json"))
     weights = locate(config.model) if manifests else None
     if weights is None:

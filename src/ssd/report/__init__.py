@@ -9,11 +9,10 @@ from ssd.report.study import study_report, study_table
 __all__ = ["report", "study_report", "study_table"]
 
 FIGURES = "figures"
-FIGURE_NAMES = ("scores", "training")
 
 
 def report(run_dir: Path) -> Document:
-    """Write `report.md`, `report.html` and `figures/*.png` into a run folder,
+    """Write `report.md`, `report.html` and `figures/` into a run folder,
     and return what they say.
 
     Raises:
@@ -28,12 +27,13 @@ def report(run_dir: Path) -> Document:
 
     content = document(collect(run_dir))
     for figure in content.figures:
-        with replacing(run_dir / FIGURES / f"{figure.name}.png") as temporary:
-            temporary.write_bytes(figure.png)
-    for name in set(FIGURE_NAMES) - {figure.name for figure in content.figures}:
-        (run_dir / FIGURES / f"{name}.png").unlink(
-            missing_ok=True
-        )  # of an earlier report whose facts are gone
+        for kind in ("png", "svg"):
+            with replacing(run_dir / FIGURES / f"{figure.name}.{kind}") as temporary:
+                temporary.write_bytes(getattr(figure.drawing, kind))
+    drawn = {figure.name for figure in content.figures}
+    for path in (run_dir / FIGURES).glob("*.*"):
+        if path.stem not in drawn:
+            path.unlink()  # of an earlier report whose facts are gone
     write_text(run_dir / "report.md", markdown(content))
     write_text(run_dir / "report.html", html(content))
     return content

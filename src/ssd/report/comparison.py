@@ -4,7 +4,7 @@ from ssd.arms import ISOLATION, RESAMPLED
 from ssd.report import formats
 from ssd.report.document import Block, Figure, Listing, Paragraph, Section, Table
 from ssd.report.facts import Facts
-from ssd.report.figures import scores_png
+from ssd.report.figures import draw_scores
 from ssd.report.scores import BenchmarkScores, Scores
 from ssd.report.summary import shifts
 
@@ -138,5 +138,5 @@ def _score_figure(benchmarks: tuple[BenchmarkScores, ...]) -> Figure:
         caption="pass@k of every model, and the tuned model's paired difference to each; "
         "bars are 95% intervals.",
         alt=f"Dot plot with interval bars. {'; '.join(values)}.",
-        png=scores_png(benchmarks),
+        drawing=draw_scores(benchmarks),
     )

@@ -42,16 +42,24 @@ class Table:
     rows: list[list[str]]
 
 
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One image in two formats, as the bytes of its files."""
+
+    png: bytes
+    svg: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A PNG image, stored as `figures/<name>.png`."""
+    """An image, stored as `figures/<name>.png` and `.svg`."""
 
     kind: ClassVar[str] = "figure"
     name: str
     caption: str
     alt: str
     """What the image shows, with its numbers."""
-    png: bytes
+    drawing: Drawing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,30 +1,15 @@
-"""A report's figures as PNG bytes, on a white card so that they read on light and dark pages.
+"""The figures of scores and of training."""
 
-Drawn with `matplotlib.figure.Figure`, without pyplot: no global state and no window system. Models
-differ in shape as well as in colour (Okabe and Ito's colour-blind safe palette). Six inches at 11
-points keep the text legible when a phone scales the image down.
-"""
-
-import io
 from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from ssd.report.canvas import FONT, GRID, INK, STYLES, ZERO, blank, drawing
+from ssd.report.document import Drawing
 from ssd.report.scores import BenchmarkScores, Interval
 
-WIDTH, DPI, FONT = 6.0, 200, 11
-INK, GRID, ZERO = "#24292f", "#e3e6ea", "#8a929c"
-STYLES = {
-    "base": ("#0072B2", "o"),
-    "base_swept": ("#56B4E9", "s"),
-    "base_same_decoding": ("#009E73", "^"),
-    "t1": ("#CC79A7", "v"),
-    "tuned": ("#D55E00", "D"),
-}
 DIFFERENCE = ("#24292f", "s")
 SPREAD = 0.28
 """Distance of neighbouring models in a row that is 1 high, where there are two."""
@@ -34,7 +19,7 @@ FEW_STEPS = 50
 """Up to this many steps every one gets a dot."""
 
 
-def scores_png(benchmarks: Sequence[BenchmarkScores]) -> bytes:
+def draw_scores(benchmarks: Sequence[BenchmarkScores]) -> Drawing:
     """pass@k of every arm above, the tuned model's paired difference to the others below where
     there is one; a row per benchmark and k."""
     rows = [
@@ -49,18 +34,18 @@ def scores_png(benchmarks: Sequence[BenchmarkScores]) -> bytes:
         (0.25 + 0.15 * len(arms)) * len(rows) + 1.1 + 0.2 * (len(arms) > LEGEND_COLUMNS),
         *([(0.25 + 0.15 * len(others)) * len(compared) + 0.9] if compared else []),
     ]
-    figure = _figure(sum(heights))
+    figure = blank(sum(heights))
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     _score_panel(axes[0], rows, arms)
     if compared:
         _difference_panel(axes[1], compared, others)
-    return _png(figure)
+    return drawing(figure)
 
 
-def training_png(steps: Sequence[dict[str, Any]]) -> bytes:
+def draw_training(steps: Sequence[dict[str, Any]]) -> Drawing:
     """Loss, learning rate and gradient norm over optimizer steps, as far as they were logged."""
     keys = [key for key in CURVES if any(key in line for line in steps)]
-    figure = _figure(1.7 * len(keys) + 0.4)
+    figure = blank(1.7 * len(keys) + 0.4)
     axes = figure.subplots(len(keys), 1, squeeze=False, sharex=True)[:, 0]
     for panel, key in zip(axes, keys, strict=True):
         lines = [line for line in steps if key in line]
@@ -76,7 +61,7 @@ def training_png(steps: Sequence[dict[str, Any]]) -> bytes:
         if key != "train/loss":
             panel.set_ylim(bottom=0)
     axes[-1].set_xlabel("optimizer step")
-    return _png(figure)
+    return drawing(figure)
 
 
 def _score_panel(
@@ -150,26 +135,3 @@ def _name_rows(panel: Axes, rows: Sequence[tuple[BenchmarkScores, int]]) -> None
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.grid(axis="x", color=GRID)
     panel.tick_params(axis="y", length=0)
-
-
-def _figure(height: float) -> Figure:
-    return Figure(
-        figsize=(WIDTH, height),
-        dpi=DPI,
-        layout=ConstrainedLayoutEngine(h_pad=0.12),
-        facecolor="white",
-    )
-
-
-def _png(figure: Figure) -> bytes:
-    for panel in figure.axes:
-        panel.set_axisbelow(True)
-        panel.spines[["top", "right", "left"]].set_visible(False)
-        panel.spines["bottom"].set_color(ZERO)
-        panel.tick_params(labelsize=FONT - 1, color=ZERO, labelcolor=INK)
-        panel.xaxis.label.set(color=INK, fontsize=FONT)
-    buffer = io.BytesIO()
-    figure.savefig(
-        buffer, format="png", metadata={"Software": None}
-    )  # the same facts give the same bytes
-    return buffer.getvalue()

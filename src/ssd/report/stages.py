@@ -7,7 +7,7 @@ from typing import Any
 from ssd.report import formats
 from ssd.report.document import Block, Figure, Paragraph, Section, Table
 from ssd.report.facts import Facts
-from ssd.report.figures import CURVES, training_png
+from ssd.report.figures import CURVES, draw_training
 
 CORPUS_COUNTS = {
     "num_prompts": "Prompts",
@@ -99,7 +99,7 @@ def _curves(steps: list[dict[str, Any]]) -> Figure:
         name="training",
         caption="Loss, learning rate and gradient norm over optimizer steps.",
         alt=f"Line plots over {len(steps)} optimizer steps: {'; '.join(ranges)}.",
-        png=training_png(steps),
+        drawing=draw_training(steps),
     )
 
 

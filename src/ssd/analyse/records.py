@@ -1,0 +1,144 @@
+"""The analysis as it is stored: what each model thinks at each position of the same completions.
+
+N positions, G temperatures. Everything is read off the distributions at temperature 1 without
+truncation, unless a name says otherwise. Probabilities are shares, entropies and losses in nats.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssd.artifacts import MANIFEST, read_json, read_rows, write_json, write_rows
+
+TOP = 20
+"""Ranks that are kept of each distribution (the paper's figures use the top-20 mass)."""
+TEMPS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
+"""Evaluation temperatures that `survivors` and `entropy_after` are given for, (G,)."""
+TERMS = ("support_compression", "reshaping", "alignment", "constant")
+"""The loss's parts (paper, appendix B), which add up to the cross-entropy."""
+TOKENS, SAMPLES = "tokens.json", "samples.parquet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Positions:
+    """One model at every position; row n of every model's is the same position."""
+
+    sample: NDArray[np.int64]
+    """(N,) number of the completion in `Analysis.samples`."""
+    index: NDArray[np.int64]
+    """(N,) number of the token in its completion."""
+    token_id: NDArray[np.int64]
+    """(N,) the token that stands there."""
+    logprob: NDArray[np.float64]
+    """(N,) its natural-log probability."""
+    entropy: NDArray[np.float64]
+    """(N,)"""
+    top_ids: NDArray[np.int64]
+    """(N, TOP) the most probable tokens, the first most so."""
+    top_probs: NDArray[np.float64]
+    """(N, TOP) their probabilities, descending."""
+    support: NDArray[np.int64]
+    """(N,) tokens that this model's own distribution keeps at the run's training temperature and
+    truncation."""
+    kept_mass: NDArray[np.float64]
+    """(N,) KeptMass: this model's probability of the tokens that the base model's distribution
+    keeps there."""
+    support_compression: NDArray[np.float64]
+    """(N,) -log KeptMass."""
+    reshaping: NDArray[np.float64]
+    """(N,) the Renyi term."""
+    alignment: NDArray[np.float64]
+    """(N,) T KL(q || Temper_T[p])."""
+    constant: NDArray[np.float64]
+    """(N,) T H(q), the same for every model."""
+    survivors: NDArray[np.int64]
+    """(N, G) tokens left at each temperature of `Analysis.temps` under `eval.truncation`."""
+    entropy_after: NDArray[np.float64]
+    """(N, G) entropy of what is left, renormalised."""
+
+    @property
+    def top1(self) -> NDArray[np.float64]:
+        """(N,) probability of the most probable token."""
+        first: NDArray[np.float64] = self.top_probs[:, 0]
+        return first
+
+    @property
+    def head_mass(self) -> NDArray[np.float64]:
+        """(N,) probability of the `TOP` most probable tokens together."""
+        return self.top_probs.sum(axis=1)
+
+    @property
+    def tail_mass(self) -> NDArray[np.float64]:
+        """(N,) the rest."""
+        tail: NDArray[np.float64] = np.maximum(1 - self.head_mass, 0)
+        return tail
+
+    @property
+    def cross_entropy(self) -> NDArray[np.float64]:
+        """(N,) CE(q, p), the sum of `TERMS`."""
+        total: NDArray[np.float64] = np.sum([getattr(self, name) for name in TERMS], axis=0)
+        return total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeSample:
+    """One completion of the probe set."""
+
+    prompt_id: str
+    sample_index: int
+    tokens: list[str]
+    """The text of each token read; together they are the text that was read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """All of an analysis artifact."""
+
+    positions: dict[str, Positions]
+    """By model: `base`, and `t1` and `tuned` where they were trained."""
+    samples: list[ProbeSample]
+    tokens: dict[int, str]
+    """Text of every id in `top_ids`."""
+    temps: tuple[float, ...]
+    manifest: dict[str, Any]
+
+
+def write_analysis(
+    folder: Path,
+    positions: dict[str, Positions],
+    samples: list[ProbeSample],
+    tokens: dict[int, str],
+) -> None:
+    """Write an analysis artifact's files; its manifest follows with `Artifact.finish`."""
+    for model, one in positions.items():
+        columns = {f.name: getattr(one, f.name).tolist() for f in dataclasses.fields(one)}
+        rows = [
+            dict(zip(columns, values, strict=True))
+            for values in zip(*columns.values(), strict=True)
+        ]
+        write_rows(folder / f"{model}.parquet", rows)
+    write_rows(folder / SAMPLES, [dataclasses.asdict(sample) for sample in samples])
+    write_json(folder / TOKENS, {str(token): text for token, text in tokens.items()})
+
+
+def read_analysis(folder: Path) -> Analysis:
+    """A finished analysis."""
+    manifest = read_json(folder / MANIFEST)
+    names = [f.name for f in dataclasses.fields(Positions)]
+    positions = {}
+    for model in manifest["inputs"]["models"]:
+        rows = read_rows(folder / f"{model}.parquet")
+        positions[model] = Positions(
+            **{name: np.array([row[name] for row in rows]) for name in names}
+        )
+    return Analysis(
+        positions=positions,
+        samples=[ProbeSample(**row) for row in read_rows(folder / SAMPLES)],
+        tokens={int(token): text for token, text in read_json(folder / TOKENS).items()},
+        temps=TEMPS,
+        manifest=manifest,
+    )

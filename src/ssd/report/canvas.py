@@ -1,0 +1,57 @@
+"""What every figure shares: size, colours and markers of the arms, and how it becomes files.
+
+Drawn with `matplotlib.figure.Figure`, without pyplot: no global state and no window system. On a
+white card, so that figures read on light and dark pages. Models differ in shape as well as in
+colour (Okabe and Ito's colour-blind safe palette). Six inches at 11 points keep the text legible
+when a phone scales the image down.
+"""
+
+import io
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from ssd.report.document import Drawing
+
+WIDTH, DPI, FONT = 6.0, 200, 11
+INK, GRID, ZERO = "#24292f", "#e3e6ea", "#8a929c"
+STYLES = {
+    "base": ("#0072B2", "o"),
+    "base_swept": ("#56B4E9", "s"),
+    "base_same_decoding": ("#009E73", "^"),
+    "t1": ("#CC79A7", "v"),
+    "tuned": ("#D55E00", "D"),
+}
+"""Colour and marker by arm."""
+
+
+def blank(height: float) -> Figure:
+    """An empty figure, `height` inches high."""
+    return Figure(
+        figsize=(WIDTH, height),
+        dpi=DPI,
+        layout=ConstrainedLayoutEngine(h_pad=0.12),
+        facecolor="white",
+    )
+
+
+def drawing(figure: Figure) -> Drawing:
+    """The finished figure's files; the same facts give the same bytes."""
+    for panel in figure.axes:
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right", "left"]].set_visible(False)
+        panel.spines["bottom"].set_color(ZERO)
+        panel.tick_params(labelsize=FONT - 1, color=ZERO, labelcolor=INK)
+        panel.xaxis.label.set(color=INK, fontsize=FONT)
+        panel.yaxis.label.set(color=INK, fontsize=FONT)
+    return Drawing(png=_saved(figure, "png"), svg=_saved(figure, "svg"))
+
+
+def _saved(figure: Figure, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    # SVG: a fixed salt for its ids and no date.
+    with matplotlib.rc_context({"svg.hashsalt": "ssd"}):
+        undated = {"Software": None} if kind == "png" else {"Date": None}
+        figure.savefig(buffer, format=kind, metadata=undated)
+    return buffer.getvalue()
