@@ -29,7 +29,8 @@ CPU = torch.device("cpu")
 
 
 def losses(run: Run) -> list[float]:
-    return [line["train/loss"] for line in read_metrics(run.checkpoint.folder)]
+    lines = read_metrics(run.checkpoint.folder)
+    return [line["train/loss"] for line in lines if line["step"]]
 
 
 def built(run: Run) -> CompletionLoss:
@@ -103,6 +104,7 @@ def test_a_trained_adapter_loads_onto_the_unquantised_base(
     adapter = run.adapter_folder("tuned")
     assert adapter is not None
     assert run.model_folder("tuned") == run.model_folder("base")
+    assert not (adapter / "README.md").exists()  # the report writes the card
     assert not (run.checkpoint.folder / "model").exists()
     ids = torch.arange(1, 20)[None]
     base: Any = AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"))

@@ -19,6 +19,7 @@ from ssd.stage import REPORTED, RESUMABLE, run_child
 from ssd.tracking import read_metrics
 from ssd.train import checkpoints
 from ssd.train.export import export_again
+from ssd.train.probe import PROBE
 from ssd.train.trainer import train
 
 LENGTHS = [(5, 9), (12, 3), (4, 20), (7, 7), (3, 15), (9, 2), (6, 30), (5, 5)]
@@ -33,7 +34,16 @@ Make = Callable[..., Run]
 
 
 def losses(run: Run) -> list[float]:
-    return [line["train/loss"] for line in read_metrics(run.checkpoint.folder)]
+    lines = read_metrics(run.checkpoint.folder)
+    return [line["train/loss"] for line in lines if line["step"]]
+
+
+def live(run: Run) -> list[float]:
+    """The live decomposition, as far as it was logged."""
+    lines = read_metrics(run.checkpoint.folder)
+    return [
+        value for line in lines for name, value in line.items() if name.startswith("decomposition/")
+    ]
 
 
 def trained(make_run: Make, name: str, *settings: str) -> Run:
@@ -110,6 +120,7 @@ def test_no_division_of_the_work_changes_what_is_learnt(make_run: Make, norm: st
             continue
         run = trained(make_run, name, *settings, *changes)
         assert losses(run) == pytest.approx(losses(whole), rel=1e-4), name
+        assert live(run) == pytest.approx(live(whole), rel=1e-4, abs=1e-5), name
         found = AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"))
         for a, b in zip(found.parameters(), expected.parameters(), strict=True):
             torch.testing.assert_close(a, b, atol=1e-2, rtol=1e-2, msg=name)
@@ -134,7 +145,9 @@ def test_a_killed_training_resumes_to_the_uninterrupted_curve(
     assert 3 <= len(losses(run)) < 40
     assert checkpoints.last_step(run.checkpoint.folder, run.checkpoint.fingerprint) >= 3
     train(run)
-    assert losses(run) == pytest.approx(losses(whole), rel=1e-5 if precision == "fp32" else 2e-3)
+    near = 1e-5 if precision == "fp32" else 2e-3
+    assert losses(run) == pytest.approx(losses(whole), rel=near)
+    assert live(run) == pytest.approx(live(whole), rel=near, abs=near)
 
 
 def test_a_signal_leaves_a_checkpoint_that_any_number_of_processes_resumes(
@@ -152,8 +165,11 @@ def test_a_signal_leaves_a_checkpoint_that_any_number_of_processes_resumes(
         (step,) = step_folders(run.checkpoint.folder)
         assert before + 3 <= step < 60
     last = make_run(*settings, "hardware.devices=2", name="last")
+    measured = len(live(last))
+    (last.checkpoint.folder / PROBE).unlink()  # as in folders of an older version
     run_child(stage_command(last, "train"), "training", stage_environment(last, "train"))
     assert losses(last) == pytest.approx(losses(whole), rel=1e-4)
+    assert 0 < len(live(last)) == measured < len(live(whole))
 
 
 def test_a_checkpoint_cut_short_is_passed_over_and_cleared(make_run: Make) -> None:
@@ -263,7 +279,7 @@ def test_two_machines_that_meet_train_as_one(make_run: Make) -> None:
 
 def test_metrics_say_how_full_the_rows_were(make_run: Make, tmp_path: Path) -> None:
     run = trained(make_run, "padded", *FP32, "train.packing=false")
-    lines = read_metrics(run.checkpoint.folder)
+    _, *lines = read_metrics(run.checkpoint.folder)  # the first is before training
     assert all(0 < line["train/fill"] <= 1 for line in lines)
     assert any(line["train/fill"] < 1 for line in lines)
     assert all(line["train/num_tokens"] > line["train/num_loss_tokens"] for line in lines)

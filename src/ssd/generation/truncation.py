@@ -26,7 +26,11 @@ def tempered_probabilities(logits: Tensor, temp: float, top_k: int | None, top_p
     probabilities = scaled.softmax(dim=-1)
     if top_p >= 1:
         return probabilities
-    ordered, indices = probabilities.sort(dim=-1, descending=True)
+    if top_k is None:
+        ordered, indices = probabilities.sort(dim=-1, descending=True)
+    else:  # the few that are left: sorting a whole vocabulary takes a hundred times as long
+        left = int((probabilities > 0).sum(dim=-1).max())
+        ordered, indices = probabilities.topk(left, dim=-1)
     before = ordered.cumsum(dim=-1) - ordered  # mass above each token
     ordered = ordered.masked_fill(before >= top_p, 0.0)
     kept = torch.zeros_like(probabilities).scatter(-1, indices, ordered)

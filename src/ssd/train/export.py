@@ -17,12 +17,13 @@ from ssd.arms import TUNED
 from ssd.artifacts import read_json
 from ssd.config import AdapterType
 from ssd.errors import ArtifactError, ModelError
+from ssd.models.network import load
 from ssd.models.weights import TOKENIZER_FILES, quantisation
 from ssd.progress import silence_loading_bars
 from ssd.run import ADAPTER, MODEL, Run, load_run, stage_parser, step_folders
 from ssd.stage import reporting_errors
 from ssd.train.checkpoints import WEIGHTS, trained_weights
-from ssd.train.network import adapt, load
+from ssd.train.network import adapt
 
 PREFIX = "network."
 """What stands before a weight's name inside `CompletionLoss`."""
@@ -101,6 +102,7 @@ def save_adapter(network: Any, run: Run, folder: Path) -> float:
     network.peft_config["default"].base_model_name_or_path = run.config.model.name
     # Embeddings are never adapted; by default peft asks the hub whether they were resized.
     network.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's template; the report writes the card
     base = load(run.model_folder("base"), torch.float32)
     return require_same(probe(network), PeftModel.from_pretrained(base, folder), folder)
 

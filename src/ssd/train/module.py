@@ -84,7 +84,8 @@ class SelfDistillation(LightningModule):
         self.metrics: dict[str, float] = {}
         """Of the last step, over all processes."""
         self.stop_requested = False
-        self._started = time.monotonic()
+        self.started = time.monotonic()
+        """When the step that is taken began."""
 
     def configure_model(self) -> None:
         """Load the weights; under FSDP2 build without memory, shard, then fill."""
@@ -115,7 +116,7 @@ class SelfDistillation(LightningModule):
                 config = self.loss.model.config
                 vocabulary = config.get_text_config().vocab_size
                 check_isolation(self.loss, config._attn_implementation, vocabulary, self.device)
-        self._started = time.monotonic()
+        self.started = time.monotonic()
 
     def training_step(self, step: Step, index: int) -> None:
         """Add up the gradients of the step's micro-batches, clip, and update the weights."""
@@ -162,12 +163,12 @@ class SelfDistillation(LightningModule):
             "train/grad_norm": norm_value,
             "train/num_loss_tokens": step.num_loss_tokens,
             "train/num_tokens": step.num_tokens,
-            "train/tokens_per_second": step.num_tokens / (now - self._started),
+            "train/tokens_per_second": step.num_tokens / (now - self.started),
             "train/fill": step.fill,
         }
         if self.device.type == "cuda":
             self.metrics["train/peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        self._started = now
+        self.started = now
 
     def learning_rate(self, index: int) -> float:
         """Of step `index` (from 0): warm-up, then cosine to `train.min_lr`."""

@@ -1,6 +1,7 @@
 """The model that is trained: built, adapted, and its loss."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from ssd.config import (
     TrainConfig,
 )
 from ssd.errors import ModelError
-from ssd.models.weights import quantisation
+from ssd.models.network import body, check_head, head, inner_model, load
 from ssd.train.attention import attention_kwargs, choose_attention, packed_mask
 from ssd.train.data import MicroBatch
 from ssd.train.experts import balance_loss, register_experts
 from ssd.train.loss import liger_cross_entropy, weighted_cross_entropy
+
+Kernel = Callable[[Tensor, nn.Linear, Tensor, Tensor], Tensor]
+"""Of hidden states (B, T, D), head, labels (B, T) and weights (B, T)."""
 
 
 class CompletionLoss(nn.Module):
@@ -33,11 +37,14 @@ class CompletionLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.network: Any = network
-        self.kernel = weighted_cross_entropy if head is HeadKernel.chunked else liger_cross_entropy
+        self.kernel: Kernel = (
+            weighted_cross_entropy if head is HeadKernel.chunked else liger_cross_entropy
+        )
         self.aux_coef = aux_coef
 
-    def forward(self, batch: MicroBatch) -> Tensor:
-        """Weighted sum of cross-entropies over the micro-batch's loss tokens."""
+    def forward(self, batch: MicroBatch, measure: Kernel | None = None) -> Tensor:
+        """Weighted sum of cross-entropies over the micro-batch's loss tokens; or, in its place,
+        what `measure` makes of the hidden states and the head, which outside are sharded."""
         config = self.model.config
         settings = attention_kwargs(config._attn_implementation, batch.lengths)
         if batch.lengths is not None:
@@ -51,8 +58,9 @@ class CompletionLoss(nn.Module):
             use_cache=False,
             **settings,
         )
-        loss = self.kernel(output.last_hidden_state, self.head, batch.labels, batch.weights)
-        if self.aux_coef:
+        kernel = self.kernel if measure is None else measure
+        loss = kernel(output.last_hidden_state, self.head, batch.labels, batch.weights)
+        if self.aux_coef and measure is None:
             top_k = self.model.config.get_text_config().num_experts_per_tok
             loss = loss + self.aux_coef * balance_loss(output.router_logits, batch, top_k)
         return loss
@@ -60,35 +68,21 @@ class CompletionLoss(nn.Module):
     @property
     def model(self) -> Any:
         """The transformers model, inside its adapter where there is one."""
-        adapted = hasattr(self.network, "get_base_model")
-        return self.network.get_base_model() if adapted else self.network
+        return inner_model(self.network)
 
     @property
     def body(self) -> Any:
         """The model without its head."""
-        return getattr(self.model, self.model.base_model_prefix)
+        return body(self.network)
 
     @property
     def head(self) -> Any:
         """Maps hidden states to logits."""
-        return self.model.get_output_embeddings()
+        return head(self.network)
 
-    @torch.no_grad()
     def check_head(self) -> None:
         """Raise `ModelError` where the model's logits are not its head applied to its body."""
-        if not isinstance(self.head, nn.Linear):
-            raise ModelError(
-                f"model.name: the head of {type(self.model).__name__} is a "
-                f"{type(self.head).__name__}, not a linear layer: it is not supported"
-            )
-        ids = torch.arange(1, 9, device=self.head.weight.device)[None]  # (1, 8)
-        logits = self.model(input_ids=ids, use_cache=False).logits
-        hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
-        if not torch.allclose(self.head(hidden), logits, atol=1e-4, rtol=1e-4):
-            raise ModelError(
-                f"model.name: {type(self.model).__name__} scales or caps its logits, "
-                "which training would miss: this architecture is not supported"
-            )
+        check_head(self.network)
 
 
 def num_experts(config: Any) -> int:
@@ -147,22 +141,6 @@ def build(
     if adapter.type is not AdapterType.none:
         network = adapt(network, adapter, empty=empty)
     return CompletionLoss(network.train(), hardware.head, train.router_aux_coef)
-
-
-def load(folder: Path, dtype: torch.dtype, **settings: Any) -> Any:
-    """The checkpoint in `folder` in `dtype`; MXFP4 weights, as GPT-OSS has them, dequantised."""
-    from transformers import AutoModelForCausalLM, Mxfp4Config
-
-    if quantisation(folder) != "mxfp4":
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **settings)
-    settings["quantization_config"] = Mxfp4Config(dequantize=True)
-    network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **settings)
-    # transformers 5.19 dequantises to bf16 whatever `dtype` says, and saves such a network with the
-    # experts of all layers under one name.
-    network._weight_conversions = []
-    for parameter in network.parameters():  # not the buffers, rotary frequencies stay fp32
-        parameter.data = parameter.data.to(dtype)
-    return network
 
 
 def weight_dtype(

@@ -23,13 +23,14 @@ from ssd.errors import ArtifactError
 from ssd.generation import read_samples
 from ssd.models.weights import has_experts
 from ssd.progress import progress_bar, silence_loading_bars
-from ssd.run import Run, step_folder
+from ssd.run import ADAPTER, MODEL, Run, step_folder
 from ssd.stage import PREEMPTION_SIGNALS, PreemptedError
 from ssd.tracking import Tracker
 from ssd.train import checkpoints
 from ssd.train.data import CorpusDataModule, Steps, make_examples
 from ssd.train.export import export, gather_weights
 from ssd.train.module import SelfDistillation
+from ssd.train.probe import PROBE, LiveDecomposition
 
 LIGHTNING_PRECISION = {Precision.fp32: "32-true", Precision.bf16: "bf16-mixed"}
 
@@ -75,30 +76,39 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
         if leads
         else nullcontext() as tracker
     ):
-        trainer = make_trainer(
-            config, [StepMetrics(config.train.max_steps, tracker), Checkpoints(checkpoint, config)]
-        )
+        live = LiveDecomposition(steps.examples, run, checkpoint.folder, tracker)
+        shown = StepMetrics(config.train.max_steps, tracker)
+        trainer = make_trainer(config, [live, shown, Checkpoints(checkpoint, config)])
         trainer.fit(module, datamodule=CorpusDataModule(steps))
-    assert module.loss is not None
-    counts |= parameter_counts(module.loss)
-    preempted = module.step < config.train.max_steps
-    trained = {} if preempted else gather_weights(module.loss)
-    if trainer.world_size > 1:
-        # A rank that exits with its group alive can abort in gloo's threads.
-        torch.distributed.destroy_process_group()
-    if preempted:
-        raise PreemptedError(
-            f"stopped by a signal after step {module.step} of {config.train.max_steps}, with a "
-            "checkpoint: the same command goes on from there"
-        )
-    del module, trainer
-    if leads:
-        checked = export(trained, run, checkpoint.folder)
-        drop_states(checkpoint.folder, config)
-        if config.hardware.accelerator is Accelerator.cpu:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            counts["peak_memory_gib"] = round(peak, 2)
-        checkpoint.finish(started=started, counts=counts, export_check=checked)
+        assert module.loss is not None
+        counts |= parameter_counts(module.loss)
+        preempted = module.step < config.train.max_steps
+        trained = {} if preempted else gather_weights(module.loss)
+        if trainer.world_size > 1:
+            # A rank that exits with its group alive can abort in gloo's threads.
+            torch.distributed.destroy_process_group()
+        if preempted:
+            raise PreemptedError(
+                f"stopped by a signal after step {module.step} of {config.train.max_steps}, with a "
+                "checkpoint: the same command goes on from there"
+            )
+        del module, trainer
+        if leads:
+            checked = export(trained, run, checkpoint.folder)
+            drop_states(checkpoint.folder, config)
+            if config.hardware.accelerator is Accelerator.cpu:
+                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+                counts["peak_memory_gib"] = round(peak, 2)
+            checkpoint.finish(started=started, counts=counts, export_check=checked)
+            track_export(tracker, checkpoint)
+
+
+def track_export(tracker: Tracker | None, checkpoint: Artifact) -> None:
+    """Log where the exported model and adapter lie, without uploading them."""
+    for part in (MODEL, ADAPTER):
+        folder = checkpoint.folder / part
+        if tracker is not None and folder.is_dir():
+            tracker.reference(folder, f"{part}-{checkpoint.fingerprint}")
 
 
 def plan_steps(run: Run, samples: list[Any]) -> tuple[Steps, dict[str, Any]]:
@@ -181,6 +191,7 @@ class Sharded(ModelParallelStrategy):
 def drop_states(folder: Path, config: RunConfig) -> None:
     """What a finished training leaves: the earlier checkpoints that are kept, weights only."""
     train = config.train
+    (folder / PROBE).unlink(missing_ok=True)
     shutil.rmtree(step_folder(folder, train.max_steps), ignore_errors=True)  # exported
     earlier = None if train.keep_checkpoints is None else train.keep_checkpoints - 1
     checkpoints.prune(folder, earlier, resumable=False)

@@ -1,0 +1,256 @@
+"""The loss's decomposition during training, on a few positions that are always the same.
+
+N positions, D hidden width, V vocabulary, K tokens of the largest support.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning import Callback, LightningModule, Trainer
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+
+from ssd.artifacts import fingerprint, replacing
+from ssd.config import AnalyseConfig
+from ssd.decomposition import Decomposition, Target, decompose, has_target, target
+from ssd.run import Run
+from ssd.tracking import Tracker
+from ssd.train.data import Example, collate
+from ssd.train.loss import loss_tokens
+from ssd.train.module import SelfDistillation
+
+PROBE = "probe.safetensors"
+"""The base model's targets, in the checkpoint folder while training goes on."""
+PART_ELEMENTS = 2**22
+"""Logits that are decomposed at once: some ten float64 tensors of 34 MB each."""
+PREFIX = "decomposition/"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the corpus was drawn, which makes the base model's target."""
+
+    temp: float
+    top_k: int | None
+    top_p: float
+
+
+def sampling(run: Run) -> Sampling:
+    """Of the run's corpus, which `train.corpus` may have taken from another run."""
+    inputs = run.corpus.inputs
+    return Sampling(inputs["temp"], inputs["truncation"]["top_k"], inputs["truncation"]["top_p"])
+
+
+def choose(examples: Sequence[Example], settings: AnalyseConfig) -> list[Example]:
+    """The first tokens of `live_samples` completions, one of a prompt, chosen by the hash of their
+    prompts' ids; prompts are whole."""
+    first = {one.prompt_id: one for one in reversed(examples) if one.num_loss_tokens > 0}
+    ordered = sorted(first, key=lambda name: hashlib.sha256(f"live\0{name}".encode()).digest())
+    return [
+        replace(one, token_ids=one.token_ids[: one.num_prompt + settings.live_tokens])
+        for one in (first[name] for name in ordered[: settings.live_samples])
+    ]
+
+
+class LiveDecomposition(Callback):
+    """Measures the terms before the first step and at evenly spread steps, the last one included.
+
+    The base model's target is computed once, from the network before its first step in training's
+    own precision, and kept in a file, so that a resumed training is compared with the same base.
+    Every process takes part in the forward passes, which gather sharded weights; the first one
+    measures. Nothing here draws a random number or touches a gradient: the trained weights are the
+    same without it.
+
+    Stands before `StepMetrics` in the trainer's list, whose line of the step then holds the terms.
+    """
+
+    def __init__(
+        self, examples: Sequence[Example], run: Run, folder: Path, tracker: Tracker | None
+    ) -> None:
+        settings = run.config.analyse
+        self.sampling = sampling(run)
+        self.examples = choose(examples, settings)
+        self.max_steps = run.config.train.max_steps
+        self.every = max(1, math.ceil(self.max_steps / max(settings.live_points, 1)))
+        self.active = bool(
+            settings.live_points and self.examples and has_target(self.sampling.temp)
+        )
+        self.path = folder / PROBE
+        self.tracker = tracker
+        """Of the first process; None in the others."""
+        self.target: Target | None = None
+        """At all positions, on the CPU of the first process."""
+
+    @property
+    def identity(self) -> str:
+        """What a stored target belongs to."""
+        shown = [[one.token_ids, one.num_prompt] for one in self.examples]
+        return fingerprint({"examples": shown, "sampling": self.sampling})
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the base model's target, and measure before the first step."""
+        assert isinstance(pl_module, SelfDistillation)
+        if not self.active:
+            return
+        if pl_module.step:
+            # All processes go on measuring, or none: they wait for each other in every pass.
+            self.active = trainer.strategy.broadcast(self.tracker is None or self._read())
+            return
+        self._make_target(trainer, pl_module)
+        metrics = self._measure(trainer, pl_module)
+        if self.tracker is not None:
+            self.tracker.log(metrics, step=0)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
+    ) -> None:
+        """Measure where it is time."""
+        assert isinstance(pl_module, SelfDistillation)
+        due = pl_module.step % self.every == 0 or pl_module.step == self.max_steps
+        if self.active and due:
+            began = time.monotonic()
+            pl_module.metrics |= self._measure(trainer, pl_module)
+            pl_module.started += time.monotonic() - began  # no part of the next step
+
+    def _make_target(self, trainer: Trainer, module: SelfDistillation) -> None:
+        parts: list[Target] = []
+        how = self.sampling
+
+        def visit(logits: Tensor) -> None:
+            one = target(logits, how.temp, how.top_k, how.top_p)
+            parts.append(one.to(torch.device("cpu")))
+
+        self._visit_logits(trainer, module, visit)
+        if self.tracker is not None:
+            self.target = joined(parts)
+            write_target(self.path, self.target, self.identity)
+
+    def _measure(self, trainer: Trainer, module: SelfDistillation) -> dict[str, float]:
+        """Means over the positions, by the metric's name; nothing in all processes but the
+        first."""
+        found: list[Decomposition] = []
+        start = 0
+
+        def visit(logits: Tensor) -> None:
+            nonlocal start
+            assert self.target is not None
+            part = self.target[start : start + len(logits)]
+            found.append(decompose(part.to(logits.device), logits))
+            start += len(logits)
+
+        self._visit_logits(trainer, module, visit)
+        if not found:
+            return {}
+        return {
+            PREFIX + field.name: float(
+                torch.cat([getattr(one, field.name) for one in found]).mean()
+            )
+            for field in fields(Decomposition)
+        }
+
+    @torch.no_grad()
+    def _visit_logits(
+        self, trainer: Trainer, module: SelfDistillation, visit: Callable[[Tensor], None]
+    ) -> None:
+        """Hand `visit` the logits (n, V) of all positions, in order and some at a time, in the
+        first process."""
+        loss = module.loss
+        assert loss is not None
+
+        def measure(hidden: Tensor, head: nn.Linear, labels: Tensor, weights: Tensor) -> Tensor:
+            if self.tracker is not None:
+                for logits in logit_parts(hidden, head, labels, weights):
+                    visit(logits)
+            return hidden.new_zeros(())
+
+        with without_dropout(loss), trainer.precision_plugin.train_step_context():
+            for example in self.examples:
+                row = collate([example], [0.0], packing=False).to(module.device)
+                loss(row, measure)
+        if isinstance(loss, FSDPModule):
+            loss.reshard()  # a backward pass would have done it
+
+    def _read(self) -> bool:
+        """Whether the target of the base model was found."""
+        self.target = read_target(self.path, self.identity)
+        if self.target is None:
+            print(
+                f"training: no {PROBE} of this base model, the loss's decomposition is not logged",
+                flush=True,
+            )
+        return self.target is not None
+
+
+@contextmanager
+def without_dropout(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode, for all modules but those in 4 bits: bitsandbytes 0.50 on a CPU with bf16
+    instructions repacks their weights there, for good, into a form that has no gradient."""
+    changed = [
+        module
+        for module in network.modules()
+        if module.training and not hasattr(getattr(module, "weight", None), "quant_state")
+    ]
+    for module in changed:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in changed:
+            module.training = True
+
+
+def logit_parts(
+    hidden: Tensor, head: nn.Linear, labels: Tensor, weights: Tensor
+) -> Iterator[Tensor]:
+    """Logits (n, V) of the loss tokens in fp32, `PART_ELEMENTS` at a time, computed as the loss
+    computes them."""
+    chosen, _, _ = loss_tokens(hidden, head, labels, weights)  # (N, D)
+    with torch.autocast(hidden.device.type, enabled=False):
+        matrix = head.weight.to(chosen.dtype)
+        for rows in chosen.split(max(1, PART_ELEMENTS // len(matrix))):
+            logits = (rows @ matrix.T).float()
+            yield logits if head.bias is None else logits + head.bias
+
+
+def joined(parts: Sequence[Target]) -> Target:
+    """Targets of one sampling, one after the other."""
+
+    def cat(tensors: Sequence[Tensor]) -> Tensor:
+        widest = max(tensor.shape[1] for tensor in tensors)
+        return torch.cat([F.pad(one, (0, widest - one.shape[1])) for one in tensors])
+
+    token_ids = [one.token_ids for one in parts if one.token_ids is not None]
+    return Target(
+        cat(token_ids) if token_ids else None, cat([one.probs for one in parts]), parts[0].temp
+    )
+
+
+def write_target(path: Path, target: Target, identity: str) -> None:
+    """Store a target and what it belongs to, atomically."""
+    tensors = {"probs": target.probs.contiguous()}
+    if target.token_ids is not None:
+        tensors["token_ids"] = target.token_ids.contiguous()
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, {"identity": identity, "temp": repr(target.temp)})
+
+
+def read_target(path: Path, identity: str) -> Target | None:
+    """The stored target; None where there is none, or one that belongs to something else."""
+    if not path.is_file():
+        return None
+    with safe_open(path, "pt") as file:
+        facts = file.metadata()
+        if facts["identity"] != identity:
+            return None
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return Target(tensors.get("token_ids"), tensors["probs"], float(facts["temp"]))
