@@ -1,0 +1,261 @@
+"""Which evaluation temperatures are worth trying, and why: from a fit of earlier scores, or, where
+there is none, from theory and from what the paper published.
+
+After an ideal fit, decoding the tuned model at T_eval is decoding the base model at
+T_eff = T_train T_eval on the tokens that sampling kept (paper, appendix B, composition). So advice
+is given in T_eff and divided by T_train.
+"""
+
+import argparse
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssd.analyse.fit import QuadraticFit, fit_quadratic
+from ssd.artifacts import read_json
+from ssd.errors import ArtifactError, ConfigError
+
+LOWEST, HIGHEST = 0.1, 2.0
+"""T_eval that is advised; the paper's sweeps end at 1.5."""
+STEP = 0.05
+"""Advised temperatures are multiples of this."""
+SAME = 0.03
+"""A temperature this near to one that was tried counts as tried."""
+PUBLISHED = (
+    ("Llama-3.1-8B-Instruct", 0.8, 0.7, True),
+    ("Qwen3-4B-Instruct-2507", 1.6, 1.1, True),
+    ("Qwen3-4B-Thinking-2507", 1.1, 0.7, True),
+    ("Qwen3-30B-A3B-Instruct-2507", 1.6, 0.9, True),
+    ("Qwen3-30B-A3B-Thinking-2507", 1.2, 0.7, True),
+    ("GPT-OSS-20B", 1.2, 1.0, False),
+)
+"""Model, T_train, T_eval, whether samples were truncated (paper, Tables 3 and 4)."""
+PUBLISHED_PEAK = 1.2
+"""T_eff at which the paper's fit over its grid without truncation peaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A temperature and the sentence that says why."""
+
+    temp: float
+    reason: str
+
+
+Idea = tuple[float, str]
+"""T_eff, and why."""
+
+
+def advise(
+    *,
+    t_train: float,
+    top_k: int | None,
+    top_p: float,
+    base_temp: float,
+    fit: QuadraticFit | None,
+    tried: Sequence[float] = (),
+) -> list[Suggestion]:
+    """Evaluation temperatures worth trying, ascending, multiples of `STEP` within
+    [`LOWEST`, `HIGHEST`].
+
+    Args:
+        t_train: the temperature samples were drawn at; greedy samples (0) get no advice, since
+            there is no temperature to compose with.
+        top_k: with `top_p`, the truncation they were drawn under.
+        base_temp: the base model's own evaluation temperature.
+        fit: of scores over T_eff under the same truncation.
+        tried: evaluation temperatures that have a score; what is within `SAME` of one is left out.
+    """
+    if t_train <= 0:
+        return []
+    truncated = top_k is not None or top_p < 1
+    found = fit is not None and fit.peak is not None and fit.peak_interval is not None
+    ideas = _from_fit(fit) if fit is not None and found else _from_theory(
+        t_train, base_temp, truncated=truncated
+    )  # fmt: skip
+    reasons: dict[float, list[str]] = {}
+    for t_eff, reason in ideas:
+        temp = round(STEP * round(min(max(t_eff / t_train, LOWEST), HIGHEST) / STEP), 2)
+        cut = not LOWEST <= t_eff / t_train <= HIGHEST
+        bound = f" (that would be T_eval {t_eff / t_train:.2f}; this is the nearest sensible one)"
+        reasons.setdefault(temp, []).append(reason + bound * cut)
+    return [
+        Suggestion(temp, "; ".join(why) + ".")
+        for temp, why in sorted(reasons.items())
+        if all(abs(temp - other) > SAME for other in tried)
+    ]
+
+
+def _from_fit(fit: QuadraticFit) -> list[Idea]:
+    assert fit.peak is not None and fit.peak_interval is not None
+    low, high = fit.span
+    where = f"the fit through {fit.num_points} scores (R2 {fit.r_squared:.2f})"
+    if not low <= fit.peak <= high:
+        side, edge = ("highest", high) if fit.peak > high else ("lowest", low)
+        return [
+            (edge, f"the {side} T_eff tried, {edge:.2f}, in the direction in which {where} rises"),
+            (
+                fit.peak,
+                f"extrapolated: {where} peaks at T_eff {fit.peak:.2f}, outside the tried "
+                f"{low:.2f} to {high:.2f}",
+            ),
+        ]
+    return [
+        (fit.peak, f"{where} peaks at T_eff {fit.peak:.2f}"),
+        *(
+            (end, f"the {name} end of that peak's 95 % interval, T_eff {end:.2f}")
+            for name, end in zip(("lower", "upper"), fit.peak_interval, strict=True)
+        ),
+    ]
+
+
+def _from_theory(t_train: float, base_temp: float, *, truncated: bool) -> list[Idea]:
+    on = " on the tokens that sampling kept" if truncated else ""
+    ideas = []
+    if base_temp != 1:
+        ideas.append((1.0, f"after an ideal fit the base model's own distribution{on} (T_eff 1)"))
+    if base_temp > 0:
+        ideas.append(
+            (
+                base_temp,
+                f"after an ideal fit it equals the base model's own decoding at {base_temp:g}{on}; "
+                "temperatures above explore more",
+            )
+        )
+    if not truncated:
+        peak = PUBLISHED_PEAK
+        ideas.append((peak, f"the paper's fit without truncation peaks near T_eff {peak:g}"))
+    rows = [row for row in PUBLISHED if row[3] == truncated]
+    nearest = min(abs(row[1] - t_train) for row in rows)
+    ideas += [
+        (train * decode, f"the paper's T_eff for {name}, {train:g} x {decode:g}")
+        for name, train, decode, _ in rows
+        if abs(train - t_train) <= nearest + 1e-9
+    ]
+    return ideas
+
+
+def study_cells(path: Path, top_k: int | None, top_p: float) -> list[dict[str, Any]]:
+    """The cells of a study's results.json that were trained under a truncation: of those, the
+    largest set of one model and the same problems.
+
+    Raises:
+        ArtifactError: there is no such file, or it is no study's.
+    """
+    if not path.is_file():
+        raise ArtifactError(
+            f"--points={path} does not exist: python -m ssd.report STUDY_DIR writes results.json"
+        )
+    stored = read_json(path)
+    if not isinstance(stored, dict) or "cells" not in stored:
+        raise ArtifactError(
+            f"--points={path} has no cells: name the results.json of a study, not of a run"
+        )
+    groups = [
+        (cell["model"], cell["held_out"], *cell["benchmarks"])
+        if (cell["top_k"], cell["top_p"]) == (top_k, top_p)
+        else None
+        for cell in stored["cells"]
+    ]
+    counted = Counter(group for group in groups if group is not None).most_common(1)
+    largest = counted[0][0] if counted else ()
+    return [cell for cell, group in zip(stored["cells"], groups, strict=True) if group == largest]
+
+
+def fit_text(fit: QuadraticFit | None, cells: list[dict[str, Any]]) -> str:
+    """What the scores say, in a sentence."""
+    if not cells:
+        return "No score was trained under this truncation: the advice is from theory."
+    first = cells[0]
+    which = "held-out problems" if first["held_out"] else "reported problems"
+    of = f"{len(cells)} scores of {first['model']} on {which} of {', '.join(first['benchmarks'])}"
+    if fit is None:
+        return f"{of} have too few T_eff for a fit: the advice is from theory."
+    if fit.peak is None or fit.peak_interval is None:
+        return f"{of} (R2 {fit.r_squared:.2f}) show no clear peak: the advice is from theory."
+    low, high = fit.peak_interval
+    peak = f"{fit.peak:.2f} (95 % {low:.2f} to {high:.2f})"
+    return f"{of}: the fit peaks at T_eff {peak}, R2 {fit.r_squared:.2f}."
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `python -m ssd.analyse advice`."""
+    made = argparse.ArgumentParser(
+        prog="python -m ssd.analyse advice",
+        description="Evaluation temperatures worth trying for a model that was trained on samples "
+        "of T_train, each with its reason.",
+    )
+    made.add_argument(
+        "--t-train", type=float, required=True, metavar="T", help="sampler.temp, above 0"
+    )
+    made.add_argument("--top-k", type=int, metavar="K", help="truncation.top_k; none by default")
+    made.add_argument(
+        "--top-p", type=float, default=1.0, metavar="P", help="truncation.top_p; 1 by default"
+    )
+    made.add_argument(
+        "--base-temp", type=float, default=1.0, metavar="T",
+        help="eval.base_temp, the base model's own decoding; 1 by default",
+    )  # fmt: skip
+    made.add_argument(
+        "--points", type=Path, metavar="FILE",
+        help="results.json of a study: its scores are fitted, and what was tried is left out",
+    )  # fmt: skip
+    made.add_argument(
+        "--tried", type=float, nargs="+", default=[], metavar="T",
+        help="evaluation temperatures that need no second try",
+    )  # fmt: skip
+    return made
+
+
+def main(arguments: list[str]) -> None:
+    """Print the advice.
+
+    Raises:
+        ConfigError: a number is out of range.
+        ArtifactError: `--points` names no study's results.
+    """
+    given = parser().parse_args(arguments)
+    if not 0 < given.t_train <= 10:
+        raise ConfigError(f"--t-train must lie in (0, 10], got {given.t_train:g}")
+    if not 0 <= given.base_temp <= 10:
+        raise ConfigError(f"--base-temp must lie in [0, 10], got {given.base_temp:g}")
+    if not 0 < given.top_p <= 1:
+        raise ConfigError(f"--top-p must lie in (0, 1], got {given.top_p:g}")
+    if given.top_k is not None and given.top_k < 1:
+        raise ConfigError(f"--top-k must be positive, got {given.top_k}")
+    fit, tried = None, list(given.tried)
+    if given.points is not None:
+        cells = study_cells(given.points, given.top_k, given.top_p)
+        points = [(cell["t_eff"], cell["value"]) for cell in cells]
+        rng = np.random.default_rng(0)
+        fit = fit_quadratic([x for x, _ in points], [y for _, y in points], rng=rng)
+        tried += [cell["t_eval"] for cell in cells if abs(cell["t_train"] - given.t_train) < 1e-9]
+        print(f"{fit_text(fit, cells)}\n")
+    found = advise(
+        t_train=given.t_train, top_k=given.top_k, top_p=given.top_p, base_temp=given.base_temp,
+        fit=fit, tried=tried,
+    )  # fmt: skip
+    print(advice_text(found, given.t_train, tried))
+
+
+def advice_text(found: list[Suggestion], t_train: float, tried: Sequence[float]) -> str:
+    """The table of suggestions, or that nothing is left."""
+    known = ", ".join(f"{temp:g}" for temp in sorted(set(tried)))
+    if not found:
+        return f"Everything worth trying has been tried: T_eval {known}."
+    lines = ["T_eval  T_eff  reason"]
+    for one in found:
+        head = f"{one.temp:6.2f}  {one.temp * t_train:5.2f}  "
+        lines += textwrap.wrap(
+            one.reason,
+            98,
+            initial_indent=head,
+            subsequent_indent=" " * len(head),
+            break_on_hyphens=False,
+        )
+    return "\n".join([*lines, *([f"\nLeft out as tried: T_eval near {known}."] if tried else [])])
