@@ -12,6 +12,7 @@ import pytest
 from ssd.artifacts import (
     Artifact,
     artifact,
+    existing,
     explained,
     fingerprint,
     read_json,
@@ -156,3 +157,10 @@ def test_json_is_readable_by_people(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_text() == json.dumps(
         {"name": "é"}, indent=2, ensure_ascii=False
     ) + "\n"
+
+
+def test_an_artifact_keeps_its_fingerprint_in_a_folder_of_any_name(
+    done: Artifact, tmp_path: Path
+) -> None:
+    moved = done.folder.rename(tmp_path / "mine")
+    assert existing(moved, ("corpus",), "train.corpus").fingerprint == fingerprint(done.inputs)

@@ -5,10 +5,13 @@ from collections.abc import Callable
 import pytest
 
 from ssd.arms import BASE, TUNED, UNIT
+from ssd.artifacts import plain, write_json
 from ssd.config import TruncationConfig
-from ssd.run import Run, load_run, save_run
+from ssd.errors import ArtifactError
+from ssd.run import SELECTION, Run, load_run, save_run
 
 EVERY = ("corpus", "checkpoint", "base", "tuned", "base verdicts", "tuned verdicts")
+STEPS = {BASE: None, TUNED: None}
 
 
 def fingerprints(run: Run) -> dict[str, str]:
@@ -74,6 +77,63 @@ def test_a_setting_changes_exactly_what_depends_on_it(
 ) -> None:
     before, after = fingerprints(make_run()), fingerprints(make_run(override))
     assert [name for name in EVERY if before[name] != after[name]] == changed
+
+
+@pytest.mark.parametrize(
+    ("override", "changes"),
+    [
+        ("analyse.num_samples=3", True),
+        ("analyse.max_tokens=9", True),
+        ("analyse.dtype=bfloat16", True),
+        ("truncation@eval.truncation=none", True),
+        ("sampler.temp=1.1", True),
+        ("optimizer.lr=1e-4", True),
+        ("analyse.plausible=0.2", False),
+        ("analyse.lock_top1=0.9", False),
+        ("analyse.live_points=3", False),
+        ("analyse.live_samples=1", False),
+        ("analyse.live_tokens=8", False),
+        ("report.num_programs=1", False),
+        ("eval.temp=0.3", False),
+    ],
+)
+def test_what_an_analysis_depends_on(
+    make_run: Callable[..., Run], override: str, changes: bool
+) -> None:
+    before, after = make_run(), make_run(override)
+    assert (before.analysis(STEPS).fingerprint != after.analysis(STEPS).fingerprint) is changes
+    if override.startswith(("analyse", "report")):
+        assert fingerprints(before) == fingerprints(after)
+
+
+def test_the_steps_that_are_reported_are_those_of_the_models_that_are_there(
+    make_run: Callable[..., Run],
+) -> None:
+    run = make_run("eval.controls=[t1]", "eval.checkpoint_step=2")
+    assert run.reported_steps() == {BASE: None}
+    for trained in run.trainings().values():
+        trained.checkpoint.folder.mkdir(parents=True)
+        trained.checkpoint.finish(started=0, counts={})
+    assert run.reported_steps() == {BASE: None, UNIT: 2, TUNED: 2}
+    swept = make_run("eval.checkpoint_steps=[2,4]", "train.max_steps=4")
+    assert swept.reported_steps() == {BASE: None}
+    swept.checkpoint.folder.mkdir(parents=True)
+    swept.checkpoint.finish(started=0, counts={})
+    with pytest.raises(ArtifactError, match="does not hold this configuration's choice"):
+        swept.reported_steps()
+    assert swept.found_analysis() is None
+    chosen = {BASE: swept.candidates(BASE)[0], TUNED: swept.candidates(TUNED)[0]}
+    write_json(swept.folder / SELECTION, {"inputs": swept.score_inputs(), "chosen": plain(chosen)})
+    assert swept.reported_steps() == {BASE: None, TUNED: 2}
+
+
+def test_the_loss_is_that_of_the_corpus_that_is_trained_on(make_run: Callable[..., Run]) -> None:
+    given = make_run("sampler.temp=1.9", "truncation=none")
+    given.corpus.folder.mkdir(parents=True)
+    given.corpus.finish(started=0, counts={})
+    run = make_run(f"train.corpus={given.corpus.folder}", "sampler.temp=0.8")
+    inputs = run.analysis(STEPS).inputs
+    assert (inputs["temp"], inputs["truncation"]) == (1.9, {"top_k": None, "top_p": 1.0})
 
 
 def test_a_saved_run_loads_as_it_was(make_run: Callable[..., Run]) -> None:

@@ -174,7 +174,9 @@ class Artifact:
 
     @property
     def fingerprint(self) -> str:
-        return self.folder.name
+        """Of the inputs, wherever the folder lies; of a stored artifact whose inputs were not read,
+        its folder's name, which is the same."""
+        return fingerprint(self.inputs) if self.inputs else self.folder.name
 
     @property
     def done(self) -> bool:

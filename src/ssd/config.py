@@ -785,7 +785,8 @@ class AnalyseConfig:
     tokenizer must be the model's. When null: the base model's answers to the first benchmark, which
     no model was trained on, or the run's corpus where there are none."""
     num_samples: int = 64
-    """Completions that are read, a subset fixed by the hash of the prompt ids."""
+    """Completions that are read, a subset fixed by the hash of their prompts' ids (so a smaller one
+    lies inside a larger one)."""
     max_tokens: int = 256
     """Tokens read of each completion, from its beginning."""
     dtype: Dtype = Dtype.float32
@@ -871,7 +872,7 @@ class RunConfig:
     logger: LoggerConfig = MISSING
     seed: int = 0
     """Seed of sampling, data order, training and decoding."""
-    stages: list[str] = field(default_factory=lambda: [s for s in STAGES[1:] if s != "analyse"])
+    stages: list[str] = field(default_factory=lambda: list(STAGES[1:]))
     """Which stages run, always in this order: plan, sample, train, evaluate, analyse, report.
     `[plan]` prints what the run would need and starts nothing."""
     study: str = "main"
@@ -891,6 +892,10 @@ class RunConfig:
             f"sampler.max_new_tokens={self.sampler.max_new_tokens}",
         )
         self._check_evaluation()
+        require(
+            self.logger.wandb or not self.report.wandb,
+            "report.wandb=true shows W&B runs and logger=none makes none: add logger=wandb",
+        )
 
     def _check_evaluation(self) -> None:
         settings, last = self.eval, self.train.max_steps

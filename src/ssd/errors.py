@@ -31,6 +31,11 @@ class HardwareError(SSDError):
 class StageError(SSDError):
     """A stage process failed; it has printed its own reason."""
 
+    def __init__(self, message: str, stage: str = "") -> None:
+        super().__init__(message)
+        self.stage = stage
+        """What the process was to do, such as `stage train`; empty in the process itself."""
+
 
 def one_line(error: BaseException) -> str:
     """The message of `error` on one line, without a library's own framing."""

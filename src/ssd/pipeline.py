@@ -10,58 +10,36 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from ssd.arms import BASE, UNIT
-from ssd.artifacts import MANIFEST, existing, plain, read_json, require_space, write_text
-from ssd.config import HASH_SPLIT, STAGES, DataConfig, DataSource, RunConfig, to_run_config
-from ssd.errors import ConfigError, DataError, SSDError, one_line
+from ssd.artifacts import (
+    MANIFEST,
+    existing,
+    plain,
+    read_json,
+    require_space,
+    write_text,
+)
+from ssd.config import HASH_SPLIT, STAGES, DataConfig, DataSource, RunConfig
+from ssd.errors import ConfigError, DataError, one_line
 from ssd.evaluate.benchmarks import benchmark_identity, load_benchmark
 from ssd.evaluate.parts import take_part
 from ssd.evaluate.sandbox import load_sandbox
 from ssd.evaluate.table import score_table
-from ssd.hardware import check_installation, check_training, resolve
+from ssd.hardware import check_installation, check_training, check_wandb_reports, resolve
 from ssd.launch import stage_command, stage_environment
 from ssd.models import Weights
 from ssd.models.weights import locate, model_length, require_trainable, weight_bytes
 from ssd.plan.devices import assume
-from ssd.report.study import study_report
-from ssd.run import CONFIG, SCORES, WEIGHTS, Run, save_run
+from ssd.run import CONFIG, SCORES, WEIGHTS, Run, require_tokenizer, save_run
 from ssd.sample.prompts import load_prompts
-from ssd.stage import REPORTED, RESUMABLE, PreemptedError, ReportedError, run_child
+from ssd.stage import run_child
 
 REPORT = "report.html"
 PLANNED = "plan.yaml"
 """The planned configuration, in the folder of a run that has another one."""
-
-
-FAILED: list[str] = []
-"""Run folders of this process's jobs that failed: a sweep goes on after a failed job."""
-
-
-def launch(composed: DictConfig) -> None:
-    """Run what Hydra composed; a failure is printed and remembered in `FAILED`."""
-    hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    try:
-        config = to_run_config(OmegaConf.to_container(composed, resolve=True))
-        run_pipeline(config, folder, ["python", "train.py", *hydra.overrides.task])
-    except PreemptedError as error:  # a sweep's other jobs would be stopped too
-        print(error, file=sys.stderr, flush=True)
-        sys.exit(RESUMABLE)
-    except SSDError as error:
-        FAILED.append(str(folder))
-        if not isinstance(error, ReportedError):
-            print(f"error: {error}", file=sys.stderr, flush=True)
-
-
-def exit_code() -> int:
-    """The exit code of this process: 0, or that of a reported failure."""
-    return REPORTED if FAILED else 0
 
 
 def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
@@ -73,6 +51,8 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
         StageError: a stage failed; finished artifacts are kept.
     """
     check_installation()
+    if config.report.wandb:
+        check_wandb_reports()
     if config.stages == ["plan"]:
         print_plan(dataclasses.replace(config, hardware=assume(config.hardware)), folder)
         return
@@ -185,13 +165,10 @@ def check(run: Run) -> None:
         SSDError: one line that names the setting and the remedy.
     """
     config = run.config
-    corpus = run.corpus
-    if config.train.corpus is not None and corpus.inputs.get("tokenizer") != run.weights.tokenizer:
-        raise DataError(
-            f"train.corpus={config.train.corpus} was made with another tokenizer than "
-            f"{config.model.name}'s: "
-            "sample a corpus with this model, or choose the model that made it"
-        )
+    if config.train.corpus is not None:
+        require_tokenizer(run, run.corpus, "train.corpus")
+    if config.analyse.probe is not None:
+        require_tokenizer(run, run.probe, "analyse.probe")
     folder = Path(run.weights.path)
     longest = model_length(folder)
     lengths = {
@@ -235,7 +212,7 @@ def check_evaluation(run: Run) -> None:
 def run_stage(run: Run, stage: str) -> None:
     """Start a stage's process and wait for it; earlier checkpoints that are to be evaluated, and
     adapters that are to be merged, are exported first."""
-    if stage == "evaluate":
+    if stage in ("evaluate", "analyse"):
         export_missing(run)
     hardware = run.config.hardware
     if stage == "train" and hardware.num_nodes > 1 and "SLURM_JOB_ID" not in os.environ:
@@ -245,7 +222,7 @@ def run_stage(run: Run, stage: str) -> None:
 
 
 def export_missing(run: Run) -> None:
-    """Export every model that the evaluation loads and that is not there as such."""
+    """Export every model that evaluation and analysis load and that is not there as such."""
     for model in run.models():
         for step in dict.fromkeys(how.checkpoint_step for how in run.candidates(model)):
             folder = run.adapter_folder(model, step) or run.model_folder(model, step)
@@ -275,8 +252,18 @@ def is_current(run: Run, stage: str) -> bool:
         return run.checkpoint.done
     if stage == "evaluate":
         return scores_are_current(run)
-    report, scores = run.folder / REPORT, run.folder / SCORES
-    return report.is_file() and scores.is_file() and report.stat().st_mtime > scores.stat().st_mtime
+    if stage == "analyse":
+        return run.analysis(run.reported_steps()).done
+    return report_is_current(run)
+
+
+def report_is_current(run: Run) -> bool:
+    """Whether the report is newer than what it tells of, as far as that is there."""
+    report, scores, analysis = run.folder / REPORT, run.folder / SCORES, run.found_analysis()
+    if not report.is_file() or not scores.is_file():
+        return False
+    told = [scores] if analysis is None else [scores, analysis.folder / MANIFEST]
+    return report.stat().st_mtime > max(path.stat().st_mtime for path in told)
 
 
 def scores_are_current(run: Run) -> bool:
@@ -295,25 +282,8 @@ def scores_are_current(run: Run) -> bool:
 
 def link_artifacts(run: Run) -> None:
     """Put links to the run's artifacts into its folder, for people who look around."""
-    for name, artifact in (("corpus", run.corpus), ("checkpoint", run.checkpoint)):
-        link = run.folder / name
-        if artifact.done:
+    for artifact in (run.corpus, run.checkpoint, run.found_analysis()):
+        if artifact is not None and artifact.done:
+            link = run.folder / artifact.kind
             link.unlink(missing_ok=True)
             link.symlink_to(artifact.folder.absolute(), target_is_directory=True)
-
-
-class StudyTable(Callback):
-    """Prints and writes the study's table once a sweep has ended (Hydra calls it)."""
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Write `study.md` beside the runs, print the table, and name the jobs that failed."""
-        try:
-            print(f"\n{study_report(Path(config.hydra.sweep.dir))}", flush=True)
-        except SSDError as error:  # Hydra would turn it into a warning with a file and a line
-            print(f"no study table: {error}", file=sys.stderr, flush=True)
-        if FAILED:
-            print(
-                f"{len(FAILED)} job(s) failed; the same sweep repeats only them: "
-                f"{', '.join(FAILED)}",
-                flush=True,
-            )

@@ -34,7 +34,7 @@ from ssd.config import (
     TruncationConfig,
     to_run_config,
 )
-from ssd.errors import ArtifactError, ConfigError, one_line
+from ssd.errors import ArtifactError, ConfigError, DataError, one_line
 from ssd.evaluate.benchmarks import benchmark_identity
 from ssd.evaluate.extraction import EXTRACTION
 from ssd.models import Weights
@@ -51,6 +51,8 @@ NOT_COMPUTED = (
 """Training settings that do not change the trained weights; the corpus enters by fingerprint."""
 CONFIG, WEIGHTS, COMMAND = "config.yaml", "weights.json", "run.json"
 SELECTION, SCORES = "selection.json", "scores.json"
+FAILURE = "failed.json"
+"""What stopped the run the last time it was started; gone once it has succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,14 +219,40 @@ class Run:
         """
         if not self.selects:
             return {model: self.candidates(model)[0] for model in self.models()}
-        path = self.folder / SELECTION
-        selection = read_json(path) if path.is_file() else {}
-        if selection.get("inputs") != self.score_inputs():
+        chosen = self._choice()
+        if chosen is None:
             raise ArtifactError(
-                f"{path} does not hold this configuration's choice: "
+                f"{self.folder / SELECTION} does not hold this configuration's choice: "
                 f"run python -m ssd.evaluate {self.folder}, which makes it"
             )
-        return {model: Setting(**how) for model, how in selection["chosen"].items()}
+        return {model: Setting(**how) for model, how in chosen.items()}
+
+    def _choice(self) -> dict[str, Any] | None:
+        path = self.folder / SELECTION
+        selection = read_json(path) if path.is_file() else {}
+        chosen: dict[str, Any] | None = selection.get("chosen")
+        return chosen if selection.get("inputs") == self.score_inputs() else None
+
+    def reported_steps(self) -> dict[str, int | None]:
+        """The models that are there, each with the training step that is reported: that of all
+        its candidate settings, or of the chosen one. None stands for the final model, and for the
+        base model.
+
+        Raises:
+            ArtifactError: there is a choice of steps and it has not been made.
+        """
+        steps: dict[str, int | None] = {}
+        for model in self.models():
+            if model != BASE and not self.trainings()[model].checkpoint.done:
+                continue
+            tried = self._tried_steps(model)
+            if len(tried) > 1:
+                tried = {self.chosen_settings()[model].checkpoint_step}
+            (steps[model],) = tried
+        return steps
+
+    def _tried_steps(self, model: str) -> set[int | None]:
+        return {how.checkpoint_step for how in self.candidates(model)}
 
     def generations(
         self, model: str, benchmark: str, how: Setting | None = None, part: str = ALL
@@ -291,8 +319,8 @@ class Run:
 
     def analysis(self, steps: dict[str, int | None]) -> Artifact:
         """What training did to the token distributions of the models in `steps`, which gives the
-        training step of each."""
-        config = self.config
+        training step of each. The loss is that of the corpus's own temperature and truncation."""
+        config, corpus = self.config, self.corpus.inputs
         settings = config.analyse
         return artifact(
             self.store,
@@ -303,11 +331,20 @@ class Run:
                 "max_tokens": settings.max_tokens,
                 "dtype": settings.dtype,
                 "models": {model: self.identity(model, step) for model, step in steps.items()},
-                "temp": config.sampler.temp,
-                "truncation": config.truncation,
+                "temp": corpus.get("temp", config.sampler.temp),
+                "truncation": corpus.get("truncation", config.truncation),
                 "eval_truncation": config.eval.truncation,
             },
         )
+
+    def found_analysis(self) -> Artifact | None:
+        """The analysis of what is reported, where it is finished; None also while it has not been
+        chosen what is reported."""
+        chooses = any(len(self._tried_steps(model)) > 1 for model in self.models())
+        if chooses and self._choice() is None:
+            return None
+        found = self.analysis(self.reported_steps())
+        return found if found.done else None
 
     def score_inputs(self) -> dict[str, Any]:
         """What scores.json depends on, beside what its answers and verdicts themselves do."""
@@ -358,6 +395,17 @@ class Run:
         if data.source is DataSource.hub:
             return facts
         return {**facts, "path": None, "sha256": hash_file(prompt_file(data))}
+
+
+def require_tokenizer(run: Run, samples: Artifact, setting: str) -> None:
+    """Raise `DataError` unless stored completions are in the model's own tokens; the message
+    names `setting`."""
+    if samples.inputs.get("tokenizer") != run.weights.tokenizer:
+        raise DataError(
+            f"{setting}={samples.folder} was made with another tokenizer than "
+            f"{run.config.model.name}'s: name one that this model made, or choose the model that "
+            "made it"
+        )
 
 
 def step_folder(checkpoint: Path, step: int) -> Path:

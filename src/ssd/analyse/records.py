@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssd.artifacts import MANIFEST, read_json, read_rows, write_json, write_rows
+from ssd.artifacts import MANIFEST, read_json, read_rows, replacing, write_json, write_rows
 
 TOP = 20
 """Ranks that are kept of each distribution (the paper's figures use the top-20 mass)."""
@@ -42,11 +42,12 @@ class Positions:
     top_probs: NDArray[np.float64]
     """(N, TOP) their probabilities, descending."""
     support: NDArray[np.int64]
-    """(N,) tokens that this model's own distribution keeps at the run's training temperature and
-    truncation."""
+    """(N,) tokens that this model's own distribution keeps at the temperature and truncation that
+    the corpus was drawn with; 1 where that was greedy."""
     kept_mass: NDArray[np.float64]
     """(N,) KeptMass: this model's probability of the tokens that the base model's distribution
-    keeps there."""
+    keeps there. It and the terms below are NaN where the corpus was drawn greedily: the loss has no
+    such parts then."""
     support_compression: NDArray[np.float64]
     """(N,) -log KeptMass."""
     reshaping: NDArray[np.float64]
@@ -69,7 +70,8 @@ class Positions:
     @property
     def head_mass(self) -> NDArray[np.float64]:
         """(N,) probability of the `TOP` most probable tokens together."""
-        return self.top_probs.sum(axis=1)
+        mass: NDArray[np.float64] = self.top_probs.sum(axis=1)
+        return mass
 
     @property
     def tail_mass(self) -> NDArray[np.float64]:
@@ -84,6 +86,10 @@ class Positions:
         return total
 
 
+FIELDS = tuple(field.name for field in dataclasses.fields(Positions))
+"""Columns of a model's Parquet file."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSample:
     """One completion of the probe set."""
@@ -91,7 +97,8 @@ class ProbeSample:
     prompt_id: str
     sample_index: int
     tokens: list[str]
-    """The text of each token read; together they are the text that was read."""
+    """The text of each token read, special tokens too; together they are the text that was read. A
+    character of several tokens stands with the last of them, and the others are empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,28 +122,62 @@ def write_analysis(
 ) -> None:
     """Write an analysis artifact's files; its manifest follows with `Artifact.finish`."""
     for model, one in positions.items():
-        columns = {f.name: getattr(one, f.name).tolist() for f in dataclasses.fields(one)}
-        rows = [
-            dict(zip(columns, values, strict=True))
-            for values in zip(*columns.values(), strict=True)
-        ]
-        write_rows(folder / f"{model}.parquet", rows)
+        write_positions(positions_file(folder, model), one)
+    write_probe(folder, samples, tokens)
+
+
+def write_probe(folder: Path, samples: list[ProbeSample], tokens: dict[int, str]) -> None:
+    """Write the texts of an analysis artifact."""
     write_rows(folder / SAMPLES, [dataclasses.asdict(sample) for sample in samples])
     write_json(folder / TOKENS, {str(token): text for token, text in tokens.items()})
+
+
+def positions_file(folder: Path, model: str) -> Path:
+    """Where an analysis artifact keeps one model's positions."""
+    return folder / f"{model}.parquet"
+
+
+def write_positions(path: Path, positions: Positions) -> None:
+    """Write one model's positions as a Parquet file, atomically: a row per position, a column per
+    field, (N, K) fields as lists of K numbers."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {}
+    for name in FIELDS:
+        values = getattr(positions, name)
+        flat = pyarrow.array(values.ravel())
+        if values.ndim > 1:
+            flat = pyarrow.FixedSizeListArray.from_arrays(flat, values.shape[1])
+        columns[name] = flat
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(pyarrow.table(columns), temporary, compression="zstd")
+
+
+def read_positions(path: Path) -> Positions:
+    """One model's positions, as `write_positions` wrote them."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.ParquetFile(path).read()
+    columns = {}
+    for name in FIELDS:
+        column = table.column(name).combine_chunks()
+        lists = pyarrow.types.is_fixed_size_list(column.type)
+        values = (column.flatten() if lists else column).to_numpy(zero_copy_only=False)
+        values = values.astype(np.int64 if values.dtype.kind == "i" else np.float64)
+        columns[name] = values.reshape(len(table), -1) if lists else values
+    return Positions(**columns)
 
 
 def read_analysis(folder: Path) -> Analysis:
     """A finished analysis."""
     manifest = read_json(folder / MANIFEST)
-    names = [f.name for f in dataclasses.fields(Positions)]
-    positions = {}
-    for model in manifest["inputs"]["models"]:
-        rows = read_rows(folder / f"{model}.parquet")
-        positions[model] = Positions(
-            **{name: np.array([row[name] for row in rows]) for name in names}
-        )
     return Analysis(
-        positions=positions,
+        positions={
+            model: read_positions(positions_file(folder, model))
+            for model in manifest["inputs"]["models"]
+        },
         samples=[ProbeSample(**row) for row in read_rows(folder / SAMPLES)],
         tokens={int(token): text for token, text in read_json(folder / TOKENS).items()},
         temps=TEMPS,

@@ -1,0 +1,49 @@
+"""`python -m ssd.analyse RUN_DIR`, and `python -m ssd.analyse toy|advice`."""
+
+import argparse
+import sys
+
+from ssd.run import load_run, stage_parser
+from ssd.stage import reporting_errors
+
+TOY, ADVICE = "toy", "advice"
+EPILOG = """\
+%(prog)s toy
+  reproduces the paper's toy machine (appendix C.4) in closed form; see %(prog)s toy --help
+%(prog)s advice
+  names evaluation temperatures worth trying; see %(prog)s advice --help
+"""
+
+
+def main(arguments: list[str]) -> None:
+    """Analyse a run, or answer without one."""
+    if arguments[:1] == [TOY]:
+        from ssd.analyse.toy import main as toy
+
+        with reporting_errors():
+            toy(arguments[1:])
+        return
+    if arguments[:1] == [ADVICE]:
+        from ssd.analyse.advice import main as advice
+
+        with reporting_errors():
+            advice(arguments[1:])
+        return
+    parser = stage_parser(
+        "ssd.analyse",
+        "Read the same completions token by token under the run's base model and every trained "
+        "one, and store what each thinks at each position.",
+    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    run_dir = parser.parse_args(arguments).run_dir
+    with reporting_errors():
+        run = load_run(run_dir)
+
+        from ssd.analyse.analysis import analyse  # torch and transformers take seconds to import
+
+        analyse(run)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

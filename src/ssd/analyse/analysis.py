@@ -1,0 +1,201 @@
+"""The stage: the probe set under every model, one after the other, and the artifact.
+
+A model's file is written when it has been measured, so an analysis that was stopped goes on with
+the next model; the base model is then read once more, because its states define every target.
+"""
+
+import gc
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssd.analyse.forward import States, load_network, read_states
+from ssd.analyse.measure import measure
+from ssd.analyse.probe import read_probe, token_texts, vocabulary_texts
+from ssd.analyse.records import (
+    Analysis,
+    Positions,
+    ProbeSample,
+    positions_file,
+    read_analysis,
+    read_positions,
+    write_positions,
+    write_probe,
+)
+from ssd.analyse.summary import ALL, kind_table
+from ssd.arms import BASE, TUNED
+from ssd.artifacts import Artifact, explained
+from ssd.config import TruncationConfig
+from ssd.errors import ArtifactError
+from ssd.generation import Sample
+from ssd.models.chat import load_tokenizer
+from ssd.models.weights import model_length
+from ssd.progress import silence_loading_bars
+from ssd.run import Run, require_tokenizer
+from ssd.tracking import Tracker
+
+MEANS = ("entropy", "kept_mass", "cross_entropy")
+"""Of these the manifest has each model's mean."""
+
+
+def analyse(run: Run) -> None:
+    """Write the run's analysis and print what it says in short; returns at once where it is there.
+
+    Raises:
+        ArtifactError: the run trains and its checkpoint is not finished, or neither answers nor a
+            corpus are there to be read.
+        DataError: the completions are not in the model's tokens, or none has a token.
+        ModelError: a model's logits are not its head applied to its body.
+    """
+    steps = run.reported_steps()
+    if TUNED in run.models() and TUNED not in steps:
+        raise ArtifactError(
+            f"{run.checkpoint.folder} holds no finished checkpoint: run python -m ssd.train "
+            f"{run.folder} first, or leave train out of stages to analyse the base model alone"
+        )
+    analysis = run.analysis(steps)
+    with analysis.writing() as folder, explained(folder):
+        if analysis.done:
+            print(f"up to date: {folder}", flush=True)
+            return
+        _write(run, analysis, steps)
+    found = read_analysis(analysis.folder)
+    track(run, analysis, found)
+    print(f"\n{in_short(run, found)}\n", flush=True)
+
+
+def _write(run: Run, analysis: Artifact, steps: dict[str, int | None]) -> None:
+    started = time.time()
+    settings, folder = run.config.analyse, analysis.folder
+    probe = run.probe
+    if not probe.done:
+        raise ArtifactError(
+            f"{probe.folder} is unfinished: sample first, with python -m ssd.sample {run.folder}, "
+            "or name completions with analyse.probe"
+        )
+    require_tokenizer(run, probe, "analyse.probe")
+    longest = model_length(run.model_folder(BASE))
+    samples = read_probe(probe, settings.num_samples, settings.max_tokens, longest)
+    silence_loading_bars()
+    positions, costs = measure_models(run, steps, samples, folder, analysis.inputs)
+    tokenizer = load_tokenizer(run.weights.path)
+    shown = {int(token) for one in positions.values() for token in np.unique(one.top_ids)}
+    write_probe(folder, probe_samples(tokenizer, samples), vocabulary_texts(tokenizer, shown))
+    counts = {
+        "num_samples": len(samples),
+        "num_positions": len(positions[BASE].token_id),
+        "models": {model: means(one) for model, one in positions.items()},
+    }
+    analysis.finish(started=started, counts=counts, costs=costs)
+
+
+def measure_models(
+    run: Run,
+    steps: dict[str, int | None],
+    samples: list[Sample],
+    folder: Path,
+    inputs: dict[str, Any],
+) -> tuple[dict[str, Positions], dict[str, dict[str, float]]]:
+    """Every model's positions, from its file in `folder` where it is there, and what reading and
+    measuring cost in this process: `read_seconds`, `measure_seconds`, and `identity_error`, by
+    which the terms miss the cross-entropy, in nats."""
+    positions: dict[str, Positions] = {}
+    costs: dict[str, dict[str, float]] = {}
+    base: States | None = None
+    missing = [model for model in steps if not positions_file(folder, model).is_file()]
+    for model, step in steps.items():
+        path = positions_file(folder, model)
+        if model in missing or (model == BASE and missing):
+            started = time.monotonic()
+            network = load_network(run, model, step)
+            states = read_states(network, samples, f"reading with {model}")
+            del network
+            gc.collect()
+            torch.cuda.empty_cache()
+            base = base or states
+            costs[model] = {"read_seconds": round(time.monotonic() - started, 2)}
+        if model in missing:
+            assert base is not None
+            started = time.monotonic()
+            one, error = measure(
+                states,
+                base,
+                samples,
+                temp=inputs["temp"],
+                truncation=TruncationConfig(**inputs["truncation"]),
+                eval_truncation=TruncationConfig(**inputs["eval_truncation"]),
+                label=f"measuring {model}",
+            )
+            write_positions(path, one)
+            seconds = round(time.monotonic() - started, 2)
+            costs[model] |= {"measure_seconds": seconds, "identity_error": error}
+        positions[model] = read_positions(path)
+    return positions, costs
+
+
+def probe_samples(tokenizer: Any, samples: list[Sample]) -> list[ProbeSample]:
+    """The completions that were read, with the text of each token."""
+    return [
+        ProbeSample(
+            prompt_id=sample.prompt_id,
+            sample_index=sample.sample_index,
+            tokens=token_texts(tokenizer, sample.completion_token_ids),
+        )
+        for sample in samples
+    ]
+
+
+def means(positions: Positions) -> dict[str, float | None]:
+    """A model's means over all positions; None where there is no target."""
+    values = {name: float(getattr(positions, name).mean()) for name in MEANS}
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
+
+
+def flat_metrics(run: Run, analysis: Analysis) -> dict[str, float]:
+    """Metric names and values: `analysis/lock/share`, `analysis/tuned/entropy`, and by kind
+    `analysis/tuned/fork/entropy`; none that is not a number."""
+    settings = run.config.analyse
+    rows = kind_table(
+        analysis,
+        plausible=settings.plausible,
+        lock_top1=settings.lock_top1,
+        rng=np.random.default_rng(run.config.seed),
+        num_resamples=1,
+    )
+    metrics = {f"analysis/{row.kind}/share": row.share.value for row in rows if row.kind != ALL}
+    for row in rows:
+        for model, measures in row.means.items():
+            place = model if row.kind == ALL else f"{model}/{row.kind}"
+            metrics |= {f"analysis/{place}/{name}": value for name, value in measures.items()}
+    return {name: value for name, value in metrics.items() if not math.isnan(value)}
+
+
+def track(run: Run, analysis: Artifact, found: Analysis) -> None:
+    """Log the means to the run folder's metrics file and to W&B."""
+    metrics = flat_metrics(run, found)
+    with Tracker(run, "analyse", analysis.fingerprint, run.folder) as tracker:
+        tracker.log(metrics)
+        tracker.summary(metrics)
+
+
+def in_short(run: Run, analysis: Analysis) -> str:
+    """A line on what was read, and one for each kind of position."""
+    settings = run.config.analyse
+    rows = kind_table(
+        analysis,
+        plausible=settings.plausible,
+        lock_top1=settings.lock_top1,
+        rng=np.random.default_rng(run.config.seed),
+    )
+    lines = [f"analysis of {rows[-1].count:,} positions in {len(analysis.samples)} completions"]
+    for row in (row for row in rows if row.count):
+        line = f"{row.kind:6}{row.share.value:5.0%}  entropy {row.means[BASE]['entropy']:.3f} base"
+        for model, changes in row.changes.items():
+            change = changes["entropy"]
+            line += f", {model} {change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}]"
+        lines.append(line)
+    return "\n".join(lines)
