@@ -11,7 +11,7 @@ import hydra
 from omegaconf import DictConfig
 
 from ssd.composition import register
-from ssd.pipeline import exit_code, launch
+from ssd.jobs import exit_code, launch, naming_lost_jobs
 from ssd.stage import reporting_errors
 
 register()
@@ -24,6 +24,6 @@ def main(composed: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    with reporting_errors():
+    with reporting_errors(), naming_lost_jobs():
         main()
     sys.exit(exit_code())

@@ -13,7 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 from ssd.config import RunConfig
 from ssd.errors import ConfigError, did_you_mean, one_line
 
-UNNAMED = ("study", "run_name", "output_dir", "stages", "plan", "logger", "hardware", "hydra")
+UNNAMED = (
+    "study", "run_name", "output_dir", "stages", "plan", "report", "logger", "hardware", "hydra",
+)  # fmt: skip
 """Settings that do not change a run's numbers, and so not its name."""
 MAX_NAME = 180
 

@@ -1,0 +1,117 @@
+"""What a study cost: wall time per stage, of each run alone and of all with what they share."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ssd.artifacts import Artifact
+from ssd.errors import SSDError
+from ssd.report import formats
+from ssd.report.document import Block, Paragraph, Section, Table
+from ssd.report.facts import Facts
+from ssd.report.study_rows import labels
+from ssd.run import Run
+
+KINDS = {
+    "corpus": "Sampling",
+    "checkpoint": "Training",
+    "generations": "Answers",
+    "verdicts": "Grading",
+    "analysis": "Analysis",
+}
+"""Column by kind of artifact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One finished artifact."""
+
+    kind: str
+    fingerprint: str
+    seconds: float
+
+
+def costs(study_runs: Sequence[Facts]) -> Section:
+    """A row per run, and the totals with and without counting shared artifacts once."""
+    runs = [run_costs(facts) for facts in study_runs]
+    kinds = [kind for kind in KINDS if any(one.kind == kind for run in runs for one in run)]
+    names = labels(study_runs)
+    every = [one for run in runs for one in run]
+    rows = [
+        [name, *_durations(run, kinds)] for name, run in zip(names, runs, strict=True)
+    ]  # fmt: skip
+    rows.append(["All rows added up", *_durations(every, kinds)])
+    rows.append(["Spent, shared artifacts once", *_durations(list(dict.fromkeys(every)), kinds)])
+    uses = Counter(every)
+    saved = sum((count - 1) * one.seconds for one, count in uses.items())
+    num_shared = sum(count > 1 for count in uses.values())
+    text = (
+        "Wall time of the processes that made each artifact, the controls' included. "
+        f"{num_shared} of {len(uses)} artifacts are used by several runs, which saved "
+        f"{formats.duration(saved)}."
+    )
+    blocks: list[Block] = [
+        Paragraph(text),
+        Table(
+            caption="Wall time by run, as if it had been made alone",
+            columns=["Run", *(KINDS[kind] for kind in kinds), "Together"],
+            align="l" + "r" * (len(kinds) + 1),
+            rows=rows,
+        ),
+    ]
+    return Section("Cost", blocks)
+
+
+def run_costs(facts: Facts) -> list[Cost]:
+    """Every finished artifact behind a run's scores, the answers that chose included."""
+    found: dict[tuple[str, str], Cost] = {}
+    for artifact in _artifacts(facts):
+        if artifact.done:
+            seconds = float(artifact.manifest().get("wall_seconds", 0.0))
+            place = (artifact.kind, artifact.fingerprint)
+            found[place] = Cost(*place, seconds)
+    return list(found.values())
+
+
+def _artifacts(facts: Facts) -> list[Artifact]:
+    """Where a run's artifacts lie; those that cannot be located, as without the prompt file, are
+    left out."""
+    run = facts.run
+    trainings = list(run.trainings().values())
+    try:
+        made = [one for item in trainings for one in (item.corpus, item.checkpoint)]
+        made += _choosing(run)
+    except (SSDError, OSError):
+        made = []
+    models = [
+        model
+        for one in (facts.scores.benchmarks if facts.scores is not None else ())
+        for model in one.models.values()
+    ]
+    made += [
+        Artifact(kind, {}, run.store / kind / getattr(model, kind))
+        for model in models
+        for kind in ("generations", "verdicts")
+    ]
+    if facts.analysed is not None:
+        name = facts.analysed.fingerprint
+        made.append(Artifact("analysis", {}, run.store / "analysis" / name))
+    return made
+
+
+def _choosing(run: Run) -> list[Artifact]:
+    """Answers and verdicts that every candidate setting was chosen by."""
+    if not run.selects:
+        return []
+    return [
+        make(model, name, how, part)
+        for model in run.models()
+        for how in run.candidates(model)
+        for name, part in run.chosen_on()
+        for make in (run.generations, run.verdicts)
+    ]
+
+
+def _durations(found: Sequence[Cost], kinds: Sequence[str]) -> list[str]:
+    spent = [sum(one.seconds for one in found if one.kind == kind) for kind in kinds]
+    return [formats.duration(seconds) if seconds else "-" for seconds in (*spent, sum(spent))]
