@@ -1,12 +1,21 @@
+import base64
 import json
-from collections.abc import Callable
+import struct
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ssd.config import LoggerConfig, WandbMode
 from ssd.run import Run
 from ssd.tracking import Tracker, has_login, read_metrics, wandb_mode
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+"""A PNG of one pixel."""
 
 
 def test_metrics_land_in_jsonl_without_wandb(make_run: Callable[..., Run], tmp_path: Path) -> None:
@@ -35,14 +44,52 @@ def test_a_resumed_run_counts_a_repeated_step_once(tmp_path: Path) -> None:
     ]
 
 
-def test_offline_wandb_keeps_the_run_and_says_how_to_sync(
+def logged(folder: Path) -> Iterator[Any]:
+    """What an offline W&B run keeps for `wandb sync`: protocol records in LevelDB's log format,
+    32 KiB blocks of fragments with a checksum, a length and a kind each."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = folder.glob("*.wandb")
+    raw, place, whole = path.read_bytes(), 7, b""  # the file's own header
+    while place + 7 <= len(raw):
+        left = 32768 - place % 32768
+        if left < 7:
+            place += left
+            continue
+        _, length, kind = struct.unpack("<IHB", raw[place : place + 7])
+        whole += raw[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # a whole record, or the last of its fragments
+            record = Record()
+            record.ParseFromString(whole)
+            yield record
+            whole = b""
+
+
+def closed(folder: Path) -> list[Any]:
+    """The records of a run that has ended, whose file W&B's service closes a moment later."""
+    for _ in range(100):
+        records = list(logged(folder))
+        if records and records[-1].HasField("exit"):
+            return records
+        time.sleep(0.1)
+    raise AssertionError(f"{folder} was not closed within ten seconds")
+
+
+def test_an_offline_run_keeps_everything_and_says_how_to_sync(
     make_run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run("logger.wandb=true", "logger.mode=offline")
+    picture, model = tmp_path / "scores.png", tmp_path / "model"
+    picture.write_bytes(PIXEL)
+    model.mkdir()
+    (model / "model.safetensors").write_bytes(b"weights")
     with Tracker(run, "sample", "abc", tmp_path) as tracker:
         tracker.log({"sample/num_tokens": 12})
         tracker.table("samples", ("prompt_id", "text"), [("p", "t")])
-        tracker.summary({"final": 1})
+        tracker.summary({"t_train": 1.2})
+        tracker.images({"figures/scores": picture})
+        tracker.reference(model, "model-abc")
         assert (tracker.wandb.group, tracker.wandb.name, tracker.wandb.job_type) == (
             "main",
             "test",
@@ -52,6 +99,17 @@ def test_offline_wandb_keeps_the_run_and_says_how_to_sync(
     (folder,) = (run.folder / "wandb").glob("offline-run-*-sample-abc")
     (printed,) = [line for line in capsys.readouterr().out.splitlines() if "wandb sync" in line]
     assert printed.endswith(str(folder))
+    assert list((folder / "files/media/table").glob("samples*.table.json"))
+    (copied,) = (folder / "files/media/images/figures").glob("scores*.png")
+    assert copied.read_bytes() == PIXEL
+    records = closed(folder)
+    summary = {item.key: item.value_json for one in records for item in one.summary.update}
+    assert summary["t_train"] == "1.2"
+    (reference,) = [one.artifact for one in records if one.artifact.type == "model"]
+    assert reference.name == "model-abc"
+    (entry,) = reference.manifest.contents
+    assert entry.ref == (model / "model.safetensors").as_uri()
+    assert not list(folder.rglob("model.safetensors"))
 
 
 def test_the_mode_follows_login_setting_and_environment(

@@ -35,6 +35,19 @@ def check_installation() -> None:
             )
 
 
+def check_wandb_reports() -> None:
+    """Refuse W&B Reports without the package that makes them.
+
+    Raises:
+        HardwareError: it is not installed.
+    """
+    if importlib.util.find_spec("wandb_workspaces") is None:
+        raise HardwareError(
+            "report.wandb=true needs a package: pip install -e '.[reports]', "
+            "or leave report.wandb=false"
+        )
+
+
 def count_gpus() -> int:
     """Number of NVIDIA GPUs that CUDA_VISIBLE_DEVICES leaves visible."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

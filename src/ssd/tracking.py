@@ -4,7 +4,7 @@ import json
 import netrc
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,23 @@ class Tracker:
             self.wandb.log(
                 {name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])}
             )
+
+    def images(self, paths: Mapping[str, Path]) -> None:
+        """Image files by name, copied to W&B; they are already stored in the run folder."""
+        if self.wandb is not None and paths:
+            import wandb
+
+            self.wandb.log({name: wandb.Image(str(path)) for name, path in paths.items()})
+
+    def reference(self, folder: Path, name: str) -> None:
+        """A W&B model artifact that says where a checkpoint folder lies; nothing is uploaded."""
+        if self.wandb is not None:
+            import wandb
+
+            artifact = wandb.Artifact(name, type="model", metadata={"folder": str(folder)})
+            # Not hashed again: the folder's name is a fingerprint, and 30B parameters take minutes.
+            artifact.add_reference(folder.absolute().as_uri(), checksum=False)
+            self.wandb.log_artifact(artifact)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -14,10 +14,11 @@ from answers import fenced, make_sample
 from ssd.arms import BASE, TUNED, UNIT
 from ssd.artifacts import read_json, verify
 from ssd.errors import ArtifactError, DataError
-from ssd.evaluate.evaluation import answer_rows, evaluate
+from ssd.evaluate.evaluation import evaluate
 from ssd.evaluate.extraction import EXTRACTION
 from ssd.evaluate.generate import CHOOSE, REPORT, Job, benchmark_requests, generate, list_jobs
 from ssd.evaluate.grading import read_verdicts, write_verdicts
+from ssd.evaluate.metrics import answer_rows
 from ssd.evaluate.parts import load_part
 from ssd.generation import read_samples
 from ssd.generation.records import write_samples

@@ -193,7 +193,17 @@ def test_the_score_dict_has_the_documented_shape() -> None:
                 "cut_share": 0.5,
                 "distinct_programs": 2,
                 "statuses": {"passed": 1, "failed": 1},
+                "curve": [0.5, 1.0],
             }
         },
         "comparisons": {},
     }
+
+
+def test_the_curve_is_pass_at_every_k() -> None:
+    passed_P_G = np.random.default_rng(3).random((20, 6)) < 0.4
+    found = score([1, 3, 6], base=passed_P_G, num_resamples=9)["models"]["base"]
+    assert len(found["curve"]) == 6
+    assert found["curve"] == sorted(found["curve"])
+    for k in (1, 3, 6):
+        assert found["curve"][k - 1] == pytest.approx(found[f"pass@{k}"]["value"])

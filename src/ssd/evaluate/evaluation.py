@@ -15,22 +15,22 @@ from typing import Any
 import numpy as np
 
 from ssd.arms import TUNED
-from ssd.artifacts import fingerprint, write_json
+from ssd.artifacts import write_json
 from ssd.config import ModelKind
 from ssd.evaluate.benchmarks import Benchmark
 from ssd.evaluate.extraction import EXTRACTION
 from ssd.evaluate.generate import CHOOSE, REPORT, Job, list_jobs, require_checkpoint
 from ssd.evaluate.grading import VERDICTS, grade, read_verdicts
+from ssd.evaluate.metrics import track
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.sandbox import Sandbox, load_sandbox
 from ssd.evaluate.scores import benchmark_scores
 from ssd.evaluate.selection import Arm, choose, list_arms, write_selection
-from ssd.evaluate.table import pass_names, score_table
+from ssd.evaluate.table import score_table
 from ssd.generation import read_samples
 from ssd.generation.records import SHARDS
 from ssd.run import ALL, SCORES, Run
 from ssd.stage import run_child
-from ssd.tracking import Tracker
 
 VERSION = 2
 
@@ -207,61 +207,3 @@ def arm_facts(run: Run, arm: Arm, benchmark: str, part: str) -> dict[str, Any]:
         "generations": run.generations(arm.model, benchmark, how, part).fingerprint,
         "verdicts": run.verdicts(arm.model, benchmark, how, part).fingerprint,
     }
-
-
-def flat_metrics(scores: dict[str, Any]) -> dict[str, float]:
-    """Metric names and values, such as `eval/humaneval/tuned/pass@1` and
-    `eval/humaneval/tuned_minus_base/pass@1/low`."""
-    metrics: dict[str, float] = {}
-    for benchmark, one in scores["benchmarks"].items():
-        differences = {f"tuned_minus_{arm}": part for arm, part in one["comparisons"].items()}
-        for part, values in {**one["models"], **differences}.items():
-            for name in pass_names(values):
-                for field, value in values[name].items():
-                    suffix = "" if field == "value" else f"/{field}"
-                    metrics[f"eval/{benchmark}/{part}/{name}{suffix}"] = value
-            for name in ("mean_tokens", "fence_share", "cut_share", "distinct_programs"):
-                if isinstance(values.get(name), int | float):
-                    metrics[f"eval/{benchmark}/{part}/{name}"] = values[name]
-    return metrics
-
-
-def track(run: Run, scores: dict[str, Any]) -> None:
-    """Log the scores to the run folder's metrics file and to W&B,
-    with a table of graded answers."""
-    metrics = flat_metrics(scores)
-    with Tracker(run, "evaluate", fingerprint(scores), run.folder) as tracker:
-        tracker.log(metrics)
-        tracker.summary(metrics)
-        columns = (
-            "benchmark",
-            "model",
-            "problem",
-            "sample",
-            "status",
-            "detail",
-            "tokens",
-            "answer",
-        )
-        tracker.table("answers", columns, answer_rows(run, scores))
-
-
-def answer_rows(run: Run, scores: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """The first answers of every arm and benchmark with their verdicts,
-    `logger.num_sample_rows` in all."""
-    parts = [
-        (benchmark, arm, model)
-        for benchmark, one in scores["benchmarks"].items()
-        for arm, model in one["models"].items()
-    ]
-    each = -(-run.config.logger.num_sample_rows // len(parts))
-    rows: list[tuple[Any, ...]] = []
-    for benchmark, arm, model in parts:
-        verdicts = read_verdicts(run.store / "verdicts" / model["verdicts"] / VERDICTS)
-        samples = read_samples(run.store / "generations" / model["generations"] / SHARDS)
-        texts = {(sample.prompt_id, sample.sample_index): sample.text for sample in samples}
-        for one in verdicts[:each]:
-            place = (one.problem_id, one.sample_index)
-            text = texts[place]
-            rows.append((benchmark, arm, *place, one.status, one.detail, one.num_tokens, text))
-    return rows[: run.config.logger.num_sample_rows]

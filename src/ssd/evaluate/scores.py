@@ -47,6 +47,12 @@ def passed_matrix(verdicts: Sequence[Verdict]) -> Booleans:
     return np.array([[rows[problem][index] for index in order] for problem in sorted(rows)])
 
 
+def pass_curve(passed_P_G: Booleans) -> list[float]:
+    """Mean unbiased pass@k for k = 1, 2, ... G."""
+    num_samples, correct_P = passed_P_G.shape[1], passed_P_G.sum(axis=1)
+    return [float(pass_at_k(num_samples, correct_P, k).mean()) for k in range(1, num_samples + 1)]
+
+
 @dataclass(frozen=True, slots=True)
 class ArmScores:
     """A model's verdicts as arrays, and its scores in every resample."""
@@ -166,7 +172,7 @@ def benchmark_scores(
     draws = (k, reference, resample, num_resamples, rng)
     models, comparisons = _scores(verdicts, *draws)
     for arm, rows in verdicts.items():
-        models[arm] |= form(rows)
+        models[arm] |= {**form(rows), "curve": pass_curve(passed_matrix(rows))}
     for name, problems in (groups or {}).items():
         members = set(problems)
         within = {

@@ -1,0 +1,269 @@
+"""`results.json`: what a run or a study found, for machines.
+
+`results.schema.json` beside this file describes every field. Scores are shares in [0, 1],
+differences shares in [-1, 1], lengths tokens, times seconds, entropies and losses nats.
+
+    python -m ssd.report.results --schema    print the schema
+"""
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssd.analyse.fit import fit_quadratic
+from ssd.analyse.summary import kind_table
+from ssd.artifacts import plain, write_json
+from ssd.config import AdapterType
+from ssd.report.collection import Cell, Study, cells, held_out, run_names, training
+from ssd.report.facts import Facts, StageResult
+from ssd.report.results_scores import benchmark, estimate, selected
+from ssd.report.study_cost import run_costs
+
+VERSION = 1
+RESULTS = "results.json"
+SCHEMA = Path(__file__).with_name("results.schema.json")
+CURVE = (
+    "model", "top_k", "top_p", "eval_top_k", "eval_top_p", "held_out", "benchmarks", "num_problems",
+)  # fmt: skip
+"""What the cells behind one fit have in common."""
+
+
+def write_results(run_dir: Path, facts: Facts) -> dict[str, Any]:
+    """Write a run's `results.json`, and return what it says.
+
+    Raises:
+        ArtifactError: the folder cannot be written.
+    """
+    results = run_results(facts)
+    write_json(run_dir / RESULTS, results)
+    return results
+
+
+def write_study_results(study: Study) -> dict[str, Any]:
+    """Write a study's `results.json`, and return what it says.
+
+    Raises:
+        ArtifactError: the folder cannot be written.
+    """
+    results = study_results(study)
+    write_json(study.folder / RESULTS, results)
+    return results
+
+
+def run_results(facts: Facts) -> dict[str, Any]:
+    """Everything about one run, as far as it has come."""
+    config, scores = facts.run.config, facts.scores
+    results = {
+        "version": VERSION,
+        "kind": "run",
+        "name": config.run_name,
+        "study": config.study,
+        "model": _model(facts),
+        "settings": _settings(facts),
+        "benchmarks": {one.name: benchmark(one) for one in (scores.benchmarks if scores else ())},
+        "selection": selected(scores.selection) if scores and scores.selection else None,
+        "analysis": _analysis(facts),
+        "artifacts": [_artifact(result) for result in facts.results],
+        "cost": cost(facts),
+        "libraries": _libraries(facts),
+        "command": facts.command,
+        "missing": list(facts.missing),
+        "stale": list(facts.stale),
+    }
+    finite: dict[str, Any] = _finite(plain(results))
+    return finite
+
+
+def study_results(study: Study) -> dict[str, Any]:
+    """Every run of a study in brief, its cells of T_train and T_eval, and the fits through them."""
+    found = cells(study.runs)
+    names = run_names([facts.run.folder for facts in study.runs])
+    results = {
+        "version": VERSION,
+        "kind": "study",
+        "name": study.name,
+        "runs": [_row(facts, names[facts.run.folder]) for facts in study.runs],
+        "cells": [_cell(cell) for cell in found],
+        "fits": _fits(found),
+        "unfinished": study.unfinished,
+    }
+    finite: dict[str, Any] = _finite(plain(results))
+    return finite
+
+
+def cost(facts: Facts) -> dict[str, Any]:
+    """Wall time of the artifacts behind a run, those of its choice included, and the tokens of its
+    training. What several runs share is counted in each."""
+    spent = run_costs(facts)
+    kinds = dict.fromkeys(one.kind for one in spent)
+    corpus, checkpoint = (
+        result.manifest["counts"] if result is not None and result.manifest is not None else {}
+        for result in (facts.corpus, facts.checkpoint)
+    )
+    tokens = checkpoint.get("num_loss_tokens")
+    return {
+        "seconds": round(sum(one.seconds for one in spent), 3),
+        "seconds_by_kind": {
+            kind: round(sum(one.seconds for one in spent if one.kind == kind), 3) for kind in kinds
+        },
+        "sampled_tokens": corpus.get("num_tokens"),
+        "trained_tokens": None if tokens is None else round(tokens * checkpoint["epochs"]),
+    }
+
+
+def _model(facts: Facts) -> dict[str, Any]:
+    model, weights = facts.run.config.model, facts.run.weights
+    return {
+        "name": model.name,
+        "kind": model.kind,
+        "dtype": model.dtype,
+        "weights": weights.identity,
+        "source": weights.source,
+    }
+
+
+def _settings(facts: Facts) -> dict[str, Any]:
+    config = facts.run.config
+    sampler, train, optimizer, adapter = (
+        config.sampler, config.train, config.optimizer, config.adapter,
+    )  # fmt: skip
+    t_train, top_k, top_p = training(facts)
+    return {
+        "recipe": config.recipe,
+        "seed": config.seed,
+        "prompts": {name: getattr(config.data, name) for name in ("name", "split", "limit")},
+        "prompt_format": config.prompt_format.name,
+        "t_train": t_train,
+        "truncation": {"top_k": top_k, "top_p": top_p},
+        "num_samples": sampler.num_samples,
+        "max_new_tokens": sampler.max_new_tokens,
+        "filters": sampler.filters,
+        "engine": sampler.engine,
+        "optimizer": optimizer._target_,
+        "lr": optimizer.lr,
+        "min_lr": train.min_lr,
+        "warmup_steps": train.warmup_steps,
+        "max_steps": train.max_steps,
+        "global_batch_size": train.global_batch_size,
+        "seq_len": train.seq_len,
+        "norm": config.objective.norm,
+        "precision": train.precision,
+        "adapter": adapter.type,
+        "adapter_rank": None if adapter.type is AdapterType.none else adapter.rank,
+        "t_eval": config.eval.temp,
+        "eval_truncation": config.eval.truncation,
+        "base_temp": config.eval.base_temp,
+        "base_truncation": config.eval.base_truncation,
+    }
+
+
+def _artifact(result: StageResult) -> dict[str, Any]:
+    manifest = result.manifest or {}
+    return {
+        "label": result.label,
+        "kind": manifest.get("kind"),
+        "fingerprint": result.fingerprint,
+        "finished": manifest.get("finished"),
+        "seconds": manifest.get("wall_seconds"),
+    }
+
+
+def _libraries(facts: Facts) -> dict[str, list[str]]:
+    found: dict[str, set[str]] = {}
+    for result in facts.results:
+        for library, version in (result.manifest or {}).get("libraries", {}).items():
+            found.setdefault(library, set()).add(version)
+    return {library: sorted(versions) for library, versions in found.items()}
+
+
+def _row(facts: Facts, name: str) -> dict[str, Any]:
+    t_train, top_k, top_p = training(facts)
+    chosen, scores = held_out(facts), facts.scores
+    assert scores is not None  # a study's runs have scores
+    return {
+        "name": name,
+        "model": facts.run.config.model.name,
+        "t_train": t_train,
+        "top_k": top_k,
+        "top_p": top_p,
+        "lr": facts.run.config.optimizer.lr,
+        "seed": facts.run.config.seed,
+        "selection": scores.selection.mode if scores.selection is not None else None,
+        "held_out": estimate(chosen.score) if chosen is not None else None,
+        "benchmarks": {one.name: benchmark(one) for one in scores.benchmarks},
+        "cost": cost(facts),
+    }
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    stored: dict[str, Any] = plain(cell)
+    score = stored.pop("score")
+    return {**stored, "t_eff": cell.t_eff, **{k: score[k] for k in ("value", "low", "high")}}
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for every number that JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _fits(found: list[Cell]) -> list[dict[str, Any]]:
+    """A quadratic of the score over T_eff through the cells that differ in temperature, run and
+    step alone, where there are enough temperatures."""
+    curves: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in found:
+        curves.setdefault(tuple(getattr(cell, name) for name in CURVE), []).append(cell)
+    fits = []
+    for key, curve in curves.items():
+        fit = fit_quadratic(
+            [cell.t_eff for cell in curve],
+            [cell.score.value for cell in curve],
+            rng=np.random.default_rng(0),
+        )
+        if fit is not None:
+            fits.append({**dict(zip(CURVE, key, strict=True)), **plain(fit)})
+    return fits
+
+
+def _analysis(facts: Facts) -> dict[str, Any] | None:
+    """What every model thinks at the probe positions, by their kind and over all of them."""
+    analysis, settings = facts.analysis, facts.run.config.analyse
+    if analysis is None:
+        return None
+    rows = kind_table(
+        analysis,
+        plausible=settings.plausible,
+        lock_top1=settings.lock_top1,
+        rng=np.random.default_rng(facts.run.config.seed),
+    )
+    return {
+        "num_samples": len(analysis.samples),
+        "plausible": settings.plausible,
+        "lock_top1": settings.lock_top1,
+        "kinds": {row.kind: _without(plain(row), "kind") for row in rows},
+    }
+
+
+def _without(stored: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in stored.items() if key != name}
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ssd.report.results",
+        description=f"What {RESULTS} holds, as a JSON Schema.",
+    )
+    parser.add_argument("--schema", action="store_true", required=True, help="print the schema")
+    parser.parse_args()
+    print(SCHEMA.read_text(encoding="utf-8"), end="")
+
+
+if __name__ == "__main__":
+    main()

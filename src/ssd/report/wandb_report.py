@@ -1,0 +1,211 @@
+"""The study's report on W&B, kept as a file and pushed by one thin call; figures of a run's report.
+
+python -m ssd.report.wandb_report STUDY_DIR    push what was written offline
+"""
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from ssd.artifacts import fingerprint, read_json, write_json
+from ssd.config import LoggerConfig
+from ssd.errors import ArtifactError, HardwareError, SSDError, one_line
+from ssd.hardware import check_wandb_reports
+from ssd.report.collection import Study, collect_study, is_run
+from ssd.report.document import Figure
+from ssd.report.files import FIGURES
+from ssd.report.wandb_plan import (
+    PLAN,
+    Panel,
+    Panels,
+    ReportPlan,
+    Text,
+    build,
+    read_plan,
+    write_plan,
+)
+from ssd.run import Run, load_run
+from ssd.stage import reporting_errors
+from ssd.tracking import Tracker, has_login, wandb_mode
+
+PUSHED, LOCK = "wandb_report.url.json", ".wandb_report.lock"
+COLUMNS, HEIGHT = 24, 8
+"""Grid units of a W&B panel grid, and of one panel's height."""
+
+
+def publish(study_dir: Path) -> str:
+    """Build the report of a study's runs as they are, write `wandb_report.json`, and push it where
+    W&B is online. Several jobs of a sweep may call it at once.
+
+    Returns:
+        One line that says where the report is, or how to push it.
+
+    Raises:
+        ArtifactError: there is no run, or the folder cannot be written.
+    """
+    return publish_study(collect_study([study_dir], study_dir))
+
+
+def publish_study(study: Study) -> str:
+    """`publish` of a study that has been collected."""
+    with FileLock(study.folder / LOCK):
+        logger = logger_of(study)
+        plan = build(study, logger)
+        write_plan(study.folder, plan)
+        if wandb_mode(logger) != "online":
+            return f"W&B is offline; push with: {push_command(study.folder)}"
+        try:
+            return f"W&B report: {push(plan, study.folder)}"
+        except SSDError as error:  # all files are written, and a sweep's other jobs should go on
+            return str(error)
+
+
+def push_command(folder: Path) -> str:
+    """What to type to push a study's report."""
+    return f"python -m ssd.report.wandb_report {shlex.quote(str(folder))}"
+
+
+def logger_of(study: Study) -> LoggerConfig:
+    """Where a study's runs are logged: the settings of its first run that can be read."""
+    folders = [facts.run.folder for facts in study.runs]
+    for folder in [*folders, *sorted(study.folder.iterdir())]:
+        if is_run(folder):
+            try:
+                return load_run(folder).config.logger
+            except SSDError:  # a damaged run, which the report names
+                continue
+    return LoggerConfig()
+
+
+def push(plan: ReportPlan, folder: Path) -> str:
+    """Create the report, or update the one that `folder` remembers; returns its address.
+
+    Raises:
+        HardwareError: the package or the login is missing.
+        ArtifactError: W&B did not take it.
+    """
+    check_wandb_reports()
+    if not has_login():
+        raise HardwareError("W&B has no login here: run wandb login, then push again")
+    import wandb
+
+    known = folder / PUSHED
+    try:
+        report = to_report(plan, plan.entity or str(wandb.Api().default_entity))
+        if known.is_file():
+            report.id = read_json(known)["id"]
+        report.save()
+    except Exception as error:  # W&B's own, pydantic's, the HTTP library's, the system's
+        raise ArtifactError(
+            f"W&B did not take the report ({one_line(error)[:200]}): push again with "
+            f"{push_command(folder)}; where the old report is gone, delete {known} first"
+        ) from error
+    write_json(known, {"id": report.id, "url": report.url})
+    return str(report.url)
+
+
+def to_report(plan: ReportPlan, entity: str) -> Any:
+    """The plan as a `wandb_workspaces.reports.v2.Report`, not saved yet; needs no network."""
+    import wandb_workspaces.reports.v2 as wr
+
+    blocks: list[Any] = [wr.TableOfContents()]
+    for block in plan.blocks:
+        blocks.append(wr.H2(block.title))
+        if isinstance(block, Text):
+            blocks.append(wr.MarkdownBlock(block.text))
+        else:
+            runs = wr.Runset(project=plan.project, name=block.title, filters=_filter(block))
+            blocks.append(wr.PanelGrid(runsets=[runs], panels=_panels(block)))
+    return wr.Report(
+        project=plan.project,
+        entity=entity,
+        title=plan.title,
+        description=plan.description,
+        width="fluid",
+        blocks=blocks,
+    )
+
+
+def _filter(block: Panels) -> str:
+    """The runs of one group and job type, in the filter language of W&B's package."""
+    group, stage = _quoted(block.group), _quoted(block.job_type)
+    return f"Metric('Group') == {group} and Metric('JobType') == {stage}"
+
+
+def _quoted(text: str) -> str:
+    # Every character as an escape: the package rewrites =, < and > inside quotes too.
+    return "'" + "".join(f"\\U{ord(letter):08x}" for letter in text) + "'"
+
+
+def _panels(block: Panels) -> list[Any]:
+    """A grid's panels, two side by side; parallel coordinates and images take a whole row."""
+    import wandb_workspaces.reports.v2 as wr
+
+    panels: list[Any] = []
+    x = y = 0
+    for one in block.panels:
+        width = COLUMNS if one.kind in ("parallel", "images") else COLUMNS // 2
+        if x + width > COLUMNS:
+            x, y = 0, y + HEIGHT
+        panel = _panel(one)
+        panel.layout = wr.Layout(x=x, y=y, w=width, h=HEIGHT)
+        panels.append(panel)
+        x += width
+    return panels
+
+
+def _panel(one: Panel) -> Any:
+    import wandb_workspaces.reports.v2 as wr
+
+    names = list(one.metrics)
+    match one.kind:
+        case "bars":
+            return wr.BarPlot(title=one.title, metrics=names)
+        case "scatter":
+            return wr.ScatterPlot(title=one.title, x=names[0], y=names[1])
+        case "parallel":
+            columns = [wr.ParallelCoordinatesPlotColumn(metric=name) for name in names]
+            return wr.ParallelCoordinatesPlot(title=one.title, columns=columns)
+        case "lines":
+            return wr.LinePlot(title=one.title, x="Step", y=names)
+        case "images":
+            return wr.MediaBrowser(title=one.title, media_keys=names)
+    raise ArtifactError(f"{PLAN} has a panel of unknown kind '{one.kind}': write it again")
+
+
+def log_figures(run: Run, figures: list[Figure]) -> None:
+    """Log a report's figures, already written, as images of one W&B run; nothing without W&B."""
+    config = run.config
+    place = {"study": config.study, "run": config.run_name, "weights": run.weights.identity}
+    if config.logger.wandb and figures:
+        with Tracker(run, "report", fingerprint(place), run.folder) as tracker:
+            tracker.images(
+                {
+                    f"{FIGURES}/{one.name}": run.folder / FIGURES / f"{one.name}.png"
+                    for one in figures
+                }
+            )
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ssd.report.wandb_report",
+        description=f"Push the W&B Report that a study's runs wrote ({PLAN}).",
+    )
+    parser.add_argument(
+        "study_dir",
+        type=Path,
+        metavar="STUDY_DIR",
+        help="folder of the runs, in which a run with report.wandb=true was reported",
+    )
+    folder = parser.parse_args().study_dir
+    with reporting_errors():
+        print(f"W&B report: {push(read_plan(folder), folder)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
