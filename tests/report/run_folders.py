@@ -125,6 +125,7 @@ def model_scores(
         "fence_share": 0.75,
         "cut_share": 0.125,
         "distinct_programs": 1.625,
+        "curve": [pass_at_1["value"], 0.5],
         "statuses": {"failed": 30, "passed": 18},
         "generations": run.generations(model, benchmark).fingerprint,
         "verdicts": run.verdicts(model, benchmark).fingerprint,

@@ -17,7 +17,12 @@ from run_folders import (
     write_scores,
 )
 
-from ssd.report import report, study_table
+from ssd.report import study_table
+from ssd.report.collection import collect_study
+from ssd.report.facts import collect
+from ssd.report.html import html
+from ssd.report.markdown import markdown
+from ssd.report.sections import document
 from ssd.run import Run
 
 SURE = interval(0.15, 0.09, 0.21, p_value=0.0001)
@@ -26,8 +31,7 @@ LESS = interval(-0.05, -0.09, -0.01, p_value=0.01)
 
 
 def markdown_of(run: Run) -> str:
-    report(run.folder)
-    return (run.folder / "report.md").read_text(encoding="utf-8")
+    return markdown(document(collect(run.folder)))
 
 
 def report_of(tmp_path: Path, **differences: dict[str, float]) -> str:
@@ -89,7 +93,7 @@ def test_base_and_tuned_alone_have_no_control_section(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, BETTER))
     text = markdown_of(run)
-    for title in ("## Controls", "## Choice of settings", "## Difficulty", "## Out of domain"):
+    for title in ("## Controls", "## Difficulty", "## Out of domain"):
         assert title not in text
 
 
@@ -114,8 +118,23 @@ def test_a_choice_on_the_test_problems_is_stamped_on_the_summary(tmp_path: Path)
     stamp = text.index("CHOSEN ON THE TEST PROBLEMS (eval.selection=test)")
     assert stamp < text.index("## Scores")
     assert "held-out" not in text[: text.index("## Scores")]
-    page = (run.folder / "report.html").read_text(encoding="utf-8")
-    assert "CHOSEN ON THE TEST PROBLEMS" in page
+    assert "CHOSEN ON THE TEST PROBLEMS" in html(document(collect(run.folder)))
+
+
+def test_temperatures_worth_trying_are_named_with_their_reasons(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "first", "sampler.temp=1.25", "eval.base_temp=1.0")
+    write_scores(run, make_selection(), humaneval=benchmark_scores(run, BETTER))
+    text = markdown_of(run)
+    section = text[text.index("## Choice of settings") : text.index("## Settings")]
+    assert "T_eval worth trying next for the tuned model (eval.temps=[" in section
+    assert "\n- 0.8: after an ideal fit" in section
+    assert "\n- 1: " not in section  # 0.7, 1 and 1.3 were tried
+
+
+def test_a_greedy_corpus_gets_no_advice(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "first", "sampler.temp=0")
+    write_scores(run, humaneval=benchmark_scores(run, BETTER))
+    assert "worth trying" not in markdown_of(run)
 
 
 def test_groups_show_all_problems_first(tmp_path: Path) -> None:
@@ -176,7 +195,7 @@ def test_artifacts_of_the_control_are_listed(tmp_path: Path) -> None:
     write_scores(run, humaneval=controlled_scores(run, {"base": SURE, "t1": BETTER}))
     text = markdown_of(run)
     assert cells_of(text, "Checkpoint, t1")[1] == run.control().checkpoint.fingerprint
-    assert cells_of(text, "Checkpoint, t1")[3] == "unfinished"
+    assert cells_of(text, "Checkpoint, t1")[2] == "unfinished"
 
 
 def test_a_study_weighs_the_strongest_rival(tmp_path: Path) -> None:
@@ -184,7 +203,7 @@ def test_a_study_weighs_the_strongest_rival(tmp_path: Path) -> None:
     plain = make_run(tmp_path, "second", "eval.benchmarks=[humaneval]")
     write_scores(run, humaneval=controlled_scores(run, {"base": SURE, "base_swept": SMALL}))
     write_scores(plain, humaneval=benchmark_scores(plain, BETTER))
-    table = study_table(run.folder.parent)
-    assert cells_of(table, "Run")[-1] == "humaneval pass@1 minus strongest rival"
+    table = study_table(collect_study([run.folder.parent], run.folder.parent))
+    assert cells_of(table, "Run")[-1].endswith("minus strongest rival")
     assert cells_of(table, "first")[-1] == "+2.0 [-3.0, +7.0] base_swept"
-    assert cells_of(table, "second")[-2:] == ["+6.2 [+1.0, +12.0]", "-"]
+    assert cells_of(table, "second")[-1] == "+6.2 [+1.0, +12.0]"

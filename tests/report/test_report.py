@@ -22,20 +22,23 @@ from run_folders import (
 
 from ssd.errors import ArtifactError
 from ssd.report import report
+from ssd.report.facts import collect
+from ssd.report.markdown import markdown
+from ssd.report.sections import document
 from ssd.run import Run
 
 
 def markdown_of(run: Run) -> str:
-    report(run.folder)
-    return (run.folder / "report.md").read_text(encoding="utf-8")
+    return markdown(document(collect(run.folder)))
 
 
 def test_a_finished_run_gets_markdown_html_and_figures(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
     report(run.folder)
-    for name in ("report.md", "report.html", "figures/scores.png", "figures/training.png"):
+    for name in ("report.html", "results.json", "figures/scores.png", "figures/training.svg"):
         assert (run.folder / name).stat().st_size > 0
+    assert (run.folder / "report.md").read_text(encoding="utf-8") == markdown_of(run)
     assert (run.folder / "figures/scores.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -78,8 +81,11 @@ def test_markdown_holds_sampling_training_and_provenance(tmp_path: Path) -> None
         "The median speed is 210 tokens per second.",
         "test settings for the random model",
         "a random two-layer model (random-v1)",
-        f"| Corpus | {run.corpus.fingerprint} | 1 min 15 s |",
-        f"| Checkpoint | {run.checkpoint.fingerprint} | 2 h 13 min |",
+        "| Corpus | 1 min 15 s | 9,000 | this run |",
+        "| Checkpoint | 2 h 13 min | 37,800 | this run |",
+        "Together 2 h 14 min, of which 0.0% in artifacts that were there when the run was last",
+        f"| Corpus | {run.corpus.fingerprint} | 2",
+        f"| Checkpoint | {run.checkpoint.fingerprint} | 2",
         run.verdicts("tuned", "humaneval").fingerprint,
         "python train.py model=tiny 'data.name=two words'",
         "| Seed | 0 |",
@@ -95,9 +101,11 @@ def test_summary_comes_first_and_names_the_missing_controls(tmp_path: Path) -> N
     assert titles == [
         "## Summary",
         "## Scores",
-        "## Training",
-        "## Sampling",
+        "## Choice of settings",
         "## Settings",
+        "## Sampling",
+        "## Training",
+        "## Cost",
         "## Provenance",
     ]
     for sentence in (
@@ -221,6 +229,8 @@ def test_a_run_that_has_only_begun_still_gets_a_report(tmp_path: Path) -> None:
     assert "The corpus is unfinished: run python -m ssd.sample RUN_DIR." in text
     assert "There is no run.json" in text
     assert "## Training" not in text
+    assert "## Cost" not in text
+    report(run.folder)
     assert not (run.folder / "figures").exists()
 
 
@@ -231,7 +241,7 @@ def test_training_in_progress_shows_the_steps_so_far(tmp_path: Path) -> None:
     text = markdown_of(run)
     assert "Unfinished: 4 of 6 steps so far." in text
     assert "The checkpoint is unfinished" in text
-    assert (run.folder / "figures/training.png").exists()
+    assert "(figures/training.png)" in text
 
 
 def test_a_run_without_an_evaluate_stage_says_so(tmp_path: Path) -> None:
@@ -273,6 +283,18 @@ def test_figures_of_facts_that_are_gone_are_removed(tmp_path: Path) -> None:
         "training.png",
         "training.svg",
     }
+
+
+def test_an_artifact_older_than_the_last_start_was_reused(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    manifest = run.corpus.folder / "manifest.json"
+    stored = json.loads(manifest.read_text(encoding="utf-8"))
+    older = {**stored, "finished": "2026-01-02T03:04:05+0000", "wall_seconds": 8000.0}
+    manifest.write_text(json.dumps(older), encoding="utf-8")
+    text = " ".join(markdown_of(run).split())
+    assert "| Corpus | 2 h 13 min | 9,000 | reused |" in text
+    assert "| Checkpoint | 2 h 13 min | 37,800 | this run |" in text
+    assert "of which 50.0% in artifacts that were there when the run was last started" in text
 
 
 def test_the_same_files_give_the_same_report(tmp_path: Path) -> None:
@@ -317,7 +339,7 @@ def test_command_line_prints_the_findings(tmp_path: Path) -> None:
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
     result = command_line(str(run.folder))
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("humaneval: undecided. pass@1 goes from 37.5% to 41.7%")
+    assert "humaneval: undecided. pass@1 goes from 37.5% to 41.7%" in result.stdout
     assert (run.folder / "report.html").is_file()
 
 

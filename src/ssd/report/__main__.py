@@ -3,10 +3,12 @@
 import argparse
 from pathlib import Path
 
-from ssd.errors import ArtifactError
-from ssd.report import report, study_report
+from ssd.errors import ArtifactError, ConfigError
+from ssd.report import report, study_report, study_table
+from ssd.report.collection import is_run, is_study
 from ssd.report.document import Finding
-from ssd.report.study import is_run, is_study
+from ssd.report.wandb_report import log_figures
+from ssd.run import load_run
 from ssd.stage import reporting_errors
 
 
@@ -14,30 +16,45 @@ def main() -> None:
     """Write the report that fits the folder, and print its answer and where it lies."""
     parser = argparse.ArgumentParser(
         prog="python -m ssd.report",
-        description="Write report.md, report.html and figures/ into a run folder, "
-        "or study.md into a study folder.",
+        description="Write report.md, report.html, figures/ and results.json into a run folder, "
+        "or study.md and its like on several runs.",
     )
     parser.add_argument(
-        "folder",
+        "folders",
         type=Path,
+        nargs="+",
         metavar="RUN_DIR|STUDY_DIR",
-        help="run folder that train.py made (holds config.yaml), or a folder of such folders",
+        help="run folder that train.py made (holds config.yaml), or a folder of such folders; "
+        "several of them make one study",
     )
-    folder = parser.parse_args().folder
+    parser.add_argument(
+        "--into", type=Path, help="folder for the study's report; STUDY_DIR where there is one"
+    )
+    arguments = parser.parse_args()
     with reporting_errors():
-        if is_run(folder):
-            _report_run(folder)
-        elif is_study(folder):
-            print(study_report(folder))
-        else:
-            raise ArtifactError(
-                f"{folder} is neither a run (a folder with config.yaml) nor a study "
-                "(a folder of runs): name a folder that train.py made"
-            )
+        _report(arguments.folders, arguments.into)
+
+
+def _report(folders: list[Path], into: Path | None) -> None:
+    folder = folders[0]
+    if len(folders) == 1 and into is None and is_run(folder):
+        _report_run(folder)
+        return
+    if len(folders) > 1 and into is None:
+        raise ConfigError("a study of several folders needs a place: add --into FOLDER")
+    if len(folders) == 1 and not is_run(folder) and not is_study(folder):
+        raise ArtifactError(
+            f"{folder} is neither a run (a folder with config.yaml) nor a study "
+            "(a folder of runs): name a folder that train.py made"
+        )
+    study = study_report(into or folder, folders)
+    print(study_table(study))
+    print(f"\nwrote study.md, study.html, results.json and figures into {study.folder}", flush=True)
 
 
 def _report_run(folder: Path) -> None:
     content = report(folder)
+    log_figures(load_run(folder), content.figures)
     for block in content.sections[0].blocks:
         if isinstance(block, Finding):
             print(f"{block.benchmark}: {block.verdict}. {block.text}")

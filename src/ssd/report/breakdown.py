@@ -1,9 +1,11 @@
 """The report's parts of a gain: controls, the choice of settings, difficulty, other domains."""
 
+from ssd.analyse.advice import advise
 from ssd.arms import ARMS, BASE, TUNED, gain_sentence
 from ssd.report import formats
+from ssd.report.collection import training as trained_at
 from ssd.report.comparison import problems
-from ssd.report.document import Block, Code, Paragraph, Section, Table
+from ssd.report.document import Block, Code, Listing, Paragraph, Section, Table
 from ssd.report.facts import Facts
 from ssd.report.scores import BenchmarkScores, Candidate, Comparison, ModelScores, Scored, Selection
 from ssd.report.summary import FLATTERED, elsewhere
@@ -30,15 +32,17 @@ def controls(facts: Facts) -> list[Section]:
 
 
 def selection(facts: Facts) -> list[Section]:
-    """Which problems chose the settings, and what each candidate scored on them."""
+    """Which problems chose the settings, what each candidate scored on them, and which temperatures
+    are worth trying next."""
     chosen = facts.scores.selection if facts.scores is not None else None
-    if chosen is None:
-        return []
-    blocks: list[Block] = [Paragraph(_on_what(chosen))]
-    blocks += [_sweep_table(model, candidates) for model, candidates in chosen.sweeps.items()]
-    ids = "\n".join(f"{name}: {' '.join(names)}" for name, names in chosen.problems.items())
-    blocks.append(Code(caption="The problems that chose", text=ids, folded=True))
-    return [Section("Choice of settings", blocks)]
+    blocks: list[Block] = []
+    if chosen is not None:
+        blocks.append(Paragraph(_on_what(chosen)))
+        blocks += [_sweep_table(model, candidates) for model, candidates in chosen.sweeps.items()]
+        ids = "\n".join(f"{name}: {' '.join(names)}" for name, names in chosen.problems.items())
+        blocks.append(Code(caption="The problems that chose", text=ids, folded=True))
+    blocks += _advice(facts)
+    return [Section("Choice of settings", blocks)] if blocks else []
 
 
 def groups(facts: Facts) -> list[Section]:
@@ -144,6 +148,36 @@ def _on_what(chosen: Selection) -> str:
         "candidate's interval is for itself: the best of many is flattered by its own noise, which "
         "is why it is scored again on other problems."
     )
+
+
+def _advice(facts: Facts) -> list[Block]:
+    """Temperatures of the tuned model that were not tried and are worth it, by theory alone: one
+    run is too few points for a fit."""
+    scores = facts.scores
+    if scores is None or not any(TUNED in one.models for one in scores.main):
+        return []
+    tried = {one.models[TUNED].temp for one in scores.main if TUNED in one.models}
+    if scores.selection is not None:
+        tried |= {one.temp for one in scores.selection.sweeps.get(TUNED, ())}
+    t_train, top_k, top_p = trained_at(facts)
+    found = advise(
+        t_train=t_train,
+        top_k=top_k,
+        top_p=top_p,
+        base_temp=facts.run.config.eval.base_temp,
+        fit=None,
+        tried=sorted(tried),
+    )
+    if not found:
+        return []
+    temps = ",".join(f"{one.temp:g}" for one in found)
+    return [
+        Paragraph(
+            f"T_eval worth trying next for the tuned model (eval.temps=[{temps}]; no sampling or "
+            "training is repeated):"
+        ),
+        Listing([f"{one.temp:g}: {one.reason}" for one in found]),
+    ]
 
 
 def _sweep_table(model: str, candidates: tuple[Candidate, ...]) -> Table:

@@ -9,12 +9,14 @@ when a phone scales the image down.
 import io
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ssd.report.document import Drawing
 
 WIDTH, DPI, FONT = 6.0, 200, 11
+LEGEND_COLUMNS = 3
 INK, GRID, ZERO = "#24292f", "#e3e6ea", "#8a929c"
 STYLES = {
     "base": ("#0072B2", "o"),
@@ -36,6 +38,20 @@ def blank(height: float) -> Figure:
     )
 
 
+def legend(panel: Axes) -> None:
+    """Name the panel's marks above the figure, `LEGEND_COLUMNS` in a line."""
+    handles, labels = panel.get_legend_handles_labels()
+    panel.figure.legend(
+        handles,
+        labels,
+        loc="outside upper right",
+        ncols=min(len(labels), LEGEND_COLUMNS),
+        frameon=False,
+        borderaxespad=0.1,
+        labelcolor=INK,
+    )
+
+
 def drawing(figure: Figure) -> Drawing:
     """The finished figure's files; the same facts give the same bytes."""
     for panel in figure.axes:
@@ -45,7 +61,7 @@ def drawing(figure: Figure) -> Drawing:
         panel.tick_params(labelsize=FONT - 1, color=ZERO, labelcolor=INK)
         panel.xaxis.label.set(color=INK, fontsize=FONT)
         panel.yaxis.label.set(color=INK, fontsize=FONT)
-    return Drawing(png=_saved(figure, "png"), svg=_saved(figure, "svg"))
+    return Drawing(lambda kind: _saved(figure, kind))
 
 
 def _saved(figure: Figure, kind: str) -> bytes:
@@ -54,4 +70,5 @@ def _saved(figure: Figure, kind: str) -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "ssd"}):
         undated = {"Software": None} if kind == "png" else {"Date": None}
         figure.savefig(buffer, format=kind, metadata=undated)
+    figure.set_layout_engine("none")  # the second format keeps its places: half the time
     return buffer.getvalue()

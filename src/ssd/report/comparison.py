@@ -4,7 +4,7 @@ from ssd.arms import ISOLATION, RESAMPLED
 from ssd.report import formats
 from ssd.report.document import Block, Figure, Listing, Paragraph, Section, Table
 from ssd.report.facts import Facts
-from ssd.report.figures import draw_scores
+from ssd.report.figures import draw_form, draw_pass_curves, draw_scores
 from ssd.report.scores import BenchmarkScores, Scores
 from ssd.report.summary import shifts
 
@@ -20,7 +20,9 @@ def scores(facts: Facts) -> list[Section]:
     blocks: list[Block] = [
         _score_table(main, facts.scores),
         _score_figure(main),
+        *_curve_figure(main),
         _answer_table(benchmarks),
+        _form_figure(benchmarks),
     ]
     notes = [note for benchmark in benchmarks for note in shifts(benchmark)]
     if notes:
@@ -139,4 +141,50 @@ def _score_figure(benchmarks: tuple[BenchmarkScores, ...]) -> Figure:
         "bars are 95% intervals.",
         alt=f"Dot plot with interval bars. {'; '.join(values)}.",
         drawing=draw_scores(benchmarks),
+    )
+
+
+def _curve_figure(benchmarks: tuple[BenchmarkScores, ...]) -> list[Figure]:
+    """The curves of benchmarks with several answers per problem."""
+    curved = [
+        one
+        for one in benchmarks
+        if one.num_samples > 1 and all(model.curve for model in one.models.values())
+    ]
+    if not curved:
+        return []
+    values = [
+        f"{one.name} {arm} "
+        + ", ".join(
+            f"{formats.percent(model.curve[k - 1])} at k {k}" for k in (1, len(model.curve))
+        )
+        for one in curved
+        for arm, model in one.models.items()
+    ]
+    return [
+        Figure(
+            name="pass_curves",
+            caption="pass@k over k by the unbiased estimator, up to the answers per problem. "
+            "Intervals stand in the table above; towards the right end fewer draws lie behind "
+            "a point.",
+            alt=f"Line plot. {'; '.join(values)}.",
+            drawing=draw_pass_curves(curved),
+        )
+    ]
+
+
+def _form_figure(benchmarks: tuple[BenchmarkScores, ...]) -> Figure:
+    values = [
+        f"{one.name} {arm} {model.mean_tokens:.1f} tokens, "
+        f"{formats.percent(model.fence_share)} with a fence, "
+        f"{formats.percent(model.cut_share)} cut off"
+        for one in benchmarks
+        for arm, model in one.models.items()
+    ]
+    return Figure(
+        name="form",
+        caption="Form of the answers by model: mean length in tokens, shares with a code fence and "
+        "cut off by the length cap.",
+        alt=f"Dot plots. {'; '.join(values)}.",
+        drawing=draw_form(benchmarks),
     )

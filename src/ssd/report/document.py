@@ -1,6 +1,8 @@
 """What a report consists of before it is Markdown or HTML: plain text, escaped where rendered."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 
@@ -9,6 +11,14 @@ class Paragraph:
     """Running text."""
 
     kind: ClassVar[str] = "paragraph"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A title within a section."""
+
+    kind: ClassVar[str] = "heading"
     text: str
 
 
@@ -40,14 +50,24 @@ class Table:
     align: str
     """One letter per column: `l`, or `r` for numbers."""
     rows: list[list[str]]
+    folded: bool = False
 
 
-@dataclass(frozen=True, slots=True)
 class Drawing:
-    """One image in two formats, as the bytes of its files."""
+    """One image in two formats, as the bytes of its files; each is made when it is first asked for,
+    since that takes most of a report's time and Markdown needs neither."""
 
-    png: bytes
-    svg: bytes
+    def __init__(self, save: Callable[[str], bytes]) -> None:
+        """`save` makes the file of a format, `png` or `svg`."""
+        self._save = save
+
+    @cached_property
+    def png(self) -> bytes:
+        return self._save("png")
+
+    @cached_property
+    def svg(self) -> bytes:
+        return self._save("svg")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +92,44 @@ class Code:
     folded: bool = False
 
 
-Block = Paragraph | Finding | Listing | Table | Figure | Code
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What one model thinks at each of a program's N tokens."""
+
+    entropy: list[float]
+    """(N,) in nats."""
+    tail_mass: list[float]
+    """(N,) probability outside the most probable tokens that were kept."""
+    support: list[int]
+    """(N,) tokens that the training truncation keeps."""
+    top: list[list[tuple[str, float]]]
+    """(N, 5) the most probable tokens and their probabilities, the first most so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One completion, token by token."""
+
+    name: str
+    tokens: list[str]
+    """(N,) their texts, which add up to the completion."""
+    kinds: list[str]
+    """(N,) `lock`, `fork` or `other`."""
+    readings: dict[str, Reading]
+    """By model, `base` first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeMap:
+    """Programs coloured by how sure a model is of each token, with what every model expects there;
+    Markdown only names it."""
+
+    kind: ClassVar[str] = "code_map"
+    caption: str
+    programs: list[Program]
+
+
+Block = Paragraph | Heading | Finding | Listing | Table | Figure | Code | CodeMap
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ssd.analyse.records import Analysis, read_analysis
 from ssd.arms import UNIT
 from ssd.artifacts import Artifact, read_json
 from ssd.errors import SSDError, one_line
@@ -30,6 +31,8 @@ class Facts:
 
     run: Run
     command: list[str] | None
+    launched: float | None
+    """When the command was last given, in epoch seconds."""
     scores: Scores | None
     corpus: StageResult | None
     """None where not even its place is known, as when the prompt file is gone."""
@@ -38,6 +41,10 @@ class Facts:
     """Corpus and checkpoint of the control `t1`, where the run has it."""
     answers: tuple[StageResult, ...]
     """Generations and verdicts behind the scores."""
+    analysed: StageResult | None
+    """The analysis artifact; None where not even its place is known."""
+    analysis: Analysis | None
+    """What it holds; None while it is unfinished, cannot be read, or was not asked for."""
     metrics: list[dict[str, Any]]
     """One line per optimizer step so far."""
     stale: tuple[str, ...]
@@ -48,12 +55,15 @@ class Facts:
     @property
     def results(self) -> list[StageResult]:
         """Every artifact of the run, in the order in which they are made."""
-        results = (self.corpus, self.checkpoint, *self.control, *self.answers)
+        results = (self.corpus, self.checkpoint, *self.control, *self.answers, self.analysed)
         return [result for result in results if result is not None]
 
 
-def collect(run_dir: Path) -> Facts:
+def collect(run_dir: Path, *, read_positions: bool = True) -> Facts:
     """The facts of a run, however far it has come.
+
+    Args:
+        read_positions: whether to read what the analysis holds, seconds for each run.
 
     Raises:
         ArtifactError: the folder holds no run, or one of its files is damaged.
@@ -61,7 +71,8 @@ def collect(run_dir: Path) -> Facts:
     """
     run = load_run(run_dir)
     scores = read_scores(run_dir)
-    command = read_json(run_dir / COMMAND)["command"] if (run_dir / COMMAND).is_file() else None
+    given = run_dir / COMMAND
+    command = read_json(given)["command"] if given.is_file() else None
     corpus = checkpoint = None
     control: tuple[StageResult, ...] = ()
     metrics: list[dict[str, Any]] = []
@@ -75,9 +86,11 @@ def collect(run_dir: Path) -> Facts:
         missing.append(
             f"The corpus cannot be located, and the checkpoint not without it: {one_line(error)}."
         )
+    analysed, analysis, unread = _analysis(run, read_positions)
     missing += [
         *_unfinished(run, "sample", corpus),
         *_unfinished(run, "train", checkpoint),
+        *unread,
         *missing_scores(run, scores),
     ]
     if command is None:
@@ -85,11 +98,14 @@ def collect(run_dir: Path) -> Facts:
     return Facts(
         run=run,
         command=command,
+        launched=given.stat().st_mtime if given.is_file() else None,
         scores=scores,
         corpus=corpus,
         checkpoint=checkpoint,
         control=control,
         answers=_answers(run, scores),
+        analysed=analysed,
+        analysis=analysis,
         metrics=metrics,
         stale=tuple(stale_scores(run, scores)),
         missing=tuple(missing),
@@ -152,6 +168,30 @@ def _unfinished(run: Run, stage: str, result: StageResult | None) -> list[str]:
     if result is None or result.manifest is not None or stage not in run.config.stages:
         return []
     return [f"The {result.label.lower()} is unfinished: run python -m ssd.{stage} RUN_DIR."]
+
+
+def _analysis(
+    run: Run, read_positions: bool
+) -> tuple[StageResult | None, Analysis | None, list[str]]:
+    """The analysis artifact, what it holds, and what keeps it from being read."""
+    wanted = "analyse" in run.config.stages
+    try:
+        artifact = run.analysis(run.reported_steps())
+    except (SSDError, OSError) as error:
+        absent = [f"The analysis cannot be located: {one_line(error)}."] if wanted else []
+        return None, None, absent
+    if not artifact.done:
+        result = StageResult(label="Analysis", fingerprint=artifact.fingerprint, manifest=None)
+        return (result if wanted else None), None, _unfinished(run, "analyse", result)
+    try:
+        found = read_analysis(artifact.folder) if read_positions else None
+        return _result("Analysis", artifact), found, []
+    except (SSDError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        damaged = (
+            f"The analysis {artifact.folder} is damaged ({one_line(error)}): "
+            "delete it and run python -m ssd.analyse RUN_DIR."
+        )
+        return None, None, [damaged]
 
 
 def _control(run: Run) -> tuple[StageResult, ...]:

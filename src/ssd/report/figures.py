@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ssd.report.canvas import FONT, GRID, INK, STYLES, ZERO, blank, drawing
+from ssd.report.canvas import FONT, GRID, INK, LEGEND_COLUMNS, STYLES, ZERO, blank, drawing, legend
 from ssd.report.document import Drawing
 from ssd.report.scores import BenchmarkScores, Interval
 
@@ -14,7 +14,7 @@ DIFFERENCE = ("#24292f", "s")
 SPREAD = 0.28
 """Distance of neighbouring models in a row that is 1 high, where there are two."""
 CURVES = {"train/loss": "loss", "train/lr": "learning rate", "train/grad_norm": "gradient norm"}
-LEGEND_COLUMNS = 3
+FORM = {"mean_tokens": "mean tokens", "fence_share": "with a fence", "cut_share": "cut off"}
 FEW_STEPS = 50
 """Up to this many steps every one gets a dot."""
 
@@ -39,6 +39,64 @@ def draw_scores(benchmarks: Sequence[BenchmarkScores]) -> Drawing:
     _score_panel(axes[0], rows, arms)
     if compared:
         _difference_panel(axes[1], compared, others)
+    return drawing(figure)
+
+
+def draw_pass_curves(benchmarks: Sequence[BenchmarkScores]) -> Drawing:
+    """pass@k of every arm over k, from 1 to the samples per problem; a panel per benchmark."""
+    arms = [arm for arm in STYLES if any(arm in item.models for item in benchmarks)]
+    height = 2.2 * len(benchmarks) + 0.6 + 0.2 * (len(arms) > LEGEND_COLUMNS)
+    figure = blank(height)
+    panels = figure.subplots(len(benchmarks), 1, squeeze=False)[:, 0]
+    for panel, item in zip(panels, benchmarks, strict=True):
+        for arm, model in item.models.items():
+            color, marker = STYLES[arm]
+            many = len(model.curve) > FEW_STEPS
+            panel.plot(range(1, len(model.curve) + 1), model.curve, color=color, label=arm,
+                       marker=None if many else marker, markersize=5, linewidth=1.6)  # fmt: skip
+        panel.set_title(item.name, loc="left", fontsize=FONT, color=INK, parse_math=False)
+        panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.grid(color=GRID)
+    panels[-1].set_xlabel("k")
+    legend(panels[0])
+    return drawing(figure)
+
+
+def draw_form(benchmarks: Sequence[BenchmarkScores]) -> Drawing:
+    """Mean answer length, and shares with a code fence and cut off, of every arm; a row per
+    benchmark."""
+    arms = [arm for arm in STYLES if any(arm in item.models for item in benchmarks)]
+    figure = blank((0.4 + 0.15 * len(arms)) * len(benchmarks) + 1.2)
+    panels = figure.subplots(1, len(FORM), sharey=True)
+    for panel, (name, title) in zip(panels, FORM.items(), strict=True):
+        for arm in arms:
+            shown = [
+                (getattr(item.models[arm], name), row + _offset(arm, arms))
+                for row, item in enumerate(benchmarks)
+                if arm in item.models
+            ]
+            color, marker = STYLES[arm]
+            panel.plot(*zip(*shown, strict=True), color=color, marker=marker, markersize=7,
+                       linestyle="none", label=arm)  # fmt: skip
+        panel.set_title(title, loc="left", fontsize=FONT - 1, color=INK)
+        panel.grid(axis="x", color=GRID)
+        panel.xaxis.set_major_locator(MaxNLocator(3))
+        if name == "mean_tokens":
+            longest = max(
+                getattr(model, name) for item in benchmarks for model in item.models.values()
+            )
+            panel.set_xlim(0, 1.12 * max(longest, 1))  # room for a marker at the end
+        else:
+            panel.set_xlim(-0.05, 1.05)
+            panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    panels[0].set_yticks(
+        range(len(benchmarks)), [item.name for item in benchmarks], parse_math=False
+    )
+    panels[0].set_ylim(len(benchmarks) - 0.5, -0.5)
+    for panel in panels:
+        panel.tick_params(axis="y", length=0)
+    legend(panels[0])
     return drawing(figure)
 
 
@@ -77,14 +135,7 @@ def _score_panel(
     panel.set_xlim(left=-0.015 * panel.get_xlim()[1])  # 0 at the edge, with room for its marker
     panel.set_title("pass@k", loc="left", fontsize=FONT, color=INK)
     panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    panel.figure.legend(
-        *panel.get_legend_handles_labels(),
-        loc="outside upper right",
-        ncols=min(len(arms), LEGEND_COLUMNS),
-        frameon=False,
-        borderaxespad=0.1,
-        labelcolor=INK,
-    )
+    legend(panel)
     _name_rows(panel, rows)
 
 

@@ -1,8 +1,20 @@
 """Markdown of a report. Text from files is escaped, so that a run name stays a name."""
 
 import re
+from collections.abc import Sequence
 
-from ssd.report.document import Block, Code, Document, Figure, Finding, Listing, Paragraph, Table
+from ssd.report.document import (
+    Block,
+    Code,
+    CodeMap,
+    Document,
+    Figure,
+    Finding,
+    Heading,
+    Listing,
+    Paragraph,
+    Table,
+)
 
 SPECIAL = re.compile(r"[\\`*|#~]|(?<=\])\(|(?<!\w)_|_(?!\w)")
 RULES = {"l": ":--", "r": "--:"}
@@ -15,6 +27,11 @@ def markdown(document: Document) -> str:
         parts.append(f"## {escape(section.title)}")
         parts += [_block(block) for block in section.blocks]
     return "\n\n".join(parts) + "\n"
+
+
+def blocks_markdown(blocks: Sequence[Block]) -> str:
+    """Blocks without a heading above them."""
+    return "\n\n".join(_block(block) for block in blocks)
 
 
 def markdown_table(table: Table) -> str:
@@ -41,16 +58,30 @@ def _block(block: Block) -> str:
     match block:
         case Paragraph():
             return escape(block.text)
+        case Heading():
+            return f"### {escape(block.text)}"
         case Finding():
             return f"- **{escape(block.benchmark)}: {escape(block.verdict)}.** {escape(block.text)}"
         case Listing():
             return "\n".join(f"- {escape(item)}" for item in block.entries)
         case Table():
-            return f"*{escape(block.caption)}*\n\n{markdown_table(block)}"
+            return _table(block)
         case Figure():
             return f"![{_alt(block.alt)}](figures/{block.name}.png)\n\n*{escape(block.caption)}*"
         case Code():
             return _code(block)
+        case CodeMap():
+            return f"*{escape(block.caption)} The HTML report shows them token by token.*"
+
+
+def _table(table: Table) -> str:
+    if not table.folded:
+        return f"*{escape(table.caption)}*\n\n{markdown_table(table)}"
+    return _folded(table.caption, markdown_table(table))
+
+
+def _folded(caption: str, content: str) -> str:
+    return f"<details>\n<summary>{escape(caption)}</summary>\n\n{content}\n\n</details>"
 
 
 def _alt(text: str) -> str:
@@ -63,4 +94,4 @@ def _code(code: Code) -> str:
     fenced = f"{fence}\n{code.text.rstrip()}\n{fence}"
     if not code.folded:
         return f"{escape(code.caption)}:\n\n{fenced}"
-    return f"<details>\n<summary>{escape(code.caption)}</summary>\n\n{fenced}\n\n</details>"
+    return _folded(code.caption, fenced)

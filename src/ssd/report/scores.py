@@ -73,6 +73,9 @@ class ModelScores:
     generations: str
     """Fingerprint of the graded answers."""
     verdicts: str
+    curve: tuple[float, ...]
+    """pass@1, pass@2, ... up to the samples per problem; empty in scores of earlier versions of
+    this project."""
 
     @property
     def decoding(self) -> tuple[float, int | None, float]:
@@ -235,6 +238,7 @@ def _model(stored: dict[str, Any]) -> ModelScores:
     return ModelScores(
         pass_at=_pass_at(stored),
         groups=_groups(stored),
+        curve=tuple(stored.get("curve", ())),
         **{name: stored[name] for name in names},
     )
 

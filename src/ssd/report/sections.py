@@ -7,8 +7,10 @@ from omegaconf import OmegaConf
 from ssd.artifacts import plain
 from ssd.config import AdapterType, RunConfig
 from ssd.report import formats
+from ssd.report.analysis import why
 from ssd.report.breakdown import controls, groups, regression, selection
 from ssd.report.comparison import scores
+from ssd.report.cost import cost
 from ssd.report.document import Block, Code, Document, Paragraph, Section, Table
 from ssd.report.facts import Facts, StageResult
 from ssd.report.stages import sampling, training
@@ -16,7 +18,7 @@ from ssd.report.summary import summary
 
 
 def document(facts: Facts) -> Document:
-    """Everything about one run, the answer first."""
+    """Everything about one run: the answer, the scores it rests on, why, and how it was made."""
     config = facts.run.config
     return Document(
         title=config.run_name,
@@ -30,9 +32,11 @@ def document(facts: Facts) -> Document:
             *selection(facts),
             *groups(facts),
             *regression(facts),
-            *training(facts),
-            *sampling(facts),
+            *why(facts),
             settings(facts),
+            *sampling(facts),
+            *training(facts),
+            *cost(facts),
             provenance(facts),
         ],
     )
@@ -64,8 +68,7 @@ def settings(facts: Facts) -> Section:
 
 
 def provenance(facts: Facts) -> Section:
-    """What the numbers were made from, in what time, with which libraries,
-    and how to make them again."""
+    """What the numbers were made from, with which libraries, and how to make them again."""
     blocks: list[Block] = []
     if facts.command is not None:
         blocks.append(
@@ -141,9 +144,16 @@ def _decoding_rows(config: RunConfig) -> list[list[str]]:
 def _artifact_table(results: list[StageResult]) -> Table:
     return Table(
         caption="Artifacts, each by the fingerprint of all it depends on",
-        columns=["Artifact", "Fingerprint", "Wall time", "Finished"],
-        align="llrl",
-        rows=[[result.label, result.fingerprint, *_finished(result)] for result in results],
+        columns=["Artifact", "Fingerprint", "Finished"],
+        align="lll",
+        rows=[
+            [
+                result.label,
+                result.fingerprint,
+                result.manifest["finished"] if result.manifest is not None else "unfinished",
+            ]
+            for result in results
+        ],
     )
 
 
@@ -159,9 +169,3 @@ def _library_tables(results: list[StageResult]) -> list[Table]:
         if rows
         else []
     )
-
-
-def _finished(result: StageResult) -> list[str]:
-    if result.manifest is None:
-        return ["-", "unfinished"]
-    return [formats.duration(result.manifest["wall_seconds"]), result.manifest["finished"]]
