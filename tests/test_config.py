@@ -179,6 +179,7 @@ def test_a_run_is_named_by_what_changes_its_numbers() -> None:
     long = [f"sampler.temp={i}" for i in range(50)]
     assert len(run_slug(long)) == 180
     assert run_slug(long) != run_slug([*long, "seed=1"])
+    assert run_slug([*long[1:], "data.limit=4", "seed=1"]).startswith("sampler.temp=1,")
 
 
 def test_stage_packages_import_only_what_the_design_allows() -> None:

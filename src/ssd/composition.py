@@ -18,6 +18,16 @@ UNNAMED = (
 )  # fmt: skip
 """Settings that do not change a run's numbers, and so not its name."""
 MAX_NAME = 180
+SWEPT = (
+    "model",
+    "sampler.temp",
+    "truncation",
+    "truncation.top_k",
+    "truncation.top_p",
+    "optimizer.lr",
+    "seed",
+)
+"""Settings that sweeps vary, which stand first in a name that is cut."""
 
 
 def register() -> None:
@@ -29,12 +39,22 @@ def register() -> None:
 def run_slug(overrides: list[str]) -> str:
     """A folder name made of the overrides, `defaults` where there are none,
     cut with a hash where it is long."""
-    named = [text for text in overrides if re.split(r"[.=/@]", text.lstrip("+~"))[0] not in UNNAMED]
-    plain = re.sub(r"[\[\]\s\"']", "", ",".join(sorted(named)))
-    slug = re.sub(r"[^\w.=,@+-]+", "_", plain).strip("_") or "defaults"
+    named = sorted(text for text in overrides if setting_of(text).split(".")[0] not in UNNAMED)
+    slug = _slug(named)
     if len(slug) <= MAX_NAME:
         return slug
-    return f"{slug[: MAX_NAME - 9]}-{hashlib.sha256(slug.encode()).hexdigest()[:8]}"
+    first = sorted(named, key=lambda text: setting_of(text) not in SWEPT)  # what a cut would hide
+    return f"{_slug(first)[: MAX_NAME - 9]}-{hashlib.sha256(slug.encode()).hexdigest()[:8]}"
+
+
+def setting_of(override: str) -> str:
+    """`sampler.temp` of `sampler.temp=1.6`."""
+    return re.split(r"[=/@]", override.lstrip("+~"))[0]
+
+
+def _slug(named: list[str]) -> str:
+    plain = re.sub(r"[\[\]\s\"']", "", ",".join(named))
+    return re.sub(r"[^\w.=,@+-]+", "_", plain).strip("_") or "defaults"
 
 
 def setting_names(schema: type = RunConfig, prefix: str = "") -> list[str]:

@@ -248,3 +248,17 @@ def test_a_killed_analysis_goes_on_with_the_next_model(run: Run) -> None:
         again = read_positions(positions_file(folder, model))
         for field in dataclasses.fields(one):
             np.testing.assert_array_equal(getattr(again, field.name), getattr(one, field.name))
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_what_the_cpu_finds(run: Run, analysis: Analysis) -> None:
+    hardware = resolve(compose_config("model=tiny", "hardware=gpu_1").hardware)
+    there = dataclasses.replace(run, config=dataclasses.replace(run.config, hardware=hardware))
+    shutil.rmtree(run.analysis(run.reported_steps()).folder)
+    analyse(there)
+    found = there.found_analysis()
+    assert found is not None
+    for model, one in read_analysis(found.folder).positions.items():
+        for name in ("logprob", "entropy", "kept_mass"):
+            expected = getattr(analysis.positions[model], name)
+            np.testing.assert_allclose(getattr(one, name), expected, atol=1e-4)

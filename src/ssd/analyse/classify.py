@@ -20,7 +20,7 @@ def classify(
 
     Args:
         top_probs: (N, TOP) probabilities of the most probable tokens, descending.
-        plausible: in (0, 1); at least 1 / TOP, since only TOP tokens are seen.
+        plausible: in (0, 1).
         lock_top1: in (plausible, 1).
 
     Returns:

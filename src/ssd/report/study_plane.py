@@ -196,9 +196,9 @@ def _fit_sentence(fit: QuadraticFit | None, num_t_eff: int) -> str:
             f"No fit: {num_t_eff} different T_eff are too few for a quadratic, "
             f"which takes {FEWEST}."
         )
-    text = f"The quadratic fit explains R2 = {fit.r_squared:.2f} of {fit.num_points} scores"
+    text = f"The quadratic fit of {fit.num_points} scores has R2 {fit.r_squared:.2f}"
     if fit.peak is None:
-        return f"{text} and opens upwards, so it has no peak."
+        return f"{text} and is flat or opens upwards: it has no peak."
     if fit.peak_interval is None:
         return (
             f"{text}; its peak, T_eff {fit.peak:.2f}, is not determined: fewer than half of the "
