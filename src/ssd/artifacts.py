@@ -244,6 +244,11 @@ def artifact(store: Path, kind: str, inputs: dict[str, Any]) -> Artifact:
     return Artifact(kind=kind, inputs=inputs, folder=store / kind / fingerprint(inputs))
 
 
+def stored(store: Path, kind: str, fingerprint: str) -> Artifact:
+    """The artifact of `kind` that has this fingerprint in the store; its inputs are not read."""
+    return Artifact(kind=kind, inputs={}, folder=store / kind / fingerprint)
+
+
 def existing(folder: Path, kinds: tuple[str, ...], setting: str) -> Artifact:
     """An artifact named by its folder.
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ssd.arms import BASE, TUNED
-from ssd.artifacts import Artifact, fingerprint
+from ssd.artifacts import fingerprint, stored
 from ssd.evaluate.grading import VERDICTS, read_verdicts
 from ssd.evaluate.table import pass_names
 from ssd.generation import read_samples
@@ -102,7 +102,7 @@ def wall_seconds(run: Run, scores: dict[str, Any]) -> list[float]:
         for model in one["models"].values()
         for kind in ("generations", "verdicts")
     }
-    artifacts += [Artifact(kind, {}, run.store / kind / name) for kind, name in sorted(answers)]
+    artifacts += [stored(run.store, kind, name) for kind, name in sorted(answers)]
     return [one.manifest()["wall_seconds"] for one in artifacts if one.done]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ssd.analyse.records import Analysis, read_analysis
 from ssd.arms import UNIT
-from ssd.artifacts import Artifact, read_json
+from ssd.artifacts import Artifact, read_json, stored
 from ssd.errors import SSDError, one_line
 from ssd.report.scores import Scores, read_scores
 from ssd.run import COMMAND, SCORES, Run, load_run
@@ -210,7 +210,7 @@ def _answers(run: Run, scores: Scores | None) -> tuple[StageResult, ...]:
     return tuple(
         _result(
             f"{kind.capitalize()}, {benchmark.name}, {arm}",
-            Artifact(kind, {}, run.store / kind / fingerprint),
+            stored(run.store, kind, fingerprint),
         )
         for benchmark in scores.benchmarks
         for arm, model in benchmark.models.items()

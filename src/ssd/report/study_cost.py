@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ssd.artifacts import Artifact
+from ssd.artifacts import Artifact, stored
 from ssd.errors import SSDError
 from ssd.report import formats
 from ssd.report.document import Block, Paragraph, Section, Table
@@ -89,13 +89,12 @@ def _artifacts(facts: Facts) -> list[Artifact]:
         for model in one.models.values()
     ]
     made += [
-        Artifact(kind, {}, run.store / kind / getattr(model, kind))
+        stored(run.store, kind, getattr(model, kind))
         for model in models
         for kind in ("generations", "verdicts")
     ]
     if facts.analysed is not None:
-        name = facts.analysed.fingerprint
-        made.append(Artifact("analysis", {}, run.store / "analysis" / name))
+        made.append(stored(run.store, "analysis", facts.analysed.fingerprint))
     return made
 
 
