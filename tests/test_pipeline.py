@@ -230,7 +230,8 @@ def test_a_killed_sampling_loses_one_shard_and_training_resumes(tmp_path: Path) 
     assert not (corpus / "manifest.json").exists()
 
     kill_when("store/checkpoint/*/checkpoints/step-*")
-    assert read_samples(corpus / "shards")[: len(survived)] == survived
+    finished = read_samples(corpus / "shards")
+    assert all(sample in finished for sample in survived)
     assert verify(corpus) == []
 
     printed = train_py(output, *settings)

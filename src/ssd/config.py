@@ -383,8 +383,8 @@ class SamplerConfig:
     filters: list[str] = field(default_factory=lambda: ["empty", "stub"])
     """Steps that drop samples, in order: `empty`, `stub` (one-line answers), `shortest_tenth`."""
     engine: EngineName = EngineName.vllm
-    shard_size: int = 256
-    """Prompts per shard; a killed run loses at most the shard in flight."""
+    shard_size: int = 64
+    """Answers per shard: a killed run loses fewer finished ones than that, and those under way."""
 
     def __post_init__(self) -> None:
         require_temp("sampler.temp", self.temp)
@@ -602,8 +602,13 @@ class PlanConfig:
     num_samples: int | None = None
     """Samples in the corpus. When null: the corpus's own count, or one per prompt where the prompts
     are on this disk."""
+    tokens_per_answer: int | None = None
+    """Mean tokens of an answer to a benchmark. When null: as many as a sample's."""
     tokens_per_second: float | None = None
     """Training tokens per second and device. When null: from `peak_tflops` and `utilization`."""
+    engine_tokens_per_second: float | None = None
+    """Tokens per second that the engine generates on all its GPUs together. When null: from the
+    memory bandwidth of an H100 SXM."""
     peak_tflops: float = 989.0
     """bf16 TFLOP/s of one device; an H100 SXM's."""
     utilization: float = 0.2
@@ -689,7 +694,8 @@ class EvalConfig:
     max_model_len: int | None = None
     """Tokens of prompt and answer together that the engine plans for;
     the model's own limit when null."""
-    shard_size: int = 256
+    shard_size: int = 64
+    """Answers per shard, as of `sampler.shard_size`."""
     sandbox: SandboxName = SandboxName.auto
     timeout: float = 6.0
     """Wall-clock seconds per program; per test where the benchmark's own rules say so, as

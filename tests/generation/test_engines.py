@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,11 @@ GREEDY = Decoding(temp=0.0, top_k=None, top_p=1.0, max_new_tokens=12)
 SAMPLED = Decoding(temp=1.2, top_k=20, top_p=0.8, max_new_tokens=12)
 
 
-class Silent:
-    def tick(self) -> None:
-        pass
-
-    def update_tokens(self, completion: Completion) -> None:
-        pass
+def drawn(engine: Engine, asked: list[Request], decoding: Decoding) -> list[Completion]:
+    """Completions in the order of their requests."""
+    answers = engine.generate(asked, decoding, logprobs=True, tick=lambda: None)
+    by_seed = {request.seed: completion for request, completion in answers}
+    return [by_seed[request.seed] for request in asked]
 
 
 def requests(count: int) -> list[Request]:
@@ -70,9 +69,7 @@ def test_greedy_decoding_follows_the_models_own_argmax(
     engine: Engine, tiny_weights: Weights
 ) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(tiny_weights.path, dtype=torch.float32)
-    for request, completion in zip(
-        requests(3), engine.generate(requests(3), GREEDY, Silent()), strict=True
-    ):
+    for request, completion in zip(requests(3), drawn(engine, requests(3), GREEDY), strict=True):
         ids = torch.tensor([request.prompt_token_ids + completion.token_ids])
         logits = model(input_ids=ids).logits[0, len(request.prompt_token_ids) - 1 : -1]
         assert logits.argmax(-1).tolist() == completion.token_ids
@@ -81,28 +78,28 @@ def test_greedy_decoding_follows_the_models_own_argmax(
 
 
 def test_a_seed_gives_the_same_answer_in_any_order_and_company(engine: Engine) -> None:
-    together = engine.generate(requests(6), SAMPLED, Silent())
-    backwards = engine.generate(requests(6)[::-1], SAMPLED, Silent())[::-1]
-    some = engine.generate(requests(6)[2:4], SAMPLED, Silent())
+    together = drawn(engine, requests(6), SAMPLED)
+    backwards = drawn(engine, requests(6)[::-1], SAMPLED)[::-1]
+    some = drawn(engine, requests(6)[2:4], SAMPLED)
     assert [c.token_ids for c in together] == [c.token_ids for c in backwards]
     assert [c.token_ids for c in together[2:4]] == [c.token_ids for c in some]
     assert len({tuple(c.token_ids) for c in together}) == 6
 
 
 def test_the_length_cap_is_reported_as_length(engine: Engine) -> None:
-    (completion,) = engine.generate(requests(1), GREEDY, Silent())
+    (completion,) = drawn(engine, requests(1), GREEDY)
     assert completion.finish_reason == "length"
     assert len(completion.token_ids) == 12
     assert math.isfinite(completion.logprob_sum)
 
 
 def test_a_stop_token_ends_the_answer_and_is_kept(engine: Any, tiny_weights: Weights) -> None:
-    first = engine.generate(requests(1), GREEDY, Silent())[0].token_ids
+    first = drawn(engine, requests(1), GREEDY)[0].token_ids
     stop = first[3]
     attribute = "stop_token_ids" if hasattr(engine, "stop_token_ids") else "stops"
     usual = getattr(engine, attribute)
     setattr(engine, attribute, [stop] if attribute == "stop_token_ids" else {stop})
-    (completion,) = engine.generate(requests(1), GREEDY, Silent())
+    (completion,) = drawn(engine, requests(1), GREEDY)
     setattr(engine, attribute, usual)
     assert completion.token_ids == first[: first.index(stop) + 1]
     assert completion.finish_reason == "stop"
@@ -110,9 +107,7 @@ def test_a_stop_token_ends_the_answer_and_is_kept(engine: Any, tiny_weights: Wei
 
 def test_sampled_tokens_lie_in_the_truncated_support(engine: Engine, tiny_weights: Weights) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(tiny_weights.path, dtype=torch.float32)
-    for request, completion in zip(
-        requests(4), engine.generate(requests(4), SAMPLED, Silent()), strict=True
-    ):
+    for request, completion in zip(requests(4), drawn(engine, requests(4), SAMPLED), strict=True):
         ids = torch.tensor([request.prompt_token_ids + completion.token_ids])
         logits = model(input_ids=ids).logits[0, len(request.prompt_token_ids) - 1 : -1]
         probabilities = tempered_probabilities(logits, SAMPLED.temp, SAMPLED.top_k, SAMPLED.top_p)
@@ -134,11 +129,14 @@ def test_a_resumed_corpus_keeps_what_was_drawn(make_run: Callable[..., Run]) -> 
         def __init__(self) -> None:
             self.asked = []
 
-        def generate(self, requests: Any, decoding: Decoding, progress: Any) -> list[Completion]:
-            if len(self.asked) >= 4:
-                raise RuntimeError("the engine died")
-            self.asked += [request.prompt_id for request in requests]
-            return [Completion([1, 2], "x", "stop", -1.0) for _ in requests]
+        def generate(
+            self, requests: Any, decoding: Decoding, **options: Any
+        ) -> Iterator[tuple[Request, Completion]]:
+            for request in requests:
+                if len(self.asked) == 5:
+                    raise RuntimeError("the engine died")
+                self.asked.append(request.prompt_id)
+                yield request, Completion([1, 2], "x", "stop", -1.0)
 
     folder = make_run().folder
     first = Engines()
@@ -220,9 +218,7 @@ def test_an_adapter_on_its_base_answers_as_the_merged_model(
     )
     base: Any = AutoModelForCausalLM.from_pretrained(tiny_weights.path, dtype=torch.float32)
     changed = 0
-    for request, completion in zip(
-        requests(4), engine.generate(requests(4), GREEDY, Silent()), strict=True
-    ):
+    for request, completion in zip(requests(4), drawn(engine, requests(4), GREEDY), strict=True):
         ids = torch.tensor([request.prompt_token_ids + completion.token_ids])
         answer = slice(len(request.prompt_token_ids) - 1, -1)
         logits = adapted.merged(input_ids=ids).logits[0, answer]

@@ -2,8 +2,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p_pytorch
 
-from ssd.generation.truncation import tempered_probabilities
+from ssd.generation.truncation import tempered_probabilities, truncate_
 
 
 def reference(
@@ -63,3 +64,22 @@ def test_temperatures_compose() -> None:
 def test_the_most_likely_token_always_survives() -> None:
     probabilities = tempered_probabilities(torch.tensor([[5.0, 0.0, -1.0]]), 1.0, None, 1e-9)
     assert probabilities.tolist() == [pytest.approx([1.0, 0.0, 0.0])]
+
+
+def test_tokens_tied_at_the_edge_of_the_top_k_all_survive() -> None:
+    logits = torch.tensor([[3.0, 1.0, 2.0, 2.0, 2.0, 0.0]] * 2)
+    logits[1, 4] = 0.5
+    kept = truncate_(logits.clone(), 2, 1.0).isfinite()
+    assert kept.tolist() == [
+        [True, False, True, True, True, False],
+        [True, False, True, True, False, False],
+    ]
+    many = torch.zeros(1, 200)  # more ties than are looked for at once
+    assert truncate_(many, 5, 1.0).isfinite().all()
+
+
+def test_vllms_own_truncation_keeps_the_same_tokens() -> None:
+    logits = torch.randn(64, 2_000, generator=torch.Generator().manual_seed(0)).mul(4)
+    top_k, top_p = torch.full((64,), 20), torch.full((64,), 0.8)
+    ours = truncate_(logits.clone(), 20, 0.8)
+    torch.testing.assert_close(ours, apply_top_k_top_p_pytorch(logits.clone(), top_k, top_p))

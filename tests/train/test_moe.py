@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ssd.config import EngineName
 from ssd.errors import ModelError
-from ssd.generation import Completion, Decoding, Request
+from ssd.generation import Decoding, Request
 from ssd.generation.engines import load_engine
 from ssd.models import Weights
 from ssd.models.fetch import fetch
@@ -266,20 +266,13 @@ def test_the_tuned_model_answers_alike_in_vllm_and_transformers(make_moe: Make) 
     engine = load_engine(
         EngineName.vllm, run.model_folder("tuned"), config.model, config.hardware, max_model_len=128
     )
-    for request, answer in zip(requests, engine.generate(requests, greedy, Silent()), strict=True):
+    answers = engine.generate(requests, greedy, logprobs=True, tick=lambda: None)
+    for request, answer in answers:
         ids = torch.tensor([request.prompt_token_ids + answer.token_ids])
         scores = network(input_ids=ids).logits[0, len(request.prompt_token_ids) - 1 : -1]
         assert scores.argmax(-1).tolist() == answer.token_ids
         chosen = scores.log_softmax(-1).gather(-1, torch.tensor(answer.token_ids)[:, None])
         assert answer.logprob_sum == pytest.approx(chosen.sum().item(), abs=1e-2)
-
-
-class Silent:
-    def tick(self) -> None:
-        pass
-
-    def update_tokens(self, completion: Completion) -> None:
-        pass
 
 
 def test_adapters_are_in_attention_alone_unless_experts_are_asked_for(

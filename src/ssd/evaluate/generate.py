@@ -118,7 +118,7 @@ def generate(run: Run, model: str, purpose: str = REPORT, step: int | None = Non
                 requests[job.benchmark, job.part],
                 decoding,
                 load_engine=engine,
-                shard_size=run.config.eval.shard_size * run.config.eval.num_samples,
+                shard_size=run.config.eval.shard_size,
                 label=job.label,
             )
             rate = (

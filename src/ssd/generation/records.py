@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -53,30 +53,28 @@ class Completion:
     """Decoded without special tokens."""
     finish_reason: str
     """`stop`, or `length` where the cap cut it off."""
-    logprob_sum: float
+    logprob_sum: float | None = None
     """Natural-log probability of the completion under the model at temperature 1,
-    before truncation."""
-
-
-class Progress(Protocol):
-    """What an engine tells while it works."""
-
-    def tick(self) -> None:
-        """The engine took a step."""
-        ...
-
-    def update_tokens(self, completion: Completion) -> None:
-        """A completion ended."""
-        ...
+    before truncation; None where it was not asked for."""
 
 
 class Engine(Protocol):
     """A loaded model that draws completions."""
 
     def generate(
-        self, requests: Sequence[Request], decoding: Decoding, progress: Progress
-    ) -> list[Completion]:
-        """One completion per request, in order."""
+        self,
+        requests: Sequence[Request],
+        decoding: Decoding,
+        *,
+        logprobs: bool,
+        tick: Callable[[], None],
+    ) -> Iterator[tuple[Request, Completion]]:
+        """Each request with its completion, in the order in which they end.
+
+        Args:
+            logprobs: whether completions carry `logprob_sum`.
+            tick: called at every step of the engine.
+        """
         ...
 
 
@@ -92,7 +90,7 @@ class Sample:
     completion_token_ids: list[int]
     text: str
     finish_reason: str
-    logprob_sum: float
+    logprob_sum: float | None
     train_prompt_token_ids: list[int] | None = None
     train_completion_token_ids: list[int] | None = None
     """Set only by prompt formats that train on another context than they sampled from."""
@@ -116,6 +114,9 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> None:
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """Samples of one Parquet file, or of all shards of a folder, in the order of their shards."""
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    return [Sample(**row) for file in files for row in read_rows(file)]
+    """Samples of one Parquet file, as they stand there; or of all shards of a folder, by prompt id
+    and sample index, since shards hold answers in the order in which they ended."""
+    if not path.is_dir():
+        return [Sample(**row) for row in read_rows(path)]
+    samples = [Sample(**row) for file in path.glob("*.parquet") for row in read_rows(file)]
+    return sorted(samples, key=lambda sample: (sample.prompt_id, sample.sample_index))

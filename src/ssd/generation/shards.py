@@ -1,7 +1,8 @@
 """Resumable generation: shards of requests, each written atomically once all of it is drawn."""
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ssd.generation.records import (
@@ -29,12 +30,14 @@ class AnswerBar:
         """Show that the engine is at work: the first answers of a large batch take minutes."""
         self.bar.update(0)
 
-    def update_tokens(self, completion: Completion) -> None:
-        """Count one finished completion."""
-        self.tokens += len(completion.token_ids)
-        rate = self.tokens / max(time.monotonic() - self.started, 1e-9)
-        self.bar.set_postfix_str(f"{rate:.0f} tok/s", refresh=False)
-        self.bar.update(1)
+    def counted(self, answers: Iterable[tuple[Request, Completion]]) -> Iterator[Sample]:
+        """The answers as records, each counted as it comes."""
+        for request, completion in answers:
+            self.tokens += len(completion.token_ids)
+            rate = self.tokens / max(time.monotonic() - self.started, 1e-9)
+            self.bar.set_postfix_str(f"{rate:.0f} tok/s", refresh=False)
+            self.bar.update(1)
+            yield _sample(request, completion)
 
 
 def generate_shards(
@@ -45,12 +48,14 @@ def generate_shards(
     load_engine: Callable[[], Engine],
     shard_size: int,
     label: str,
+    logprobs: bool = False,
 ) -> dict[str, float]:
     """Draw every request that the shards under `folder` do not hold yet;
     the engine is loaded only if one is missing.
 
-    A shard is on disk whole or not at all,
-    so a killed process loses the shard in flight and nothing else.
+    The engine has all requests at once, so that it is never idle while the longest answer of a
+    shard ends. A shard holds the answers that ended next and is on disk whole or not at all: a
+    killed process loses fewer than `shard_size` finished answers, and those under way.
 
     Returns:
         `num_new_tokens` drawn and `seconds` spent drawing in this call, engine start excluded.
@@ -71,14 +76,9 @@ def generate_shards(
     engine = load_engine()
     progress = AnswerBar(label, len(requests), len(done))
     number = max((int(path.stem) for path in shards.glob("*.parquet")), default=-1) + 1
-    for first in range(0, len(missing), shard_size):
-        part = missing[first : first + shard_size]
-        completions = engine.generate(part, decoding, progress)
-        samples = [
-            _sample(request, completion)
-            for request, completion in zip(part, completions, strict=True)
-        ]
-        write_samples(shards / f"{number:05d}.parquet", samples)
+    answers = engine.generate(missing, decoding, logprobs=logprobs, tick=progress.tick)
+    while ended := list(itertools.islice(progress.counted(answers), shard_size)):
+        write_samples(shards / f"{number:05d}.parquet", ended)
         number += 1
     progress.bar.close()
     return {"num_new_tokens": progress.tokens, "seconds": time.monotonic() - progress.started}

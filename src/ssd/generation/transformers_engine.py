@@ -3,7 +3,7 @@
 B rows, T tokens, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ssd.config import Accelerator, HardwareConfig, ModelConfig
-from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Progress, Request
+from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Request
 from ssd.generation.truncation import tempered_probabilities
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.progress import silence_loading_bars
@@ -47,19 +47,21 @@ class TransformersEngine:
         self.stops = set(stop_token_ids(str(folder), self.tokenizer))
 
     def generate(
-        self, requests: Sequence[Request], decoding: Decoding, progress: Progress
-    ) -> list[Completion]:
-        """One completion per request, in order."""
-        completions: list[Completion] = []
+        self,
+        requests: Sequence[Request],
+        decoding: Decoding,
+        *,
+        logprobs: bool,
+        tick: Callable[[], None],
+    ) -> Iterator[tuple[Request, Completion]]:
+        """Each request with its completion; `logprob_sum` costs little here and is always there."""
         for first in range(0, len(requests), MAX_BATCH):
-            for completion in self._batch(requests[first : first + MAX_BATCH], decoding, progress):
-                progress.update_tokens(completion)
-                completions.append(completion)
-        return completions
+            batch = requests[first : first + MAX_BATCH]
+            yield from zip(batch, self._batch(batch, decoding, tick), strict=True)
 
     @torch.inference_mode()
     def _batch(
-        self, requests: Sequence[Request], decoding: Decoding, progress: Progress
+        self, requests: Sequence[Request], decoding: Decoding, tick: Callable[[], None]
     ) -> list[Completion]:
         from transformers import DynamicCache
 
@@ -72,7 +74,7 @@ class TransformersEngine:
         active = set(range(len(requests)))
         cache = DynamicCache(config=self.network.config)
         for _ in range(decoding.max_new_tokens):
-            progress.tick()
+            tick()
             positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
             logits = self.network(
                 input_ids=ids,

@@ -8,14 +8,14 @@ memory only when its process ends.
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from ssd.artifacts import read_json
 from ssd.config import Accelerator, HardwareConfig, ModelConfig
 from ssd.errors import HardwareError, one_line
-from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Progress, Request
+from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Request
 from ssd.hardware import available_memory
 from ssd.models.chat import load_tokenizer, stop_token_ids
 
@@ -63,6 +63,8 @@ class VllmEngine:
         try:
             from vllm import LLM
             from vllm.lora.request import LoRARequest
+
+            from ssd.generation.vllm_truncation import TRUNCATION
         except ImportError as error:
             raise HardwareError(
                 f"vLLM cannot be imported ({one_line(error)[:160]}): "
@@ -77,6 +79,8 @@ class VllmEngine:
         share = hardware.memory_utilization or (
             _cpu_memory_share(folder, hardware) if on_cpu else 0.9
         )
+        self.truncates = on_cpu
+        self.num_asked = 0
         try:
             self.llm = LLM(
                 model=str(folder),
@@ -93,6 +97,10 @@ class VllmEngine:
                 logprobs_mode="raw_logprobs",
                 disable_log_stats=True,
                 use_tqdm_on_load=False,
+                # Only whole blocks of a prompt are cached: the default of 128 tokens leaves the samples
+                # of a short prompt each to be prefilled (1.5 times as long for three).
+                block_size=32 if on_cpu else None,
+                logits_processors=[TRUNCATION] if self.truncates else None,
                 **lora,
             )
             if self.adapter is not None:
@@ -107,31 +115,37 @@ class VllmEngine:
         self.stop_token_ids = stop_token_ids(str(folder), load_tokenizer(str(folder)))
 
     def generate(
-        self, requests: Sequence[Request], decoding: Decoding, progress: Progress
-    ) -> list[Completion]:
-        """One completion per request, in order."""
+        self,
+        requests: Sequence[Request],
+        decoding: Decoding,
+        *,
+        logprobs: bool,
+        tick: Callable[[], None],
+    ) -> Iterator[tuple[Request, Completion]]:
+        """Each request with its completion, in the order in which they end."""
         from vllm import TokensPrompt
 
+        first, self.num_asked = self.num_asked, self.num_asked + len(requests)
         self.llm.enqueue(
             [TokensPrompt(prompt_token_ids=request.prompt_token_ids) for request in requests],
-            [self._params(decoding, request.seed) for request in requests],
+            [self._params(decoding, request.seed, logprobs) for request in requests],
             lora_request=self.adapter,
             use_tqdm=False,
         )
-        done: dict[int, Completion] = {}  # the engine numbers requests in the order they came
         while self.llm.llm_engine.has_unfinished_requests():
-            progress.tick()
+            tick()
             for output in self.llm.llm_engine.step():
                 if output.finished:
-                    completion = _completion(output.outputs[0])
-                    done[int(output.request_id)] = completion
-                    progress.update_tokens(completion)
-        return [done[number] for number in sorted(done)]
+                    # The engine numbers requests in the order in which they came.
+                    request = requests[int(output.request_id) - first]
+                    yield request, _completion(output.outputs[0])
 
-    def _params(self, decoding: Decoding, seed: int) -> Any:
+    def _params(self, decoding: Decoding, seed: int, logprobs: bool) -> Any:
         from vllm import SamplingParams
 
-        return SamplingParams(
+        from ssd.generation.vllm_truncation import ask
+
+        params = SamplingParams(
             n=1,
             temperature=decoding.temp if decoding.temp >= GREEDY_TEMP else 0.0,
             top_k=decoding.top_k or 0,
@@ -146,9 +160,10 @@ class VllmEngine:
             ignore_eos=False,
             max_tokens=decoding.max_new_tokens,
             min_tokens=0,
-            logprobs=0,
+            logprobs=0 if logprobs else None,
             skip_special_tokens=True,
         )
+        return ask(params) if self.truncates else params
 
 
 def lora_rank(adapter: Path) -> int:
@@ -173,7 +188,7 @@ def _completion(output: Any) -> Completion:
         token_ids=list(output.token_ids),
         text=output.text,
         finish_reason=output.finish_reason,
-        logprob_sum=float(output.cumulative_logprob),
+        logprob_sum=output.cumulative_logprob,
     )
 
 

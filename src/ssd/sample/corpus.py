@@ -51,8 +51,9 @@ def sample(run: Run) -> None:
                 config.hardware,
                 max_model_len=config.sampler.max_model_len,
             ),
-            shard_size=config.sampler.shard_size * config.sampler.num_samples,
+            shard_size=config.sampler.shard_size,
             label="sampling",
+            logprobs=True,
         )
         drawn = read_samples(folder / SHARDS)
         kept, dropped = apply_filters(drawn, config.sampler.filters)
