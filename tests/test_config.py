@@ -124,6 +124,11 @@ def test_an_experiment_wins_over_the_recipe_and_loses_to_the_command_line() -> N
         (["eval.checkpoint_steps=[6]", "eval.checkpoint_step=6"], "are both set: leave one out"),
         (["eval.controls=[base_swept]"], "there is nothing to sweep: add temperatures"),
         (["eval.resample=both"], "redraws a problem's answers and there is one"),
+        (["eval.num_validation_samples=0"], "eval.num_validation_samples must be positive or null"),
+        (
+            ["eval.num_validation_samples=2", "eval.selection=test"],
+            "eval.selection=test holds none out",
+        ),
         (["eval.controls=[base_sweep]"], "did you mean 'base_swept'"),
         (["eval.controls=[t1]", "sampler.temp=1", "truncation=none"], "is this run itself"),
         (["eval.benchmarks=[]"], "eval.benchmarks is empty"),

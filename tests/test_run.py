@@ -171,3 +171,16 @@ def test_the_control_at_temperature_one_differs_in_its_samples_alone(
     assert run.generations(UNIT, "mbpp").fingerprint == alone.generations(TUNED, "mbpp").fingerprint
     save_run(control, ["python", "train.py"])
     assert load_run(control.folder) == control
+
+
+def test_held_out_problems_may_be_answered_less_often(make_run: Callable[..., Run]) -> None:
+    settings = ("eval.temps=[0.3,0.5]", "eval.benchmarks=[mbpp]", "eval.validation=mbpp_validation")
+    run = make_run(*settings, "eval.num_samples=2")
+    fewer = make_run(*settings, "eval.num_samples=3", "eval.num_validation_samples=2")
+    for model in (BASE, TUNED):
+        held_out, reported = (
+            (run.generations(model, name), fewer.generations(model, name))
+            for name in ("mbpp_validation", "mbpp")
+        )
+        assert held_out[0].fingerprint == held_out[1].fingerprint
+        assert reported[0].fingerprint != reported[1].fingerprint

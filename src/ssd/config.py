@@ -658,6 +658,8 @@ class EvalConfig:
     """Problems per benchmark, a subset fixed by the hash of the ids; all when null."""
     num_samples: int = 1
     """Answers per problem, n."""
+    num_validation_samples: int | None = None
+    """Answers per held-out problem, where many settings are tried; `num_samples` when null."""
     k: list[int] = field(default_factory=lambda: [1])
     """Which pass@k to report; each at most `num_samples`."""
     temp: float = MISSING
@@ -722,7 +724,7 @@ class EvalConfig:
             require(
                 getattr(self, name) > 0, f"eval.{name} must be positive, got {getattr(self, name)}"
             )
-        for name in ("limit", "workers"):
+        for name in ("limit", "workers", "num_validation_samples"):
             value = getattr(self, name)
             require(
                 value is None or value > 0, f"eval.{name} must be positive or null, got {value}"
@@ -736,10 +738,16 @@ class EvalConfig:
             max(self.k) <= self.num_samples,
             f"eval.k={self.k} needs eval.num_samples >= {max(self.k)}, got {self.num_samples}",
         )
+        for name in ("num_samples", "num_validation_samples"):
+            require(
+                self.resample is Resample.problems or getattr(self, name) != 1,
+                f"eval.resample={self.resample.value} redraws a problem's answers and there is "
+                f"one: raise eval.{name}, or use eval.resample=problems",
+            )
         require(
-            self.resample is Resample.problems or self.num_samples > 1,
-            f"eval.resample={self.resample.value} redraws a problem's answers and there is one: "
-            "raise eval.num_samples, or use eval.resample=problems",
+            self.num_validation_samples is None or self.selection is Selection.heldout,
+            "eval.num_validation_samples counts answers to held-out problems, and "
+            "eval.selection=test holds none out: leave it null",
         )
 
     def _check_benchmarks(self) -> None:

@@ -211,6 +211,13 @@ class Run:
             (name, ALL) for name in settings.regression
         ]
 
+    def num_samples(self, benchmark: str, part: str) -> int:
+        """Answers per problem of a part of a benchmark."""
+        settings = self.config.eval
+        if (benchmark, part) in self.reported_on():
+            return settings.num_samples
+        return settings.num_validation_samples or settings.num_samples
+
     def chosen_settings(self) -> dict[str, Setting]:
         """The setting of each model that is reported: the only one, or the one that was chosen.
 
@@ -276,7 +283,7 @@ class Run:
                 "prompt_format": settings.prompt_format,
                 "temp": how.temp,
                 "truncation": {"top_k": how.top_k, "top_p": how.top_p},
-                "num_samples": settings.num_samples,
+                "num_samples": self.num_samples(benchmark, part),
                 "max_new_tokens": settings.max_new_tokens,
                 "max_model_len": settings.max_model_len,
                 "engine": self.config.sampler.engine,

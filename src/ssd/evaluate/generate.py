@@ -163,7 +163,7 @@ def benchmark_requests(run: Run, benchmark: str, tokenizer: Any, part: str = ALL
         settings.prompt_format,
         run.config.model,
         tokenizer,
-        num_samples=settings.num_samples,
+        num_samples=run.num_samples(benchmark, part),
         seed=run.config.seed,
         max_model_len=limit,
     )
