@@ -8,6 +8,7 @@ from ssd.artifacts import plain
 from ssd.config import RunConfig
 from ssd.plan.architecture import Architecture, find_architecture
 from ssd.plan.devices import GIB, assume, device_memory
+from ssd.plan.hours import Hours, num_trainings, planned_run, run_hours
 from ssd.plan.memory import Memory, host_bytes, memory, num_trained
 from ssd.plan.remedies import memory_of, remedies
 from ssd.plan.work import Work, disk_bytes, estimate, longest_row, mean_row
@@ -40,6 +41,8 @@ class Plan:
     capacity_source: str
     host: dict[str, float]
     """Bytes of the first machine's main memory, by use."""
+    hours: Hours
+    """The time of everything that is generated and trained."""
     disk: dict[str, float]
     """Bytes, by use."""
     warnings: tuple[str, ...]
@@ -77,6 +80,10 @@ class Plan:
                 "tokens_per_second_per_device": work.tokens_per_second,
                 "seconds": work.seconds,
             },
+            "run": {
+                "parts": [{**plain(part), "seconds": part.seconds} for part in self.hours.parts],
+                "seconds": self.hours.seconds,
+            },
             "disk_bytes": {name: round(size) for name, size in self.disk.items()},
             "warnings": list(self.warnings),
         }
@@ -96,11 +103,12 @@ def make_plan(config: RunConfig, folder: Path) -> Plan:
     capacity, source = device_memory(hardware, config.plan.device_memory_gib)
     needed = memory_of(model, config, workload.longest_tokens)
     mean_tokens = round(mean_row(config, workload.mean_tokens))
+    work, run = estimate(model, config, workload), planned_run(config, folder)
     return Plan(
         config=config,
         model=model,
         workload=workload,
-        work=estimate(model, config, workload),
+        work=work,
         row_tokens=longest_row(config, workload.longest_tokens),
         memory=needed,
         mean_row_tokens=mean_tokens,
@@ -108,7 +116,8 @@ def make_plan(config: RunConfig, folder: Path) -> Plan:
         capacity=capacity,
         capacity_source=source,
         host=host_bytes(model, config, needed),
-        disk=disk_bytes(model, config),
+        hours=run_hours(model, run, workload, work, capacity),
+        disk=disk_bytes(model, config, num_trainings(run)),
         warnings=tuple(_warnings(model, config, workload, needed, capacity)),
     )
 

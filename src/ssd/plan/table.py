@@ -2,6 +2,7 @@
 
 from ssd.config import Accelerator, AdapterType, HardwareConfig
 from ssd.plan.devices import GIB
+from ssd.plan.hours import Hours, Part
 from ssd.plan.memory import num_trained
 from ssd.plan.plan import Plan
 from ssd.report.formats import duration
@@ -28,6 +29,7 @@ def plan_text(plan: Plan) -> str:
         section(f"memory of each {_device(config.hardware)}, GiB", _memory(plan)),
         section("main memory of the first machine, GiB", _gib(plan.host)),
         section("training", _training(plan)),
+        section(f"the whole run on {processes(config.hardware).split(',')[0]}", _run(plan)),
         section("disk for training, GiB", _gib(plan.disk)),
         *(f"warning: {warning}" for warning in plan.warnings),
     ]
@@ -111,6 +113,30 @@ def _training(plan: Plan) -> Rows:
         ("tokens per second and device", f"{work.tokens_per_second:,.0f}", work.speed_source),
         ("time", f"{bound}{duration(work.seconds)}", f"{hours:,.1f} device hours"),
     ]
+
+
+def _run(plan: Plan) -> Rows:
+    hours, devices = plan.hours, plan.config.hardware.num_processes
+    rows: Rows = [(part.name, _time(part.seconds, part), _work(part)) for part in hours.parts]
+    total = hours.seconds
+    counted = "" if total is None else f"{total * devices / 3600:,.1f} device hours; "
+    note = f"{counted}grading and analysis are not counted"
+    return [*rows, ("together", _time(total, hours), note), ("generation", "", hours.speed_source)]
+
+
+def _work(part: Part) -> str:
+    words = part.work
+    if part.num_tokens is not None:
+        words += f", {part.num_tokens:,.0f} tokens"
+    if part.tokens_per_second is not None:
+        words += f", {part.tokens_per_second:,.0f} a second"
+    return words
+
+
+def _time(seconds: float | None, of: Part | Hours) -> str:
+    if seconds is None:
+        return "unknown"
+    return f"{'at most ' * of.is_upper_bound}{duration(seconds)}"
 
 
 def _operations(adapter: AdapterType) -> str:

@@ -110,9 +110,10 @@ def _speed(plan: PlanConfig, accelerator: Accelerator, flop: float) -> tuple[flo
     return plan.peak_tflops * 1e12 * plan.utilization / flop, words
 
 
-def disk_bytes(model: Architecture, config: RunConfig) -> dict[str, float]:
+def disk_bytes(model: Architecture, config: RunConfig, num_trainings: int = 1) -> dict[str, float]:
     """Disk that training takes: the checkpoint to resume from, twice while a new one replaces it;
-    earlier checkpoints that stay, weights only; and the exported model."""
+    earlier checkpoints that stay, weights only; the exported model; and what stays of the
+    trainings before the last."""
     trained = FP32 * num_trained(model, config.adapter)
     resume = trained + moment_bytes(model, config.adapter, config.optimizer)
     sizes = {
@@ -126,6 +127,9 @@ def disk_bytes(model: Architecture, config: RunConfig) -> dict[str, float]:
     if config.adapter.type is AdapterType.none or config.adapter.merge:
         dtype = FP32 if config.model.dtype is Dtype.float32 else 2
         sizes["exported model"] = float(dtype * model.num_parameters)
+    kept = ("earlier checkpoints", "exported model", "exported adapter")
+    stays = sum(size for name, size in sizes.items() if name in kept)
+    sizes["the same of the control t1"] = stays * (num_trainings - 1)
     return {name: size for name, size in sizes.items() if size}
 
 

@@ -1,0 +1,171 @@
+"""The time of a whole run: corpora, trainings, and answers that choose and that are reported.
+
+Grading runs on the CPU, the analysis reads a few samples: neither is counted.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssd.arms import UNIT
+from ssd.config import STAGES, ModelKind, RunConfig
+from ssd.evaluate.selection import list_arms
+from ssd.models import Weights
+from ssd.plan.architecture import Architecture
+from ssd.plan.engine import engine_speed
+from ssd.plan.problems import SIZES, count_problems
+from ssd.plan.work import Work
+from ssd.plan.workload import Workload
+from ssd.run import Run
+
+SHORT_ANSWER = 1000
+"""Most tokens that an instruct model's answer to HumanEval, MBPP and their like, a short function,
+is assumed to take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part of a run."""
+
+    name: str
+    work: str
+    """What is generated, in words; empty for training."""
+    num_tokens: float | None
+    """Generated, or trained on; None where it is not known."""
+    tokens_per_second: float | None
+    """Of all devices together."""
+    is_upper_bound: bool
+
+    @property
+    def seconds(self) -> float | None:
+        """None where the number of tokens or the speed is not known."""
+        if self.num_tokens is None or self.tokens_per_second is None:
+            return None
+        return self.num_tokens / self.tokens_per_second
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hours:
+    """All parts of a run, in order."""
+
+    parts: tuple[Part, ...]
+    speed_source: str
+    """Where the speed of generation comes from."""
+
+    @property
+    def seconds(self) -> float | None:
+        """Of all parts together; None where one is not known."""
+        known = [part.seconds for part in self.parts if part.seconds is not None]
+        return sum(known) if known and len(known) == len(self.parts) else None
+
+    @property
+    def is_upper_bound(self) -> bool:
+        """Whether the sum is only known to be no more than this."""
+        return any(part.is_upper_bound for part in self.parts)
+
+
+def planned_run(config: RunConfig, folder: Path) -> Run:
+    """The run that a plan is for: with every stage where only the plan is asked for. Its weights
+    are no matter, because a plan fetches none."""
+    stages = [name for name in config.stages if name != "plan"] or list(STAGES[1:])
+    nowhere = Weights(path="", identity="", tokenizer="", source="not fetched")
+    config = dataclasses.replace(config, stages=stages)
+    return Run(folder=folder, config=config, weights=nowhere)
+
+
+def num_trainings(run: Run) -> int:
+    """Models that are trained: the tuned one, and the control `t1` where it is evaluated."""
+    return len(run.trainings()) if "evaluate" in run.config.stages else 1
+
+
+def run_hours(
+    model: Architecture, run: Run, workload: Workload, work: Work, capacity: float
+) -> Hours:
+    """What each stage of `run` takes.
+
+    Args:
+        capacity: bytes of one GPU.
+    """
+    config, stages = run.config, run.config.stages
+    models = ["", f" of the control {UNIT}"][: num_trainings(run)]
+    speed, source = engine_speed(model, config, capacity, workload.context_tokens / 2)
+    parts = []
+    for name in models if "sample" in stages else []:
+        if config.train.corpus is None or name:
+            parts.append(_corpus(f"sampling{name}", workload, speed))
+    for name in models if "train" in stages else []:
+        parts.append(_training(f"training{name}", config, workload, work))
+    if {"train", "evaluate"} <= set(stages):
+        length, bound = answer_length(config, workload)
+        speed, source = engine_speed(model, config, capacity, length / 2)
+        parts += [
+            Part(
+                name=f"answers that {purpose}",
+                work=words,
+                num_tokens=num_tokens,
+                tokens_per_second=speed,
+                is_upper_bound=bound,
+            )
+            for purpose, words, num_tokens in _answers(run, length)
+        ]
+    return Hours(parts=tuple(parts), speed_source=source)
+
+
+def _corpus(name: str, workload: Workload, speed: float | None) -> Part:
+    samples = workload.num_samples
+    return Part(
+        name=name,
+        work="? samples (plan.num_samples)" if samples is None else f"{samples:,} samples",
+        num_tokens=None if samples is None else samples * workload.mean_tokens,
+        tokens_per_second=speed,
+        is_upper_bound=workload.is_upper_bound,
+    )
+
+
+def _training(name: str, config: RunConfig, workload: Workload, work: Work) -> Part:
+    speed = work.tokens_per_second
+    return Part(
+        name=name,
+        work=f"{work.num_steps:,} steps",
+        num_tokens=work.num_tokens,
+        tokens_per_second=None if speed is None else speed * config.hardware.num_processes,
+        is_upper_bound=workload.is_upper_bound,
+    )
+
+
+def answer_length(config: RunConfig, workload: Workload) -> tuple[float, bool]:
+    """Mean tokens of an answer to a benchmark, and whether they are only an upper bound: as long as
+    a sample where nothing else is said."""
+    given = config.plan.tokens_per_answer
+    length = float(given or workload.mean_tokens)
+    bound = given is None and workload.is_upper_bound
+    return min(length, float(config.eval.max_new_tokens)), bound
+
+
+def _answers(run: Run, length: float) -> list[tuple[str, str, float | None]]:
+    """What answers are for, their number in words, and their tokens: every candidate setting
+    answers the problems that choose, every arm those that are reported."""
+    models = run.models()
+    arms = list_arms(run, {model: run.candidates(model)[0] for model in models})
+    tried = sum(len(run.candidates(model)) for model in models)
+    planned = [("are reported", len(arms), "arms", run.reported_on())]
+    if run.selects:
+        planned.insert(0, ("choose", tried, "settings", run.chosen_on()))
+    found = []
+    for purpose, times, what, where in planned:
+        sizes = [count_problems(run.config.eval, *one) for one in where]
+        num_samples = run.num_samples(*where[0])
+        lengths = [_length(run.config, name, length) for name, _ in where]
+        known = [size for size in sizes if size is not None]
+        words, tokens = "?", None
+        if len(known) == len(sizes):
+            words = f"{sum(known):,}"
+            each = sum(size * long for size, long in zip(known, lengths, strict=True))
+            tokens = times * num_samples * each
+        found.append((purpose, f"{times} {what} x {words} problems x {num_samples}", tokens))
+    return found
+
+
+def _length(config: RunConfig, benchmark: str, length: float) -> float:
+    short = config.model.kind is ModelKind.instruct and benchmark in SIZES
+    return min(length, SHORT_ANSWER) if short else length

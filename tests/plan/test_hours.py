@@ -1,0 +1,133 @@
+"""The time of a whole run: what is generated how often, and how fast, against numbers by hand."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import pytest
+from runs import compose_config
+
+from ssd.artifacts import read_json
+from ssd.config import AdapterConfig, Attention, RunConfig
+from ssd.plan.architecture import KNOWN, Architecture, measure
+from ssd.plan.engine import cache_bytes, engine_speed, sequences_in_flight
+from ssd.plan.hours import Hours
+from ssd.plan.plan import make_plan
+from ssd.plan.problems import count_problems
+
+H100 = 80 * 2**30
+QWEN_4B = "Qwen/Qwen3-4B-Instruct-2507"
+QWEN_8B = "Qwen/Qwen3-8B"
+WIDER = {"hidden_size": 4096, "intermediate_size": 12288, "tie_word_embeddings": False}
+"""In what the 8B model differs from the 4B one."""
+GIVEN = ("plan.num_samples=100", "plan.tokens_per_sample=1000", "plan.tokens_per_answer=500")
+
+
+@functools.cache
+def sized(name: str) -> Architecture:
+    train, known = compose_config("model=tiny").train, read_json(KNOWN)
+    fields = {**known[QWEN_4B], **WIDER} if name == QWEN_8B else known[name]
+    return measure(fields, "the table", train, Attention.auto, AdapterConfig())
+
+
+def engine(gpus: int, sequences: int, *more: str) -> RunConfig:
+    return compose_config(
+        "model=qwen3_4b", "hardware=gpu_8", f"hardware.tensor_parallel_size={gpus}",
+        f"hardware.max_num_seqs={sequences}", *more,
+    )  # fmt: skip
+
+
+def hours(folder: Path, *overrides: str) -> Hours:
+    return make_plan(compose_config(f"output_dir={folder}", *overrides), folder).hours
+
+
+def test_keys_and_values_of_a_token_are_shared_by_as_many_gpus_as_there_are_heads() -> None:
+    dense, routed = sized(QWEN_4B), sized("Qwen/Qwen3-30B-A3B-Instruct-2507")
+    assert cache_bytes(dense, 1) == 36 * 2 * 8 * 128 * 2 == 144 * 1024
+    assert cache_bytes(dense, 8) == 18 * 1024
+    assert cache_bytes(routed, 8) == cache_bytes(routed, 4) == 24 * 1024  # 4 key heads
+
+
+def test_memory_beside_the_weights_bounds_the_sequences_in_flight() -> None:
+    model = sized(QWEN_4B)
+    room = 0.9 * H100 - 2 * model.num_parameters
+    assert sequences_in_flight(model, engine(1, 10_000), H100, 4000) == pytest.approx(
+        room / (4000 * 144 * 1024)
+    )
+    assert sequences_in_flight(model, engine(1, 64), H100, 4000) == 64
+    speed, why = engine_speed(model, engine(1, 64), 4 * 2**30, 4000)
+    assert speed is None
+    assert "raise hardware.tensor_parallel_size" in why
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "sequences", "answer", "published"),
+    [
+        (QWEN_8B, 1, 512, 645, 8535),
+        (QWEN_8B, 1, 96, 8050, 3117),
+        ("Qwen/Qwen3-30B-A3B-Instruct-2507", 1, 96, 930, 2659),
+        ("Qwen/Qwen3-30B-A3B-Instruct-2507", 2, 1024, 930, 12640),
+        ("Qwen/Qwen3-30B-A3B-Thinking-2507", 1, 1024, 8000, 955),
+        ("Qwen/Qwen3-30B-A3B-Thinking-2507", 2, 1024, 8000, 4664),
+    ],
+)
+def test_the_assumed_speed_is_near_published_ones(
+    name: str, gpus: int, sequences: int, answer: int, published: int
+) -> None:
+    speed, _ = engine_speed(sized(name), engine(gpus, sequences), H100, answer / 2)
+    assert speed is not None
+    assert 0.85 < speed / published < 1.41
+
+
+def test_a_measured_speed_is_believed_and_idle_gpus_are_named() -> None:
+    model = sized(QWEN_4B)
+    config = engine(1, 64, "plan.engine_tokens_per_second=1234")
+    assert engine_speed(model, config, H100, 1000)[0] == 1234
+    assert "uses 1 of 8 GPUs" in engine_speed(model, engine(1, 64), H100, 1000)[1]
+    assert "GPUs:" not in engine_speed(model, engine(8, 64), H100, 1000)[1]
+
+
+def test_all_that_is_generated_and_trained_is_counted(tmp_path: Path) -> None:
+    found = hours(
+        tmp_path, "model=tiny", "experiment=controls", "hardware=cpu", *GIVEN,
+        "eval.max_new_tokens=512", "eval.limit=null", "eval.validation=mbpp_validation",
+        "plan.engine_tokens_per_second=100", "plan.tokens_per_second=50",
+    )  # fmt: skip
+    tokens = {part.name: part.num_tokens for part in found.parts}
+    assert tokens == {
+        "sampling": 100 * 1000,
+        "sampling of the control t1": 100 * 1000,
+        "training": 6 * 4 * 1000,
+        "training of the control t1": 6 * 4 * 1000,
+        # Four temperatures for three models, the base model's own among them; two answers each.
+        "answers that choose": 12 * 2 * 90 * 500,
+        "answers that are reported": 5 * 2 * (164 + 500) * 500,
+    }
+    generated = sum(n for name, n in tokens.items() if n and "training" not in name)
+    assert found.seconds == pytest.approx(generated / 100 + 2 * 24_000 / 50)
+    assert not found.is_upper_bound
+
+
+def test_only_the_stages_that_run_are_counted(tmp_path: Path) -> None:
+    tiny = ("model=tiny", "hardware=cpu", *GIVEN)
+    alone = [part.name for part in hours(tmp_path, *tiny, "stages=[plan]").parts]
+    assert alone == ["sampling", "training", "answers that are reported"]
+    some = [part.name for part in hours(tmp_path, *tiny, "stages=[plan,sample]").parts]
+    assert some == ["sampling"]
+
+
+def test_what_is_not_known_leaves_the_whole_unknown(tmp_path: Path) -> None:
+    found = hours(tmp_path, "model=qwen3_4b", "hardware=gpu_8")
+    assert found.parts[0].seconds is None
+    assert found.seconds is None
+    assert found.is_upper_bound
+
+
+def test_problems_are_counted_without_their_files() -> None:
+    settings = compose_config("model=tiny", "eval.limit=null").eval
+    assert count_problems(settings, "lcb_v6", "all") == 131
+    assert count_problems(settings, "mbpp", "validation") == 125
+    assert count_problems(settings, "mbpp", "test") == 375
+    assert count_problems(settings, "jsonl", "all") is None
+    limited = dataclasses.replace(settings, limit=48)
+    assert count_problems(limited, "humaneval", "all") == 48
