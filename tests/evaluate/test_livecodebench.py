@@ -125,8 +125,8 @@ def test_only_files_that_can_hold_a_window_are_needed() -> None:
     }
     assert needed == {
         "lcb_v6": ["6"],
-        "lcb_v5_374": ["4", "5", "6"],
-        "lcb_v5_279": ["4", "5"],
+        "lcb_v5_374": ["3", "4", "5", "6"],
+        "lcb_v5_279": ["3", "4", "5"],
         "lcb_v6_delta175": ["6"],
         "lcb_release_v2": ["", "2"],
     }
@@ -135,7 +135,8 @@ def test_only_files_that_can_hold_a_window_are_needed() -> None:
 def test_a_folder_of_official_files_is_read_by_release_and_window(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(tmp_path / "test4.jsonl", row("old", "2024-07-01"), row("a", "2024-08-01"))
+    write(tmp_path / "test3.jsonl", row("old", "2024-07-01"), row("a", "2024-08-01"))
+    write(tmp_path / "test4.jsonl", row("older", "2024-07-31"))
     write(tmp_path / "test5.jsonl.gz", row("b", "2025-01-04"))
     write(tmp_path / "test6.jsonl", row("c", "2025-02-28"), row("d", "2025-03-01"))
     folder = str(tmp_path)

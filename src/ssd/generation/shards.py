@@ -1,6 +1,5 @@
 """Resumable generation: shards of requests, each written atomically once all of it is drawn."""
 
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,9 @@ from ssd.generation.records import (
     write_samples,
 )
 from ssd.progress import progress_bar
+
+SHARD_SECONDS = 120.0
+"""A shard is written after this time even if it is small."""
 
 
 class AnswerBar:
@@ -54,8 +56,9 @@ def generate_shards(
     the engine is loaded only if one is missing.
 
     The engine has all requests at once, so that it is never idle while the longest answer of a
-    shard ends. A shard holds the answers that ended next and is on disk whole or not at all: a
-    killed process loses fewer than `shard_size` finished answers, and those under way.
+    shard ends. A shard holds the answers that ended next and is on disk whole or not at all; it is
+    written when it has `shard_size` of them, and on slow machines every two minutes. So a killed
+    process loses no more finished answers than that, and those under way.
 
     Returns:
         `num_new_tokens` drawn and `seconds` spent drawing in this call, engine start excluded.
@@ -77,11 +80,23 @@ def generate_shards(
     progress = AnswerBar(label, len(requests), len(done))
     number = max((int(path.stem) for path in shards.glob("*.parquet")), default=-1) + 1
     answers = engine.generate(missing, decoding, logprobs=logprobs, tick=progress.tick)
-    while ended := list(itertools.islice(progress.counted(answers), shard_size)):
+    for ended in _shards(progress.counted(answers), shard_size):
         write_samples(shards / f"{number:05d}.parquet", ended)
         number += 1
     progress.bar.close()
     return {"num_new_tokens": progress.tokens, "seconds": time.monotonic() - progress.started}
+
+
+def _shards(samples: Iterable[Sample], shard_size: int) -> Iterator[list[Sample]]:
+    ended: list[Sample] = []
+    begun = time.monotonic()
+    for sample in samples:
+        ended.append(sample)
+        if len(ended) == shard_size or time.monotonic() - begun > SHARD_SECONDS:
+            yield ended
+            ended, begun = [], time.monotonic()
+    if ended:
+        yield ended
 
 
 def _sample(request: Request, completion: Completion) -> Sample:

@@ -37,6 +37,8 @@ def prepare_environment(hardware: HardwareConfig) -> None:
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
         }
+        if not hardware.compile_engine:  # vLLM would still compile one small function, with g++
+            variables["TORCHDYNAMO_DISABLE"] = "1"
     for name, value in variables.items():
         os.environ.setdefault(name, value)
 
@@ -97,8 +99,8 @@ class VllmEngine:
                 logprobs_mode="raw_logprobs",
                 disable_log_stats=True,
                 use_tqdm_on_load=False,
-                # Only whole blocks of a prompt are cached: the default of 128 tokens leaves the samples
-                # of a short prompt each to be prefilled (1.5 times as long for three).
+                # Only whole blocks of a prompt are cached: with the default of 128 tokens, three
+                # answers to a short prompt prefill it three times and take 1.5 times as long.
                 block_size=32 if on_cpu else None,
                 logits_processors=[TRUNCATION] if self.truncates else None,
                 **lora,
