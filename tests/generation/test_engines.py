@@ -40,8 +40,10 @@ SAMPLED = Decoding(temp=1.2, top_k=20, top_p=0.8, max_new_tokens=12)
 
 def drawn(engine: Engine, asked: list[Request], decoding: Decoding) -> list[Completion]:
     """Completions in the order of their requests."""
-    answers = engine.generate(asked, decoding, logprobs=True, tick=lambda: None)
+    ticks: list[int] = []
+    answers = engine.generate(asked, decoding, logprobs=True, tick=ticks.append)
     by_seed = {request.seed: completion for request, completion in answers}
+    assert sum(ticks) == sum(len(completion.token_ids) for completion in by_seed.values())
     return [by_seed[request.seed] for request in asked]
 
 

@@ -266,7 +266,7 @@ def test_the_tuned_model_answers_alike_in_vllm_and_transformers(make_moe: Make) 
     engine = load_engine(
         EngineName.vllm, run.model_folder("tuned"), config.model, config.hardware, max_model_len=128
     )
-    answers = engine.generate(requests, greedy, logprobs=True, tick=lambda: None)
+    answers = engine.generate(requests, greedy, logprobs=True, tick=lambda num_tokens: None)
     for request, answer in answers:
         ids = torch.tensor([request.prompt_token_ids + answer.token_ids])
         scores = network(input_ids=ids).logits[0, len(request.prompt_token_ids) - 1 : -1]

@@ -67,13 +67,13 @@ class Engine(Protocol):
         decoding: Decoding,
         *,
         logprobs: bool,
-        tick: Callable[[], None],
+        tick: Callable[[int], None],
     ) -> Iterator[tuple[Request, Completion]]:
         """Each request with its completion, in the order in which they end.
 
         Args:
             logprobs: whether completions carry `logprob_sum`.
-            tick: called at every step of the engine.
+            tick: called now and then with the number of tokens drawn since the last call.
         """
         ...
 

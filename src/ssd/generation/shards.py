@@ -28,16 +28,16 @@ class AnswerBar:
         self.tokens = 0
         self.started = time.monotonic()
 
-    def tick(self) -> None:
-        """Show that the engine is at work: the first answers of a large batch take minutes."""
+    def tick(self, num_tokens: int) -> None:
+        """Count tokens as they are drawn: the first answers of a large batch take minutes."""
+        self.tokens += num_tokens
+        rate = self.tokens / max(time.monotonic() - self.started, 1e-9)
+        self.bar.set_postfix_str(f"{rate:.0f} tok/s", refresh=False)
         self.bar.update(0)
 
     def counted(self, answers: Iterable[tuple[Request, Completion]]) -> Iterator[Sample]:
         """The answers as records, each counted as it comes."""
         for request, completion in answers:
-            self.tokens += len(completion.token_ids)
-            rate = self.tokens / max(time.monotonic() - self.started, 1e-9)
-            self.bar.set_postfix_str(f"{rate:.0f} tok/s", refresh=False)
             self.bar.update(1)
             yield _sample(request, completion)
 

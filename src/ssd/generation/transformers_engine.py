@@ -52,7 +52,7 @@ class TransformersEngine:
         decoding: Decoding,
         *,
         logprobs: bool,
-        tick: Callable[[], None],
+        tick: Callable[[int], None],
     ) -> Iterator[tuple[Request, Completion]]:
         """Each request with its completion; `logprob_sum` costs little here and is always there."""
         for first in range(0, len(requests), MAX_BATCH):
@@ -61,7 +61,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _batch(
-        self, requests: Sequence[Request], decoding: Decoding, tick: Callable[[], None]
+        self, requests: Sequence[Request], decoding: Decoding, tick: Callable[[int], None]
     ) -> list[Completion]:
         from transformers import DynamicCache
 
@@ -74,7 +74,7 @@ class TransformersEngine:
         active = set(range(len(requests)))
         cache = DynamicCache(config=self.network.config)
         for _ in range(decoding.max_new_tokens):
-            tick()
+            tick(len(active))
             positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
             logits = self.network(
                 input_ids=ids,

@@ -7,6 +7,7 @@ memory only when its process ends.
 
 import logging
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Request
 from ssd.hardware import available_memory
 from ssd.models.chat import load_tokenizer, stop_token_ids
 
+TICK_SECONDS = 1.0
+"""Between two counts of the tokens that unfinished answers have so far."""
 MERGE = "set adapter.merge=true, which trains nothing again"
 
 
@@ -122,7 +125,7 @@ class VllmEngine:
         decoding: Decoding,
         *,
         logprobs: bool,
-        tick: Callable[[], None],
+        tick: Callable[[int], None],
     ) -> Iterator[tuple[Request, Completion]]:
         """Each request with its completion, in the order in which they end."""
         from vllm import TokensPrompt
@@ -134,13 +137,24 @@ class VllmEngine:
             lora_request=self.adapter,
             use_tqdm=False,
         )
+        ended = told = 0  # tokens
+        looked = time.monotonic()
         while self.llm.llm_engine.has_unfinished_requests():
-            tick()
             for output in self.llm.llm_engine.step():
                 if output.finished:
+                    completion = _completion(output.outputs[0])
+                    ended += len(completion.token_ids)
                     # The engine numbers requests in the order in which they came.
-                    request = requests[int(output.request_id) - first]
-                    yield request, _completion(output.outputs[0])
+                    yield requests[int(output.request_id) - first], completion
+            if time.monotonic() - looked > TICK_SECONDS:
+                drawn = ended + self._tokens_in_flight()
+                tick(drawn - told)
+                told, looked = drawn, time.monotonic()
+        tick(ended - told)
+
+    def _tokens_in_flight(self) -> int:
+        states = self.llm.llm_engine.output_processor.request_states.values()
+        return sum(state.detokenizer.num_output_tokens() for state in states)
 
     def _params(self, decoding: Decoding, seed: int, logprobs: bool) -> Any:
         from vllm import SamplingParams
