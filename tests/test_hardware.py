@@ -1,4 +1,8 @@
 import dataclasses
+import os
+import re
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -7,7 +11,13 @@ from runs import compose_config
 
 from ssd.config import Accelerator, HardwareConfig
 from ssd.errors import ConfigError, HardwareError
-from ssd.hardware import check_installation, check_training, count_gpus, resolve
+from ssd.hardware import (
+    check_installation,
+    check_training,
+    count_gpus,
+    note_busy_cores,
+    resolve,
+)
 
 
 @pytest.fixture
@@ -85,3 +95,13 @@ def test_a_cuda_build_beside_the_cpu_torch_names_its_cure(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(HardwareError, match=r"torchvision 0.28.0 .*pip uninstall -y torchvision"):
         check_installation()
+
+
+def test_cores_that_another_program_keeps_busy_are_counted_and_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssd.hardware.BUSY_SHARE", 0.4 / (os.cpu_count() or 1))
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as program:
+        note_busy_cores()
+        program.kill()
+    assert re.match(r"note: other programs keep [\d.]+ of \d+ cores busy;", capsys.readouterr().out)

