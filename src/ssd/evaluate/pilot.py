@@ -16,7 +16,7 @@ import numpy as np
 from ssd.errors import DataError
 from ssd.evaluate.estimates import Booleans, Floats, Integers
 
-SAMPLES = (1, 2, 5, 10, 20)
+SAMPLES = (1, 2, 3, 5, 10, 20)
 KNOWN = {
     131: "LiveCodeBench v6, February to May 2025",
     164: "HumanEval",
