@@ -76,10 +76,11 @@ def test_a_weaker_control_that_is_not_beaten_is_weighed(tmp_path: Path) -> None:
     assert "a control that it does not beat" in text
 
 
-def test_controls_stand_in_one_table_with_paired_intervals(tmp_path: Path) -> None:
+def test_controls_stand_in_a_table_with_paired_intervals(tmp_path: Path) -> None:
     text = report_of(tmp_path, base=SURE, base_swept=BETTER, base_same_decoding=SMALL, t1=LESS)
     assert "## Controls" in text
-    cells = cells_of(text, "humaneval pass@1, base_same_decoding")
+    assert "humaneval, pass@1, pass@2: the tuned model beside every control" in text
+    cells = cells_of(text, "base_same_decoding, pass@1")
     assert cells[1:4] == ["53.0% [46.0, 60.0]", "+2.0 [-3.0, +7.0], p = 0.400", "-12 [-20, +4]"]
     assert (
         "of +15.0 points over base, +8.8 by decoding (base_swept minus base, 58% of the gain)"

@@ -153,7 +153,7 @@ def test_a_table_sorts_by_click_down_and_back_to_its_own_order(page: Page) -> No
 
 
 def test_a_table_sorts_by_keyboard_and_only_one_column_at_a_time(page: Page) -> None:
-    table = table_of(page, "The tuned model beside every control")
+    table = table_of(page, "the tuned model beside every control")
     heads = table.locator("thead th")
     heads.nth(0).get_by_role("button").focus()
     page.keyboard.press("Space")

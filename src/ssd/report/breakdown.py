@@ -22,7 +22,7 @@ def controls(facts: Facts) -> list[Section]:
         sentence = gain_sentence(one.values, certain=certain)
         if sentence:
             blocks.append(Paragraph(f"On {one.name}, pass@{one.k}: {sentence}."))
-    blocks.append(_control_table(compared))
+    blocks += [_control_table(one) for one in compared]
     named = dict.fromkeys(arm for one in compared for arm in one.models)
     rows = [[arm, ARMS.get(arm, "")] for arm in ARMS if arm in named]
     blocks.append(
@@ -112,24 +112,25 @@ def _main(facts: Facts) -> tuple[BenchmarkScores, ...]:
     return facts.scores.main if facts.scores is not None else ()
 
 
-def _control_table(benchmarks: list[BenchmarkScores]) -> Table:
+def _control_table(one: BenchmarkScores) -> Table:
     rows = []
-    for one in benchmarks:
-        for arm, model in one.models.items():
-            for k, score in model.pass_at.items():
-                change = one.comparisons.get(arm)
-                rows.append(
-                    [
-                        f"{one.name} pass@{k}, {arm}",
-                        formats.score(score),
-                        formats.tested(change.pass_at[k]) if change else "-",
-                        formats.tokens(change.mean_tokens) if change and k == one.k else "-",
-                        formats.decoding(*model.decoding, model.checkpoint_step),
-                    ]
-                )
+    for arm, model in one.models.items():
+        change = one.comparisons.get(arm)
+        for k, score in model.pass_at.items():
+            rows.append(
+                [
+                    arm if len(model.pass_at) == 1 else f"{arm}, pass@{k}",
+                    formats.score(score),
+                    formats.tested(change.pass_at[k]) if change else "-",
+                    formats.tokens(change.mean_tokens) if change and k == one.k else "-",
+                    formats.decoding(*model.decoding, model.checkpoint_step),
+                ]
+            )
+    metric = ", ".join(f"pass@{k}" for k in next(iter(one.models.values())).pass_at)
     return Table(
-        caption="The tuned model beside every control: its paired difference to each in percentage "
-        "points and in tokens of mean answer length, with 95% intervals",
+        caption=f"{one.name}, {metric}: the tuned model beside every control, its paired "
+        "difference to each in percentage points and in tokens of mean answer length, with 95% "
+        "intervals",
         columns=["Model", "Score", "Tuned minus it", "Tokens", "Decoding"],
         align="lrrrl",
         rows=rows,

@@ -83,6 +83,8 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
         assert module.loss is not None
         counts |= parameter_counts(module.loss)
         preempted = module.step < config.train.max_steps
+        # The moments, twice as large as the weights, go before gathering copies these.
+        trainer.strategy.optimizers = []
         trained = {} if preempted else gather_weights(module.loss)
         if trainer.world_size > 1:
             # A rank that exits with its group alive can abort in gloo's threads.
