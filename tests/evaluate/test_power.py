@@ -13,7 +13,7 @@ from ssd.artifacts import read_json, write_json
 from ssd.errors import ArtifactError, ConfigError, DataError
 from ssd.evaluate.estimates import sign_flip_p_value
 from ssd.evaluate.grading import VERDICTS, write_verdicts
-from ssd.evaluate.pilot import measure, power_report, problems_needed, smallest_difference
+from ssd.evaluate.pilot import SAMPLES, measure, power_report, problems_needed, smallest_difference
 from ssd.evaluate.power import run_power
 from ssd.models import Weights
 from ssd.run import Run, save_run
@@ -97,7 +97,7 @@ def test_more_samples_need_fewer_problems_down_to_what_no_number_of_samples_help
         int(cells[0 if number != "any number" else 1].replace(",", ""))
         for number, cells in rows_of(text, "samples per problem").items()
     ]
-    assert len(needed) == 6
+    assert len(needed) == len(SAMPLES) + 1
     assert needed == sorted(needed, reverse=True)
     assert needed[0] == pytest.approx(
         problems_needed(float(pilot.variance(1)), 0.05, power=0.9, level=0.01), abs=1
