@@ -112,6 +112,31 @@ def collect(run_dir: Path, *, read_positions: bool = True) -> Facts:
     )
 
 
+def made_artifacts(facts: Facts) -> list[Artifact]:
+    """Every artifact behind a run, finished or not, with the answers that chose and the controls';
+    those that cannot be located, as without the prompt file, are left out."""
+    run = facts.run
+    trainings = list(run.trainings().values())
+    try:
+        made = [one for item in trainings for one in (item.corpus, item.checkpoint)]
+        made += _choosing(run)
+    except (SSDError, OSError):
+        made = []
+    models = [
+        model
+        for one in (facts.scores.benchmarks if facts.scores is not None else ())
+        for model in one.models.values()
+    ]
+    made += [
+        stored(run.store, kind, getattr(model, kind))
+        for model in models
+        for kind in ("generations", "verdicts")
+    ]
+    if facts.analysed is not None:
+        made.append(stored(run.store, "analysis", facts.analysed.fingerprint))
+    return made
+
+
 def missing_scores(run: Run, scores: Scores | None) -> list[str]:
     """What of the evaluation that the run is configured for has not been scored,
     one sentence each."""
@@ -157,6 +182,19 @@ def stale_scores(run: Run, scores: Scores | None) -> list[str]:
             f"The scores belong to other settings than config.yaml's ({names}): evaluate again."
         ]
     return sentences
+
+
+def _choosing(run: Run) -> list[Artifact]:
+    """Answers and verdicts that every candidate setting was chosen by."""
+    if not run.selects:
+        return []
+    return [
+        make(model, name, how, part)
+        for model in run.models()
+        for how in run.candidates(model)
+        for name, part in run.chosen_on()
+        for make in (run.generations, run.verdicts)
+    ]
 
 
 def _result(label: str, artifact: Artifact) -> StageResult:

@@ -4,13 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ssd.artifacts import Artifact, stored
-from ssd.errors import SSDError
 from ssd.report import formats
 from ssd.report.document import Block, Paragraph, Section, Table
-from ssd.report.facts import Facts
+from ssd.report.facts import Facts, made_artifacts
 from ssd.report.study_rows import labels
-from ssd.run import Run
 
 KINDS = {
     "corpus": "Sampling",
@@ -65,50 +62,12 @@ def costs(study_runs: Sequence[Facts]) -> Section:
 def run_costs(facts: Facts) -> list[Cost]:
     """Every finished artifact behind a run's scores, the answers that chose included."""
     found: dict[tuple[str, str], Cost] = {}
-    for artifact in _artifacts(facts):
+    for artifact in made_artifacts(facts):
         if artifact.done:
             seconds = float(artifact.manifest().get("wall_seconds", 0.0))
             place = (artifact.kind, artifact.fingerprint)
             found[place] = Cost(*place, seconds)
     return list(found.values())
-
-
-def _artifacts(facts: Facts) -> list[Artifact]:
-    """Where a run's artifacts lie; those that cannot be located, as without the prompt file, are
-    left out."""
-    run = facts.run
-    trainings = list(run.trainings().values())
-    try:
-        made = [one for item in trainings for one in (item.corpus, item.checkpoint)]
-        made += _choosing(run)
-    except (SSDError, OSError):
-        made = []
-    models = [
-        model
-        for one in (facts.scores.benchmarks if facts.scores is not None else ())
-        for model in one.models.values()
-    ]
-    made += [
-        stored(run.store, kind, getattr(model, kind))
-        for model in models
-        for kind in ("generations", "verdicts")
-    ]
-    if facts.analysed is not None:
-        made.append(stored(run.store, "analysis", facts.analysed.fingerprint))
-    return made
-
-
-def _choosing(run: Run) -> list[Artifact]:
-    """Answers and verdicts that every candidate setting was chosen by."""
-    if not run.selects:
-        return []
-    return [
-        make(model, name, how, part)
-        for model in run.models()
-        for how in run.candidates(model)
-        for name, part in run.chosen_on()
-        for make in (run.generations, run.verdicts)
-    ]
 
 
 def _durations(found: Sequence[Cost], kinds: Sequence[str]) -> list[str]:

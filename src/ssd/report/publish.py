@@ -1,0 +1,142 @@
+"""What others need to check a run or study, as a folder of small files.
+
+    python -m ssd.report.publish RUN_DIR|STUDY_DIR FOLDER
+
+Reports, settings, scores and the choice behind them; of every artifact its manifest, of a training
+also its metrics by step, of graded answers also every verdict. No weights, no prompts or answers
+beyond those that a report shows, and neither the working nor the home directory's path.
+"""
+
+import argparse
+import csv
+import dataclasses
+import io
+import re
+from pathlib import Path
+
+from ssd.artifacts import MANIFEST, Artifact, replacing, write_text
+from ssd.errors import ArtifactError
+from ssd.evaluate.grading import VERDICTS, Verdict, read_verdicts
+from ssd.report.collection import is_run, is_study
+from ssd.report.facts import collect, made_artifacts
+from ssd.report.files import FIGURES
+from ssd.report.results import RESULTS
+from ssd.run import COMMAND, CONFIG, FAILURE, SCORES, SELECTION, WEIGHTS
+from ssd.stage import reporting_errors
+from ssd.tracking import METRICS
+
+ARTIFACTS = "artifacts"
+RUN_FILES = (
+    "report.md", "report.html", RESULTS, CONFIG, COMMAND, SELECTION, SCORES, "plan.json", FAILURE,
+)  # fmt: skip
+STUDY_FILES = ("study.md", "study.html", RESULTS)
+COLUMNS = [field.name for field in dataclasses.fields(Verdict) if field.name != "seconds"]
+"""Of a verdict, those that another machine would have as well."""
+
+
+def publish(folder: Path, into: Path) -> list[str]:
+    """Copy a run or study, without paths; files of the same name are replaced, others stay.
+
+    Returns:
+        What it lacks, one sentence each.
+
+    Raises:
+        ArtifactError: `folder` is neither a run nor a study or has no report, a file is damaged, or
+            `into` cannot be written.
+    """
+    if is_run(folder):
+        _require_report(folder, RUN_FILES[0])
+        return _publish_run(folder, into, into)
+    if not is_study(folder):
+        raise ArtifactError(
+            f"{folder} is neither a run nor a study: name a folder that train.py made"
+        )
+    _require_report(folder, STUDY_FILES[0])
+    _copy(folder, into, STUDY_FILES)
+    return [
+        f"{run.name}: {lack}"
+        for run in sorted(folder.iterdir())
+        if is_run(run)
+        for lack in _publish_run(run, into / run.name, into)
+    ]
+
+
+def _require_report(folder: Path, name: str) -> None:
+    if not (folder / name).is_file():
+        raise ArtifactError(f"{folder} has no {name}: run python -m ssd.report {folder} first")
+
+
+def _publish_run(folder: Path, into: Path, shared: Path) -> list[str]:
+    """A run's files into one folder, its artifacts' into another."""
+    _copy(folder, into, RUN_FILES)
+    if not (folder / WEIGHTS).is_file():
+        return [f"It failed before it had weights; {FAILURE} says why."]
+    facts = collect(folder, read_positions=False)
+    for artifact in made_artifacts(facts):
+        if artifact.done:
+            _publish_artifact(artifact, shared / ARTIFACTS)
+    return [*facts.missing, *facts.stale]
+
+
+def _publish_artifact(artifact: Artifact, into: Path) -> None:
+    name = f"{artifact.kind}-{artifact.fingerprint}"
+    for source, suffix in ((MANIFEST, "json"), (METRICS, "jsonl")):
+        if (artifact.folder / source).is_file():
+            text = (artifact.folder / source).read_text(encoding="utf-8")
+            write_text(into / f"{name}.{suffix}", without_paths(text))
+    if (artifact.folder / VERDICTS).is_file():
+        table = verdict_table(read_verdicts(artifact.folder / VERDICTS))
+        write_text(into / f"{name}.csv", without_paths(table))
+
+
+def verdict_table(verdicts: list[Verdict]) -> str:
+    """Verdicts as CSV with a header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([getattr(one, name) for name in COLUMNS] for one in verdicts)
+    return text.getvalue()
+
+
+def _copy(folder: Path, into: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        if (folder / name).is_file():
+            text = (folder / name).read_text(encoding="utf-8")
+            write_text(into / name, without_paths(text))
+    for figure in sorted((folder / FIGURES).glob("*.png")):
+        with replacing(into / FIGURES / figure.name) as temporary:
+            temporary.write_bytes(figure.read_bytes())
+
+
+def without_paths(text: str) -> str:
+    """The working directory and what is below it as `.`, the home directory as `~`."""
+    for path, name in ((Path.cwd(), "."), (Path.home(), "~")):
+        if path != Path(path.anchor):
+            text = re.sub(rf"{re.escape(str(path))}(?![\w-])", name, text)
+    return text
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ssd.report.publish",
+        description="Copy what others need to check a run or study into a folder: reports, "
+        "settings, scores, manifests, every verdict; no weights and no path of this machine.",
+    )
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="RUN_DIR|STUDY_DIR",
+        help="run folder that train.py made, or a folder of such folders; reported on before",
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the files go")
+    arguments = parser.parse_args()
+    with reporting_errors():
+        for lack in publish(arguments.source, arguments.folder):
+            print(f"note: {lack}")
+        size = sum(path.stat().st_size for path in arguments.folder.rglob("*") if path.is_file())
+        print(f"published into {arguments.folder}, {size / 1e6:.1f} MB in all", flush=True)
+
+
+if __name__ == "__main__":
+    main()
