@@ -18,7 +18,7 @@ from runs import ROOT, compose_config
 
 from ssd.config import RunConfig, TruncationConfig
 from ssd.errors import ConfigError, StageError
-from ssd.jobs import SUBMITTED, check_launcher, naming_lost_jobs
+from ssd.jobs import SUBMITTED, check_launcher, count_jobs, naming_lost_jobs
 from ssd.stage import REPORTED, ReportedError, run_child
 
 PRESETS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
@@ -53,6 +53,16 @@ def test_every_job_of_every_preset_is_a_valid_run(preset: str) -> None:
     assert len(jobs(preset)) > 2
 
 
+def test_a_sweeps_jobs_are_counted_from_its_preset_and_the_command_line() -> None:
+    params = {"sampler.temp": "0.8,1.2,1.6", "seed": "range(0,4)"}
+    hydra = {"sweeper": {"params": params}, "overrides": {"task": ["study=x", "seed=0,1"]}}
+    assert count_jobs(OmegaConf.create({"hydra": hydra})) == 6
+    hydra = {"sweeper": {"params": None}, "overrides": {"task": ["eval.temps=[0.7,1.0]"]}}
+    assert count_jobs(OmegaConf.create({"hydra": hydra})) == 1
+    hydra = {"sweeper": {"params": None}, "overrides": {"task": ["model=glob(tiny*)", "seed=0,1"]}}
+    assert count_jobs(OmegaConf.create({"hydra": hydra})) == 0
+
+
 def test_the_papers_grid_has_its_temperatures_and_no_truncation_at_sampling() -> None:
     grid = jobs("paper_grid")
     assert [job.sampler.temp for job in grid] == [0.5, 0.7, 1.0, 1.5, 2.0]
@@ -84,6 +94,7 @@ def test_a_failed_job_leaves_its_reason_and_the_same_sweep_repeats_only_it(tmp_p
     write_prompts(bad, 2000)
     sweep = ("-m", f"data.path={bad},{good}", "data=file", "sampler.max_model_len=1000")
     printed = train_py(output, *sweep, code=REPORTED)
+    assert re.findall(r"^job .*", printed, re.MULTILINE) == ["job 1 of 2", "job 2 of 2"]
     assert len(list(output.glob("store/corpus/*/manifest.json"))) == 1  # the second job went on
     (path,) = output.glob("main/*/failed.json")
     failure = json.loads(path.read_text())

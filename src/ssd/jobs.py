@@ -4,6 +4,7 @@ A sweep goes on after a failed job, whether its jobs run one after the other in 
 processes of their own (submitit), so what failed is read from the run folders at the end.
 """
 
+import math
 import os
 import sys
 import time
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ValueType
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -30,6 +33,8 @@ from ssd.stage import REPORTED, RESUMABLE, PreemptedError, ReportedError
 
 SUBMITTED = "SUBMITIT_EXECUTOR"
 """Environment variable of jobs that the submitit launcher has started."""
+LISTED = (ValueType.CHOICE_SWEEP, ValueType.SIMPLE_CHOICE_SWEEP, ValueType.RANGE_SWEEP)
+"""Overrides that say how many values they take."""
 FAILED: set[Path] = set()
 """Run folders of this command's jobs that failed, in this process or, under a launcher that starts
 others, in theirs: a sweep goes on after a failed job."""
@@ -111,15 +116,24 @@ def exit_code() -> int:
 
 
 class StudyTable(Callback):
-    """Prints the study's table and writes its report once a sweep has ended (Hydra calls it)."""
+    """Names a sweep's jobs as they start, prints the study's table and writes its report once the
+    sweep has ended (Hydra calls it)."""
 
     def __init__(self) -> None:
         self.before: dict[Path, str] = {}
         """Failures of earlier sweeps, by file."""
+        self.num_jobs = 0
+        """Jobs of the sweep that this process runs one after the other; 0 where it is unknown."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Remember which failures were there."""
         self.before = failures(Path(config.hydra.sweep.dir))
+        self.num_jobs = count_jobs(config)
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """Say which of the sweep's jobs starts."""
+        if self.num_jobs:
+            print(f"\njob {config.hydra.job.num + 1} of {self.num_jobs}", flush=True)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Print the table, write the study's report beside the runs, and name the jobs that
@@ -140,6 +154,21 @@ class StudyTable(Callback):
                 f"{len(FAILED)} job(s) failed; the same sweep repeats only them: {names}",
                 flush=True,
             )
+
+
+def count_jobs(config: DictConfig) -> int:
+    """Jobs of a sweep: the product of the values of whatever takes several; 0 where only Hydra can
+    tell, as of `glob(*)`."""
+    presets = (config.hydra.sweeper.get("params") or {}).items()
+    given = [*(f"{key}={value}" for key, value in presets), *config.hydra.overrides.task]
+    sizes = {}
+    for one in OverridesParser.create().parse_overrides(given):
+        if one.value_type in LISTED:
+            size = len([*one.sweep_string_iterator()])
+        else:
+            size = int(not one.is_sweep_override())
+        sizes[one.get_key_element()] = size
+    return math.prod(sizes.values())
 
 
 def failures(study_dir: Path) -> dict[Path, str]:
