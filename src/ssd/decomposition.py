@@ -97,11 +97,13 @@ def decompose(target: Target, logits: Tensor) -> Decomposition:
     """
     temp, q = target.temp, target.probs.double()
     q = q / q.sum(-1, keepdim=True)  # to float64's rounding, which the identity needs
-    log_p = logits.double().log_softmax(-1)
+    logits = logits.double()
     if target.token_ids is None:
+        log_p = logits.log_softmax(-1)
         log_kept = torch.zeros_like(log_p[:, 0])
     else:
-        log_p = log_p.gather(-1, target.token_ids).masked_fill(q == 0, -torch.inf)
+        log_p = logits.gather(-1, target.token_ids) - logits.logsumexp(-1, keepdim=True)
+        log_p = log_p.masked_fill(q == 0, -torch.inf)
         log_kept = log_p.logsumexp(-1)
     scaled = (log_p - log_kept[:, None]) / temp
     log_sum = scaled.logsumexp(-1)  # log sum pi^(1/T)

@@ -1,6 +1,10 @@
 """One distribution worked out by hand."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,3 +100,29 @@ def test_what_top_k_leaves_is_all_that_truncation_needs(top_p: float) -> None:
         (tempered_probabilities(logits, 1.6, 5, top_p) > 0).sum(-1).int(),
     )
     assert (support(logits, 0, truncation) == 1).all()
+
+
+def test_memory_does_not_grow_with_the_number_of_positions() -> None:
+    # In a process of its own, whose peak is its own: a vocabulary as large as Qwen's, then five
+    # times as many positions. What was kept part by part took 1.1 GiB more.
+    program = """
+import resource, torch
+from ssd.analyse.forward import States
+from ssd.analyse.measure import LOGITS_AT_ONCE, measure
+from ssd.config import TruncationConfig
+from test_measure import sample
+cut = TruncationConfig(top_k=20, top_p=0.8)
+weight = torch.randn(151_936, 4, generator=torch.Generator().manual_seed(0))
+for num_parts in (5, 25):
+    count = num_parts * (LOGITS_AT_ONCE // len(weight))
+    one = States(torch.ones(count, 4), weight, None)
+    samples = [sample([1] * count)]
+    measure(one, one, samples, temp=1.6, truncation=cut, eval_truncation=cut, label="measuring")
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+    )  # fmt: skip
+    few, many = (int(kib) / 2**20 for kib in done.stdout.split())
+    assert many - few < 0.3

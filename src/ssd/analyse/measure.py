@@ -4,6 +4,7 @@ N positions, B of them at once, V vocabulary, G temperatures.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,21 +47,27 @@ def measure(
     """
     token_ids = torch.tensor([one for sample in samples for one in sample.completion_token_ids])
     rows = max(LOGITS_AT_ONCE // len(states.weight), 1)
-    parts, error = [], 0.0
+    stored: dict[str, NDArray[Any]] = {}
+    error = 0.0
     with progress_bar(label, len(token_ids), unit="position") as bar:
         for first in range(0, len(token_ids), rows):
             part = slice(first, first + rows)
             logits = states.logits(part)
             columns = distribution(logits, token_ids[part].to(logits.device))
             columns |= {"support": support(logits, temp, truncation)}
-            terms = loss_terms(logits, base.logits(part), temp, truncation)
+            base_logits = logits if states is base else base.logits(part)
+            terms = loss_terms(logits, base_logits, temp, truncation)
             error = max(error, float(terms.pop("error").max()))
             columns |= terms | after_truncation(logits, eval_truncation)
-            parts.append({name: column.cpu().numpy() for name, column in columns.items()})
+            for name, column in columns.items():
+                values = column.cpu().numpy()
+                if name not in stored:  # whole, since parts kept for later would lie in the way of
+                    # the next part's logits: main memory then grew by 50 MB a part
+                    stored[name] = np.empty((len(token_ids), *values.shape[1:]), values.dtype)
+                stored[name][part] = values
             bar.update(len(logits))
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     sample, index = places(samples)
-    return Positions(sample=sample, index=index, token_id=token_ids.numpy(), **joined), error
+    return Positions(sample=sample, index=index, token_id=token_ids.numpy(), **stored), error
 
 
 def places(samples: Sequence[Sample]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
