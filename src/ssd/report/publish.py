@@ -9,14 +9,13 @@ beyond those that a report shows, and neither the working nor the home directory
 
 import argparse
 import csv
-import dataclasses
 import io
 import re
 from pathlib import Path
+from typing import Any
 
-from ssd.artifacts import MANIFEST, Artifact, replacing, write_text
+from ssd.artifacts import MANIFEST, Artifact, read_rows, replacing, write_text
 from ssd.errors import ArtifactError
-from ssd.evaluate.grading import VERDICTS, Verdict, read_verdicts
 from ssd.report.collection import is_run, is_study
 from ssd.report.facts import collect, made_artifacts
 from ssd.report.files import FIGURES
@@ -30,8 +29,7 @@ RUN_FILES = (
     "report.md", "report.html", RESULTS, CONFIG, COMMAND, SELECTION, SCORES, "plan.json", FAILURE,
 )  # fmt: skip
 STUDY_FILES = ("study.md", "study.html", RESULTS)
-COLUMNS = [field.name for field in dataclasses.fields(Verdict) if field.name != "seconds"]
-"""Of a verdict, those that another machine would have as well."""
+VERDICTS = "verdicts.parquet"
 
 
 def publish(folder: Path, into: Path) -> list[str]:
@@ -85,16 +83,17 @@ def _publish_artifact(artifact: Artifact, into: Path) -> None:
             text = (artifact.folder / source).read_text(encoding="utf-8")
             write_text(into / f"{name}.{suffix}", without_paths(text))
     if (artifact.folder / VERDICTS).is_file():
-        table = verdict_table(read_verdicts(artifact.folder / VERDICTS))
+        table = verdict_table(read_rows(artifact.folder / VERDICTS))
         write_text(into / f"{name}.csv", without_paths(table))
 
 
-def verdict_table(verdicts: list[Verdict]) -> str:
-    """Verdicts as CSV with a header."""
+def verdict_table(verdicts: list[dict[str, Any]]) -> str:
+    """Verdicts as CSV with a header, without the seconds that grading took on this machine."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([getattr(one, name) for name in COLUMNS] for one in verdicts)
+    columns = [name for name in verdicts[0] if name != "seconds"]
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(verdicts)
     return text.getvalue()
 
 
