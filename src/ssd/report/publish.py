@@ -20,6 +20,7 @@ from ssd.report.collection import is_run, is_study
 from ssd.report.facts import collect, made_artifacts
 from ssd.report.files import FIGURES
 from ssd.report.results import RESULTS
+from ssd.report.study import STUDY_PAGE
 from ssd.run import COMMAND, CONFIG, FAILURE, SCORES, SELECTION, WEIGHTS
 from ssd.stage import reporting_errors
 from ssd.tracking import METRICS
@@ -28,7 +29,7 @@ ARTIFACTS = "artifacts"
 RUN_FILES = (
     "report.md", "report.html", RESULTS, CONFIG, COMMAND, SELECTION, SCORES, "plan.json", FAILURE,
 )  # fmt: skip
-STUDY_FILES = ("study.md", "study.html", RESULTS)
+STUDY_FILES = ("study.md", STUDY_PAGE, RESULTS)
 VERDICTS = "verdicts.parquet"
 
 
@@ -42,9 +43,10 @@ def publish(folder: Path, into: Path) -> list[str]:
         ArtifactError: `folder` is neither a run nor a study or has no report, a file is damaged, or
             `into` cannot be written.
     """
+    written: set[Path] = set()
     if is_run(folder):
         _require_report(folder, RUN_FILES[0])
-        return _publish_run(folder, into, into)
+        return _publish_run(folder, into, into, written)
     if not is_study(folder):
         raise ArtifactError(
             f"{folder} is neither a run nor a study: name a folder that train.py made"
@@ -55,7 +57,7 @@ def publish(folder: Path, into: Path) -> list[str]:
         f"{run.name}: {lack}"
         for run in sorted(folder.iterdir())
         if is_run(run)
-        for lack in _publish_run(run, into / run.name, into)
+        for lack in _publish_run(run, into / run.name, into, written)
     ]
 
 
@@ -64,14 +66,15 @@ def _require_report(folder: Path, name: str) -> None:
         raise ArtifactError(f"{folder} has no {name}: run python -m ssd.report {folder} first")
 
 
-def _publish_run(folder: Path, into: Path, shared: Path) -> list[str]:
-    """A run's files into one folder, its artifacts' into another."""
+def _publish_run(folder: Path, into: Path, shared: Path, written: set[Path]) -> list[str]:
+    """A run's files into one folder, its artifacts' into another but for those already written."""
     _copy(folder, into, RUN_FILES)
     if not (folder / WEIGHTS).is_file():
         return [f"It failed before it had weights; {FAILURE} says why."]
     facts = collect(folder, read_positions=False)
     for artifact in made_artifacts(facts):
-        if artifact.done:
+        if artifact.done and artifact.folder not in written:
+            written.add(artifact.folder)
             _publish_artifact(artifact, shared / ARTIFACTS)
     return [*facts.missing, *facts.stale]
 
