@@ -65,11 +65,15 @@ class VllmEngine:
             "torch._library.triton",
         ):  # each warns at every start that CPUs have no Triton
             logging.getLogger(name).setLevel(logging.ERROR)
+        on_cpu = hardware.accelerator is Accelerator.cpu
         try:
             from vllm import LLM
             from vllm.lora.request import LoRARequest
 
             from ssd.generation.vllm_truncation import TRUNCATION
+
+            if on_cpu:
+                from ssd.generation.vllm_kernels import IR_OP_PRIORITY
         except ImportError as error:
             raise HardwareError(
                 f"vLLM cannot be imported ({one_line(error)[:160]}): "
@@ -80,7 +84,6 @@ class VllmEngine:
         # Not lora_target_modules: vLLM silently passes over what it fuses, such as q_proj, if that
         # setting names it in full as peft does.
         lora = {} if adapter is None else {"enable_lora": True, "max_lora_rank": lora_rank(adapter)}
-        on_cpu = hardware.accelerator is Accelerator.cpu
         share = hardware.memory_utilization or (
             _cpu_memory_share(folder, hardware) if on_cpu else 0.9
         )
@@ -106,6 +109,7 @@ class VllmEngine:
                 # answers to a short prompt prefill it three times and take 1.5 times as long.
                 block_size=32 if on_cpu else None,
                 logits_processors=[TRUNCATION] if self.truncates else None,
+                kernel_config={"ir_op_priority": IR_OP_PRIORITY} if on_cpu else {},
                 **lora,
             )
             if self.adapter is not None:
