@@ -6,11 +6,11 @@
 Contestants, each in a process of its own, in turn, `--repeats` times:
   ours         the train stage as the pipeline starts it: packed rows, loss head in chunks
   ours_padded  the same with train.packing=false
-  ours_malloc  the same with an allocator that keeps its buffers, on huge pages
+  ours_glibc   the same without tcmalloc, which `ours` takes where it is installed
   ours_full, ours_selective   the same with activation checkpointing
   plain        a transformers loop: padded batches, full logits, autocast
   trl          TRL's SFTTrainer (pip install --no-deps trl==1.16.0) with packing and its defaults
-  trl_malloc   the same with an allocator that keeps its buffers
+  trl_tcmalloc the same with tcmalloc
 
 All train the same weights (fp32 masters, bf16 autocast) with torch's AdamW on the same tokens: MBPP
 problems with their reference programs, laid together to the lengths that answers have. Tokens/s
@@ -44,17 +44,11 @@ OURS = {
     "ours": (),
     "ours_fp32": ("train.precision=fp32",),
     "ours_padded": ("train.packing=false",),
-    "ours_malloc": (),
+    "ours_glibc": (),
     "ours_full": ("hardware.activation_checkpointing=full",),
     "ours_selective": ("hardware.activation_checkpointing=selective",),
 }
-KEEPING_BUFFERS = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**34),
-    "THP_MEM_ALLOC_ENABLE": "1",
-}
-"""Environment of the `_malloc` contestants: glibc gives nothing back to the kernel."""
-CONTESTANTS = (*OURS, "plain", "trl", "trl_malloc")
+CONTESTANTS = (*OURS, "plain", "trl", "trl_tcmalloc")
 DEFAULT = ("ours", "ours_full", "trl", "plain")
 
 
@@ -126,11 +120,14 @@ def make_samples(folder: str, arguments: argparse.Namespace) -> list[dict[str, l
 
 def run_contestant(name: str, data: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Tokens/s after the first step, peak GiB, and the first step's loss."""
-    keeping = KEEPING_BUFFERS if name.endswith("_malloc") else {}
+    from ssd.launch import tcmalloc
+
+    faster = name == "trl_tcmalloc" or (name in OURS and name != "ours_glibc")
+    allocator = tcmalloc() if faster else {}
     command = [sys.executable, __file__, "--contestant", name, "--data", str(data)]
     command += ["--model", arguments.model, "--steps", str(arguments.steps)]
     command += ["--seq-len", str(arguments.seq_len)]
-    environment = {**os.environ, **keeping, "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, **allocator, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         command, stdout=subprocess.PIPE, text=True, check=True, env=environment, cwd=ROOT
     )

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ssd.config import Accelerator
 from ssd.errors import ConfigError
-from ssd.launch import stage_command, stage_environment
+from ssd.launch import stage_command, stage_environment, tcmalloc
 from ssd.run import Run
 from ssd.stage import REPORTED
 
@@ -61,6 +62,28 @@ def test_training_processes_on_cpu_share_the_cores_unless_the_user_says_otherwis
     assert "OMP_NUM_THREADS" not in stage_environment(make_run(), "train")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert stage_environment(run, "train")["OMP_NUM_THREADS"] == "7"
+
+
+def test_processes_on_cpu_allocate_through_tcmalloc_where_it_is_unless_the_user_preloads(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    monkeypatch.setenv("LD_PRELOAD", "mine.so")
+    assert stage_environment(run, "train")["LD_PRELOAD"] == "mine.so"
+    monkeypatch.delenv("LD_PRELOAD")
+    if not tcmalloc():
+        pytest.skip("tcmalloc is not installed (Debian: libtcmalloc-minimal4)")
+    maps = subprocess.run(
+        [sys.executable, "-c", "print(open('/proc/self/maps').read())"],
+        env=stage_environment(run, "train"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "tcmalloc" in maps.stdout
+    assert not maps.stderr
+    run.config.hardware.accelerator = Accelerator.gpu
+    assert "LD_PRELOAD" not in stage_environment(run, "train")
 
 
 def test_a_workers_one_line_error_is_the_launchers_whole_output(

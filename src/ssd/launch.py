@@ -7,6 +7,7 @@ in every rank, and under a sweep the whole sweep.
 import os
 import socket
 import sys
+from ctypes.util import find_library
 
 from ssd.config import Accelerator
 from ssd.errors import ConfigError
@@ -53,6 +54,17 @@ def torchrun(run: Run) -> list[str]:
     ]  # fmt: skip
 
 
+def tcmalloc() -> dict[str, str]:
+    """The variable that makes a process allocate through tcmalloc; empty where it is not installed.
+
+    glibc maps every tensor above 32 MB anew, and the kernel zeroes its pages each time: a fifth of
+    the processor time of a training step of Qwen2.5-0.5B. (Settings that make glibc keep what is
+    freed leave gaps between rows of different lengths: 24 GiB after 15 steps, 13 of them in use.)
+    """
+    library = find_library("tcmalloc_minimal") or find_library("tcmalloc")
+    return {} if library is None else {"LD_PRELOAD": library}
+
+
 def meeting(run: Run, place: str) -> list[str]:
     """torchrun's arguments for several machines that meet at `place`, HOST:PORT."""
     return [
@@ -64,11 +76,14 @@ def meeting(run: Run, place: str) -> list[str]:
 
 
 def stage_environment(run: Run, stage: str) -> dict[str, str]:
-    """This process's environment, and for several training processes on CPU their share of the
-    cores, unless the user has set it."""
+    """This process's environment; on CPU with tcmalloc, and for several training processes with
+    their share of the cores, unless the user has set these variables."""
     hardware = run.config.hardware
-    devices = hardware.devices or 1
-    if stage != "train" or hardware.accelerator is not Accelerator.cpu or devices == 1:
+    if hardware.accelerator is not Accelerator.cpu:
         return dict(os.environ)
-    cores = len(os.sched_getaffinity(0))
-    return {"OMP_NUM_THREADS": str(max(cores // devices, 1)), **os.environ}
+    told = {**tcmalloc(), **os.environ}
+    devices = hardware.devices or 1
+    if stage == "train" and devices > 1:
+        cores = len(os.sched_getaffinity(0))
+        told.setdefault("OMP_NUM_THREADS", str(max(cores // devices, 1)))
+    return told
