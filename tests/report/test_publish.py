@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 from run_folders import UNDECIDED, benchmark_scores, make_run, write_scores
 
-from ssd.artifacts import read_json
+from ssd.artifacts import read_json, verify
 from ssd.errors import ArtifactError
 from ssd.evaluate.grading import VERDICTS, Verdict, write_verdicts
+from ssd.generation import Sample, read_samples
+from ssd.generation.records import SHARDS, write_samples
 from ssd.report import report, study_report
-from ssd.report.publish import ARTIFACTS, publish, without_paths
+from ssd.report.publish import ARTIFACTS, STORE, publish, without_paths
 from ssd.run import FAILURE, WEIGHTS, Run
 
 
@@ -98,6 +101,36 @@ def test_the_home_directory_is_a_tilde_and_only_whole_paths_are_replaced(
     assert without_paths(f'"{tmp_path}"') == '"."'
     monkeypatch.setenv("HOME", "/")
     assert without_paths("a/b /c") == "a/b /c"
+
+
+def test_published_answers_are_found_by_the_same_run_in_an_empty_store(tmp_path: Path) -> None:
+    run, into = finished_run(tmp_path), tmp_path / "published"
+    answer = Sample(
+        prompt_id="HumanEval/0",
+        sample_index=0,
+        seed=7,
+        prompt_token_ids=[1, 2],
+        completion_token_ids=[3, 4],
+        text="an answer",
+        finish_reason="stop",
+        logprob_sum=-1.0,
+    )
+    answers = run.generations("tuned", "humaneval")
+    write_samples(answers.folder / SHARDS / "00000.parquet", [answer])
+    answers.finish(started=0.0, counts={"num_samples": 1})
+    report(run.folder)
+    publish(run.folder, into)
+    assert not (into / STORE).exists()
+    publish(run.folder, into, answers=True)
+    kept = into / STORE / "generations" / answers.fingerprint
+    assert verify(kept) == []
+    assert {path.parent.name for path in (into / STORE).glob("*/*")} == {"corpus", "generations"}
+    assert not [n for n, data in everything(into / STORE).items() if str(tmp_path).encode() in data]
+    shutil.rmtree(run.store)
+    shutil.copytree(into / STORE, run.store)
+    assert run.corpus.done
+    assert answers.done
+    assert read_samples(answers.folder / SHARDS) == [answer]
 
 
 def test_a_published_study_shares_artifacts_between_its_runs_and_names_what_failed(

@@ -1,16 +1,21 @@
 """What others need to check a run or study, as a folder of small files.
 
-    python -m ssd.report.publish RUN_DIR|STUDY_DIR FOLDER
+    python -m ssd.report.publish RUN_DIR|STUDY_DIR FOLDER [--answers]
 
 Reports, settings, scores and the choice behind them; of every artifact its manifest, of a training
-also its metrics by step, of graded answers also every verdict. No weights, no prompts or answers
-beyond those that a report shows, and neither the working nor the home directory's path.
+also its metrics by step, of graded answers also every verdict. No weights, and neither the working
+nor the home directory's path.
+
+With `--answers` also everything that was sampled, as the store holds it: seeds do not give the same
+answers on another machine. Copied into an empty store, it lets the same command train on the very
+corpus and grade the very answers.
 """
 
 import argparse
 import csv
 import io
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +31,9 @@ from ssd.stage import reporting_errors
 from ssd.tracking import METRICS
 
 ARTIFACTS = "artifacts"
+STORE = "store"
+"""Published answers, laid out as `outputs/store` is."""
+SAMPLED = ("corpus", "generations")
 RUN_FILES = (
     "report.md", "report.html", RESULTS, CONFIG, COMMAND, SELECTION, SCORES, "plan.json", FAILURE,
 )  # fmt: skip
@@ -33,8 +41,11 @@ STUDY_FILES = ("study.md", STUDY_PAGE, RESULTS)
 VERDICTS = "verdicts.parquet"
 
 
-def publish(folder: Path, into: Path) -> list[str]:
+def publish(folder: Path, into: Path, *, answers: bool = False) -> list[str]:
     """Copy a run or study, without paths; files of the same name are replaced, others stay.
+
+    Args:
+        answers: copy corpora and answers, too.
 
     Returns:
         What it lacks, one sentence each.
@@ -43,22 +54,26 @@ def publish(folder: Path, into: Path) -> list[str]:
         ArtifactError: `folder` is neither a run nor a study or has no report, a file is damaged, or
             `into` cannot be written.
     """
-    written: set[Path] = set()
+    made: dict[Path, Artifact] = {}
     if is_run(folder):
         _require_report(folder, RUN_FILES[0])
-        return _publish_run(folder, into, into, written)
+        lacks = _publish_run(folder, into, made)
+        _publish_artifacts(made, into, answers=answers)
+        return lacks
     if not is_study(folder):
         raise ArtifactError(
             f"{folder} is neither a run nor a study: name a folder that train.py made"
         )
     _require_report(folder, STUDY_FILES[0])
     _copy(folder, into, STUDY_FILES)
-    return [
+    lacks = [
         f"{run.name}: {lack}"
         for run in sorted(folder.iterdir())
         if is_run(run)
-        for lack in _publish_run(run, into / run.name, into, written)
+        for lack in _publish_run(run, into / run.name, made)
     ]
+    _publish_artifacts(made, into, answers=answers)
+    return lacks
 
 
 def _require_report(folder: Path, name: str) -> None:
@@ -66,17 +81,21 @@ def _require_report(folder: Path, name: str) -> None:
         raise ArtifactError(f"{folder} has no {name}: run python -m ssd.report {folder} first")
 
 
-def _publish_run(folder: Path, into: Path, shared: Path, written: set[Path]) -> list[str]:
-    """A run's files into one folder, its artifacts' into another but for those already written."""
+def _publish_run(folder: Path, into: Path, made: dict[Path, Artifact]) -> list[str]:
+    """A run's own files; its artifacts, which other runs may share, are added to `made`."""
     _copy(folder, into, RUN_FILES)
     if not (folder / WEIGHTS).is_file():
         return [f"It failed before it had weights; {FAILURE} says why."]
     facts = collect(folder, read_positions=False)
-    for artifact in made_artifacts(facts):
-        if artifact.done and artifact.folder not in written:
-            written.add(artifact.folder)
-            _publish_artifact(artifact, shared / ARTIFACTS)
+    made |= {one.folder: one for one in made_artifacts(facts) if one.done}
     return [*facts.missing, *facts.stale]
+
+
+def _publish_artifacts(made: dict[Path, Artifact], into: Path, *, answers: bool) -> None:
+    for artifact in made.values():
+        _publish_artifact(artifact, into / ARTIFACTS)
+        if answers and artifact.kind in SAMPLED:
+            _copy_whole(artifact, into / STORE / artifact.kind / artifact.folder.name)
 
 
 def _publish_artifact(artifact: Artifact, into: Path) -> None:
@@ -88,6 +107,13 @@ def _publish_artifact(artifact: Artifact, into: Path) -> None:
     if (artifact.folder / VERDICTS).is_file():
         table = verdict_table(read_rows(artifact.folder / VERDICTS))
         write_text(into / f"{name}.csv", without_paths(table))
+
+
+def _copy_whole(artifact: Artifact, into: Path) -> None:
+    """The files that the manifest names, then the manifest, byte for byte."""
+    for name in (*artifact.manifest()["files"], MANIFEST):
+        with replacing(into / name) as temporary:
+            shutil.copyfile(artifact.folder / name, temporary)
 
 
 def verdict_table(verdicts: list[dict[str, Any]]) -> str:
@@ -132,9 +158,15 @@ def main() -> None:
         help="run folder that train.py made, or a folder of such folders; reported on before",
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the files go")
+    parser.add_argument(
+        "--answers",
+        action="store_true",
+        help=f"also every corpus and answer, in FOLDER/{STORE}; copied into outputs/{STORE} "
+        "elsewhere, the same command goes on from them",
+    )
     arguments = parser.parse_args()
     with reporting_errors():
-        for lack in publish(arguments.source, arguments.folder):
+        for lack in publish(arguments.source, arguments.folder, answers=arguments.answers):
             print(f"note: {lack}")
         size = sum(path.stat().st_size for path in arguments.folder.rglob("*") if path.is_file())
         print(f"published into {arguments.folder}, {size / 1e6:.1f} MB in all", flush=True)
