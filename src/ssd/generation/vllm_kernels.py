@@ -30,7 +30,7 @@ def _fused_norm_fits(
     return x.is_contiguous() and _norm_fits(x, weight, epsilon, variance_size)
 
 
-@ir.ops.rms_norm.register_impl(PROVIDER, supports_args=_norm_fits)
+@ir.ops.rms_norm.register_impl(PROVIDER, supports_args=_norm_fits)  # type: ignore[untyped-decorator]
 def rms_norm(
     x: Tensor, weight: Tensor | None, epsilon: float, variance_size: int | None = None
 ) -> Tensor:
@@ -40,7 +40,9 @@ def rms_norm(
     return normed
 
 
-@ir.ops.fused_add_rms_norm.register_impl(PROVIDER, supports_args=_fused_norm_fits, inplace=True)
+@ir.ops.fused_add_rms_norm.register_impl(  # type: ignore[untyped-decorator]
+    PROVIDER, supports_args=_fused_norm_fits, inplace=True
+)
 def fused_add_rms_norm(
     x: Tensor,
     x_residual: Tensor,
