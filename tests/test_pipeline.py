@@ -97,6 +97,19 @@ def test_another_evaluation_temperature_neither_samples_nor_trains(
     assert len(artifacts(output)["corpus"]) == len(artifacts(output)["checkpoint"]) == 1
 
 
+def test_answers_are_graded_again_without_the_weights_that_gave_them(
+    finished: tuple[Path, str],
+) -> None:
+    output, _ = finished
+    model = artifacts(output)["checkpoint"][0] / "model"
+    elsewhere = model.rename(output / "elsewhere")
+    again = ("eval.timeout=7", "stages=[sample,train,evaluate]")
+    printed = train_py(output, *again)
+    elsewhere.rename(model)
+    assert "grading humaneval tuned" in printed
+    assert "tuned minus it" in printed
+
+
 def test_training_uses_exactly_the_sampled_ids(finished: tuple[Path, str]) -> None:
     output, _ = finished
     run = load_run(output / "main" / "model=tiny")

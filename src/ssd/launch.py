@@ -1,4 +1,5 @@
-"""The command line and environment of a stage's process: alone, under torchrun, or through srun.
+"""The command line and environment of a stage's process: alone, under torchrun, or through srun;
+and the process that exports a model.
 
 Several training processes are always torchrun's: Lightning's own launcher would run train.py again
 in every rank, and under a sweep the whole sweep.
@@ -9,10 +10,11 @@ import socket
 import sys
 from ctypes.util import find_library
 
+from ssd.arms import BASE
 from ssd.config import Accelerator
 from ssd.errors import ConfigError
 from ssd.run import Run
-from ssd.stage import PREEMPTION_SIGNALS
+from ssd.stage import PREEMPTION_SIGNALS, run_child
 
 SHUTDOWN_SECONDS = 600
 """How long torchrun waits for the checkpoint that a signal asks for."""
@@ -52,6 +54,16 @@ def torchrun(run: Run) -> list[str]:
         f"--signals-to-handle={','.join(sorted(signals))}",
         f"--shutdown-timeout={SHUTDOWN_SECONDS}",
     ]  # fmt: skip
+
+
+def export_model(run: Run, model: str, step: int | None) -> None:
+    """Export a trained model where it is not there as such: an earlier step that is to be read, or
+    an adapter that is to be merged."""
+    folder = run.adapter_folder(model, step) or run.model_folder(model, step)
+    if model == BASE or folder.is_dir():
+        return
+    command = [sys.executable, "-m", "ssd.train.export", str(run.trainings()[model].folder)]
+    run_child(command + ([] if step is None else ["--step", str(step)]), "export")
 
 
 def tcmalloc() -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from ssd.arms import BASE, UNIT
+from ssd.arms import UNIT
 from ssd.artifacts import (
     MANIFEST,
     existing,
@@ -35,7 +35,7 @@ from ssd.hardware import (
     note_busy_cores,
     resolve,
 )
-from ssd.launch import stage_command, stage_environment
+from ssd.launch import export_model, stage_command, stage_environment
 from ssd.models import Weights
 from ssd.models.weights import locate, model_length, require_trainable, weight_bytes
 from ssd.plan.devices import assume
@@ -216,10 +216,10 @@ def check_evaluation(run: Run) -> None:
 
 
 def run_stage(run: Run, stage: str) -> None:
-    """Start a stage's process and wait for it; earlier checkpoints that are to be evaluated, and
-    adapters that are to be merged, are exported first."""
-    if stage in ("evaluate", "analyse"):
-        export_missing(run)
+    """Start a stage's process and wait for it; what the analysis reads is exported first."""
+    if stage == "analyse":
+        for model, step in run.reported_steps().items():
+            export_model(run, model, step)
     hardware = run.config.hardware
     if hardware.accelerator is Accelerator.cpu and stage != "report":
         note_busy_cores()
@@ -227,17 +227,6 @@ def run_stage(run: Run, stage: str) -> None:
         command = shlex.join(stage_command(run, stage))
         print(f"on each of the other machines, run: {command}", flush=True)
     run_child(stage_command(run, stage), f"stage {stage}", stage_environment(run, stage))
-
-
-def export_missing(run: Run) -> None:
-    """Export every model that evaluation and analysis load and that is not there as such."""
-    for model in run.models():
-        for step in dict.fromkeys(how.checkpoint_step for how in run.candidates(model)):
-            folder = run.adapter_folder(model, step) or run.model_folder(model, step)
-            if model == BASE or folder.is_dir() or not run.trainings()[model].checkpoint.done:
-                continue
-            command = [sys.executable, "-m", "ssd.train.export", str(run.trainings()[model].folder)]
-            run_child(command + ([] if step is None else ["--step", str(step)]), "export")
 
 
 def training_bytes(run: Run) -> int:

@@ -29,6 +29,7 @@ from ssd.evaluate.selection import Arm, choose, list_arms, write_selection
 from ssd.evaluate.table import score_table
 from ssd.generation import read_samples
 from ssd.generation.records import SHARDS
+from ssd.launch import export_model
 from ssd.run import ALL, SCORES, Run
 from ssd.stage import run_child
 
@@ -89,6 +90,7 @@ def answer_and_grade(run: Run, purpose: str, sandbox: Callable[[], Sandbox]) -> 
         sandbox()  # before anything is generated: a machine that cannot grade should say so first
     unanswered = [job for job in jobs if not job.generations(run).done]
     for model, step in dict.fromkeys((job.model, job.how.checkpoint_step) for job in unanswered):
+        export_model(run, model, step)
         command = [sys.executable, "-m", "ssd.evaluate.generate", str(run.folder), model]
         command += ["--to", purpose, *([] if step is None else ["--step", str(step)])]
         run_child(command, f"generating answers of the {model} model")
