@@ -58,20 +58,19 @@ def publish(folder: Path, into: Path, *, answers: bool = False) -> list[str]:
     if is_run(folder):
         _require_report(folder, RUN_FILES[0])
         lacks = _publish_run(folder, into, made)
-        _publish_artifacts(made, into, answers=answers)
-        return lacks
-    if not is_study(folder):
+    elif is_study(folder):
+        _require_report(folder, STUDY_FILES[0])
+        _copy(folder, into, STUDY_FILES)
+        lacks = [
+            f"{run.name}: {lack}"
+            for run in sorted(folder.iterdir())
+            if is_run(run)
+            for lack in _publish_run(run, into / run.name, made)
+        ]
+    else:
         raise ArtifactError(
             f"{folder} is neither a run nor a study: name a folder that train.py made"
         )
-    _require_report(folder, STUDY_FILES[0])
-    _copy(folder, into, STUDY_FILES)
-    lacks = [
-        f"{run.name}: {lack}"
-        for run in sorted(folder.iterdir())
-        if is_run(run)
-        for lack in _publish_run(run, into / run.name, made)
-    ]
     _publish_artifacts(made, into, answers=answers)
     return lacks
 
