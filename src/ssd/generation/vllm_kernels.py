@@ -27,7 +27,8 @@ def _fused_norm_fits(
     epsilon: float,
     variance_size: int | None = None,
 ) -> bool:
-    return x.is_contiguous() and _norm_fits(x, weight, epsilon, variance_size)
+    in_place = x.is_contiguous() and x_residual.is_contiguous()
+    return in_place and _norm_fits(x, weight, epsilon, variance_size)
 
 
 @ir.ops.rms_norm.register_impl(PROVIDER, supports_args=_norm_fits)  # type: ignore[untyped-decorator]
@@ -36,7 +37,8 @@ def rms_norm(
 ) -> Tensor:
     """`x` over its root mean square, times `weight`; both (..., D)."""
     normed = torch.empty(x.shape, dtype=x.dtype)
-    torch.ops._C.rms_norm(normed, x, weight, epsilon)
+    # The kernel takes rows to follow each other, which those of a query's heads do not.
+    torch.ops._C.rms_norm(normed, x.contiguous(), weight, epsilon)
     return normed
 
 
