@@ -7,15 +7,21 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import torch
 from runs import compose_config
 
-from ssd.config import Accelerator, HardwareConfig
+from ssd import hardware
+from ssd.config import Accelerator, Dtype, HardwareConfig, Precision
 from ssd.errors import ConfigError, HardwareError
 from ssd.hardware import (
     check_installation,
     check_training,
+    compute_dtype,
     count_gpus,
+    multiplies_bf16,
     note_busy_cores,
+    note_products,
+    product_precision,
     resolve,
 )
 
@@ -105,3 +111,41 @@ def test_cores_that_another_program_keeps_busy_are_counted_and_told(
         note_busy_cores()
         program.kill()
     assert re.match(r"note: other programs keep [\d.]+ of \d+ cores busy;", capsys.readouterr().out)
+
+
+CPU = HardwareConfig(accelerator=Accelerator.cpu)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "multiplies"),
+    [
+        ("flags\t\t: fma avx avx2", False),
+        ("flags\t\t: avx2 avx512f avx512bw", True),
+        ("Features\t: fp asimd", False),
+        ("Features\t: fp asimd bf16", True),
+        ("model name: one that tells nothing", True),
+    ],
+)
+def test_bf16_is_computed_in_fp32_on_a_cpu_without_products_of_it(
+    cpu: str,
+    multiplies: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{cpu}\n")
+    monkeypatch.setattr(hardware, "CPU_INFO", tmp_path / "cpuinfo")
+    asked, instead = (Dtype.bfloat16, Precision.bf16), (Dtype.float32, Precision.fp32)
+    assert (
+        compute_dtype(Dtype.bfloat16, CPU),
+        product_precision(Precision.bf16, CPU),
+    ) == (asked if multiplies else instead)
+    assert compute_dtype(Dtype.float16, CPU) is Dtype.float16
+    assert product_precision(Precision.fp32, CPU) is Precision.fp32
+    assert multiplies_bf16(HardwareConfig(accelerator=Accelerator.gpu))
+    note_products(compose_config("model=tiny", "hardware=cpu"))
+    assert ("no bf16 products" in capsys.readouterr().out) == (not multiplies)
+
+
+def test_onednn_says_the_same_of_this_cpu() -> None:
+    assert multiplies_bf16(CPU) == torch.ops.mkldnn._is_mkldnn_bf16_supported()

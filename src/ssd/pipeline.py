@@ -33,6 +33,7 @@ from ssd.hardware import (
     check_training,
     check_wandb_reports,
     note_busy_cores,
+    note_products,
     resolve,
 )
 from ssd.launch import export_model, stage_command, stage_environment
@@ -74,6 +75,7 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
     for one in run.trainings().values():  # the run itself, and the control's
         save_run(one, command)
     print(f"run {folder}", flush=True)
+    note_products(config)
     current = []
     for one, stage in planned(run):
         name = stage if one is run else f"{stage} {UNIT}"

@@ -19,6 +19,7 @@ from ssd.generation import Decoding, Request, Sample, generate_shards, read_samp
 from ssd.generation.engines import load_engine
 from ssd.generation.records import SHARDS, Engine
 from ssd.generation.requests import build_requests
+from ssd.hardware import compute_dtype
 from ssd.models.chat import load_tokenizer
 from ssd.models.weights import model_length
 from ssd.run import ALL, MODELS, Run, Setting, load_run, stage_parser
@@ -129,6 +130,7 @@ def generate(run: Run, model: str, purpose: str = REPORT, step: int | None = Non
                 counts=answer_counts(read_samples(folder / SHARDS)),
                 tokens_per_second=rate,
                 decoding=plain(decoding),
+                computed_in=compute_dtype(run.config.model.dtype, run.config.hardware).value,
             )
 
 

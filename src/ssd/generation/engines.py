@@ -1,9 +1,11 @@
 """The engines behind the protocol: vLLM, and transformers where vLLM does not install."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ssd.config import EngineName, HardwareConfig, ModelConfig
 from ssd.generation.records import Engine
+from ssd.hardware import compute_dtype
 
 
 def load_engine(
@@ -16,11 +18,13 @@ def load_engine(
     adapter: Path | None = None,
 ) -> Engine:
     """Load the checkpoint in `folder`, and the adapter in `adapter` onto it, into the engine
-    called `name`.
+    called `name`; `hardware` is resolved. A bf16 model computes in fp32 on a CPU without bf16
+    products.
 
     Raises:
         HardwareError: the engine is not installed, or cannot get the memory it needs.
     """
+    model = replace(model, dtype=compute_dtype(model.dtype, hardware))
     if name is EngineName.transformers:
         from ssd.generation.transformers_engine import TransformersEngine
 

@@ -18,6 +18,7 @@ from ssd.config import (
     RunConfig,
     TrainConfig,
 )
+from ssd.hardware import product_precision
 from ssd.plan.activations import Widths, activation_bytes, widths
 from ssd.plan.architecture import Architecture
 from ssd.plan.devices import GIB
@@ -73,7 +74,8 @@ def memory(model: Architecture, config: RunConfig, tokens: int) -> Memory:
     shared = hardware.num_processes if hardware.shards else 1
     trained = num_trained(model, adapter) / shared
     offload = hardware.cpu_offload
-    width = widths(train.precision, adapter.type, shards=hardware.shards)
+    precision = product_precision(train.precision, hardware)
+    width = widths(precision, adapter.type, shards=hardware.shards)
     items = [
         Item("weights", weight_bytes(model, adapter, train, hardware) / shared, on_host=offload),
         Item("gradients", FP32 * trained, on_host=offload),
@@ -102,7 +104,8 @@ def weight_bytes(
     in bf16 under `train.precision=bf16`; linear layers in nf4 under QLoRA."""
     if adapter.type is AdapterType.none:
         return FP32 * model.num_parameters
-    halved = train.precision is Precision.bf16 and not hardware.shards
+    precision = product_precision(train.precision, hardware)
+    halved = precision is Precision.bf16 and not hardware.shards
     frozen = 2 if halved else FP32
     quantised = model.num_linear if adapter.type is AdapterType.qlora else 0
     base = NF4 * quantised + frozen * (model.num_parameters - quantised)

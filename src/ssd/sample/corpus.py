@@ -12,6 +12,7 @@ from ssd.generation import Request, Sample, generate_shards, read_samples
 from ssd.generation.engines import load_engine
 from ssd.generation.records import SHARDS, decoding, write_samples
 from ssd.generation.requests import build_requests
+from ssd.hardware import compute_dtype
 from ssd.models.chat import encode_exchange, load_tokenizer
 from ssd.models.weights import model_length
 from ssd.problems import Problem
@@ -76,7 +77,13 @@ def sample(run: Run) -> None:
         speed_facts = (
             {"tokens_per_second": rate} if rate else {}
         )  # unknown where a finished draw was only filtered
-        corpus.finish(started=started, counts=counts, decoding=plain(settings), **speed_facts)
+        corpus.finish(
+            started=started,
+            counts=counts,
+            decoding=plain(settings),
+            computed_in=compute_dtype(config.model.dtype, config.hardware).value,
+            **speed_facts,
+        )
 
 
 def corpus_requests(run: Run, problems: list[Problem], tokenizer: Any) -> tuple[list[Request], int]:

@@ -18,6 +18,7 @@ from ssd.config import (
     TrainConfig,
 )
 from ssd.errors import ModelError
+from ssd.hardware import product_precision
 from ssd.models.network import body, check_head, head, inner_model, load
 from ssd.train.attention import attention_kwargs, choose_attention, packed_mask
 from ssd.train.data import MicroBatch
@@ -149,7 +150,8 @@ def weight_dtype(
     """Type of the weights in memory. FSDP2 wants one type in each group it shards, so there frozen
     weights are fp32 beside their fp32 adapters."""
     frozen = adapter.type is not AdapterType.none and not hardware.shards
-    return torch.bfloat16 if frozen and train.precision is Precision.bf16 else torch.float32
+    halved = product_precision(train.precision, hardware) is Precision.bf16
+    return torch.bfloat16 if frozen and halved else torch.float32
 
 
 def four_bits(dtype: torch.dtype) -> Any:

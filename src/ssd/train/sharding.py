@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from ssd.config import HardwareConfig, Precision, TrainConfig
+from ssd.hardware import product_precision
 from ssd.train.network import CompletionLoss
 
 
@@ -21,7 +22,8 @@ def shard(loss: CompletionLoss, mesh: Any, train: TrainConfig, hardware: Hardwar
         fully_shard,
     )
 
-    dtype = torch.bfloat16 if train.precision is Precision.bf16 else torch.float32
+    halved = product_precision(train.precision, hardware) is Precision.bf16
+    dtype = torch.bfloat16 if halved else torch.float32
     settings: dict[str, Any] = {
         "mesh": mesh,
         "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),

@@ -21,6 +21,7 @@ from ssd.artifacts import Artifact, explained
 from ssd.config import Accelerator, AdapterType, HardwareConfig, Precision, RunConfig
 from ssd.errors import ArtifactError
 from ssd.generation import read_samples
+from ssd.hardware import product_precision
 from ssd.models.weights import has_experts
 from ssd.progress import progress_bar, silence_loading_bars
 from ssd.run import ADAPTER, MODEL, Run, step_folder
@@ -101,7 +102,10 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
             if config.hardware.accelerator is Accelerator.cpu:
                 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
                 counts["peak_memory_gib"] = round(peak, 2)
-            checkpoint.finish(started=started, counts=counts, export_check=checked)
+            computed_in = product_precision(config.train.precision, config.hardware).value
+            checkpoint.finish(
+                started=started, counts=counts, export_check=checked, computed_in=computed_in
+            )
             track_export(tracker, checkpoint)
 
 
@@ -146,7 +150,9 @@ def plan_steps(run: Run, samples: list[Any]) -> tuple[Steps, dict[str, Any]]:
 def make_trainer(config: RunConfig, callbacks: list[Callback]) -> Trainer:
     """A Lightning trainer for the run's hardware; the steps end it, not a count."""
     hardware = config.hardware
-    precision = Precision.fp32 if hardware.shards else config.train.precision  # FSDP2 casts itself
+    precision = product_precision(config.train.precision, hardware)
+    if hardware.shards:
+        precision = Precision.fp32  # FSDP2 casts itself
     return Trainer(
         accelerator=hardware.accelerator.value,
         devices=hardware.devices or 1,
