@@ -14,7 +14,8 @@ Contestants, each a process tree of its own, in turn, `--repeats` times:
 The job is the same: checkpoint, prompts (token by token, which is checked), one answer each with
 the same temperature, top-k, top-p and longest answer, nothing filtered, the same optimizer steps of
 the same size with the same AdamW, constant learning rate and clipping, all parameters trained with
-fp32 master weights under bf16 autocast, no checkpoint on the way, the tuned model saved at the end.
+fp32 master weights under bf16 autocast (fp32 for all on a CPU without AVX-512, which has no bf16
+products), no checkpoint on the way, the tuned model saved at the end.
 TRL runs in an environment that this program makes once and keeps, with the torch, transformers,
 accelerate and datasets that are installed here.
 
@@ -153,6 +154,8 @@ def make_job(arguments: argparse.Namespace) -> dict[str, Any]:
     """The job in numbers and messages, read from the configuration that ours runs with."""
     from runs import compose_config
 
+    from ssd.config import Precision
+    from ssd.hardware import product_precision
     from ssd.models.chat import encode_prompt, load_tokenizer, user_turn
     from ssd.sample.prompts import load_prompts
 
@@ -181,6 +184,7 @@ def make_job(arguments: argparse.Namespace) -> dict[str, Any]:
         "weight_decay": optimizer.weight_decay,
         "grad_clip": config.train.grad_clip,
         "seed": config.seed,
+        "bf16": product_precision(config.train.precision, config.hardware) is Precision.bf16,
     }
 
 
@@ -250,8 +254,8 @@ def print_table(rows: dict[str, Figures], job: dict[str, Any], repeats: int) -> 
     """A line per contestant; then ours against each of TRL's."""
     print(
         f"\n{len(job['messages'])} prompts, one answer of up to {job['max_new_tokens']} tokens "
-        f"each; {job['steps']} steps of {job['batch']}; {os.cpu_count()} cores; "
-        f"medians of {repeats}\n"
+        f"each; {job['steps']} steps of {job['batch']}, {'bf16' if job['bf16'] else 'fp32'} "
+        f"products; {os.cpu_count()} cores; medians of {repeats}\n"
     )
     print(
         f"{'':10}{'seconds':>8}{'sampling':>9}{'training':>9}{'the rest':>9}{'CPU':>7}{'others':>7}"

@@ -103,7 +103,7 @@ def settings(job: dict[str, Any]) -> SSDConfig:
         weight_decay=job["weight_decay"],
         max_grad_norm=job["grad_clip"],
         seed=job["seed"],
-        bf16=True,
+        bf16=job["bf16"],
         use_cpu=True,
         save_strategy="no",
         report_to="none",

@@ -1,5 +1,6 @@
 """Reports of real run folders: their numbers, their words, and what they say of missing files."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from run_folders import (
 
 from ssd.errors import ArtifactError
 from ssd.report import report
-from ssd.report.facts import collect
+from ssd.report.cost import cost
+from ssd.report.facts import Facts, collect
 from ssd.report.markdown import markdown
 from ssd.report.sections import document
 from ssd.run import Run
@@ -232,6 +234,16 @@ def test_a_run_that_has_only_begun_still_gets_a_report(tmp_path: Path) -> None:
     assert "## Cost" not in text
     report(run.folder)
     assert not (run.folder / "figures").exists()
+
+
+def test_an_artifact_that_two_models_share_costs_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = collect(make_run(tmp_path).folder)
+    once, results = cost(facts), facts.results
+    shared = [dataclasses.replace(result, label="again") for result in results]
+    monkeypatch.setattr(Facts, "results", property(lambda _: [*results, *shared]))
+    assert cost(facts) == once
 
 
 def test_training_in_progress_shows_the_steps_so_far(tmp_path: Path) -> None:

@@ -12,12 +12,15 @@ TOKENS = ("num_tokens", "num_positions")
 
 
 def cost(facts: Facts) -> list[Section]:
-    """A row per finished artifact, and what they sum to; nothing where none is finished."""
+    """A row per finished artifact, and what they sum to; nothing where none is finished. What two
+    models share, such as `base` and a `base_swept` that chose the same, is counted once."""
+    first = {result.fingerprint: result for result in reversed(facts.results)}
     finished = [
-        (result, result.manifest) for result in facts.results if result.manifest is not None
+        (result, result.manifest)
+        for result in facts.results
+        if result.manifest is not None and first[result.fingerprint] is result
     ]
-    listed = {result.fingerprint for result, _ in finished}
-    choosing = [one for one in run_costs(facts) if one.fingerprint not in listed]
+    choosing = [one for one in run_costs(facts) if one.fingerprint not in first]
     if not finished and not choosing:
         return []
     rows = [_row(facts, result, manifest) for result, manifest in finished]
