@@ -14,6 +14,7 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from ssd import hardware
 from ssd.config import AdapterConfig, AdapterType
 from ssd.errors import ConfigError
 from ssd.launch import stage_command, stage_environment
@@ -123,8 +124,15 @@ def test_parameters_in_four_bits_are_counted_one_by_one(make_run: Callable[..., 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_embedding_and_head_stay_unquantised(
-    make_run: Callable[..., Run], untied: Path, tied: bool
+    make_run: Callable[..., Run],
+    untied: Path,
+    tied: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Whatever this CPU is: one with bf16 products, where frozen weights are bf16.
+    (tmp_path / "cpuinfo").write_text("flags\t\t: avx2 avx512bw\n")
+    monkeypatch.setattr(hardware, "CPU_INFO", tmp_path / "cpuinfo")
     config = make_run("adapter=qlora").config
     folder = make_run().model_folder("base") if tied else untied
     loss = build(folder, config.adapter, config.train, config.hardware, device=CPU)
