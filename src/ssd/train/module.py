@@ -84,6 +84,9 @@ class SelfDistillation(LightningModule):
         self.metrics: dict[str, float] = {}
         """Of the last step, over all processes."""
         self.stop_requested = False
+        """Whether this process was asked to stop, which can happen at any moment."""
+        self.stops = False
+        """Whether some process had been asked when the last step was summed: the same in all."""
         self.started = time.monotonic()
         """When the step that is taken began."""
 
@@ -155,7 +158,7 @@ class SelfDistillation(LightningModule):
         optimizer.step()
         optimizer.zero_grad()
         self.step = step.index + 1
-        self.stop_requested = stops > 0
+        self.stops = stops > 0
         now = time.monotonic()
         self.metrics = {
             "train/loss": loss_value,

@@ -248,7 +248,7 @@ class Checkpoints(Callback):
     ) -> None:
         """Checkpoint, and stop where some process was asked to."""
         assert isinstance(pl_module, SelfDistillation)
-        step, stops = pl_module.step, pl_module.stop_requested
+        step, stops = pl_module.step, pl_module.stops
         if step % self.train.checkpoint_every == 0 or (stops and step < self.train.max_steps):
             assert pl_module.loss is not None
             checkpoints.save(
