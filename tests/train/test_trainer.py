@@ -15,10 +15,11 @@ from transformers import AutoModelForCausalLM
 from ssd.errors import ArtifactError, DataError, ModelError, SSDError
 from ssd.launch import stage_command, stage_environment
 from ssd.run import Run, step_folder, step_folders
-from ssd.stage import REPORTED, RESUMABLE, run_child
+from ssd.stage import REPORTED, RESUMABLE, PreemptedError, run_child
 from ssd.tracking import read_metrics
 from ssd.train import checkpoints
 from ssd.train.export import export_again
+from ssd.train.module import SelfDistillation
 from ssd.train.probe import PROBE
 from ssd.train.trainer import train
 
@@ -170,6 +171,26 @@ def test_a_signal_leaves_a_checkpoint_that_any_number_of_processes_resumes(
     run_child(stage_command(last, "train"), "training", stage_environment(last, "train"))
     assert losses(last) == pytest.approx(losses(whole), rel=1e-4)
     assert 0 < len(live(last)) == measured < len(live(whole))
+
+
+def test_a_signal_during_a_step_stops_all_processes_after_the_next(
+    make_run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes agree once per step: what one alone hears later waits for the next sum."""
+    run = make_run(*FP32, "train.checkpoint_every=1000")
+    write_corpus(run, LENGTHS)
+    agree = SelfDistillation._sum_over_processes
+
+    def signalled(module: SelfDistillation, values: list[float]) -> list[float]:
+        agreed = agree(module, values)
+        if module.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return agreed
+
+    monkeypatch.setattr(SelfDistillation, "_sum_over_processes", signalled)
+    with pytest.raises(PreemptedError, match="after step 4 of 8"):
+        train(run)
+    assert list(step_folders(run.checkpoint.folder)) == [4]
 
 
 def test_a_checkpoint_cut_short_is_passed_over_and_cleared(make_run: Make) -> None:
