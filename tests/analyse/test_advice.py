@@ -1,5 +1,6 @@
 """Which evaluation temperatures are advised, and why."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,14 @@ def test_a_peak_outside_what_was_tried_is_called_extrapolated() -> None:
     assert beyond > edge
     assert "highest T_eff tried" in found[edge]
     assert found[beyond].startswith("extrapolated: ")
+
+
+def test_an_interval_wider_than_what_was_tried_ends_there() -> None:
+    fit = dataclasses.replace(a_fit(1.3), peak_interval=(-2.8, 1.4))
+    found = by_temp(advised(1.0, fit=fit))
+    assert list(found) == [0.3, 1.3, 1.4]
+    assert "the lowest T_eff tried, 0.30: that peak's 95 % interval reaches beyond" in found[0.3]
+    assert "-2.8" not in "".join(found.values())
 
 
 def test_a_fit_without_a_peak_leaves_theory() -> None:

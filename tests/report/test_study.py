@@ -130,6 +130,19 @@ def test_the_plane_the_fit_and_the_advice_say_what_the_scores_say(grid: Study) -
     assert "T_eval worth trying" in section(document(grid), "Temperatures")
 
 
+def test_scores_that_do_not_locate_the_peak_say_so(tmp_path: Path) -> None:
+    """Five scores all but flat: resamples of them peak beyond what was tried."""
+    run = make_run(tmp_path, "one", "sampler.temp=1.6", f"eval.temps={list(T_EVALS)}", ONE)
+    swept = sweep(1.6)
+    for row, share in zip(swept["sweeps"]["tuned"], (0.36, 0.38, 0.35, 0.37, 0.34), strict=True):
+        row["pass@1"] = interval(share, share - 0.1, share + 0.1)
+    write_scores(run, swept, humaneval=controlled_scores(run, {BASE: UNDECIDED}))
+    figures = {one.name: one for one in document(collected(run.folder.parent)).figures}
+    told = figures["t_eff_1"].alt
+    assert "is not located: the 95% interval" in told
+    assert "leaves the tried 0.80 to 2.08." in told
+
+
 def test_summary_names_the_best_by_held_out_score_its_rival_and_what_failed(grid: Study) -> None:
     summary = section(document(grid), "Summary")
     assert "3 runs with scores; 1 failed" in summary

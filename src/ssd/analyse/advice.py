@@ -105,13 +105,19 @@ def _from_fit(fit: QuadraticFit) -> list[Idea]:
                 f"{low:.2f} to {high:.2f}",
             ),
         ]
+    bounds = zip(("lower", "upper"), fit.peak_interval, strict=True)
     return [
         (fit.peak, f"{where} peaks at T_eff {fit.peak:.2f}"),
-        *(
-            (end, f"the {name} end of that peak's 95 % interval, T_eff {end:.2f}")
-            for name, end in zip(("lower", "upper"), fit.peak_interval, strict=True)
-        ),
+        *((min(max(end, low), high), _bound(name, end, fit)) for name, end in bounds),
     ]
+
+
+def _bound(name: str, end: float, fit: QuadraticFit) -> str:
+    low, high = fit.span
+    if low <= end <= high:
+        return f"the {name} end of that peak's 95 % interval, T_eff {end:.2f}"
+    side, edge = ("highest", high) if end > high else ("lowest", low)
+    return f"the {side} T_eff tried, {edge:.2f}: that peak's 95 % interval reaches beyond it"
 
 
 def _from_theory(t_train: float, base_temp: float, *, truncated: bool) -> list[Idea]:

@@ -210,6 +210,11 @@ def _fit_sentence(fit: QuadraticFit | None, num_t_eff: int) -> str:
             f"{text} and rises beyond what was tried; extrapolated, its peak would lie at T_eff "
             f"{fit.peak:.2f}, 95% interval {low:.2f} to {high:.2f}."
         )
+    if low < fit.span[0] or high > fit.span[1]:
+        return (
+            f"{text}; its peak, T_eff {fit.peak:.2f}, is not located: the 95% interval, "
+            f"{low:.2f} to {high:.2f}, leaves the tried {fit.span[0]:.2f} to {fit.span[1]:.2f}."
+        )
     return f"{text}; its peak lies at T_eff {fit.peak:.2f}, 95% interval {low:.2f} to {high:.2f}."
 
 
