@@ -25,6 +25,7 @@ from ssd.train.probe import (
     PROBE,
     Sampling,
     choose,
+    in_rows,
     joined,
     logit_parts,
     read_target,
@@ -132,6 +133,25 @@ def test_the_probe_is_one_completion_of_a_prompt_with_its_prompt_whole() -> None
     assert choose(list(reversed(examples(20))), AnalyseConfig(live_samples=3, live_tokens=5)) == few
     prompt_alone = Example(prompt_id="p", token_ids=[1, 2], num_prompt=2)
     assert choose([prompt_alone], AnalyseConfig()) == []
+
+
+def test_rows_hold_neighbours_up_to_the_capacity() -> None:
+    five = examples(3)[:5]  # of 30 tokens each
+    for capacity, sizes in ((0, [1] * 5), (59, [1] * 5), (60, [2, 2, 1]), (1000, [5])):
+        rows = in_rows(five, capacity)
+        assert [len(row) for row in rows] == sizes
+        assert [one for row in rows for one in row] == five
+    assert in_rows([], 60) == []
+
+
+def test_packed_rows_measure_what_single_ones_do(make_run: Make) -> None:
+    packed, single = (
+        measured(trained(make_run, how, "train.precision=fp32", "train.max_steps=2", setting))
+        for how, setting in (("packed", "train.packing=true"), ("single", "train.packing=false"))
+    )
+    assert list(packed) == [0, 1, 2]
+    for step, terms in packed.items():
+        assert terms == pytest.approx(single[step], rel=1e-4, abs=1e-5)
 
 
 def base_logits() -> torch.Tensor:

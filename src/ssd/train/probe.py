@@ -62,6 +62,20 @@ def choose(examples: Sequence[Example], settings: AnalyseConfig) -> list[Example
     ]
 
 
+def in_rows(examples: Sequence[Example], capacity: int) -> list[list[Example]]:
+    """Neighbours together, up to `capacity` tokens, and none empty. Unlike training's rows these
+    keep the order, which a stored target has whatever the capacity was."""
+    rows: list[list[Example]] = []
+    filled = 0
+    for example in examples:
+        filled += len(example.token_ids)
+        if not rows or filled > capacity:
+            rows.append([])
+            filled = len(example.token_ids)
+        rows[-1].append(example)
+    return rows
+
+
 class LiveDecomposition(Callback):
     """Measures the terms before the first step and at evenly spread steps, the last one included.
 
@@ -80,7 +94,12 @@ class LiveDecomposition(Callback):
         settings = run.config.analyse
         self.sampling = sampling(run)
         self.examples = choose(examples, settings)
-        self.max_steps = run.config.train.max_steps
+        train, hardware = run.config.train, run.config.hardware
+        self.packing = train.packing
+        self.rows = in_rows(
+            self.examples, (hardware.micro_batch_tokens or train.seq_len) if train.packing else 0
+        )
+        self.max_steps = train.max_steps
         self.every = max(1, math.ceil(self.max_steps / max(settings.live_points, 1)))
         self.active = bool(
             settings.live_points and self.examples and has_target(self.sampling.temp)
@@ -106,7 +125,6 @@ class LiveDecomposition(Callback):
             # All processes go on measuring, or none: they wait for each other in every pass.
             self.active = trainer.strategy.broadcast(self.tracker is None or self._read())
             return
-        self._make_target(trainer, pl_module)
         metrics = self._measure(trainer, pl_module)
         if self.tracker is not None:
             self.tracker.log(metrics, step=0)
@@ -122,35 +140,30 @@ class LiveDecomposition(Callback):
             pl_module.metrics |= self._measure(trainer, pl_module)
             pl_module.started += time.monotonic() - began  # no part of the next step
 
-    def _make_target(self, trainer: Trainer, module: SelfDistillation) -> None:
-        parts: list[Target] = []
-        how = self.sampling
-
-        def visit(logits: Tensor) -> None:
-            one = target(logits, how.temp, how.top_k, how.top_p)
-            parts.append(one.to(torch.device("cpu")))
-
-        self._visit_logits(trainer, module, visit)
-        if self.tracker is not None:
-            self.target = joined(parts)
-            write_target(self.path, self.target, self.identity)
-
     def _measure(self, trainer: Trainer, module: SelfDistillation) -> dict[str, float]:
-        """Means over the positions, by the metric's name; nothing in all processes but the
-        first."""
+        """Means over the positions, by the metric's name; nothing in all processes but the first.
+        What is measured first is the base model, which makes the target."""
+        how = self.sampling
+        targets: list[Target] = []
         found: list[Decomposition] = []
         start = 0
 
         def visit(logits: Tensor) -> None:
             nonlocal start
-            assert self.target is not None
-            part = self.target[start : start + len(logits)]
-            found.append(decompose(part.to(logits.device), logits))
+            if self.target is None:
+                part = target(logits, how.temp, how.top_k, how.top_p)
+                targets.append(part.to(torch.device("cpu")))
+            else:
+                part = self.target[start : start + len(logits)].to(logits.device)
+            found.append(decompose(part, logits))
             start += len(logits)
 
         self._visit_logits(trainer, module, visit)
         if not found:
             return {}
+        if targets:
+            self.target = joined(targets)
+            write_target(self.path, self.target, self.identity)
         return {
             PREFIX + field.name: float(
                 torch.cat([getattr(one, field.name) for one in found]).mean()
@@ -174,9 +187,9 @@ class LiveDecomposition(Callback):
             return hidden.new_zeros(())
 
         with without_dropout(loss), trainer.precision_plugin.train_step_context():
-            for example in self.examples:
-                row = collate([example], [0.0], packing=False).to(module.device)
-                loss(row, measure)
+            for row in self.rows:
+                batch = collate(row, [0.0] * len(row), packing=self.packing)
+                loss(batch.to(module.device), measure)
         if isinstance(loss, FSDPModule):
             loss.reshard()  # a backward pass would have done it
 
