@@ -44,8 +44,7 @@ def arm_verdicts(run: Run, name: str, models: dict[str, Any], arm: str) -> list[
     """
     if arm not in models:
         raise ArtifactError(
-            f"{run.folder} has no scores of {arm} on {name}: use --arms with two of "
-            f"{', '.join(models)}, or with folders that hold {VERDICTS}"
+            f"{run.folder} has no scores of {arm} on {name}, but of {', '.join(models)}"
         )
     path = run.store / "verdicts" / models[arm]["verdicts"] / VERDICTS
     if not path.is_file():

@@ -3,7 +3,7 @@
 import textwrap
 from typing import Any
 
-from ssd.arms import BASE, CHOSEN_ON_TEST, ISOLATION, RESAMPLED, gain_sentence
+from ssd.arms import BASE, CHOSEN_ON_TEST, ISOLATION, RESAMPLED, TUNED, gain_sentence
 
 WIDTH = 100
 Benchmark = dict[str, Any]
@@ -16,12 +16,12 @@ def score_table(scores: dict[str, Any]) -> str:
     stored = scores["benchmarks"]
     main = {name: one for name, one in stored.items() if not one["regression"]}
     regression = {name: one for name, one in stored.items() if one["regression"]}
-    blocks = [_arm_block(main)] if main else []
+    blocks = [arm_block(main)] if main else []
     for name, one in main.items():
         if groups(one):
             blocks.append(_group_block(name, one))
     if regression:
-        blocks.append(_arm_block(regression, "out of domain"))
+        blocks.append(arm_block(regression, "out of domain"))
     sentences = [gain_of(name, one) for name, one in main.items()]
     notes = [
         *(sentence for sentence in sentences if sentence),
@@ -107,13 +107,14 @@ def selection_notes(selection: dict[str, Any] | None) -> list[str]:
     return [f"settings chosen on held-out problems, {problems}; {among} settings"]
 
 
-def _arm_block(benchmarks: dict[str, Benchmark], corner: str = "") -> str:
-    """A table of all arms, with a line over each benchmark's rows."""
+def arm_block(benchmarks: dict[str, Benchmark], corner: str = "", reference: str = TUNED) -> str:
+    """A table of all arms, with a line over each benchmark's rows; `reference` is what every arm is
+    compared with."""
     models = [model for one in benchmarks.values() for model in one["models"].values()]
     several = any(len(pass_names(model)) > 1 for model in models)
     metric = "pass@k" if several else pass_names(models[0])[0]
     compared = any(one["comparisons"] for one in benchmarks.values())
-    header = [corner, "decoding", metric, *(["tuned minus it"] if compared else [])]
+    header = [corner, "decoding", metric, *([f"{reference} minus it"] if compared else [])]
     rows: list[list[str] | str] = [[*header, "tokens", "fenced", "cut", "distinct"]]
     for name, one in benchmarks.items():
         rows.append(size(name, one))
