@@ -53,8 +53,10 @@ def test_every_stage_command_runs_on_a_real_run(tmp_path: Path) -> None:
         "sampler=transformers",
         "logger=none",
     ]
-    done = subprocess.run(made, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    for change in ([], ["run_name=other", "eval.temp=0.9"]):
+        command = [*made, *change]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
     for line in STAGES:
         command = [sys.executable, *shlex.split(line)[1:]]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
