@@ -10,10 +10,10 @@ import pytest
 from answers import make_verdict
 from run_folders import UNDECIDED, benchmark_scores, make_run, write_scores
 
+from ssd.compare import compare
 from ssd.errors import ArtifactError, ConfigError, DataError
 from ssd.evaluate.estimates import sign_flip_p_value
 from ssd.evaluate.grading import VERDICTS, write_verdicts
-from ssd.report.compare import compare
 from ssd.run import Run
 
 PROBLEMS, ANSWERS = 24, 2
@@ -48,7 +48,7 @@ def test_runs_are_compared_problem_by_problem(tmp_path: Path) -> None:
     first = scored(tmp_path, 1.6, half, num_tokens=130)
     second = scored(tmp_path, 1.0, one_third)
     finished = subprocess.run(
-        [sys.executable, "-m", "ssd.report.compare", first.folder, second.folder],
+        [sys.executable, "-m", "ssd.compare", first.folder, second.folder],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     lines = {line.split("  ")[0]: line for line in finished.stdout.splitlines()}

@@ -1,6 +1,6 @@
 """One model of several runs, paired by problem: the first run minus each of the others.
 
-    python -m ssd.report.compare RUN_DIR RUN_DIR [RUN_DIR ...]
+    python -m ssd.compare RUN_DIR RUN_DIR [RUN_DIR ...]
 
 A run's own scores compare its arms; this compares runs, such as two training temperatures. The
 intervals and p-values are those of a run's scores (docs/statistics.md).
@@ -108,7 +108,7 @@ def length_note(title: str, first: str, comparisons: dict[str, Any]) -> str:
 def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(
-        prog="python -m ssd.report.compare",
+        prog="python -m ssd.compare",
         description="Compare one model of several runs on their reported problems: the first run "
         "minus each of the others, paired by problem, with intervals and p-values.",
     )
