@@ -190,7 +190,9 @@ def test_officially_wrong_programs_that_a_sample_shows_are_the_recorded_ones(
     wrong = [one for one in graded if not one.correct and isinstance(one.task.tests, kind)]
     golden = json.loads((GOLDEN / f"lcb_v5_wrong_{name}.json").read_text())
     assert len(wrong) == golden["num_wrong"]
-    assert sorted(not_passed(wrong, isolated)) == golden["fail_a_sample"]
+    # What needs about as long as the limit fails on one machine and passes on another.
+    near = set(golden.get("near_the_time_limit", []))
+    assert sorted(set(not_passed(wrong, isolated)) - near) == golden["fail_a_sample"]
 
 
 @pytest.mark.parametrize(
