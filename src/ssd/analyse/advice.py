@@ -96,28 +96,30 @@ def _from_fit(fit: QuadraticFit) -> list[Idea]:
     low, high = fit.span
     where = f"the fit through {fit.num_points} scores (R2 {fit.r_squared:.2f})"
     if not low <= fit.peak <= high:
-        side, edge = ("highest", high) if fit.peak > high else ("lowest", low)
+        edge, named = _edge(fit.peak, fit)
         return [
-            (edge, f"the {side} T_eff tried, {edge:.2f}, in the direction in which {where} rises"),
+            (edge, f"{named}, in the direction in which {where} rises"),
             (
                 fit.peak,
                 f"extrapolated: {where} peaks at T_eff {fit.peak:.2f}, outside the tried "
                 f"{low:.2f} to {high:.2f}",
             ),
         ]
-    bounds = zip(("lower", "upper"), fit.peak_interval, strict=True)
-    return [
-        (fit.peak, f"{where} peaks at T_eff {fit.peak:.2f}"),
-        *((min(max(end, low), high), _bound(name, end, fit)) for name, end in bounds),
-    ]
+    ideas = [(fit.peak, f"{where} peaks at T_eff {fit.peak:.2f}")]
+    for name, end in zip(("lower", "upper"), fit.peak_interval, strict=True):
+        if low <= end <= high:
+            ideas.append((end, f"the {name} end of that peak's 95 % interval, T_eff {end:.2f}"))
+        else:
+            edge, named = _edge(end, fit)
+            ideas.append((edge, f"{named}: that peak's 95 % interval reaches beyond it"))
+    return ideas
 
 
-def _bound(name: str, end: float, fit: QuadraticFit) -> str:
+def _edge(beyond: float, fit: QuadraticFit) -> Idea:
+    """The end of what was tried on the side of a T_eff beyond it, and what it is called."""
     low, high = fit.span
-    if low <= end <= high:
-        return f"the {name} end of that peak's 95 % interval, T_eff {end:.2f}"
-    side, edge = ("highest", high) if end > high else ("lowest", low)
-    return f"the {side} T_eff tried, {edge:.2f}: that peak's 95 % interval reaches beyond it"
+    side, edge = ("highest", high) if beyond > high else ("lowest", low)
+    return edge, f"the {side} T_eff tried, {edge:.2f}"
 
 
 def _from_theory(t_train: float, base_temp: float, *, truncated: bool) -> list[Idea]:
