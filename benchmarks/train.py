@@ -182,7 +182,6 @@ def run_ours(samples: list[Any], arguments: argparse.Namespace, settings: tuple[
             Sample(
                 prompt_id=str(i), sample_index=0, seed=i, prompt_token_ids=one["prompt"],
                 completion_token_ids=one["completion"], text="", finish_reason="stop",
-                logprob_sum=0.0,
             )
             for i, one in enumerate(samples)
         ]  # fmt: skip

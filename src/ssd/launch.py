@@ -16,6 +16,8 @@ from ssd.errors import ConfigError
 from ssd.run import Run
 from ssd.stage import PREEMPTION_SIGNALS, run_child
 
+MODULES = {"sample": "ssd.draw"}
+"""Of stages whose process does more than the stage of its name alone."""
 SHUTDOWN_SECONDS = 600
 """How long torchrun waits for the checkpoint that a signal asks for."""
 
@@ -26,7 +28,7 @@ def stage_command(run: Run, stage: str) -> list[str]:
     Raises:
         ConfigError: several machines, and nothing says where they meet.
     """
-    module = ["-m", f"ssd.{stage}", str(run.folder)]
+    module = ["-m", MODULES.get(stage, f"ssd.{stage}"), str(run.folder)]
     hardware = run.config.hardware
     if stage != "train" or hardware.num_processes == 1:
         return [sys.executable, *module]

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from ssd.arms import UNIT
 from ssd.artifacts import (
     MANIFEST,
+    Artifact,
     existing,
     plain,
     read_json,
@@ -25,6 +26,7 @@ from ssd.artifacts import (
 from ssd.config import HASH_SPLIT, STAGES, Accelerator, DataConfig, DataSource, RunConfig
 from ssd.errors import ConfigError, DataError, one_line
 from ssd.evaluate.benchmarks import benchmark_identity, load_benchmark
+from ssd.evaluate.generate import early_jobs
 from ssd.evaluate.parts import take_part
 from ssd.evaluate.sandbox import load_sandbox
 from ssd.evaluate.table import score_table
@@ -93,13 +95,10 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
 
 
 def planned(run: Run) -> list[tuple[Run, str]]:
-    """Every stage that is asked for, in order; the control `t1` is sampled and trained after the
-    run's own training."""
+    """Every stage that is asked for, in order; the control `t1` is trained after the run itself."""
     stages = [name for name in STAGES[1:] if name in run.config.stages]
-    making = [name for name in stages if name in ("sample", "train")]
-    trainings = run.trainings().values() if "evaluate" in stages else [run]
-    steps = [(one, name) for one in trainings for name in making]
-    return steps + [(run, name) for name in stages if name not in making]
+    trainings = list(run.trainings().values()) if "evaluate" in stages else [run]
+    return [(one, name) for name in stages for one in (trainings if name == "train" else [run])]
 
 
 def print_plan(config: RunConfig, folder: Path) -> None:
@@ -228,7 +227,25 @@ def run_stage(run: Run, stage: str) -> None:
     if stage == "train" and hardware.num_nodes > 1 and "SLURM_JOB_ID" not in os.environ:
         command = shlex.join(stage_command(run, stage))
         print(f"on each of the other machines, run: {command}", flush=True)
-    run_child(stage_command(run, stage), f"stage {stage}", stage_environment(run, stage))
+    run_child(
+        stage_command(run, stage),
+        f"stage {stage}",
+        stage_environment(run, stage),
+        makes=stage_artifacts(run, stage),
+    )
+
+
+def stage_artifacts(run: Run, stage: str) -> list[Artifact]:
+    """What a stage's process makes; not what it only brings up to date in the run's folder."""
+    if stage == "sample":
+        answers = early_jobs(run) if "evaluate" in run.config.stages else []
+        return [
+            *(one.corpus for one in run.sampled()),
+            *(job.generations(run) for job in answers),
+        ]
+    if stage == "train":
+        return [run.checkpoint]
+    return [run.analysis(run.reported_steps())] if stage == "analyse" else []
 
 
 def training_bytes(run: Run) -> int:
@@ -246,7 +263,7 @@ def training_bytes(run: Run) -> int:
 def is_current(run: Run, stage: str) -> bool:
     """Whether a stage's result is there and belongs to this configuration."""
     if stage == "sample":
-        return run.corpus.done
+        return all(one.corpus.done for one in run.sampled())
     if stage == "train":
         return run.checkpoint.done
     if stage == "evaluate":

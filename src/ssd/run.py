@@ -110,6 +110,8 @@ class Run:
                 "filters": sampler.filters,
                 "engine": sampler.engine,
                 "seed": config.seed,
+                # Left out where it is null, as before there was a choice: nothing is drawn again.
+                **({} if sampler.logprobs is None else {"logprobs": sampler.logprobs}),
             },
         )
 
@@ -160,6 +162,11 @@ class Run:
         """Every run whose training this evaluation needs, by the model it makes."""
         wanted = UNIT in self.config.eval.controls
         return {TUNED: self, **({UNIT: self.control()} if wanted else {})}
+
+    def sampled(self) -> list["Run"]:
+        """Every run whose corpus the stages of this one need and no other run brings."""
+        needed = self.trainings().values() if "evaluate" in self.config.stages else [self]
+        return [run for run in needed if run.config.train.corpus is None]
 
     def models(self) -> list[str]:
         """What this run evaluates; trained models only where there is or will be a checkpoint."""

@@ -1,12 +1,15 @@
 """What a run's processes share: how they report errors, and that they end with their parent."""
 
+import contextlib
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +17,7 @@ from typing import Any, NoReturn
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from ssd.artifacts import Artifact
 from ssd.errors import SSDError, StageError
 
 REPORTED = 3
@@ -22,6 +26,12 @@ RESUMABLE = 75
 """Exit code of a training that a signal stopped and that left a checkpoint (EX_TEMPFAIL)."""
 PREEMPTION_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """What clusters send before they take a machine away; SLURM's is set with --signal."""
+LOOK_SECONDS = 5.0
+"""How often a stage's process is looked at while it runs."""
+LINGER_SECONDS = 120.0
+"""How long a stage's process may live on after its result is whole; W&B may still be sending."""
+KILL_SECONDS = 10.0
+"""How long a killed process may take to give back what it holds."""
 REASON = "SSD_REASON_FILE"
 """Environment variable: where a child process leaves its reason."""
 PR_SET_PDEATHSIG = 1
@@ -35,6 +45,8 @@ def reporting_errors() -> Iterator[None]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    for number in PREEMPTION_SIGNALS:
+        signal.signal(number, _stop)
     try:
         yield
     except ReportedError as error:
@@ -60,6 +72,11 @@ def reporting_errors() -> Iterator[None]:
         sys.exit(128 + signal.SIGINT)
 
 
+def _stop(*_: Any) -> NoReturn:
+    # A signal's own effect would end this process with what it has opened still open.
+    raise PreemptedError("stopped by a signal: the same command goes on from what is finished")
+
+
 def _report(reason: str) -> NoReturn:
     print(f"error: {reason}", file=sys.stderr, flush=True)
     _leave_reason(reason)
@@ -80,8 +97,18 @@ class ReportedError(StageError):
     """A child process failed and has printed its reason, which is the message."""
 
 
-def run_child(command: list[str], what: str, environment: dict[str, str] | None = None) -> None:
+def run_child(
+    command: list[str],
+    what: str,
+    environment: dict[str, str] | None = None,
+    *,
+    makes: Sequence[Artifact] = (),
+) -> None:
     """Run a child process to its end, and pass it a cluster's signals to stop.
+
+    Args:
+        makes: the process's results. If all are whole and it still lives `LINGER_SECONDS` later, it
+            is ended, and that counts as its success.
 
     Raises:
         ReportedError: it failed and said why.
@@ -90,8 +117,16 @@ def run_child(command: list[str], what: str, environment: dict[str, str] | None 
     """
     with tempfile.TemporaryDirectory(prefix="ssd-") as folder:
         reason = Path(folder) / "reason"
-        told = {**(os.environ if environment is None else environment), REASON: str(reason)}
-        code, stopped = _wait(subprocess.Popen(command, preexec_fn=_prepare, env=told))
+        variables = {
+            **(os.environ if environment is None else environment),
+            REASON: str(reason),
+            "SPT_NOENV": "1",  # or vLLM's processes write their titles over what `end_all` reads
+        }
+        process = subprocess.Popen(command, preexec_fn=_prepare, env=variables)
+        try:
+            code, stopped = _wait(process, what, makes)
+        finally:
+            end_all(reason)
         said = reason.read_text(encoding="utf-8") if reason.is_file() else what
     if code == RESUMABLE or (stopped and code != 0):
         raise PreemptedError(
@@ -114,7 +149,9 @@ def run_child(command: list[str], what: str, environment: dict[str, str] | None 
         )
 
 
-def _wait(process: subprocess.Popen[bytes]) -> tuple[int, bool]:
+def _wait(
+    process: subprocess.Popen[bytes], what: str, makes: Sequence[Artifact]
+) -> tuple[int, bool]:
     """The exit code of a child process, and whether it was asked to stop meanwhile."""
     received: list[int] = []
 
@@ -124,7 +161,7 @@ def _wait(process: subprocess.Popen[bytes]) -> tuple[int, bool]:
 
     previous = {number: signal.signal(number, pass_on) for number in PREEMPTION_SIGNALS}
     try:
-        return process.wait(), bool(received)
+        return _wait_or_end(process, what, makes), bool(received)
     except BaseException:
         process.terminate()
         process.wait()
@@ -132,6 +169,47 @@ def _wait(process: subprocess.Popen[bytes]) -> tuple[int, bool]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _wait_or_end(process: subprocess.Popen[bytes], what: str, makes: Sequence[Artifact]) -> int:
+    """The exit code of a process; 0 for one that had to be ended after its work was done."""
+    finished_since: float | None = None
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(LOOK_SECONDS)
+        if finished_since is None:
+            whole = bool(makes) and all(artifact.done for artifact in makes)
+            finished_since = time.monotonic() if whole else None
+        elif time.monotonic() - finished_since > LINGER_SECONDS:
+            print(
+                f"{what}: its result is whole, and its process {process.pid} still runs "
+                f"{LINGER_SECONDS:.0f} s later: ended",
+                flush=True,
+            )
+            process.kill()
+            process.wait()
+            return 0
+
+
+def end_all(reason: Path) -> None:
+    """Kill what a child process has left, and wait until it is gone: an engine's processes outlive
+    a stage that is killed, and would go on holding a GPU's memory. They are found by the variable
+    that the child was given."""
+    mark = f"{REASON}={reason}".encode()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        # Processes end meanwhile, and those of other users are not ours to read.
+        with contextlib.suppress(OSError):
+            if mark in environment.read_bytes().split(b"\0"):
+                _kill(int(environment.parent.name))
+
+
+def _kill(pid: int) -> None:
+    process = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        select.select([process], [], [], KILL_SECONDS)
+    finally:
+        os.close(process)
 
 
 def _prepare() -> None:

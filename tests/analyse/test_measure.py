@@ -30,7 +30,7 @@ def states(*rows: list[float]) -> States:
 def sample(token_ids: list[int]) -> Sample:
     return Sample(
         prompt_id="p", sample_index=0, seed=0, prompt_token_ids=[1],
-        completion_token_ids=token_ids, text="", finish_reason="stop", logprob_sum=0.0,
+        completion_token_ids=token_ids, text="", finish_reason="stop",
     )  # fmt: skip
 
 

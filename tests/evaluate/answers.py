@@ -19,7 +19,6 @@ def make_sample(problem_id: str, text: str, index: int = 0) -> Sample:
         completion_token_ids=list(text.encode()),
         text=text,
         finish_reason="stop",
-        logprob_sum=-1.0,
     )
 
 

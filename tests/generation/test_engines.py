@@ -1,7 +1,6 @@
 """Both real engines on the tiny model."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from ssd.generation import (
     read_samples,
     request_seed,
 )
-from ssd.generation.engines import load_engine
+from ssd.generation.engines import LazyEngine, load_engine
 from ssd.generation.records import Engine
 from ssd.generation.requests import build_requests
 from ssd.generation.truncation import tempered_probabilities
@@ -41,7 +40,7 @@ SAMPLED = Decoding(temp=1.2, top_k=20, top_p=0.8, max_new_tokens=12)
 def drawn(engine: Engine, asked: list[Request], decoding: Decoding) -> list[Completion]:
     """Completions in the order of their requests."""
     ticks: list[int] = []
-    answers = engine.generate(asked, decoding, logprobs=True, tick=ticks.append)
+    answers = engine.generate(asked, decoding, logprobs=3, tick=ticks.append)
     by_seed = {request.seed: completion for request, completion in answers}
     assert sum(ticks) == sum(len(completion.token_ids) for completion in by_seed.values())
     return [by_seed[request.seed] for request in asked]
@@ -55,16 +54,16 @@ def requests(count: int) -> list[Request]:
 
 
 @pytest.fixture(scope="module", params=["vllm", "transformers"])
-def engine(request: pytest.FixtureRequest, tiny_weights: Weights) -> Engine:
+def engine(request: pytest.FixtureRequest, tiny_weights: Weights) -> Iterator[Engine]:
     config = compose_config("model=tiny", "model.dtype=float32")
-    folder = Path(tiny_weights.path)
-    return load_engine(
+    with load_engine(
         EngineName(request.param),
-        folder,
+        Path(tiny_weights.path),
         config.model,
         resolve(config.hardware),
         max_model_len=512,
-    )
+    ) as engine:
+        yield engine
 
 
 def test_greedy_decoding_follows_the_models_own_argmax(
@@ -75,8 +74,32 @@ def test_greedy_decoding_follows_the_models_own_argmax(
         ids = torch.tensor([request.prompt_token_ids + completion.token_ids])
         logits = model(input_ids=ids).logits[0, len(request.prompt_token_ids) - 1 : -1]
         assert logits.argmax(-1).tolist() == completion.token_ids
-        logprobs = logits.log_softmax(-1).gather(-1, torch.tensor(completion.token_ids)[:, None])
-        assert completion.logprob_sum == pytest.approx(logprobs.sum().item(), abs=1e-2)
+        scores = logits.log_softmax(-1)
+        drawn_scores = scores.gather(-1, torch.tensor(completion.token_ids)[:, None])[:, 0]
+        kept = completion.logprobs
+        assert kept is not None
+        assert kept.logprobs == pytest.approx(drawn_scores.tolist(), abs=1e-3)
+        assert kept.topk_token_ids == scores.topk(3).indices.tolist()
+        torch.testing.assert_close(
+            torch.tensor(kept.topk_logprobs), scores.topk(3).values, atol=1e-3, rtol=0
+        )
+
+
+def test_logprobs_are_drawn_only_where_they_are_asked_for(engine: Engine) -> None:
+    kept = {}
+    for number in (None, 0):
+        answers = engine.generate(requests(1), GREEDY, logprobs=number, tick=lambda _: None)
+        ((_, completion),) = answers
+        kept[number] = completion.logprobs
+    assert kept[None] is None
+    assert len(kept[0].logprobs) == 12
+    assert kept[0].topk_token_ids == kept[0].topk_logprobs == [[]] * 12
+
+
+def test_an_answer_is_cut_where_its_own_room_ends(engine: Engine) -> None:
+    roomy, tight = requests(2)
+    asked = [dataclasses.replace(roomy, room=400), dataclasses.replace(tight, room=5)]
+    assert [len(completion.token_ids) for completion in drawn(engine, asked, GREEDY)] == [12, 5]
 
 
 def test_a_seed_gives_the_same_answer_in_any_order_and_company(engine: Engine) -> None:
@@ -92,7 +115,6 @@ def test_the_length_cap_is_reported_as_length(engine: Engine) -> None:
     (completion,) = drawn(engine, requests(1), GREEDY)
     assert completion.finish_reason == "length"
     assert len(completion.token_ids) == 12
-    assert math.isfinite(completion.logprob_sum)
 
 
 def test_a_stop_token_ends_the_answer_and_is_kept(engine: Any, tiny_weights: Weights) -> None:
@@ -130,6 +152,14 @@ def test_a_resumed_corpus_keeps_what_was_drawn(make_run: Callable[..., Run]) -> 
 
         def __init__(self) -> None:
             self.asked = []
+            self.is_open = False
+
+        def __enter__(self) -> "Engines":
+            self.is_open = True
+            return self
+
+        def __exit__(self, *exception: object) -> None:
+            self.is_open = False
 
         def generate(
             self, requests: Any, decoding: Decoding, **options: Any
@@ -138,31 +168,26 @@ def test_a_resumed_corpus_keeps_what_was_drawn(make_run: Callable[..., Run]) -> 
                 if len(self.asked) == 5:
                     raise RuntimeError("the engine died")
                 self.asked.append(request.prompt_id)
-                yield request, Completion([1, 2], "x", "stop", -1.0)
+                yield request, Completion([1, 2], "x", "stop")
+
+    def draw(engine: Any, shard_size: int) -> dict[str, float | None]:
+        with LazyEngine(engine) as lazy:
+            return generate_shards(
+                folder, requests(7), GREEDY, engine=lazy, shard_size=shard_size, label="drawing"
+            )
 
     folder = make_run().folder
-    first = Engines()
+    first, second = Engines(), Engines()
     with pytest.raises(RuntimeError):
-        generate_shards(
-            folder, requests(7), GREEDY, load_engine=lambda: first, shard_size=2, label="drawing"
-        )
+        draw(lambda: first, 2)
+    assert not first.is_open
     assert len(read_samples(folder / "shards")) == 4
-    second = Engines()
-    generate_shards(
-        folder, requests(7), GREEDY, load_engine=lambda: second, shard_size=5, label="drawing"
-    )
+    assert draw(lambda: second, 5)["tokens_per_second"] is not None
     assert second.asked == ["p4", "p5", "p6"]
     assert [sample.prompt_id for sample in read_samples(folder / "shards")] == [
         f"p{i}" for i in range(7)
     ]
-    generate_shards(
-        folder,
-        requests(7),
-        GREEDY,
-        load_engine=lambda: pytest.fail("loaded"),
-        shard_size=5,
-        label="drawing",
-    )
+    assert draw(lambda: pytest.fail("started"), 5)["tokens_per_second"] is None
 
 
 def test_requests_get_the_same_seeds_in_any_order(tiny_weights: Weights) -> None:
@@ -210,23 +235,24 @@ def test_an_adapter_on_its_base_answers_as_the_merged_model(
     name: EngineName, adapted: Adapted, tiny_weights: Weights
 ) -> None:
     config = compose_config("model=tiny", "model.dtype=float32")
-    engine = load_engine(
+    with load_engine(
         name,
         Path(tiny_weights.path),
         config.model,
         resolve(config.hardware),
         max_model_len=512,
         adapter=adapted.folder,
-    )
+    ) as engine:
+        answers = drawn(engine, requests(4), GREEDY)
     base: Any = AutoModelForCausalLM.from_pretrained(tiny_weights.path, dtype=torch.float32)
     changed = 0
-    for request, completion in zip(requests(4), drawn(engine, requests(4), GREEDY), strict=True):
+    for request, completion in zip(requests(4), answers, strict=True):
         ids = torch.tensor([request.prompt_token_ids + completion.token_ids])
         answer = slice(len(request.prompt_token_ids) - 1, -1)
         logits = adapted.merged(input_ids=ids).logits[0, answer]
         assert logits.argmax(-1).tolist() == completion.token_ids
-        logprobs = logits.log_softmax(-1).gather(-1, torch.tensor(completion.token_ids)[:, None])
-        assert completion.logprob_sum == pytest.approx(logprobs.sum().item(), abs=1e-2)
+        scores = logits.log_softmax(-1).gather(-1, torch.tensor(completion.token_ids)[:, None])
+        assert completion.logprobs.logprobs == pytest.approx(scores[:, 0].tolist(), abs=1e-3)
         changed += base(input_ids=ids).logits[0, answer].argmax(-1).tolist() != completion.token_ids
     assert changed
 
@@ -240,7 +266,7 @@ def test_vllm_makes_room_for_the_rank_above_the_adapters(adapted: Adapted, tmp_p
 
 def test_vllm_on_cpu_refuses_the_adapter_of_a_mixture_of_experts(adapted: Adapted) -> None:
     config = compose_config("model=tiny_moe", "hardware=cpu")
-    with pytest.raises(HardwareError, match=r"need a GPU; set adapter.merge=true"):
+    with pytest.raises(HardwareError, match=r"a GPU alone: set adapter.merge=true"):
         load_engine(
             EngineName.vllm,
             Path(fetch(config.model).path),

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,16 @@ EPSILON = 1e-6
 
 
 @pytest.fixture(scope="module", autouse=True)
-def engine(tiny_weights: Weights) -> object:
+def engine(tiny_weights: Weights) -> Iterator[object]:
     config = compose_config("model=tiny", "hardware=cpu")
-    return load_engine(
+    with load_engine(
         config.sampler.engine,
         Path(tiny_weights.path),
         config.model,
         resolve(config.hardware),
         max_model_len=64,
-    )
+    ) as engine:
+        yield engine
 
 
 def tensors(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:

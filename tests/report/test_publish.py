@@ -113,7 +113,6 @@ def test_published_answers_are_found_by_the_same_run_in_an_empty_store(tmp_path:
         completion_token_ids=[3, 4],
         text="an answer",
         finish_reason="stop",
-        logprob_sum=-1.0,
     )
     answers = run.generations("tuned", "humaneval")
     write_samples(answers.folder / SHARDS / "00000.parquet", [answer])

@@ -11,7 +11,6 @@ def sample(text: str, finish_reason: str = "stop") -> Sample:
         completion_token_ids=[2],
         text=text,
         finish_reason=finish_reason,
-        logprob_sum=0.0,
     )
 
 

@@ -19,7 +19,6 @@ def write_corpus(run: Run, lengths: list[tuple[int, int]]) -> list[Sample]:
             completion_token_ids=[(11 * i + 3 * j) % 256 for j in range(completion)],
             text="text",
             finish_reason="stop",
-            logprob_sum=-1.0,
         )
         for i, (prompt, completion) in enumerate(lengths)
     ]

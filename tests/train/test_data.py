@@ -24,7 +24,6 @@ def sample(prompt: int, completion: int, top: int = 5) -> Sample:
         completion_token_ids=[top] * completion,
         text="",
         finish_reason="stop",
-        logprob_sum=0.0,
     )
 
 

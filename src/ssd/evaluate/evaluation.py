@@ -93,7 +93,12 @@ def answer_and_grade(run: Run, purpose: str, sandbox: Callable[[], Sandbox]) -> 
         export_model(run, model, step)
         command = [sys.executable, "-m", "ssd.evaluate.generate", str(run.folder), model]
         command += ["--to", purpose, *([] if step is None else ["--step", str(step)])]
-        run_child(command, f"generating answers of the {model} model")
+        drawn = [
+            job.generations(run)
+            for job in unanswered
+            if (job.model, job.how.checkpoint_step) == (model, step)
+        ]
+        run_child(command, f"generating answers of the {model} model", makes=drawn)
     for job in ungraded:
         grade_answers(run, job, sandbox())
 

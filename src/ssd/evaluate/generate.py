@@ -4,9 +4,9 @@ A process of its own per model and training step, because vLLM gives GPU memory 
 process ends.
 """
 
-import functools
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,8 @@ from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.selection import list_arms
 from ssd.generation import Decoding, Request, Sample, generate_shards, read_samples
-from ssd.generation.engines import load_engine
-from ssd.generation.records import SHARDS, Engine
+from ssd.generation.engines import LazyEngine, run_engine
+from ssd.generation.records import SHARDS
 from ssd.generation.requests import build_requests
 from ssd.hardware import compute_dtype
 from ssd.models.chat import load_tokenizer
@@ -75,6 +75,14 @@ def list_jobs(run: Run, purpose: str) -> list[Job]:
     return list(dict.fromkeys(jobs))
 
 
+def early_jobs(run: Run) -> list[Job]:
+    """The base model's jobs that are known before anything is trained or chosen."""
+    chooses = list_jobs(run, CHOOSE) if run.selects else []
+    own = run.candidates(BASE)[0]
+    reported = [Job(BASE, name, part, own) for name, part in run.reported_on()]
+    return [job for job in chooses if job.model == BASE] + reported
+
+
 def generate(run: Run, model: str, purpose: str = REPORT, step: int | None = None) -> None:
     """Draw and store a model's answers; resumes, and skips what is finished.
 
@@ -88,25 +96,22 @@ def generate(run: Run, model: str, purpose: str = REPORT, step: int | None = Non
         for job in list_jobs(run, purpose)
         if job.model == model and job.how.checkpoint_step == step
     ]
+    with run_engine(run, model, step, max_model_len=run.config.eval.max_model_len) as engine:
+        answer(run, jobs, engine)
+
+
+def answer(run: Run, jobs: Sequence[Job], engine: LazyEngine) -> None:
+    """Draw and store what the jobs, all of one model and step, ask for.
+
+    Raises:
+        DataError: a prompt leaves no room for an answer.
+    """
     tokenizer = load_tokenizer(run.weights.path)
     # All prompts before the engine starts, so that a prompt that is too long stops the run at once.
     requests = {
         (job.benchmark, job.part): benchmark_requests(run, job.benchmark, tokenizer, job.part)
         for job in jobs
     }
-
-    @functools.cache
-    def engine() -> Engine:
-        config = run.config
-        return load_engine(
-            config.sampler.engine,
-            run.model_folder(model, step),
-            config.model,
-            config.hardware,
-            max_model_len=config.eval.max_model_len,
-            adapter=run.adapter_folder(model, step),
-        )
-
     for job in jobs:
         answers = job.generations(run)
         with answers.writing() as folder:
@@ -118,19 +123,16 @@ def generate(run: Run, model: str, purpose: str = REPORT, step: int | None = Non
                 folder,
                 requests[job.benchmark, job.part],
                 decoding,
-                load_engine=engine,
+                engine=engine,
                 shard_size=run.config.eval.shard_size,
                 label=job.label,
-            )
-            rate = (
-                round(speed["num_new_tokens"] / speed["seconds"], 1) if speed["seconds"] else None
             )
             answers.finish(
                 started=started,
                 counts=answer_counts(read_samples(folder / SHARDS)),
-                tokens_per_second=rate,
                 decoding=plain(decoding),
                 computed_in=compute_dtype(run.config.model.dtype, run.config.hardware).value,
+                **speed,
             )
 
 

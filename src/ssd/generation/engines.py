@@ -1,11 +1,17 @@
 """The engines behind the protocol: vLLM, and transformers where vLLM does not install."""
 
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
+from ssd.arms import BASE
 from ssd.config import EngineName, HardwareConfig, ModelConfig
 from ssd.generation.records import Engine
 from ssd.hardware import compute_dtype
+from ssd.run import Run
 
 
 def load_engine(
@@ -32,3 +38,46 @@ def load_engine(
     from ssd.generation.vllm_engine import VllmEngine
 
     return VllmEngine(folder, model, hardware, max_model_len=max_model_len, adapter=adapter)
+
+
+class LazyEngine:
+    """An engine that is started when something is to be drawn, and ended with this context; what is
+    drawn under several decodings shares it."""
+
+    def __init__(self, start: Callable[[], Engine]) -> None:
+        self.start = start
+        self.stack = ExitStack()
+        self.engine: Engine | None = None
+        self.start_seconds = 0.0
+        """What starting it took; 0 where nothing had to be drawn."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stack.close()
+
+    def get(self) -> Engine:
+        """The engine, running."""
+        if self.engine is None:
+            started = time.monotonic()
+            self.engine = self.stack.enter_context(self.start())
+            self.start_seconds = time.monotonic() - started
+        return self.engine
+
+
+def run_engine(
+    run: Run, model: str = BASE, step: int | None = None, *, max_model_len: int | None
+) -> LazyEngine:
+    """The engine of one of a run's models, of a step of its training."""
+    config = run.config
+    return LazyEngine(
+        lambda: load_engine(
+            config.sampler.engine,
+            run.model_folder(model, step),
+            config.model,
+            config.hardware,
+            max_model_len=max_model_len,
+            adapter=run.adapter_folder(model, step),
+        )
+    )

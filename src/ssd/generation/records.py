@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 from ssd.artifacts import read_rows, write_rows
 from ssd.config import TruncationConfig
@@ -41,6 +41,26 @@ class Request:
     sample_index: int
     prompt_token_ids: list[int]
     seed: int
+    room: int | None = None
+    """Tokens that `max_model_len` leaves for the answer; None where the model alone limits it. The
+    engine may have been started for longer ones."""
+
+    def max_new_tokens(self, decoding: Decoding) -> int:
+        """Where this answer is cut off."""
+        cap = decoding.max_new_tokens
+        return cap if self.room is None else min(cap, self.room)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logprobs:
+    """Natural-log probabilities under the model at temperature 1, before truncation; T tokens."""
+
+    logprobs: list[float]
+    """(T,) of the tokens that were drawn."""
+    topk_token_ids: list[list[int]]
+    """(T, k) most likely tokens, the likeliest first; k = 0 keeps none."""
+    topk_logprobs: list[list[float]]
+    """(T, k) of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +73,32 @@ class Completion:
     """Decoded without special tokens."""
     finish_reason: str
     """`stop`, or `length` where the cap cut it off."""
-    logprob_sum: float | None = None
-    """Natural-log probability of the completion under the model at temperature 1,
-    before truncation; None where it was not asked for."""
+    logprobs: Logprobs | None = None
+    """None where they were not asked for."""
 
 
 class Engine(Protocol):
-    """A loaded model that draws completions."""
+    """A loaded model that draws completions. Whoever starts one closes it, by `with`: processes
+    and device memory are given back then and not at the interpreter's exit, where nothing says in
+    which order handlers run."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
 
     def generate(
         self,
         requests: Sequence[Request],
         decoding: Decoding,
         *,
-        logprobs: bool,
+        logprobs: int | None,
         tick: Callable[[int], None],
     ) -> Iterator[tuple[Request, Completion]]:
         """Each request with its completion, in the order in which they end.
 
         Args:
-            logprobs: whether completions carry `logprob_sum`.
+            logprobs: None for none; otherwise completions carry those of the drawn tokens and of
+                this many most likely ones.
             tick: called now and then with the number of tokens drawn since the last call.
         """
         ...
@@ -90,7 +116,10 @@ class Sample:
     completion_token_ids: list[int]
     text: str
     finish_reason: str
-    logprob_sum: float | None
+    logprobs: list[float] | None = None
+    topk_token_ids: list[list[int]] | None = None
+    topk_logprobs: list[list[float]] | None = None
+    """As in `Logprobs`; None where `sampler.logprobs` asks for none."""
     train_prompt_token_ids: list[int] | None = None
     train_completion_token_ids: list[int] | None = None
     """Set only by prompt formats that train on another context than they sampled from."""
@@ -117,6 +146,11 @@ def read_samples(path: Path) -> list[Sample]:
     """Samples of one Parquet file, as they stand there; or of all shards of a folder, by prompt id
     and sample index, since shards hold answers in the order in which they ended."""
     if not path.is_dir():
-        return [Sample(**row) for row in read_rows(path)]
-    samples = [Sample(**row) for file in path.glob("*.parquet") for row in read_rows(file)]
+        return [_sample(row) for row in read_rows(path)]
+    samples = [_sample(row) for file in path.glob("*.parquet") for row in read_rows(file)]
     return sorted(samples, key=lambda sample: (sample.prompt_id, sample.sample_index))
+
+
+def _sample(row: dict[str, Any]) -> Sample:
+    row.pop("logprob_sum", None)  # corpora of earlier versions hold it; nothing has read it
+    return Sample(**row)

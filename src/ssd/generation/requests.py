@@ -32,8 +32,15 @@ def build_requests(
         if max_model_len is not None and len(ids) >= max_model_len:
             too_long[problem.problem_id] = len(ids)
             continue
+        room = None if max_model_len is None else max_model_len - len(ids)
         requests += [
-            Request(problem.problem_id, index, ids, request_seed(seed, problem.problem_id, index))
+            Request(
+                prompt_id=problem.problem_id,
+                sample_index=index,
+                prompt_token_ids=ids,
+                seed=request_seed(seed, problem.problem_id, index),
+                room=room,
+            )
             for index in range(num_samples)
         ]
     return requests, too_long

@@ -1,14 +1,16 @@
 """Resumable generation: shards of requests, each written atomically once all of it is drawn."""
 
+import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
+from ssd.generation.engines import LazyEngine
 from ssd.generation.records import (
     SHARDS,
     Completion,
     Decoding,
-    Engine,
     Request,
     Sample,
     read_samples,
@@ -31,9 +33,17 @@ class AnswerBar:
     def tick(self, num_tokens: int) -> None:
         """Count tokens as they are drawn: the first answers of a large batch take minutes."""
         self.tokens += num_tokens
-        rate = self.tokens / max(time.monotonic() - self.started, 1e-9)
-        self.bar.set_postfix_str(f"{rate:.0f} tok/s", refresh=False)
+        self.bar.set_postfix_str(f"{self.rate:.0f} tok/s", refresh=False)
         self.bar.update(0)
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second since the bar was opened."""
+        return self.tokens / max(time.monotonic() - self.started, 1e-9)
+
+    def close(self) -> None:
+        """Leave the bar standing as it is."""
+        self.bar.close()
 
     def counted(self, answers: Iterable[tuple[Request, Completion]]) -> Iterator[Sample]:
         """The answers as records, each counted as it comes."""
@@ -47,13 +57,13 @@ def generate_shards(
     requests: Sequence[Request],
     decoding: Decoding,
     *,
-    load_engine: Callable[[], Engine],
+    engine: LazyEngine,
     shard_size: int,
     label: str,
-    logprobs: bool = False,
-) -> dict[str, float]:
+    logprobs: int | None = None,
+) -> dict[str, float | None]:
     """Draw every request that the shards under `folder` do not hold yet;
-    the engine is loaded only if one is missing.
+    the engine is started only if one is missing.
 
     The engine has all requests at once, so that it is never idle while the longest answer of a
     shard ends. A shard holds the answers that ended next and is on disk whole or not at all; it is
@@ -61,7 +71,8 @@ def generate_shards(
     process loses no more finished answers than that, and those under way.
 
     Returns:
-        `num_new_tokens` drawn and `seconds` spent drawing in this call, engine start excluded.
+        The facts of a manifest: `tokens_per_second` (engine start excluded), None where nothing was
+        missing, and `engine_start_seconds`, 0 where the engine ran already.
     """
     shards = folder / SHARDS
     done = (
@@ -73,18 +84,20 @@ def generate_shards(
         request for request in requests if (request.prompt_id, request.sample_index) not in done
     ]
     if not missing:
-        return {"num_new_tokens": 0, "seconds": 0.0}
+        return {"tokens_per_second": None, "engine_start_seconds": 0.0}
     if done:
         print(f"{label}: resuming, {len(done)} of {len(requests)} answers are on disk", flush=True)
-    engine = load_engine()
-    progress = AnswerBar(label, len(requests), len(done))
+    starts, running = engine.engine is None, engine.get()
     number = max((int(path.stem) for path in shards.glob("*.parquet")), default=-1) + 1
-    answers = engine.generate(missing, decoding, logprobs=logprobs, tick=progress.tick)
-    for ended in _shards(progress.counted(answers), shard_size):
-        write_samples(shards / f"{number:05d}.parquet", ended)
-        number += 1
-    progress.bar.close()
-    return {"num_new_tokens": progress.tokens, "seconds": time.monotonic() - progress.started}
+    with closing(AnswerBar(label, len(requests), len(done))) as progress:
+        answers = running.generate(missing, decoding, logprobs=logprobs, tick=progress.tick)
+        for ended in _shards(progress.counted(answers), shard_size):
+            write_samples(shards / f"{number:05d}.parquet", ended)
+            number += 1
+    return {
+        "tokens_per_second": round(progress.rate, 1),
+        "engine_start_seconds": round(engine.start_seconds, 1) if starts else 0.0,
+    }
 
 
 def _shards(samples: Iterable[Sample], shard_size: int) -> Iterator[list[Sample]]:
@@ -108,5 +121,5 @@ def _sample(request: Request, completion: Completion) -> Sample:
         completion_token_ids=completion.token_ids,
         text=completion.text,
         finish_reason=completion.finish_reason,
-        logprob_sum=completion.logprob_sum,
+        **({} if completion.logprobs is None else dataclasses.asdict(completion.logprobs)),
     )

@@ -5,13 +5,13 @@ B rows, T tokens, V vocabulary.
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from ssd.config import Accelerator, HardwareConfig, ModelConfig
-from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Request
+from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Logprobs, Request
 from ssd.generation.truncation import tempered_probabilities
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.progress import silence_loading_bars
@@ -46,22 +46,32 @@ class TransformersEngine:
         self.tokenizer = load_tokenizer(str(folder))
         self.stops = set(stop_token_ids(str(folder), self.tokenizer))
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        del self.network  # all it holds; it has no process of its own
+
     def generate(
         self,
         requests: Sequence[Request],
         decoding: Decoding,
         *,
-        logprobs: bool,
+        logprobs: int | None,
         tick: Callable[[int], None],
     ) -> Iterator[tuple[Request, Completion]]:
-        """Each request with its completion; `logprob_sum` costs little here and is always there."""
+        """Each request with its completion, a batch after the other."""
         for first in range(0, len(requests), MAX_BATCH):
             batch = requests[first : first + MAX_BATCH]
-            yield from zip(batch, self._batch(batch, decoding, tick), strict=True)
+            yield from zip(batch, self._batch(batch, decoding, logprobs, tick), strict=True)
 
     @torch.inference_mode()
     def _batch(
-        self, requests: Sequence[Request], decoding: Decoding, tick: Callable[[int], None]
+        self,
+        requests: Sequence[Request],
+        decoding: Decoding,
+        num_logprobs: int | None,
+        tick: Callable[[int], None],
     ) -> list[Completion]:
         from transformers import DynamicCache
 
@@ -69,11 +79,11 @@ class TransformersEngine:
         generators = [
             torch.Generator(self.device).manual_seed(request.seed) for request in requests
         ]
-        drawn: list[list[int]] = [[] for _ in requests]
-        logprobs = [0.0] * len(requests)
+        caps = [request.max_new_tokens(decoding) for request in requests]
+        rows = [_Row() for _ in requests]
         active = set(range(len(requests)))
         cache = DynamicCache(config=self.network.config)
-        for _ in range(decoding.max_new_tokens):
+        while active:
             tick(len(active))
             positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
             logits = self.network(
@@ -84,17 +94,13 @@ class TransformersEngine:
                 logits_to_keep=1,
             ).logits[:, -1]  # (B, V)
             tokens = self._draw(logits, decoding, generators)  # (B,)
-            scores = logits.float().log_softmax(-1).gather(-1, tokens[:, None])[:, 0]  # (B,)
             for row in list(active):
-                drawn[row].append(int(tokens[row]))
-                logprobs[row] += float(scores[row])
-                if drawn[row][-1] in self.stops:
+                rows[row].add(int(tokens[row]), logits[row], num_logprobs)
+                if int(tokens[row]) in self.stops or len(rows[row].token_ids) == caps[row]:
                     active.remove(row)
-            if not active:
-                break
             ids = tokens[:, None]
             mask = torch.cat([mask, torch.ones_like(ids)], dim=-1)
-        return [self._completion(*one) for one in zip(drawn, logprobs, strict=True)]
+        return [self._completion(row, num_logprobs) for row in rows]
 
     def _left_padded(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
         longest = max(len(prompt) for prompt in prompts)
@@ -118,10 +124,28 @@ class TransformersEngine:
             [torch.multinomial(row, 1, generator=generator) for row, generator in rows]
         )
 
-    def _completion(self, token_ids: list[int], logprob_sum: float) -> Completion:
+    def _completion(self, row: "_Row", num_logprobs: int | None) -> Completion:
         return Completion(
-            token_ids=token_ids,
-            text=self.tokenizer.decode(token_ids, skip_special_tokens=True),
-            finish_reason="stop" if token_ids[-1] in self.stops else "length",
-            logprob_sum=logprob_sum,
+            token_ids=row.token_ids,
+            text=self.tokenizer.decode(row.token_ids, skip_special_tokens=True),
+            finish_reason="stop" if row.token_ids[-1] in self.stops else "length",
+            logprobs=None if num_logprobs is None else row.logprobs,
         )
+
+
+class _Row:
+    """An answer that is being drawn."""
+
+    def __init__(self) -> None:
+        self.token_ids: list[int] = []
+        self.logprobs = Logprobs(logprobs=[], topk_token_ids=[], topk_logprobs=[])
+
+    def add(self, token_id: int, logits: Tensor, num_logprobs: int | None) -> None:
+        """Take a token, drawn from `logits` (V,)."""
+        self.token_ids.append(token_id)
+        if num_logprobs is not None:
+            logprobs = logits.float().log_softmax(-1)
+            top = logprobs.topk(num_logprobs)
+            self.logprobs.logprobs.append(float(logprobs[token_id]))
+            self.logprobs.topk_token_ids.append(top.indices.tolist())
+            self.logprobs.topk_logprobs.append(top.values.tolist())

@@ -1,25 +1,31 @@
 """vLLM's offline engine, with every sampling parameter spelled out.
 
 `generation_config="vllm"` because a model's own generation_config.json would otherwise change
-sampling silently. A process that imports this module starts no other CUDA library: vLLM frees GPU
-memory only when its process ends.
+sampling silently. On GPUs vLLM's engine is a process of its own (on CPU with
+VLLM_ENABLE_V1_MULTIPROCESSING=1), which ends with the engine's context.
 """
 
 import logging
 import os
+import shutil
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 from ssd.artifacts import read_json
 from ssd.config import Accelerator, HardwareConfig, ModelConfig
 from ssd.errors import HardwareError, one_line
-from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Request
-from ssd.hardware import available_memory
+from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Logprobs, Request
+from ssd.generation.vllm_log import find_cause, printing_to
+from ssd.generation.vllm_memory import CPU_BLOCK, cache_blocks, memory_share
 from ssd.models.chat import load_tokenizer, stop_token_ids
+from ssd.models.weights import has_experts
 
+SHUTDOWN_SECONDS = 30.0
+"""How long vLLM's processes have to end before they are killed."""
 TICK_SECONDS = 1.0
 """Between two counts of the tokens that unfinished answers have so far."""
 MERGE = "set adapter.merge=true, which trains nothing again"
@@ -59,111 +65,141 @@ class VllmEngine:
         adapter: Path | None = None,
     ) -> None:
         prepare_environment(hardware)
+        self.on_cpu = hardware.accelerator is Accelerator.cpu
+        if self.on_cpu and adapter is not None and has_experts(folder):
+            raise HardwareError(
+                f"{adapter} adapts a mixture of experts, which vLLM takes on a GPU alone: {MERGE}"
+            )
+        self.num_asked = 0
+        self.llm: Any = None
+        self.stop_token_ids = stop_token_ids(str(folder), load_tokenizer(str(folder)))
+        self.scratch = tempfile.TemporaryDirectory(prefix="ssd-vllm-")
+        self.log = Path(self.scratch.name) / "vllm.log"
+        if not self.on_cpu:
+            print(f"vLLM starts, which takes a minute or two; its log: {self.log}", flush=True)
+        settings = {
+            "model": str(folder),
+            "dtype": model.dtype.value,
+            "max_model_len": max_model_len,
+            "max_num_seqs": hardware.max_num_seqs,
+            "tensor_parallel_size": hardware.tensor_parallel_size,
+            "gpu_memory_utilization": memory_share(folder, hardware),
+            "enforce_eager": not hardware.compile_engine,
+            "num_gpu_blocks_override": cache_blocks(folder, hardware, max_model_len),
+        }
+        try:
+            with printing_to(self.log):
+                self._start(settings, folder, adapter)
+        except (RuntimeError, ValueError) as error:
+            remedy = "" if adapter is None else f"; {MERGE}"
+            reason = f"vLLM could not load {adapter or folder}: {self._cause(error)}{remedy}"
+            self.__exit__()
+            raise HardwareError(reason) from error
+
+    def _start(self, settings: dict[str, Any], folder: Path, adapter: Path | None) -> None:
+        """Load vLLM, the model and the adapter.
+
+        Raises:
+            HardwareError: vLLM is not installed, or takes no adapter of this rank.
+            RuntimeError, ValueError: it does not take the model.
+        """
         warnings.filterwarnings("ignore", category=FutureWarning)
         for name in (
             "vllm.triton_utils",
             "torch._library.triton",
         ):  # each warns at every start that CPUs have no Triton
             logging.getLogger(name).setLevel(logging.ERROR)
-        on_cpu = hardware.accelerator is Accelerator.cpu
         try:
             from vllm import LLM
             from vllm.lora.request import LoRARequest
 
-            from ssd.generation.vllm_truncation import TRUNCATION
-
-            if on_cpu:
-                from ssd.generation.vllm_kernels import IR_OP_PRIORITY
+            if self.on_cpu:
+                settings |= _cpu_settings()
         except ImportError as error:
             raise HardwareError(
                 f"vLLM cannot be imported ({one_line(error)[:160]}): "
                 "install the cpu or gpu extra as the README says, or use sampler=transformers"
             ) from error
-
         self.adapter = None if adapter is None else LoRARequest("tuned", 1, str(adapter.resolve()))
         # Not lora_target_modules: vLLM silently passes over what it fuses, such as q_proj, if that
         # setting names it in full as peft does.
         lora = {} if adapter is None else {"enable_lora": True, "max_lora_rank": lora_rank(adapter)}
-        share = hardware.memory_utilization or (
-            _cpu_memory_share(folder, hardware) if on_cpu else 0.9
+        self.llm = LLM(
+            **settings,
+            **lora,
+            generation_config="vllm",
+            logprobs_mode="raw_logprobs",
+            max_logprobs=-1,
+            disable_log_stats=True,
+            use_tqdm_on_load=False,
         )
-        self.truncates = on_cpu
-        self.num_asked = 0
-        try:
-            self.llm = LLM(
-                model=str(folder),
-                dtype=model.dtype.value,
-                max_model_len=max_model_len,
-                max_num_seqs=hardware.max_num_seqs,
-                tensor_parallel_size=hardware.tensor_parallel_size,
-                gpu_memory_utilization=share,
-                enforce_eager=not hardware.compile_engine,
-                # On CPU a seeded request that is prefilled in parts kills the engine ("CPU
-                # Generator does not use offset"), so prompts are prefilled whole there.
-                enable_chunked_prefill=not on_cpu,
-                generation_config="vllm",
-                logprobs_mode="raw_logprobs",
-                disable_log_stats=True,
-                use_tqdm_on_load=False,
-                # Only whole blocks of a prompt are cached: with the default of 128 tokens, three
-                # answers to a short prompt prefill it three times and take 1.5 times as long.
-                block_size=32 if on_cpu else None,
-                logits_processors=[TRUNCATION] if self.truncates else None,
-                kernel_config={"ir_op_priority": IR_OP_PRIORITY} if on_cpu else {},
-                **lora,
-            )
-            if self.adapter is not None:
-                if on_cpu and self.llm.llm_engine.model_config.is_moe:
-                    raise ValueError("adapters of a mixture of experts need a GPU")
-                self.llm.llm_engine.add_lora(self.adapter)
-        except (RuntimeError, ValueError) as error:
-            remedy = "" if adapter is None else f"; {MERGE}"
-            raise HardwareError(
-                f"vLLM could not load {adapter or folder}: {one_line(error)[:400]}{remedy}"
-            ) from error
-        self.stop_token_ids = stop_token_ids(str(folder), load_tokenizer(str(folder)))
+        if self.adapter is not None:
+            self.llm.llm_engine.add_lora(self.adapter)
+
+    def _cause(self, error: BaseException) -> str:
+        """Why vLLM failed, in one line, and where its log is kept; `error` says it where the engine
+        runs in this process."""
+        kept = Path(tempfile.gettempdir()) / f"{Path(self.scratch.name).name}.log"
+        shutil.copyfile(self.log, kept)
+        cause = find_cause(self.log) or one_line(error)
+        return f"{cause[:400]} (vLLM's log: {kept})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.llm is not None:
+            self.llm.llm_engine.engine_core.shutdown(timeout=SHUTDOWN_SECONDS)
+        self.scratch.cleanup()
 
     def generate(
         self,
         requests: Sequence[Request],
         decoding: Decoding,
         *,
-        logprobs: bool,
+        logprobs: int | None,
         tick: Callable[[int], None],
     ) -> Iterator[tuple[Request, Completion]]:
-        """Each request with its completion, in the order in which they end."""
+        """Each request with its completion, in the order in which they end.
+
+        Raises:
+            HardwareError: the engine's process died.
+        """
         from vllm import TokensPrompt
+        from vllm.v1.engine.exceptions import EngineDeadError
 
         first, self.num_asked = self.num_asked, self.num_asked + len(requests)
         self.llm.enqueue(
             [TokensPrompt(prompt_token_ids=request.prompt_token_ids) for request in requests],
-            [self._params(decoding, request.seed, logprobs) for request in requests],
+            [self._params(decoding, request, logprobs) for request in requests],
             lora_request=self.adapter,
             use_tqdm=False,
         )
-        ended = told = 0  # tokens
+        ended = counted = 0  # tokens
         looked = time.monotonic()
         while self.llm.llm_engine.has_unfinished_requests():
-            for output in self.llm.llm_engine.step():
+            try:
+                outputs = self.llm.llm_engine.step()
+            except EngineDeadError as error:
+                raise HardwareError(f"vLLM's process died: {self._cause(error)}") from error
+            for output in outputs:
                 if output.finished:
-                    completion = _completion(output.outputs[0])
+                    completion = _completion(output.outputs[0], logprobs)
                     ended += len(completion.token_ids)
                     # The engine numbers requests in the order in which they came.
                     yield requests[int(output.request_id) - first], completion
             if time.monotonic() - looked > TICK_SECONDS:
                 drawn = ended + self._tokens_in_flight()
-                tick(drawn - told)
-                told, looked = drawn, time.monotonic()
-        tick(ended - told)
+                tick(drawn - counted)
+                counted, looked = drawn, time.monotonic()
+        tick(ended - counted)
 
     def _tokens_in_flight(self) -> int:
         states = self.llm.llm_engine.output_processor.request_states.values()
         return sum(state.detokenizer.num_output_tokens() for state in states)
 
-    def _params(self, decoding: Decoding, seed: int, logprobs: bool) -> Any:
+    def _params(self, decoding: Decoding, request: Request, logprobs: int | None) -> Any:
         from vllm import SamplingParams
-
-        from ssd.generation.vllm_truncation import ask
 
         params = SamplingParams(
             n=1,
@@ -174,16 +210,38 @@ class VllmEngine:
             presence_penalty=0.0,
             frequency_penalty=0.0,
             repetition_penalty=1.0,
-            seed=seed,
+            seed=request.seed,
             stop=None,
             stop_token_ids=self.stop_token_ids,
             ignore_eos=False,
-            max_tokens=decoding.max_new_tokens,
+            max_tokens=request.max_new_tokens(decoding),
             min_tokens=0,
-            logprobs=0 if logprobs else None,
+            logprobs=logprobs,
             skip_special_tokens=True,
         )
-        return ask(params) if self.truncates else params
+        if not self.on_cpu:
+            return params
+        from ssd.generation.vllm_truncation import ask
+
+        return ask(params)
+
+
+def _cpu_settings() -> dict[str, Any]:
+    """What the CPU engine is told beyond the GPU's."""
+    from ssd.generation.vllm_kernels import EXTENSION, IR_OP_PRIORITY
+    from ssd.generation.vllm_truncation import TRUNCATION
+
+    return {
+        # On CPU a seeded request that is prefilled in parts kills the engine ("CPU Generator does
+        # not use offset"), so prompts are prefilled whole there.
+        "enable_chunked_prefill": False,
+        # Only whole blocks of a prompt are cached: with the default of 128 tokens, three answers
+        # to a short prompt prefill it three times and take 1.5 times as long.
+        "block_size": CPU_BLOCK,
+        "logits_processors": [TRUNCATION],
+        "kernel_config": {"ir_op_priority": IR_OP_PRIORITY},
+        "worker_extension_cls": EXTENSION,
+    }
 
 
 def lora_rank(adapter: Path) -> int:
@@ -203,30 +261,25 @@ def lora_rank(adapter: Path) -> int:
     return min(fits for fits in offered if fits >= rank)
 
 
-def _completion(output: Any) -> Completion:
+def _completion(output: Any, num_logprobs: int | None) -> Completion:
     return Completion(
         token_ids=list(output.token_ids),
         text=output.text,
         finish_reason=output.finish_reason,
-        logprob_sum=output.cumulative_logprob,
+        logprobs=None if num_logprobs is None else _logprobs(output, num_logprobs),
     )
 
 
-def _cpu_memory_share(folder: Path, hardware: HardwareConfig) -> float:
-    """The share of main memory vLLM is promised on CPU:
-    it refuses to start where less than that is free.
-
-    Raises:
-        HardwareError: weights and cache do not fit.
-    """
-    from ssd.models.weights import weight_bytes
-
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    needed = 2 * weight_bytes(folder) + hardware.kv_cache_gib * 2**30 + 2**30
-    if needed > available_memory():
-        raise HardwareError(
-            f"the engine needs about {needed / 2**30:.1f} GiB of memory and "
-            f"{available_memory() / 2**30:.1f} GiB are free: "
-            "stop other programs, lower hardware.kv_cache_gib, or use a smaller model"
-        )
-    return min(0.95, needed / total)
+def _logprobs(output: Any, num_logprobs: int) -> Logprobs:
+    """vLLM gives a dictionary per token: the most likely tokens, by rank from 1, and the drawn
+    one, which may be among them."""
+    ranked = [
+        sorted(position.items(), key=lambda entry: entry[1].rank)[:num_logprobs]
+        for position in output.logprobs
+    ]
+    drawn = zip(output.token_ids, output.logprobs, strict=True)
+    return Logprobs(
+        logprobs=[position[token_id].logprob for token_id, position in drawn],
+        topk_token_ids=[[token_id for token_id, _ in top] for top in ranked],
+        topk_logprobs=[[entry.logprob for _, entry in top] for top in ranked],
+    )

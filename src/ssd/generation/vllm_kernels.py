@@ -10,6 +10,8 @@ from torch import Tensor
 from vllm import ir
 
 PROVIDER = "ssd"
+EXTENSION = f"{__name__}.Registered"
+"""Named to the engine as its workers' extension, so that each of its processes imports this."""
 IR_OP_PRIORITY = {"rms_norm": [PROVIDER], "fused_add_rms_norm": [PROVIDER]}
 """What the engine is asked to use where a call's arguments allow it."""
 
@@ -29,6 +31,10 @@ def _fused_norm_fits(
 ) -> bool:
     in_place = x.is_contiguous() and x_residual.is_contiguous()
     return in_place and _norm_fits(x, weight, epsilon, variance_size)
+
+
+class Registered:
+    """Adds nothing to a worker."""
 
 
 @ir.ops.rms_norm.register_impl(PROVIDER, supports_args=_norm_fits)  # type: ignore[untyped-decorator]

@@ -71,7 +71,7 @@ def sampling(facts: Facts) -> list[Section]:
     rows = _rows(counts, CORPUS_COUNTS)
     if "fence_share" in counts:
         rows.append(["With a code fence", formats.percent(counts["fence_share"])])
-    if "tokens_per_second" in manifest:
+    if manifest.get("tokens_per_second"):
         rows.append(["Tokens per second", formats.number(manifest["tokens_per_second"])])
     blocks: list[Block] = [
         Table(caption="The corpus", columns=["Quantity", "Value"], align="lr", rows=rows)

@@ -9,7 +9,7 @@ from ssd.artifacts import plain
 from ssd.config import LongPrompts
 from ssd.errors import DataError
 from ssd.generation import Request, Sample, generate_shards, read_samples
-from ssd.generation.engines import load_engine
+from ssd.generation.engines import LazyEngine
 from ssd.generation.records import SHARDS, decoding, write_samples
 from ssd.generation.requests import build_requests
 from ssd.hardware import compute_dtype
@@ -24,8 +24,9 @@ from ssd.tracking import Tracker
 CORPUS = "corpus.parquet"
 
 
-def sample(run: Run) -> None:
-    """Draw, filter and store the run's corpus; returns at once where it is finished.
+def sample(run: Run, engine: LazyEngine) -> None:
+    """Draw with the base model's engine, filter and store the run's corpus; returns at once where
+    it is finished.
 
     Raises:
         DataError: no prompt or no sample is left, or a prompt leaves no room for an answer.
@@ -45,16 +46,10 @@ def sample(run: Run) -> None:
             folder,
             requests,
             settings,
-            load_engine=lambda: load_engine(
-                config.sampler.engine,
-                run.model_folder("base"),
-                config.model,
-                config.hardware,
-                max_model_len=config.sampler.max_model_len,
-            ),
+            engine=engine,
             shard_size=config.sampler.shard_size,
             label="sampling",
-            logprobs=True,
+            logprobs=config.sampler.logprobs,
         )
         drawn = read_samples(folder / SHARDS)
         kept, dropped = apply_filters(drawn, config.sampler.filters)
@@ -72,17 +67,13 @@ def sample(run: Run) -> None:
             "skipped_long_prompts": skipped,
         }
         counts |= {"num_drawn": len(drawn), "dropped": dropped, **corpus_counts(kept)}
-        rate = round(speed["num_new_tokens"] / speed["seconds"], 1) if speed["seconds"] else None
-        _track(run, counts, rate, kept)
-        speed_facts = (
-            {"tokens_per_second": rate} if rate else {}
-        )  # unknown where a finished draw was only filtered
+        _track(run, counts, speed["tokens_per_second"], kept)
         corpus.finish(
             started=started,
             counts=counts,
             decoding=plain(settings),
             computed_in=compute_dtype(config.model.dtype, config.hardware).value,
-            **speed_facts,
+            **speed,
         )
 
 

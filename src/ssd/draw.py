@@ -1,0 +1,46 @@
+"""`python -m ssd.draw RUN_DIR`: all that the frozen model can draw before anything is trained.
+
+That is the corpus, the control's too, and where the run goes on to evaluate, the base model's
+answers as far as no choice decides how they are drawn. One engine serves them: on a GPU a start
+takes one to two minutes.
+"""
+
+from ssd.arms import BASE
+from ssd.evaluate.generate import answer, early_jobs
+from ssd.generation.engines import run_engine
+from ssd.run import Run, load_run, stage_parser
+from ssd.sample.corpus import sample
+from ssd.stage import reporting_errors
+
+
+def draw(run: Run) -> None:
+    """Draw and store it; resumes, and skips what is finished.
+
+    Raises:
+        DataError: a prompt leaves no room for an answer, or no sample is left.
+    """
+    with run_engine(run, BASE, max_model_len=longest_model_len(run)) as engine:
+        for trained in run.sampled():
+            sample(trained, engine)
+        if "evaluate" in run.config.stages:
+            answer(run, early_jobs(run), engine)
+
+
+def longest_model_len(run: Run) -> int | None:
+    """Tokens of prompt and answer that serve the corpus and the benchmarks; None for as many as
+    the model takes."""
+    lengths = [run.config.sampler.max_model_len]
+    if "evaluate" in run.config.stages:
+        lengths.append(run.config.eval.max_model_len)
+    known = [length for length in lengths if length is not None]
+    return max(known) if len(known) == len(lengths) else None
+
+
+if __name__ == "__main__":
+    arguments = stage_parser(
+        "ssd.draw",
+        "Draw the run's corpus, and the base model's answers where the run evaluates; resumes what "
+        "a killed run left.",
+    ).parse_args()
+    with reporting_errors():
+        draw(load_run(arguments.run_dir))

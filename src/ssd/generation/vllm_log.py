@@ -1,0 +1,46 @@
+"""What vLLM's processes print, kept in a file.
+
+An engine that starts prints nothing of interest, one that fails pages of tracebacks, of which one
+line is the cause.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PREFIX = re.compile(r"^(\(.*?\) )?([A-Z]+ [\d-]+ [\d:]+ \[.*?\] )?")
+"""Of a line: the process, and the logger's level, time and place."""
+EXCEPTION = re.compile(r"^[\w.]*(Error|Exception|Interrupt)\b: .")
+ELSEWHERE = re.compile(r"(see|check) .*(root cause|stack trace)|initialization failed", re.I)
+"""What processes say of each other's failures."""
+
+
+@contextmanager
+def printing_to(log: Path) -> Iterator[None]:
+    """Send what this process prints meanwhile to the end of a file, and what processes started
+    meanwhile print as long as they live."""
+    streams = {1: sys.stdout, 2: sys.stderr}
+    kept = {number: os.dup(number) for number in streams}
+    with log.open("ab") as file:
+        try:
+            for number, stream in streams.items():
+                stream.flush()
+                os.dup2(file.fileno(), number)
+            yield
+        finally:
+            for number, stream in streams.items():
+                stream.flush()
+                os.dup2(kept[number], number)
+                os.close(kept[number])
+
+
+def find_cause(log: Path) -> str | None:
+    """The last exception in a log that does not point at another one; None where there is none."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    plain = (PREFIX.sub("", line) for line in reversed(lines))
+    return next(
+        (text for text in plain if EXCEPTION.match(text) and not ELSEWHERE.search(text)), None
+    )

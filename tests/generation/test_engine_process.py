@@ -1,0 +1,108 @@
+"""vLLM's engine as a process of its own, as it is on every GPU, here on the CPU."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from runs import ROOT
+
+from ssd.generation.vllm_log import find_cause
+from ssd.models import Weights
+
+DRAW = """
+import multiprocessing, sys
+from pathlib import Path
+from runs import compose_config
+from ssd.errors import HardwareError
+from ssd.generation import Decoding, Request
+from ssd.generation.engines import load_engine
+from ssd.hardware import resolve
+
+def main():
+    config = compose_config("model=tiny", "model.dtype=float32", "hardware=cpu")
+    decoding = Decoding(temp=1.2, top_k=20, top_p=0.8, max_new_tokens=12)
+    requests = [Request(f"p{i}", 0, list(range(5 + i)), i) for i in range(4)]
+    start = config.sampler.engine, Path(sys.argv[1]), config.model, resolve(config.hardware)
+    with load_engine(*start, max_model_len=64) as engine:
+        print("children", len(multiprocessing.active_children()))
+        answers = engine.generate(requests, decoding, logprobs=None, tick=lambda _: None)
+        for request, answer in sorted(answers, key=lambda pair: pair[0].seed):
+            print("answer", *answer.token_ids)
+    print("children left", len(multiprocessing.active_children()))
+
+if __name__ == "__main__":
+    main()
+"""
+EXIT_HANDLER = "import weakref\nweakref.finalize(type('Early', (), {}), print)\n"
+"""Made before multiprocessing is imported, it makes multiprocessing's exit handler run first, which
+waits for children: an engine that nobody ended would be waited for for ever."""
+
+
+def interpreters() -> list[str]:
+    """This Python, and another with the same packages where $SSD_OTHER_PYTHON names one."""
+    return [sys.executable, *filter(None, [os.environ.get("SSD_OTHER_PYTHON")])]
+
+
+def draw(
+    python: str, folder: Path, scratch: Path, own_process: str, code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    (scratch / "sitecustomize.py").write_text(EXIT_HANDLER)
+    (scratch / "draw.py").write_text(DRAW)
+    paths = (str(scratch), str(ROOT / "src"), str(ROOT / "tests"))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "VLLM_ENABLE_V1_MULTIPROCESSING": own_process,
+    }
+    ended = subprocess.run(
+        [python, str(scratch / "draw.py"), str(folder)],
+        env=environment, capture_output=True, text=True, check=False, timeout=400,
+    )  # fmt: skip
+    assert ended.returncode == code, ended.stderr
+    return ended
+
+
+@pytest.mark.parametrize("python", interpreters())
+def test_an_engine_in_its_own_process_ends_with_its_context(
+    python: str, tiny_weights: Weights, tmp_path: Path
+) -> None:
+    # That this returns shows that the process ends.
+    lines = draw(python, Path(tiny_weights.path), tmp_path, "1").stdout.splitlines()
+    here = draw(sys.executable, Path(tiny_weights.path), tmp_path, "0").stdout.splitlines()
+    answers = [line for line in lines if line.startswith("answer")]
+    assert len(answers) == 4
+    assert answers == [line for line in here if line.startswith("answer")]
+    assert [line for line in lines if "children" in line] == ["children 1", "children left 0"]
+
+
+@pytest.mark.slow
+def test_an_engine_that_fails_says_why_in_one_line(tiny_weights: Weights, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(tiny_weights.path, tmp_path / "broken"))
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    ended = draw(sys.executable, broken, tmp_path, "1", code=1)
+    last = ended.stderr.splitlines()[-1]
+    assert "SafetensorError" in last
+    assert "See root cause" not in last
+    log = Path(last.split("vLLM's log: ")[1].split(")")[0])
+    assert "Traceback" in log.read_text()
+    log.unlink()
+    assert "Process EngineCore" not in ended.stderr
+
+
+def test_the_cause_is_the_last_exception_that_points_at_no_other(tmp_path: Path) -> None:
+    log = tmp_path / "vllm.log"
+    log.write_text(
+        "loading\n"
+        "(Worker pid=7) ERROR 11-27 07:51:45 [multiproc.py:9] Traceback (most recent call last):\n"
+        "(Worker pid=7) ERROR 11-27 07:51:45 [multiproc.py:9] torch.OutOfMemoryError: 20 GiB\n"
+        "(EngineCore pid=5) ERROR 11-27 07:51:45 [core.py:1] Exception: WorkerProc initialization "
+        "failed due to an exception. See stack trace for root cause.\n"
+        "RuntimeError: Engine core initialization failed. See root cause above.\n"
+    )
+    assert find_cause(log) == "torch.OutOfMemoryError: 20 GiB"
+    log.write_text("nothing failed\n")
+    assert find_cause(log) is None

@@ -1,0 +1,99 @@
+"""Real child processes: ended when their work is done, by signals, and with all they started."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ssd import stage
+from ssd.artifacts import Artifact, artifact
+from ssd.errors import StageError
+from ssd.stage import PreemptedError, run_child
+
+STARTS_ANOTHER = (
+    "import subprocess, sys, time\n"
+    "from pathlib import Path\n"
+    "from ssd.artifacts import artifact\n"
+    "from ssd.stage import reporting_errors\n"
+    "folder = Path(sys.argv[1])\n"
+    "other = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+    "(folder / 'pids').write_text(str(other.pid))\n"
+)
+
+
+def child(folder: Path, program: str) -> list[str]:
+    return [sys.executable, "-c", STARTS_ANOTHER + program, str(folder)]
+
+
+def made(folder: Path) -> Artifact:
+    return artifact(folder, "corpus", {})
+
+
+def left_behind(folder: Path) -> bool:
+    """Whether the process that the child has started still runs."""
+    process = Path("/proc") / (folder / "pids").read_text() / "stat"
+    return process.is_file() and process.read_text().split(")")[1].split()[0] != "Z"
+
+
+def when_it_has_started(folder: Path, number: int) -> threading.Thread:
+    """Sends this process a signal once the child in `folder` is ready."""
+
+    def send() -> None:
+        while not (folder / "ready").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    return thread
+
+
+def test_a_process_that_hangs_after_its_work_is_ended_with_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stage, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(stage, "LINGER_SECONDS", 0.3)
+    finishes = (
+        "made = artifact(folder, 'corpus', {})\n"
+        "with made.writing():\n    made.finish(started=0.0, counts={})\n"
+        "time.sleep(600)"
+    )
+    run_child(child(tmp_path, finishes), "stage sample", makes=[made(tmp_path)])
+    assert made(tmp_path).done
+    assert not left_behind(tmp_path)
+    assert "stage sample" in capsys.readouterr().out
+
+
+def test_a_process_whose_work_is_not_done_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stage, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(stage, "LINGER_SECONDS", 0.0)
+    run_child(child(tmp_path, "time.sleep(1)"), "stage sample", makes=[made(tmp_path)])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_killed_process_leaves_nothing_that_it_started(tmp_path: Path) -> None:
+    dies = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    with pytest.raises(StageError, match="SIGKILL"):
+        run_child(child(tmp_path, dies), "stage sample")
+    assert not left_behind(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_lets_a_process_close_what_it_has_opened(tmp_path: Path, number: int) -> None:
+    opens = (
+        "class Engine:\n"
+        "    def __enter__(self): (folder / 'ready').touch()\n"
+        "    def __exit__(self, *_): (folder / 'closed').touch()\n"
+        "with reporting_errors(), Engine():\n    time.sleep(600)"
+    )
+    sender = when_it_has_started(tmp_path, number)
+    with pytest.raises(PreemptedError, match="stage sample"):
+        run_child(child(tmp_path, opens), "stage sample")
+    sender.join()
+    assert (tmp_path / "closed").exists()
