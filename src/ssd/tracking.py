@@ -20,8 +20,9 @@ class Tracker:
     so that W&B is finished before the process goes on."""
 
     def __init__(self, run: Run, stage: str, fingerprint: str, folder: Path) -> None:
-        self.file = (folder / METRICS).open("a", encoding="utf-8")
+        # Before the file: what fails to start leaves nothing open.
         self.wandb: Any = _start_wandb(run, stage, fingerprint) if run.config.logger.wandb else None
+        self.file = (folder / METRICS).open("a", encoding="utf-8")
 
     def __enter__(self) -> "Tracker":
         return self

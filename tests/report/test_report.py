@@ -246,6 +246,15 @@ def test_an_artifact_that_two_models_share_costs_once(
     assert cost(facts) == once
 
 
+def test_the_cost_says_how_often_an_engine_was_started_and_how_long_that_took(
+    tmp_path: Path,
+) -> None:
+    (section,) = cost(collect(make_run(tmp_path).folder))
+    text = section.blocks[0].text
+    assert "started once" in text
+    assert "1 min 14 s" in text
+
+
 def test_training_in_progress_shows_the_steps_so_far(tmp_path: Path) -> None:
     run = make_run(tmp_path, finished=False)
     finish_corpus(run)

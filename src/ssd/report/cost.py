@@ -4,7 +4,7 @@ from datetime import datetime
 
 from ssd.report import formats
 from ssd.report.document import Block, Paragraph, Section, Table
-from ssd.report.facts import Facts, Manifest, StageResult
+from ssd.report.facts import Facts, Manifest, StageResult, made_artifacts
 from ssd.report.study_cost import run_costs
 
 TOKENS = ("num_tokens", "num_positions")
@@ -31,7 +31,7 @@ def cost(facts: Facts) -> list[Section]:
         name = f"Answers and verdicts that chose the settings ({len(choosing)} artifacts)"
         rows.append([name, formats.duration(spent), "-", "-"])
     blocks: list[Block] = [
-        Paragraph(_sum(facts, [manifest for _, manifest in finished], total)),
+        Paragraph(_sum(facts, [manifest for _, manifest in finished], total) + _starts(facts)),
         Table(
             caption="Wall time of the process that made each artifact; tokens drawn by sampling "
             "and answers, with loss over all epochs in training, and read by the analysis",
@@ -77,3 +77,17 @@ def _sum(facts: Facts, manifests: list[Manifest], total: float) -> str:
         f"{text}, of which {formats.percent(before / total)} in artifacts that were there when the "
         "run was last started."
     )
+
+
+def _starts(facts: Facts) -> str:
+    """How often an engine was started for what the run needs, and what that took; nothing where
+    manifests do not say."""
+    seconds = [
+        start
+        for made in {artifact.folder: artifact for artifact in made_artifacts(facts)}.values()
+        if made.done and (start := made.manifest().get("engine_start_seconds"))
+    ]
+    if not seconds:
+        return ""
+    times = "once" if len(seconds) == 1 else f"{len(seconds)} times"
+    return f" An engine was started {times}, which took {formats.duration(sum(seconds))} of it."
