@@ -71,6 +71,23 @@ def test_one_command_runs_the_method_and_reports_it(finished: tuple[Path, str]) 
             assert verify(artifact) == []
 
 
+def test_one_engine_draws_the_corpus_and_the_base_models_answers(
+    finished: tuple[Path, str],
+) -> None:
+    run = load_run(finished[0] / "main" / "model=tiny")
+    answers = {
+        model: [run.generations(model, name, part=part) for name, part in run.reported_on()]
+        for model in ("base", "tuned")
+    }
+    assert run.corpus.manifest()["engine_start_seconds"] > 0
+    starts = {
+        model: [answer.manifest()["engine_start_seconds"] > 0 for answer in artifacts]
+        for model, artifacts in answers.items()
+    }
+    assert starts == {"base": [False, False], "tuned": [True, False]}
+    assert answers["base"][0].manifest()["finished"] <= run.checkpoint.manifest()["finished"]
+
+
 def test_running_again_starts_nothing_and_prints_the_same_table(finished: tuple[Path, str]) -> None:
     output, printed = finished
     before = {

@@ -25,6 +25,7 @@ from ssd.generation.records import Engine
 from ssd.generation.requests import build_requests
 from ssd.generation.truncation import tempered_probabilities
 from ssd.generation.vllm_engine import lora_rank
+from ssd.generation.vllm_memory import cache_blocks
 from ssd.hardware import resolve
 from ssd.models import Weights
 from ssd.models.chat import load_tokenizer
@@ -94,6 +95,14 @@ def test_logprobs_are_drawn_only_where_they_are_asked_for(engine: Engine) -> Non
     assert kept[None] is None
     assert len(kept[0].logprobs) == 12
     assert kept[0].topk_token_ids == kept[0].topk_logprobs == [[]] * 12
+
+
+def test_vllms_cache_has_the_blocks_that_it_is_given(engine: Any, tiny_weights: Weights) -> None:
+    if not hasattr(engine, "llm"):
+        pytest.skip("transformers' cache grows with its batch")
+    hardware = resolve(compose_config("model=tiny").hardware)
+    blocks = engine.llm.llm_engine.vllm_config.cache_config.num_gpu_blocks
+    assert blocks == cache_blocks(Path(tiny_weights.path), hardware, 512)
 
 
 def test_an_answer_is_cut_where_its_own_room_ends(engine: Engine) -> None:

@@ -171,7 +171,7 @@ class VllmEngine:
         first, self.num_asked = self.num_asked, self.num_asked + len(requests)
         self.llm.enqueue(
             [TokensPrompt(prompt_token_ids=request.prompt_token_ids) for request in requests],
-            [self._params(decoding, request, logprobs) for request in requests],
+            [self.params(decoding, request, logprobs) for request in requests],
             lora_request=self.adapter,
             use_tqdm=False,
         )
@@ -198,32 +198,40 @@ class VllmEngine:
         states = self.llm.llm_engine.output_processor.request_states.values()
         return sum(state.detokenizer.num_output_tokens() for state in states)
 
-    def _params(self, decoding: Decoding, request: Request, logprobs: int | None) -> Any:
-        from vllm import SamplingParams
-
-        params = SamplingParams(
-            n=1,
-            temperature=decoding.temp if decoding.temp >= GREEDY_TEMP else 0.0,
-            top_k=decoding.top_k or 0,
-            top_p=decoding.top_p,
-            min_p=0.0,
-            presence_penalty=0.0,
-            frequency_penalty=0.0,
-            repetition_penalty=1.0,
-            seed=request.seed,
-            stop=None,
-            stop_token_ids=self.stop_token_ids,
-            ignore_eos=False,
-            max_tokens=request.max_new_tokens(decoding),
-            min_tokens=0,
-            logprobs=logprobs,
-            skip_special_tokens=True,
-        )
+    def params(self, decoding: Decoding, request: Request, logprobs: int | None) -> Any:
+        """vLLM's sampling parameters of one request; on CPU this project truncates."""
+        plain = sampling_params(decoding, request, logprobs, self.stop_token_ids)
         if not self.on_cpu:
-            return params
+            return plain
         from ssd.generation.vllm_truncation import ask
 
-        return ask(params)
+        return ask(plain)
+
+
+def sampling_params(
+    decoding: Decoding, request: Request, logprobs: int | None, stop_token_ids: list[int]
+) -> Any:
+    """vLLM's sampling parameters, all of them spelled out."""
+    from vllm import SamplingParams
+
+    return SamplingParams(
+        n=1,
+        temperature=decoding.temp if decoding.temp >= GREEDY_TEMP else 0.0,
+        top_k=decoding.top_k or 0,
+        top_p=decoding.top_p,
+        min_p=0.0,
+        presence_penalty=0.0,
+        frequency_penalty=0.0,
+        repetition_penalty=1.0,
+        seed=request.seed,
+        stop=None,
+        stop_token_ids=stop_token_ids,
+        ignore_eos=False,
+        max_tokens=request.max_new_tokens(decoding),
+        min_tokens=0,
+        logprobs=logprobs,
+        skip_special_tokens=True,
+    )
 
 
 def _cpu_settings() -> dict[str, Any]:

@@ -1,0 +1,173 @@
+"""Sampling speed on this machine: this project's sampling against vLLM's own LLM.generate.
+
+    python benchmarks/sample.py                                  the packaged SmolLM2-135M
+    python benchmarks/sample.py --model FOLDER --prompts 512 hardware.max_num_seqs=512
+
+One engine, with the settings that a run has, draws the same answers in several ways, in turn:
+  bare        LLM.generate with temperature alone
+  truncation  the same with top-k and top-p, as vLLM truncates
+  ours_cut    the same, truncated as this project does on CPUs (elsewhere there is no such line)
+  seeds       the same with a seed for every request: what `sampled` draws, drawn by vLLM alone
+  logprobs    the same with log-probabilities of the drawn tokens
+  engine      this project's engine, with seeds
+  sampled     what a run does: engine, progress, records, shards on disk
+
+`seeds`, `engine` and `sampled` draw the same tokens. The figure that counts is `sampled` against
+`seeds`: what is lost between vLLM and a stored corpus. Prompts are prefilled anew each time.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))  # compose_config
+TEMP, TOP_K, TOP_P = 1.6, 20, 0.8
+"""Of Qwen3-4B-Instruct and Qwen3-30B-A3B-Instruct in the paper's Table 3."""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", help="checkpoint folder; the packaged model by default")
+    parser.add_argument("--prompts", type=int, default=64, help="requests (default 64)")
+    parser.add_argument("--max-new-tokens", type=int, default=128, help="per answer (default 128)")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds over all ways (default 3)")
+    parser.add_argument("--hardware", default="auto", help="option of the group (default auto)")
+    parser.add_argument("--only", type=lambda text: text.split(","), help="some of the ways")
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("overrides", nargs="*", help="settings, such as hardware.max_num_seqs=512")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    from runs import compose_config
+
+    from ssd.generation.engines import LazyEngine, load_engine
+    from ssd.hardware import resolve
+    from ssd.models.fetch import fetch
+    from ssd.sample.prompts import load_prompts
+
+    model = () if arguments.model is None else (f"model.path={arguments.model}",)
+    config = compose_config(f"hardware={arguments.hardware}", *model, *arguments.overrides)
+    hardware = resolve(config.hardware)
+    folder = Path(fetch(config.model).path)
+    problems, _ = load_prompts(dataclasses.replace(config.data, limit=None))
+    requests = make_requests(problems, config, folder, arguments.prompts)
+    longest = max(len(request.prompt_token_ids) for request in requests)
+    with LazyEngine(
+        lambda: load_engine(
+            config.sampler.engine, folder, config.model, hardware,
+            max_model_len=longest + arguments.max_new_tokens,
+        )
+    ) as lazy:  # fmt: skip
+        ways = make_ways(lazy, requests, arguments.max_new_tokens)
+        names = arguments.only or list(ways)
+        for name in names:  # the first batch after a start is slower than the next ones
+            ways[name](requests[: len(requests) // 4])
+        print(f"engine started in {lazy.start_seconds:.1f} s", file=sys.stderr, flush=True)
+        rates: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(arguments.repeats):
+            for name in names:
+                rates[name].append(timed(lazy.get(), ways[name], requests))
+                print(f"{name}: {rates[name][-1]:.0f} tok/s", file=sys.stderr, flush=True)
+    print_table(rates)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(rates, indent=2))
+
+
+def make_requests(problems: list[Any], config: Any, folder: Path, number: int) -> list[Any]:
+    """As many requests as asked for, of the run's own prompts over and over."""
+    from ssd.generation.requests import build_requests
+    from ssd.models.chat import load_tokenizer
+
+    requests, _ = build_requests(
+        problems, config.prompt_format, config.model, load_tokenizer(str(folder)),
+        num_samples=-(-number // len(problems)), seed=0, max_model_len=None,
+    )  # fmt: skip
+    return requests[:number]
+
+
+def make_ways(
+    lazy: Any, requests: list[Any], max_new_tokens: int
+) -> dict[str, Callable[[list[Any]], int]]:
+    """Functions that draw requests and return how many tokens they drew."""
+    from vllm import TokensPrompt
+
+    from ssd.generation import Decoding, generate_shards, read_samples
+    from ssd.generation.vllm_engine import sampling_params
+    from ssd.generation.vllm_truncation import ask
+
+    engine: Any = lazy.get()
+    cut = Decoding(TEMP, TOP_K, TOP_P, max_new_tokens)
+    whole = dataclasses.replace(cut, top_k=None, top_p=1.0)
+
+    def bare(decoding: Decoding, *, seeds: bool, logprobs: int | None, ours: bool) -> Any:
+        def draw(requests: list[Any]) -> int:
+            params = [
+                sampling_params(decoding, request, logprobs, engine.stop_token_ids)
+                for request in requests
+            ]
+            for one in params:
+                one.seed = one.seed if seeds else None
+            prompts = [TokensPrompt(prompt_token_ids=r.prompt_token_ids) for r in requests]
+            cut_params = [ask(one) for one in params] if ours else params
+            outputs = engine.llm.generate(prompts, cut_params, use_tqdm=False)
+            engine.num_asked += len(requests)
+            return sum(len(output.outputs[0].token_ids) for output in outputs)
+
+        return draw
+
+    def through_engine(requests: list[Any]) -> int:
+        answers = engine.generate(requests, cut, logprobs=None, tick=lambda _: None)
+        return sum(len(answer.token_ids) for _, answer in answers)
+
+    def sampled(requests: list[Any]) -> int:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            generate_shards(folder, requests, cut, engine=lazy, shard_size=64, label="sampled")
+            return sum(len(s.completion_token_ids) for s in read_samples(folder / "shards"))
+
+    ways = {
+        "bare": bare(whole, seeds=False, logprobs=None, ours=False),
+        "truncation": bare(cut, seeds=False, logprobs=None, ours=False),
+        "ours_cut": bare(cut, seeds=False, logprobs=None, ours=True),
+        "seeds": bare(cut, seeds=True, logprobs=None, ours=engine.on_cpu),
+        "logprobs": bare(cut, seeds=True, logprobs=0, ours=engine.on_cpu),
+        "engine": through_engine,
+        "sampled": sampled,
+    }
+    return {name: way for name, way in ways.items() if engine.on_cpu or name != "ours_cut"}
+
+
+def timed(engine: Any, way: Callable[[list[Any]], int], requests: list[Any]) -> float:
+    """Tokens per second."""
+    engine.llm.reset_prefix_cache()
+    started = time.monotonic()
+    return way(requests) / (time.monotonic() - started)
+
+
+def print_table(rates: dict[str, list[float]]) -> None:
+    """Medians, and the ratio to each reference within each round."""
+    print("| way | tokens/s | of bare | of seeds |\n|---|---|---|---|")
+    for name, values in rates.items():
+        ratios = [
+            statistics.median(a / b for a, b in zip(values, rates[other], strict=True))
+            if other in rates
+            else float("nan")
+            for other in ("bare", "seeds")
+        ]
+        print(f"| {name} | {statistics.median(values):,.0f} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
