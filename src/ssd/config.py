@@ -105,8 +105,10 @@ class Strategy(Enum):
 
 class Recompute(Enum):
     """Which activations the backward pass computes again: none; what is cheap, all but matrix
-    products and attention (`selective`); or each decoder layer from its input (`full`)."""
+    products and attention (`selective`); or each decoder layer from its input (`full`). `auto`
+    becomes the first of these that fits."""
 
+    auto = "auto"
     none = "none"
     selective = "selective"
     full = "full"
@@ -537,7 +539,12 @@ class TrainConfig:
 
 @dataclass(kw_only=True, slots=True)
 class HardwareConfig:
-    """What the run has to work with; nothing here changes what is computed."""
+    """What the run has to work with; nothing here changes what is computed.
+
+    `auto` and null become, on GPUs, what the cards can take by the plan's memory model, and on a
+    CPU what is named below; what is typed stays. `stages=[plan]` prints what they become, and so
+    does a run, in its config.yaml and its report; `--cfg job` shows them as they are typed.
+    """
 
     accelerator: Accelerator = Accelerator.auto
     devices: int | None = None
@@ -550,9 +557,11 @@ class HardwareConfig:
     """HOST:PORT of the first machine, for `num_nodes` above 1 outside SLURM."""
     strategy: Strategy = Strategy.auto
     micro_batch_tokens: int | None = None
-    """Tokens of one forward pass and device (one sample may exceed it); `train.seq_len` when null.
-    Less saves memory, more keeps a GPU busier."""
-    activation_checkpointing: Recompute = Recompute.none
+    """Tokens of one forward pass and device (one sample may exceed it). Less saves memory, more
+    keeps a GPU busier. When null: on GPUs as many as fit, no fewer than the longest sample has;
+    on a CPU `train.seq_len`."""
+    activation_checkpointing: Recompute = Recompute.auto
+    """`auto`: on GPUs the least that fits, of `none`, `selective` and `full`; on a CPU `none`."""
     cpu_offload: bool = False
     """Keep sharded weights and optimizer state in main memory; needs GPUs and FSDP2."""
     attention: Attention = Attention.auto
@@ -565,10 +574,12 @@ class HardwareConfig:
     0.9 on GPU and 0.5 on CPU when null."""
     kv_cache_gib: int = 1
     """vLLM's key-value cache on CPU, in GiB."""
-    max_num_seqs: int = 64
-    """Sequences that the engine decodes at once."""
-    compile_engine: bool = False
-    """Let vLLM compile the model: faster decoding for a start of one to two minutes on CPU."""
+    max_num_seqs: int | None = None
+    """Sequences that the engine decodes at once. When null: on GPUs as many of mean length as the
+    key-value cache holds, at most 512; on a CPU 64."""
+    compile_engine: bool | None = None
+    """Let vLLM compile the model: faster decoding for a start of one to two minutes. When null: on
+    GPUs true, on a CPU false."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -602,34 +613,45 @@ class HardwareConfig:
 
 @dataclass(kw_only=True, slots=True)
 class PlanConfig:
-    """What `stages=[plan]` assumes where nothing has been measured; no run depends on it."""
+    """What the plan assumes where nothing has been measured; recipes and data sets bring theirs."""
 
+    enforce: bool = True
+    """Refuse, before the first token, a run whose training, engine or disk cannot fit; otherwise
+    say so and go on."""
     tokens_per_sample: int | None = None
-    """Mean tokens of prompt and completion. When null: the corpus's own mean where the corpus
-    exists, otherwise the longest a sample can be."""
+    """Mean tokens of prompt and completion, assumed as long as there is no corpus, whose own mean
+    is taken then. When null: the longest a sample can be."""
+    num_prompts: int | None = None
+    """Prompts of a data set that is not on this disk, as it says itself; data sets bring it."""
     num_samples: int | None = None
-    """Samples in the corpus. When null: the corpus's own count, or one per prompt where the prompts
-    are on this disk."""
+    """Samples in the corpus, assumed as long as there is none. When null: as many as there are
+    prompts, times `sampler.num_samples`."""
     tokens_per_answer: int | None = None
     """Mean tokens of an answer to a benchmark. When null: as many as a sample's."""
     tokens_per_second: float | None = None
     """Training tokens per second and device. When null: from `peak_tflops` and `utilization`."""
     engine_tokens_per_second: float | None = None
     """Tokens per second that the engine generates on all its GPUs together. When null: from the
-    memory bandwidth of an H100 SXM."""
-    peak_tflops: float = 989.0
-    """bf16 TFLOP/s of one device; an H100 SXM's."""
-    utilization: float = 0.2
-    """Share of `peak_tflops` that training reaches."""
+    memory bandwidth of this machine's GPUs, or of an H100 SXM."""
+    peak_tflops: float | None = None
+    """Dense bf16 TFLOP/s of one device. When null: those of this machine's GPUs where they are
+    known, or of an H100 SXM."""
+    utilization: float | None = None
+    """Share of `peak_tflops` that training reaches. When null: as measured on one H200 under the
+    run's recomputation (docs/training.md)."""
     device_memory_gib: float | None = None
     """Memory of one device. When null: this machine's, or 80 GiB where it lacks the devices."""
 
     def __post_init__(self) -> None:
         for name in PlanConfig.__slots__:  # type: ignore[attr-defined]
             value = getattr(self, name)
-            require(value is None or value > 0, f"plan.{name} must be positive, got {value}")
+            require(
+                value is None or name == "enforce" or value > 0,
+                f"plan.{name} must be positive, got {value}",
+            )
         require(
-            self.utilization <= 1, f"plan.utilization must lie in (0, 1], got {self.utilization}"
+            self.utilization is None or self.utilization <= 1,
+            f"plan.utilization must lie in (0, 1], got {self.utilization}",
         )
 
 

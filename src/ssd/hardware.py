@@ -16,6 +16,7 @@ from ssd.config import (
     HardwareConfig,
     HeadKernel,
     Precision,
+    Recompute,
     RunConfig,
 )
 from ssd.errors import HardwareError
@@ -147,8 +148,26 @@ def note_products(config: RunConfig) -> None:
         )
 
 
+CPU_SEQUENCES = 64
+"""What the engine decodes at once on a CPU, where more wait for each other."""
+
+
+def fill_for_cpu(hardware: HardwareConfig) -> HardwareConfig:
+    """On a CPU, replace what is `auto` or null: recomputing and compiling cost more than they give
+    there. On GPUs `ssd.plan.choice` does, by their memory."""
+    if hardware.accelerator is not Accelerator.cpu:
+        return hardware
+    recompute = hardware.activation_checkpointing
+    return replace(
+        hardware,
+        activation_checkpointing=Recompute.none if recompute is Recompute.auto else recompute,
+        max_num_seqs=hardware.max_num_seqs or CPU_SEQUENCES,
+        compile_engine=bool(hardware.compile_engine),
+    )
+
+
 def resolve(hardware: HardwareConfig) -> HardwareConfig:
-    """Replace `auto` and null by what is here.
+    """Replace `auto` and null by what is here; on GPUs all but what memory decides.
 
     Raises:
         HardwareError: a GPU was asked for and there are fewer.
@@ -167,7 +186,7 @@ def resolve(hardware: HardwareConfig) -> HardwareConfig:
             f"the {gpus} GPU(s) of this machine"
         )
     accelerator = Accelerator.gpu if gpus else Accelerator.cpu
-    return replace(hardware, accelerator=accelerator, devices=devices)
+    return fill_for_cpu(replace(hardware, accelerator=accelerator, devices=devices))
 
 
 def check_training(config: RunConfig) -> None:

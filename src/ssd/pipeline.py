@@ -24,7 +24,7 @@ from ssd.artifacts import (
     write_text,
 )
 from ssd.config import HASH_SPLIT, STAGES, Accelerator, DataConfig, DataSource, RunConfig
-from ssd.errors import ConfigError, DataError, one_line
+from ssd.errors import ArtifactError, ConfigError, DataError, one_line
 from ssd.evaluate.benchmarks import benchmark_identity, load_benchmark
 from ssd.evaluate.generate import early_jobs
 from ssd.evaluate.parts import take_part
@@ -40,15 +40,18 @@ from ssd.hardware import (
 )
 from ssd.launch import export_model, stage_command, stage_environment
 from ssd.models import Weights
-from ssd.models.weights import locate, model_length, require_trainable, weight_bytes
+from ssd.models.weights import locate, model_length, require_trainable
 from ssd.plan.devices import assume
+from ssd.plan.enforcement import print_plan, settle
 from ssd.run import CONFIG, SCORES, WEIGHTS, Run, require_tokenizer, save_run
 from ssd.sample.prompts import load_prompts
 from ssd.stage import run_child
 
 REPORT = "report.html"
-PLANNED = "plan.yaml"
-"""The planned configuration, in the folder of a run that has another one."""
+DRAW = ("sample", "train", "evaluate")
+"""The stages that draw tokens or train."""
+NOWHERE = Weights(path="", identity="", tokenizer="", source="not fetched")
+"""Stands for weights that are not on this disk, of which nothing can have been made."""
 
 
 def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
@@ -69,10 +72,9 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
     config = dataclasses.replace(config, hardware=hardware, data=pin_revision(config.data))
     require_space(Path(config.output_dir), 2**20, "a run")
     check_data(config)
-    if "plan" in config.stages:
-        print_plan(config, folder)
-    weights = locate(config.model) or fetch_weights(config, folder)
-    run = Run(folder=folder, config=config, weights=weights)
+    weights = locate(config.model)
+    config = settle(config, folder, pending(Run(folder, config, weights or NOWHERE)))
+    run = Run(folder, config, weights or fetch_weights(config, folder))
     check(run)
     for one in run.trainings().values():  # the run itself, and the control's
         save_run(one, command)
@@ -101,12 +103,22 @@ def planned(run: Run) -> list[tuple[Run, str]]:
     return [(one, name) for name in stages for one in (trainings if name == "train" else [run])]
 
 
-def print_plan(config: RunConfig, folder: Path) -> None:
-    """Let a child process, which may load torch, print what the run needs and write plan.json."""
-    # A plan alone leaves the configuration of a run that is already there as it is.
-    path = folder / (PLANNED if (folder / WEIGHTS).is_file() else CONFIG)
-    write_text(path, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
-    run_child([sys.executable, "-m", "ssd.plan", str(path)], "stage plan")
+def pending(run: Run) -> list[str]:
+    """The stages that will draw tokens or train, in order; of two trainings each.
+
+    Raises:
+        ArtifactError: a training has no corpus and none is to be sampled.
+    """
+    stale = [
+        (one, name) for one, name in planned(run) if name in DRAW and not is_current(one, name)
+    ]
+    trained = [one for one, name in stale if name == "train"]
+    if "sample" not in run.config.stages and not all(one.corpus.done for one in trained):
+        raise ArtifactError(
+            "stages=[train] has no corpus to train on: add sample to stages, or set "
+            "train.corpus=FOLDER"
+        )
+    return [name for _, name in stale]
 
 
 def fetch_weights(config: RunConfig, folder: Path) -> Weights:
@@ -196,7 +208,6 @@ def check(run: Run) -> None:
         check_training(config)
         require_trainable(folder, config)
         stage_command(run, "train")
-        require_space(run.store, training_bytes(run) * len(untrained), "training")
 
 
 def check_evaluation(run: Run) -> None:
@@ -246,18 +257,6 @@ def stage_artifacts(run: Run, stage: str) -> list[Artifact]:
     if stage == "train":
         return [run.checkpoint]
     return [run.analysis(run.reported_steps())] if stage == "analyse" else []
-
-
-def training_bytes(run: Run) -> int:
-    """Disk that training takes, from the size of the base model's 16-bit weight files.
-
-    A checkpoint to resume from is fp32 weights and two moments, six times as much, and while it is
-    replaced there are two; each earlier one that is kept is fp32 weights.
-    """
-    train = run.config.train
-    made = train.max_steps // train.checkpoint_every
-    kept = made if train.keep_checkpoints is None else min(made, train.keep_checkpoints)
-    return (13 + 2 * max(kept - 1, 0)) * weight_bytes(Path(run.weights.path))
 
 
 def is_current(run: Run, stage: str) -> bool:

@@ -23,6 +23,7 @@ from ssd.plan.activations import (
     widths,
 )
 from ssd.plan.architecture import KNOWN, Architecture, measure
+from ssd.plan.choice import LESS_AND_LESS
 from ssd.train.attention import attention_kwargs
 from ssd.train.experts import register_experts
 from ssd.train.network import set_recompute
@@ -106,7 +107,7 @@ def test_what_a_forward_pass_keeps_is_what_autograd_keeps(kind: str, precision: 
 
 
 @pytest.mark.parametrize(("kind", "precision"), [case for case in CASES if "gpt" not in case[0]])
-@pytest.mark.parametrize("recompute", Recompute)
+@pytest.mark.parametrize("recompute", LESS_AND_LESS)
 def test_the_worst_moment_of_a_backward_pass_is_foreseen(
     kind: str, precision: str, recompute: Recompute
 ) -> None:

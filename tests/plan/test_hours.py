@@ -10,7 +10,14 @@ from runs import compose_config
 from ssd.artifacts import read_json
 from ssd.config import AdapterConfig, Attention, RunConfig
 from ssd.plan.architecture import KNOWN, Architecture, measure
-from ssd.plan.engine import cache_bytes, engine_speed, sequences_in_flight
+from ssd.plan.engine import (
+    REACHED,
+    SEQUENCE_SECONDS,
+    cache_bytes,
+    engine_speed,
+    sequence_bytes,
+    sequences_in_flight,
+)
 from ssd.plan.hours import Hours
 from ssd.plan.plan import make_plan
 from ssd.plan.problems import count_problems
@@ -50,7 +57,7 @@ def test_keys_and_values_of_a_token_are_shared_by_as_many_gpus_as_there_are_head
 
 def test_memory_beside_the_weights_bounds_the_sequences_in_flight() -> None:
     model = sized(QWEN_4B)
-    room = 0.9 * H100 - 2 * model.num_parameters
+    room = 0.9 * H100 - 2 * model.num_parameters - 2 * 2**30
     assert sequences_in_flight(model, engine(1, 10_000), H100, 4000) == pytest.approx(
         room / (4000 * 144 * 1024)
     )
@@ -76,7 +83,16 @@ def test_the_assumed_speed_is_near_published_ones(
 ) -> None:
     speed, _ = engine_speed(sized(name), engine(gpus, sequences), H100, answer / 2)
     assert speed is not None
-    assert 0.85 < speed / published < 1.41
+    # Servers, and an earlier vLLM: with hundreds of sequences they take longer for each.
+    assert 0.85 < speed / published < (1.2 if sequences < 512 else 1.9)
+
+
+def test_the_assumed_speed_lies_between_the_bare_engine_and_the_first_run_on_a_gpu() -> None:
+    # One H200, 512 sequences of 150 + 384 tokens: 26,400 bare, 16,820 with log-probabilities.
+    model, in_flight = sized(QWEN_4B), 150 + 384 / 2
+    cache = 512 * sequence_bytes(model, 1, in_flight)
+    step = (2 * model.num_parameters + cache) / (REACHED * 4.8e12) + 512 * SEQUENCE_SECONDS
+    assert 16_820 < 512 / step < 26_400
 
 
 def test_a_measured_speed_is_believed_and_idle_gpus_are_named() -> None:
@@ -117,10 +133,10 @@ def test_only_the_stages_that_run_are_counted(tmp_path: Path) -> None:
 
 
 def test_what_is_not_known_leaves_the_whole_unknown(tmp_path: Path) -> None:
-    found = hours(tmp_path, "model=qwen3_4b", "hardware=gpu_8")
+    found = hours(tmp_path, "model=qwen3_4b", "hardware=gpu_8", "data=hub", "data.hub_name=a/b")
     assert found.parts[0].seconds is None
     assert found.seconds is None
-    assert found.is_upper_bound
+    assert not found.is_upper_bound
 
 
 def test_problems_are_counted_without_their_files() -> None:

@@ -18,12 +18,14 @@ from ssd.plan.work import (
     longest_row,
     mean_row,
     num_earlier,
+    utilization,
 )
 from ssd.plan.workload import Workload, find_workload
 from ssd.run import Run
 
 FULL, LORA = AdapterConfig(), AdapterConfig(type=AdapterType.lora)
-PAPER = ("hardware=gpu_8", "plan.num_samples=10168", "plan.tokens_per_sample=3000")
+PAPER = ("hardware=gpu_8", "hardware.activation_checkpointing=full")
+HUB = ("data=hub", "data.hub_name=org/name")
 
 
 def sized(name: str) -> Architecture:
@@ -42,7 +44,7 @@ def test_the_papers_run_is_7_9_epochs_of_240_million_tokens(tmp_path: Path) -> N
     assert work.epochs == pytest.approx(7.868, abs=1e-3)
     assert (work.num_tokens, work.tokens_per_step) == (240e6, 96e3)
     assert work.tokens_per_second is not None
-    assert work.tokens_per_second * work.flop_per_token == pytest.approx(0.2 * 989e12)
+    assert work.tokens_per_second * work.flop_per_token == pytest.approx(0.248 * 989e12)
     assert work.seconds == pytest.approx(240e6 / (8 * work.tokens_per_second))
     measured = dataclasses.replace(
         config, plan=dataclasses.replace(config.plan, tokens_per_second=6e3)
@@ -74,11 +76,46 @@ def test_on_a_cpu_no_time_is_made_up(tmp_path: Path) -> None:
 
 
 def test_unknown_prompts_mean_unknown_epochs_and_unknown_lengths_a_bound(tmp_path: Path) -> None:
-    config = compose_config("model=qwen3_4b", "hardware=gpu_8", f"output_dir={tmp_path}")
+    lengths = "plan.tokens_per_sample=null"
+    config = compose_config("model=qwen3_4b", *PAPER, *HUB, lengths, f"output_dir={tmp_path}")
     found = workload(config)
     assert (found.num_samples, found.mean_tokens, found.is_upper_bound) == (None, 65_536, True)
-    assert "10,168" in found.samples_source
+    assert "plan.num_samples" in found.samples_source
     assert estimate(sized(config.model.name), config, found).epochs is None
+
+
+def test_a_hub_sets_own_count_is_assumed_and_its_limit_kept(tmp_path: Path) -> None:
+    several = ("sampler.num_samples=2", f"output_dir={tmp_path}")
+    found = workload(compose_config("model=qwen3_4b", *several))
+    assert (found.num_samples, found.mean_tokens) == (2 * 10_168, 3000)
+    assert "assumed" in found.samples_source and "assumed" in found.tokens_source
+    limited = workload(compose_config("model=qwen3_4b", "data.limit=100", *several))
+    assert limited.num_samples == 200
+    assert workload(compose_config("model=qwen3_4b", "data=leetcode")).num_samples == 1890
+
+
+@pytest.mark.parametrize(
+    ("recompute", "measured"), [("full", 9450), ("selective", 10_470), ("none", 11_010)]
+)
+def test_the_speed_is_that_of_a_measured_training(
+    recompute: str, measured: int, tmp_path: Path
+) -> None:
+    config = compose_config(
+        "model=qwen3_4b", "hardware=gpu_1", f"hardware.activation_checkpointing={recompute}",
+        "plan.tokens_per_sample=1500", f"output_dir={tmp_path}",
+    )  # fmt: skip
+    model = sized(config.model.name)
+    work = estimate(model, config, workload(config))
+    assert work.tokens_per_second == pytest.approx(measured, rel=0.05)
+
+
+def test_compiled_layers_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose_config("model=qwen3_4b", *PAPER)
+    model = sized(config.model.name)
+    eager = utilization(model, config)
+    monkeypatch.setattr("ssd.plan.work.compiles_layers", lambda _: True)
+    assert utilization(model, config) == 0.341 > eager
+    assert utilization(sized("Qwen/Qwen3-30B-A3B-Instruct-2507"), config) == 0.18
 
 
 def test_prompts_on_this_disk_are_counted(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ def read_config(path: Path) -> tuple[RunConfig, Path]:
     file = path / CONFIG if path.is_dir() else path
     if not file.is_file():
         raise ArtifactError(
-            f"{path} holds no configuration ({CONFIG}): make one with python train.py stages=[plan]"
+            f"{path} holds no configuration ({CONFIG}): make one with "
+            "python train.py 'stages=[plan]'"
         )
     try:
         loaded = OmegaConf.load(file)
@@ -46,17 +47,32 @@ def main() -> None:
         metavar="RUN_DIR_OR_CONFIG",
         help="run folder that train.py made (holds config.yaml), or a configuration file",
     )
+    parser.add_argument(
+        "--free-disk",
+        type=float,
+        metavar="BYTES",
+        help="judge the disk too: what is free for the run",
+    )
+    parser.add_argument(
+        "--trainings",
+        type=int,
+        metavar="NUMBER",
+        help="how many of the run's trainings are still to be done",
+    )
+    parser.add_argument("--quiet", action="store_true", help="only write plan.json")
     arguments = parser.parse_args()
     with reporting_errors():
         config, folder = read_config(arguments.run_dir)
 
         # After the cheap checks: torch and transformers take seconds to import.
-        from ssd.plan.plan import PLAN, make_plan
+        from ssd.plan.enforcement import PLAN
+        from ssd.plan.plan import make_plan
         from ssd.plan.table import plan_text
 
-        plan = make_plan(config, folder)
+        plan = make_plan(config, folder, arguments.free_disk, arguments.trainings)
         write_json(folder / PLAN, plan.numbers())
-        print(f"{plan_text(plan)}\n\nwritten: {folder / PLAN}", flush=True)
+        if not arguments.quiet:
+            print(f"{plan_text(plan)}\n\nwritten: {folder / PLAN}", flush=True)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,8 @@ class Architecture:
     """0 for dense models."""
     windows: tuple[int | None, ...]
     """Per layer, tokens that attention looks back; None for all."""
+    max_length: int | None
+    """Longest sequence that the configuration states, in tokens."""
     attention: str
     """The attention that `hardware.attention` comes to for this model."""
 
@@ -157,6 +159,7 @@ def measure(
         mlp_size=int(width or text.intermediate_size) * (per_token or 1),
         experts_per_token=per_token,
         windows=_windows(text),
+        max_length=getattr(text, "max_position_embeddings", None),
         attention=attention_kind,
         norms_queries=norms_queries,
         **counted,

@@ -5,25 +5,56 @@ Imports no torch: the driver asks it before any stage.
 
 import os
 import subprocess
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ssd.config import Accelerator, HardwareConfig
-from ssd.hardware import count_gpus
+from ssd.hardware import count_gpus, fill_for_cpu
 
 GIB = 2**30
 ASSUMED_GIB = 80.0
 """Memory of a GPU that is not in this machine: an H100's."""
 
 
+@dataclass(frozen=True, slots=True)
+class Card:
+    """How fast a GPU is by its data sheet."""
+
+    name: str
+    """Part of what nvidia-smi calls it."""
+    tflops: float
+    """Dense bf16 products added up in fp32, 1e12 operations per second."""
+    bandwidth: float
+    """Of its memory, 1e12 bytes per second."""
+
+
+ASSUMED = Card("H100", 989, 3.35)
+CARDS = (
+    Card("H200", 989, 4.8), Card("GH200", 989, 4.0), Card("H100 PCIe", 756, 2.0),
+    Card("H100 NVL", 835, 3.9), ASSUMED, Card("A100-SXM4-80GB", 312, 2.04),
+    Card("A100", 312, 1.55), Card("A10G", 70, 0.6), Card("A10", 125, 0.6), Card("L40S", 362, 0.86),
+    Card("L4", 121, 0.3), Card("RTX 4090", 165, 1.01), Card("RTX 3090", 71, 0.94),
+)  # fmt: skip
+"""NVIDIA's figures; the first that is part of the name counts. GeForce cards add up in fp32 at half
+their advertised rate."""
+
+
+def gib(num_bytes: float) -> str:
+    """`80.0 GiB`; `0.001 GiB`."""
+    size = num_bytes / GIB
+    return f"{size:.1f} GiB" if size >= 0.1 else f"{size:.3f} GiB"
+
+
 def assume(hardware: HardwareConfig) -> HardwareConfig:
-    """Replace `auto` and null by what is here, and believe the configuration in everything else."""
+    """Replace `auto` and null by what is here, and believe the configuration in everything else; on
+    GPUs all but what memory decides."""
     gpus = 0 if hardware.accelerator is Accelerator.cpu else count_gpus()
     on_gpu = gpus > 0 or hardware.accelerator is Accelerator.gpu
-    return replace(
+    found = replace(
         hardware,
         accelerator=Accelerator.gpu if on_gpu else Accelerator.cpu,
         devices=hardware.devices or max(gpus, 1),
     )
+    return fill_for_cpu(found)
 
 
 def device_memory(hardware: HardwareConfig, given_gib: float | None) -> tuple[float, str]:
@@ -35,9 +66,20 @@ def device_memory(hardware: HardwareConfig, given_gib: float | None) -> tuple[fl
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         shared = "" if devices == 1 else f" among {devices} processes"
         return total / devices, f"this machine's main memory{shared}"
-    if count_gpus() >= devices:
-        query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-        listed = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split()
-        if listed and all(word.isdigit() for word in listed):
-            return min(int(word) for word in listed) * 2.0**20, "this machine's GPUs"
+    sizes = _query("memory.total") if count_gpus() >= devices else []
+    if sizes and all(size.isdigit() for size in sizes):
+        return min(int(size) for size in sizes) * 2.0**20, "this machine's GPUs"
     return ASSUMED_GIB * GIB, "assumed; set plan.device_memory_gib"
+
+
+def find_card(hardware: HardwareConfig) -> Card | None:
+    """This machine's GPU where it has those of `hardware` and their data sheet is known."""
+    names = _query("name") if count_gpus() >= (hardware.devices or 1) else []
+    known = (card for card in CARDS if names and card.name in names[0])
+    return next(known, None)
+
+
+def _query(field: str) -> list[str]:
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return listed.strip().splitlines()

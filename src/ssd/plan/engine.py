@@ -1,22 +1,29 @@
-"""How fast one vLLM engine generates on GPUs: an estimate where nothing has been measured.
+"""What one vLLM engine needs on its GPUs, and how fast it generates: estimates where nothing has
+been measured.
 
 A decoding step reads the weights and the key-value cache of all sequences in flight, which takes
-memory bandwidth, and spends time on each sequence for scheduling and sampling. With the two
-constants below the formula lies between 15 % under and 40 % over the published speeds that
-docs/training.md lists, which they were chosen by.
+memory bandwidth, and spends time on each sequence for scheduling and sampling.
 """
 
-from ssd.config import Accelerator, RunConfig
+from ssd.config import Accelerator, EngineName, HardwareConfig, RunConfig
+from ssd.hardware import compute_dtype
 from ssd.plan.architecture import Architecture
-from ssd.plan.devices import GIB
+from ssd.plan.devices import ASSUMED, GIB, find_card
 
-BF16 = 2
-BANDWIDTH = 0.7 * 3.35e12
-"""Bytes per second and GPU: the share of an H100 SXM's memory bandwidth that decoding reaches."""
-SEQUENCE_SECONDS = 50e-6
-"""Of each step, for each sequence in flight."""
+BF16, FP32 = 2, 4
+REACHED = 0.7
+"""Share of a card's memory bandwidth that decoding reaches."""
+SEQUENCE_SECONDS = 30e-6
+"""Of each step, for each sequence in flight. Qwen3-4B's shape on one H200, 512 sequences of 534
+tokens: 20,100 tokens per second by this formula; the bare engine had 26,400, and `train.py` 16,820
+while it still asked for log-probabilities."""
 UTILIZATION = 0.9
 """Share of GPU memory that the engine claims where `hardware.memory_utilization` is null."""
+RESERVE = {Accelerator.gpu: 2 * GIB, Accelerator.cpu: GIB}
+"""What the engine takes beside weights and cache: a prefill's activations, logits, CUDA graphs, or
+Python and its libraries; an assumption."""
+SEQUENCES = 512
+"""Most sequences at once where memory allows more: a step's time then grows with their number."""
 
 
 def engine_speed(
@@ -41,8 +48,9 @@ def engine_speed(
             f"the weights leave no room for a sequence on {gpus} GPU(s) of "
             f"{capacity / GIB:.0f} GiB: raise hardware.tensor_parallel_size"
         )
-    cache = num_sequences * context * cache_bytes(model, gpus)
-    step = (BF16 * model.num_parameters / gpus + cache) / BANDWIDTH
+    cache = num_sequences * sequence_bytes(model, gpus, context)
+    bandwidth = REACHED * (find_card(hardware) or ASSUMED).bandwidth * 1e12
+    step = (BF16 * model.num_parameters / gpus + cache) / bandwidth
     speed = num_sequences / (step + num_sequences * SEQUENCE_SECONDS)
     devices = hardware.devices or 1
     words = f"assumed, {num_sequences:,.0f} sequences in flight; plan.engine_tokens_per_second"
@@ -57,14 +65,68 @@ def sequences_in_flight(
     """How many sequences of `context` tokens the engine decodes at once: as many as the memory
     beside the weights holds, and at most `hardware.max_num_seqs`."""
     hardware = config.hardware
-    gpus = hardware.tensor_parallel_size
-    room = (hardware.memory_utilization or UTILIZATION) * capacity
-    room -= BF16 * model.num_parameters / gpus
-    return min(hardware.max_num_seqs, room / (context * cache_bytes(model, gpus)))
+    room = cache_room(model, config, capacity)
+    fitting = room / sequence_bytes(model, hardware.tensor_parallel_size, context)
+    return min(hardware.max_num_seqs or SEQUENCES, fitting)
+
+
+def cache_room(model: Architecture, config: RunConfig, capacity: float) -> float:
+    """Bytes of the key-value cache on one device of `capacity` bytes: what the engine's share
+    leaves on GPUs, `hardware.kv_cache_gib` on a CPU."""
+    hardware = config.hardware
+    if hardware.accelerator is Accelerator.cpu:
+        return float(hardware.kv_cache_gib * GIB)
+    claimed = (hardware.memory_utilization or UTILIZATION) * capacity
+    return claimed - engine_weights(model, config) - RESERVE[Accelerator.gpu]
+
+
+def engine_weights(model: Architecture, config: RunConfig) -> float:
+    """Bytes of the weights on one of the engine's devices, in the type it computes in here."""
+    hardware = config.hardware
+    dtype = compute_dtype(config.model.dtype, hardware)
+    width = FP32 if dtype.value == "float32" else BF16
+    return width * model.num_parameters / _shares(hardware)
+
+
+def engine_bytes(model: Architecture, config: RunConfig) -> float:
+    """Bytes that a device needs for an engine that can answer at all: the weights, the cache of one
+    sequence of the longest `max_model_len`, and what the engine takes beside them. On a CPU the
+    whole of `hardware.kv_cache_gib` is claimed."""
+    hardware = config.hardware
+    cache = sequence_bytes(model, _shares(hardware), longest_context(model, config))
+    if hardware.accelerator is Accelerator.cpu and config.sampler.engine is EngineName.vllm:
+        cache = max(cache, hardware.kv_cache_gib * GIB)
+    return engine_weights(model, config) + cache + RESERVE[hardware.accelerator]
+
+
+def engine_capacity(config: RunConfig, capacity: float) -> float:
+    """Bytes of a device of `capacity` bytes that the engine may take."""
+    hardware = config.hardware
+    if hardware.accelerator is Accelerator.cpu:
+        return capacity * (hardware.devices or 1)  # one engine, whatever trains
+    return (hardware.memory_utilization or UTILIZATION) * capacity
+
+
+def longest_context(model: Architecture, config: RunConfig) -> int:
+    """The longest sequence that a stage of the run lets the engine plan for."""
+    stages = {"sample": config.sampler.max_model_len, "evaluate": config.eval.max_model_len}
+    asked = [length for stage, length in stages.items() if stage in config.stages]
+    return max(length or model.max_length or 0 for length in asked or stages.values())
+
+
+def sequence_bytes(model: Architecture, gpus: int, tokens: float) -> float:
+    """Bytes of keys and values of a sequence of `tokens` tokens on each of `gpus` GPUs; a layer
+    with a window keeps no more than it."""
+    kept = sum(tokens if window is None else min(window, tokens) for window in model.windows)
+    return kept * cache_bytes(model, gpus) / model.num_layers
 
 
 def cache_bytes(model: Architecture, gpus: int) -> float:
-    """Bytes of keys and values of one token on each of `gpus` GPUs, which share the heads as far as
-    there are enough."""
+    """Bytes of keys and values of one token in all layers on each of `gpus` GPUs, which share the
+    heads as far as there are enough."""
     num_heads = model.key_size * model.num_heads // model.query_size
     return 2 * BF16 * model.key_size * model.num_layers / min(gpus, num_heads)
+
+
+def _shares(hardware: HardwareConfig) -> int:
+    return hardware.tensor_parallel_size if hardware.accelerator is Accelerator.gpu else 1

@@ -7,17 +7,15 @@ from typing import Any
 from ssd.artifacts import plain
 from ssd.config import RunConfig
 from ssd.plan.architecture import Architecture, find_architecture
+from ssd.plan.choice import TIGHT, choose_hardware, memory_of
 from ssd.plan.devices import GIB, assume, device_memory
+from ssd.plan.enforcement import identity
+from ssd.plan.engine import engine_bytes, engine_capacity
+from ssd.plan.fit import Misfit, Room, find_misfits, training_remedies
 from ssd.plan.hours import Hours, num_trainings, planned_run, run_hours
 from ssd.plan.memory import Memory, host_bytes, memory, num_trained
-from ssd.plan.remedies import memory_of, remedies
 from ssd.plan.work import Work, disk_bytes, estimate, longest_row, mean_row
 from ssd.plan.workload import Workload, find_workload
-
-PLAN = "plan.json"
-TIGHT = 0.9
-"""Share of a device's memory above which what fits is called tight: activations are an estimate,
-and allocators leave gaps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +24,8 @@ class Plan:
 
     config: RunConfig
     """With hardware resolved."""
+    asked: RunConfig
+    """With what memory decides about hardware left open where it was."""
     model: Architecture
     workload: Workload
     work: Work
@@ -39,18 +39,26 @@ class Plan:
     capacity: float
     """Bytes of one device."""
     capacity_source: str
+    engine: float
+    """Bytes of one device that the engine needs at least."""
+    engine_capacity: float
+    """Bytes of one device that the engine may take."""
     host: dict[str, float]
     """Bytes of the first machine's main memory, by use."""
     hours: Hours
     """The time of everything that is generated and trained."""
     disk: dict[str, float]
     """Bytes, by use."""
-    warnings: tuple[str, ...]
+    misfits: tuple[Misfit, ...]
+    """What cannot fit."""
+    tight: str | None
+    """A warning where training fits with little room to spare."""
 
     def numbers(self) -> dict[str, Any]:
         """The contents of plan.json: counts, bytes and seconds."""
         model, work, workload = self.model, self.work, self.workload
         return {
+            "identity": identity(self.asked, self.capacity),
             "model": self.config.model.name,
             "parameters": {
                 "total": model.num_parameters,
@@ -66,6 +74,8 @@ class Plan:
                 "mean_needed_bytes": round(self.mean_memory.needed),
                 "device_bytes": round(self.capacity),
                 "fits": self.memory.needed <= self.capacity,
+                "engine_bytes": round(self.engine),
+                "engine_fits": self.engine <= self.engine_capacity,
                 "main_memory_bytes": {name: round(size) for name, size in self.host.items()},
             },
             "training": {
@@ -85,27 +95,39 @@ class Plan:
                 "seconds": self.hours.seconds,
             },
             "disk_bytes": {name: round(size) for name, size in self.disk.items()},
-            "warnings": list(self.warnings),
+            "hardware": plain(self.config.hardware),
+            "misfits": {misfit.what: misfit.message for misfit in self.misfits},
         }
 
 
-def make_plan(config: RunConfig, folder: Path) -> Plan:
+def make_plan(
+    config: RunConfig, folder: Path, free_disk: float | None = None, trainings: int | None = None
+) -> Plan:
     """Plan the run of `config` in `folder`; fetches nothing but, for a model that is neither on
     this disk nor in the shipped table, its config.json.
+
+    Args:
+        free_disk: bytes free for the run, where the disk is to be judged too.
+        trainings: how many of the run's are still to be done, where it is known.
 
     Raises:
         SSDError: the model's sizes, the corpus or the prompts cannot be found.
     """
-    config = replace(config, hardware=assume(config.hardware))
-    hardware = config.hardware
-    model = find_architecture(config.model, config.train, hardware.attention, config.adapter)
+    asked = replace(config, hardware=assume(config.hardware))
+    attention = asked.hardware.attention
+    model = find_architecture(config.model, config.train, attention, config.adapter)
     workload = find_workload(config, folder)
-    capacity, source = device_memory(hardware, config.plan.device_memory_gib)
+    capacity, source = device_memory(asked.hardware, config.plan.device_memory_gib)
+    config = replace(asked, hardware=choose_hardware(model, asked, workload, capacity))
     needed = memory_of(model, config, workload.longest_tokens)
     mean_tokens = round(mean_row(config, workload.mean_tokens))
     work, run = estimate(model, config, workload), planned_run(config, folder)
+    trainings = num_trainings(run) if trainings is None else trainings
+    room = Room(memory=capacity, disk=free_disk)
+    misfits = find_misfits(model, asked, workload, room, trainings)
     return Plan(
         config=config,
+        asked=asked,
         model=model,
         workload=workload,
         work=work,
@@ -115,26 +137,21 @@ def make_plan(config: RunConfig, folder: Path) -> Plan:
         mean_memory=memory(model, config, mean_tokens),
         capacity=capacity,
         capacity_source=source,
+        engine=engine_bytes(model, config),
+        engine_capacity=engine_capacity(config, capacity),
         host=host_bytes(model, config, needed),
         hours=run_hours(model, run, workload, work, capacity),
         disk=disk_bytes(model, config, num_trainings(run)),
-        warnings=tuple(_warnings(model, config, workload, needed, capacity)),
+        misfits=tuple(misfits),
+        tight=_tight(model, asked, workload, needed, capacity),
     )
 
 
-def _warnings(
-    model: Architecture, config: RunConfig, workload: Workload, needed: Memory, capacity: float
-) -> list[str]:
-    if needed.needed <= TIGHT * capacity:
-        return []
-    longest = workload.longest_tokens
-    found = remedies(model, config, longest, TIGHT * capacity)
-    size = f"{needed.needed / GIB:.1f} GiB"
-    if needed.needed <= capacity:
-        more = f"; more room with {', or '.join(found)}" if found else ""
-        return [f"tight: {size} of {capacity / GIB:.1f} GiB on each device{more}"]
-    found.append(f"devices of more than {size} (plan.device_memory_gib)")
-    return [
-        f"does not fit: {size} on each device of {capacity / GIB:.1f} GiB; change one of: "
-        f"{', or '.join(found)}"
-    ]
+def _tight(
+    model: Architecture, asked: RunConfig, workload: Workload, needed: Memory, capacity: float
+) -> str | None:
+    if not TIGHT * capacity < needed.needed <= capacity:
+        return None
+    remedies = training_remedies(model, asked, workload, capacity)
+    more = "".join(f"; more room with {remedies[0]}" for _ in remedies[:1])
+    return f"tight: {needed.needed / GIB:.1f} of {capacity / GIB:.1f} GiB on each device{more}"

@@ -1,126 +1,272 @@
-"""What to change where a training does not fit its devices: each change is planned in its turn."""
+"""What to change where a run does not fit: every change is planned in its turn, alone and together
+with others."""
 
-from dataclasses import replace
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ssd.config import Accelerator, AdapterType, HardwareConfig, Recompute, RunConfig, Strategy
+from ssd.config import (
+    Accelerator,
+    AdapterType,
+    Dtype,
+    EngineName,
+    HardwareConfig,
+    LongSamples,
+    Recompute,
+    RunConfig,
+    Strategy,
+)
 from ssd.errors import ConfigError
 from ssd.plan.architecture import Architecture
-from ssd.plan.devices import GIB
-from ssd.plan.memory import Memory, memory
-from ssd.plan.work import longest_row
+from ssd.plan.choice import LESS_AND_LESS
+from ssd.plan.devices import GIB, gib
+from ssd.plan.engine import longest_context, sequence_bytes
+from ssd.plan.workload import Workload
 
-Change = tuple[str, str, Any]
-"""An override as it is typed, the setting it changes, and the value."""
 EIGHT_BIT = "bitsandbytes.optim.AdamW8bit"
-SHORTEST_ROW = 1024
-MOST_PAIRS = 4
+SHORTEST = 1024
+"""Tokens of a row, a sample or an answer below which nothing is offered."""
+TOGETHER = 3
+"""Most changes that are combined; as many only where fewer never do."""
+OFFERED = 5
+LONGER = {
+    LongSamples.error: "a longer sample stops the run",
+    LongSamples.skip: "longer samples are left out",
+    LongSamples.truncate: "longer samples are cut off",
+}
 
 
-def memory_of(model: Architecture, config: RunConfig, longest_sample: int) -> Memory:
-    """What each process of `config` needs for the longest micro-batch it can meet."""
-    longest = min(longest_sample, config.train.seq_len)
-    return memory(model, config, longest_row(config, longest))
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of a configuration."""
+
+    text: str
+    """As it is typed."""
+    settings: tuple[tuple[str, Any], ...]
+    """Dotted names and values."""
+    cost: str
+    """What is given up, in a few words."""
 
 
-def remedies(
-    model: Architecture, config: RunConfig, longest_sample: int, capacity: float
-) -> list[str]:
-    """Overrides that make the training fit into `capacity` bytes, each alone and with what it then
-    needs; where none does, some pairs of them."""
-    tried = families(config, longest_sample)
-    alone = _fitting(model, config, tried, longest_sample, capacity)
-    if alone:
-        return alone
-    pairs: list[str] = []
-    for position, family in enumerate(tried, start=1):
-        for text, setting, value in family:
-            try:
-                candidate = changed(config, setting, value)
-            except ConfigError:
-                continue
-            rest = tried[position:]
-            found = _fitting(model, candidate, rest, longest_sample, capacity)
-            pairs += [f"{text} with {other}" for other in found]
-    return pairs[:MOST_PAIRS]
+Family = list[Change]
+"""Changes of one kind, the mildest first, of which one is enough."""
 
 
-def _fitting(
-    model: Architecture,
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """Changes that together make a run fit."""
+
+    changes: tuple[Change, ...]
+    needed: float
+    """Bytes that it then takes."""
+
+    def __str__(self) -> str:
+        typed = " ".join(change.text for change in self.changes)
+        costs = ", ".join(change.cost for change in self.changes)
+        return f"{typed} ({gib(self.needed)}; {costs})"
+
+
+def find_remedies(
     config: RunConfig,
-    tried: list[list[Change]],
-    longest_sample: int,
-    capacity: float,
-) -> list[str]:
-    """The first change of each family that fits."""
-    found = []
-    for family in tried:
-        for text, setting, value in family:
-            try:
-                candidate = changed(config, setting, value)
-            except ConfigError:  # the settings do not go together
-                continue
-            needed = memory_of(model, candidate, longest_sample).needed
-            if needed <= capacity:
-                found.append(f"{text} ({needed / GIB:.1f} GiB)")
-                break
-    return found
+    families: list[Family],
+    needed: Callable[[RunConfig], float],
+    room: Callable[[RunConfig], float],
+) -> list[Remedy]:
+    """Changes from `families` under which `needed` bytes are no more than the `room` for them, in
+    the order to try: `families` are in that order, and a combination counts as its last member.
+
+    Of each set of families only the mildest changes are offered, and none that holds another offer
+    whole.
+    """
+    fitting: list[tuple[int, Remedy]] = []
+    for size in range(1, TOGETHER + 1):
+        if size == TOGETHER and fitting:
+            break
+        for positions in itertools.combinations(range(len(families)), size):
+            for changes in itertools.product(*(families[position] for position in positions)):
+                if any(set(remedy.changes) <= set(changes) for _, remedy in fitting):
+                    break  # what follows only goes further
+                try:
+                    candidate = changed(config, changes)
+                except ConfigError:  # the settings do not go together
+                    continue
+                if (num_bytes := needed(candidate)) <= room(candidate):
+                    fitting.append((positions[-1], Remedy(changes, num_bytes)))
+                    break
+    fitting.sort(key=lambda pair: (pair[0], len(pair[1].changes)))
+    return [remedy for _, remedy in fitting][:OFFERED]
 
 
-def changed(config: RunConfig, setting: str, value: Any) -> RunConfig:
-    """`config` with one dotted setting changed.
+def changed(config: RunConfig, changes: tuple[Change, ...]) -> RunConfig:
+    """`config` with other settings.
 
     Raises:
-        ConfigError: it does not go with the other settings.
+        ConfigError: they do not go together.
     """
-    section, _, name = setting.partition(".")
-    return replace(config, **{section: replace(getattr(config, section), **{name: value})})
+    sections: dict[str, dict[str, Any]] = {}
+    for change in changes:
+        for setting, value in change.settings:
+            section, _, name = setting.partition(".")
+            sections.setdefault(section, {})[name] = value
+    parts = {name: replace(getattr(config, name), **new) for name, new in sections.items()}
+    return replace(config, **parts)
 
 
-def families(config: RunConfig, longest_sample: int) -> list[list[Change]]:
-    """Changes worth trying; of each family, mildest first, one is enough."""
-    hardware = config.hardware
-    found = [_recomputing(hardware), _shorter_rows(config, longest_sample)]
-    if hardware.accelerator is Accelerator.gpu:
-        found += _more_hardware(hardware)
-        if not config.optimizer.is_8bit:
-            found.append([("optimizer=adamw8bit", "optimizer._target_", EIGHT_BIT)])
-    if config.adapter.type is AdapterType.none:
-        found.append([("adapter=lora", "adapter.type", AdapterType.lora)])
-    if config.adapter.type is not AdapterType.qlora and hardware.accelerator is Accelerator.gpu:
-        found.append([("adapter=qlora", "adapter.type", AdapterType.qlora)])
-    lengths = [config.train.seq_len >> halvings for halvings in range(1, 8)]
-    found.append(
-        [_numbered("train.seq_len", length) for length in lengths if length >= SHORTEST_ROW]
-    )
-    return found
-
-
-def _numbered(setting: str, value: int) -> Change:
-    return f"{setting}={value}", setting, value
-
-
-def _recomputing(hardware: HardwareConfig) -> list[Change]:
-    order = list(Recompute)
-    stronger = order[order.index(hardware.activation_checkpointing) + 1 :]
-    setting = "hardware.activation_checkpointing"
-    return [(f"{setting}={one.value}", setting, one) for one in stronger]
-
-
-def _shorter_rows(config: RunConfig, longest_sample: int) -> list[Change]:
-    capacity = config.hardware.micro_batch_tokens or config.train.seq_len
-    if longest_sample >= capacity:
-        return []
-    return [_numbered("hardware.micro_batch_tokens", longest_sample)]
-
-
-def _more_hardware(hardware: HardwareConfig) -> list[list[Change]]:
-    devices = hardware.devices or 1
-    offload, strategy = "hardware.cpu_offload", "hardware.strategy"
-    copies = hardware.num_processes > 1 and not hardware.shards
+def training_families(config: RunConfig, workload: Workload, *, desperate: bool) -> list[Family]:
+    """What saves a training memory: first what changes no number, then what changes them, last what
+    has to be bought. Where `desperate`, also what most samples are too long for."""
+    hardware, on_gpu = config.hardware, config.hardware.accelerator is Accelerator.gpu
     return [
-        [(f"{strategy}=fsdp", strategy, Strategy.fsdp)] if copies else [],
-        [_numbered("hardware.devices", count) for count in (2, 4, 8) if count > devices],
-        [_numbered("hardware.num_nodes", hardware.num_nodes << doubled) for doubled in range(1, 6)],
-        [] if hardware.cpu_offload else [(f"{offload}=true", offload, True)],
+        _recomputing(hardware),
+        _shorter_rows(config, workload.longest_tokens),
+        _sharding(hardware),
+        [_eight_bit()] if on_gpu and not config.optimizer.is_8bit else [],
+        _shorter_samples(config, workload, most=False),
+        _adapters(config, on_gpu=on_gpu),
+        [_change("hardware.cpu_offload", True, "much time: the optimizer steps on the CPU")]
+        if on_gpu and not hardware.cpu_offload
+        else [],
+        _more_hardware(hardware) if on_gpu else [],
+        *([_shorter_samples(config, workload, most=True)] if desperate else []),
     ]
+
+
+def engine_families(model: Architecture, config: RunConfig) -> list[Family]:
+    """What lets an engine start."""
+    hardware = config.hardware
+    setting = "hardware.tensor_parallel_size"
+    if hardware.accelerator is not Accelerator.gpu:
+        return [_cache_sizes(model, config), _shorter_answers(model, config)]
+    devices, spread = hardware.devices or 1, hardware.tensor_parallel_size
+    return [
+        [
+            _change(setting, count, "an engine over more of the GPUs")
+            for count in (2, 4, 8)
+            if spread < count <= devices
+        ],
+        _shorter_answers(model, config),
+        [
+            Change(
+                f"hardware.devices={count} {setting}={count}",
+                (("hardware.devices", count), (setting, count)),
+                "more GPUs",
+            )
+            for count in (2, 4, 8)
+            if count > devices
+        ],
+    ]
+
+
+def disk_families(config: RunConfig) -> list[Family]:
+    """What makes a training's checkpoints smaller."""
+    hardware = config.hardware
+    fewer = _change("train.keep_checkpoints", 1, "earlier steps cannot be evaluated")
+    return [
+        [] if config.train.keep_checkpoints == 1 else [fewer],
+        [] if config.optimizer.is_8bit else [_eight_bit()],
+        _adapters(config, on_gpu=hardware.accelerator is Accelerator.gpu),
+    ]
+
+
+def analysis_families(config: RunConfig) -> list[Family]:
+    """What makes the models that are compared smaller."""
+    if config.analyse.dtype is not Dtype.float32:
+        return []
+    return [[_change("analyse.dtype", Dtype.bfloat16, "small changes drown in rounding")]]
+
+
+def _change(setting: str, value: Any, cost: str) -> Change:
+    written = str(value).lower() if isinstance(value, bool) else getattr(value, "value", value)
+    return Change(f"{setting}={written}", ((setting, value),), cost)
+
+
+def _eight_bit() -> Change:
+    return Change("optimizer=adamw8bit", (("optimizer._target_", EIGHT_BIT),), "moments in 8 bits")
+
+
+def _adapters(config: RunConfig, *, on_gpu: bool) -> Family:
+    kind, setting = config.adapter.type, "adapter.type"
+    cost = "other numbers: adapters learn less"
+    lora = Change("adapter=lora", ((setting, AdapterType.lora),), cost)
+    qlora = Change("adapter=qlora", ((setting, AdapterType.qlora),), f"{cost}, on 4-bit weights")
+    return [
+        *([lora] if kind is AdapterType.none else []),
+        *([qlora] if kind is not AdapterType.qlora and on_gpu else []),
+    ]
+
+
+def _recomputing(hardware: HardwareConfig) -> Family:
+    typed = hardware.activation_checkpointing
+    if typed is Recompute.auto:
+        return []
+    costs = {Recompute.selective: "little time", Recompute.full: "about a third more time"}
+    stronger = LESS_AND_LESS[LESS_AND_LESS.index(typed) + 1 :]
+    return [_change("hardware.activation_checkpointing", kind, costs[kind]) for kind in stronger]
+
+
+def _shorter_rows(config: RunConfig, longest_sample: int) -> Family:
+    tokens = config.hardware.micro_batch_tokens or config.train.seq_len
+    if longest_sample >= tokens:
+        return []
+    return [_change("hardware.micro_batch_tokens", longest_sample, "more and smaller passes")]
+
+
+def _sharding(hardware: HardwareConfig) -> Family:
+    copies = hardware.num_processes > 1 and not hardware.shards
+    cost = "communication in every layer"
+    return [_change("hardware.strategy", Strategy.fsdp, cost)] if copies else []
+
+
+def _shorter_samples(config: RunConfig, workload: Workload, *, most: bool) -> Family:
+    """Samples of twice the mean and more stay whole, or, where nothing else helps, few do."""
+    train = config.train
+    mean = 0.0 if workload.is_upper_bound else workload.mean_tokens
+    cost = LONGER[train.long_samples] + ", and most are longer" * most
+    return [
+        _change("train.seq_len", length, cost)
+        for length in _halvings(train.seq_len)
+        if (length >= 2 * mean) is not most
+    ]
+
+
+def _more_hardware(hardware: HardwareConfig) -> Family:
+    devices = [
+        _change("hardware.devices", count, "more GPUs")
+        for count in (2, 4, 8)
+        if count > (hardware.devices or 1)
+    ]
+    nodes = [hardware.num_nodes << doubled for doubled in range(1, 6)]
+    return devices + [_change("hardware.num_nodes", count, "more machines") for count in nodes]
+
+
+def _shorter_answers(model: Architecture, config: RunConfig) -> Family:
+    """Shorter contexts of sampling and evaluation, with answers at most half as long."""
+    family = []
+    for length in _halvings(longest_context(model, config)):
+        settings: list[tuple[str, int]] = []
+        for name, stage in (("sampler", config.sampler), ("eval", config.eval)):
+            if (stage.max_model_len or model.max_length or 0) > length:
+                answer = min(stage.max_new_tokens, length // 2)
+                settings.append((f"{name}.max_model_len", length))
+                if answer < stage.max_new_tokens:
+                    settings.append((f"{name}.max_new_tokens", answer))
+        text = " ".join(f"{setting}={value}" for setting, value in settings)
+        family.append(Change(text, tuple(settings), "answers end sooner"))
+    return family
+
+
+def _cache_sizes(model: Architecture, config: RunConfig) -> Family:
+    """The cache that one sequence takes, in whole GiB, where another size is set."""
+    if config.sampler.engine is not EngineName.vllm:
+        return []
+    size = math.ceil(sequence_bytes(model, 1, longest_context(model, config)) / GIB)
+    now = config.hardware.kv_cache_gib
+    cost = "memory" if size > now else "fewer sequences at once"
+    return [] if size == now else [_change("hardware.kv_cache_gib", size, cost)]
+
+
+def _halvings(length: int) -> list[int]:
+    shorter = (length >> times for times in range(1, 8))
+    return [tokens for tokens in shorter if tokens >= SHORTEST]

@@ -1,7 +1,8 @@
 """The plan as text: tables of a label, a value and where the value comes from."""
 
-from ssd.config import Accelerator, AdapterType, HardwareConfig
+from ssd.config import Accelerator, AdapterType, HardwareConfig, Recompute
 from ssd.plan.devices import GIB
+from ssd.plan.enforcement import OPEN
 from ssd.plan.hours import Hours, Part
 from ssd.plan.memory import num_trained
 from ssd.plan.plan import Plan
@@ -27,11 +28,12 @@ def plan_text(plan: Plan) -> str:
         f"{processes(config.hardware)}",
         section("parameters", _parameters(plan)),
         section(f"memory of each {_device(config.hardware)}, GiB", _memory(plan)),
+        section("hardware settings", _settings(plan)),
         section("main memory of the first machine, GiB", _gib(plan.host)),
         section("training", _training(plan)),
         section(f"the whole run on {processes(config.hardware).split(',')[0]}", _run(plan)),
         section("disk for training, GiB", _gib(plan.disk)),
-        *(f"warning: {warning}" for warning in plan.warnings),
+        *(f"warning: {warning}" for warning in _warnings(plan)),
     ]
     return "\n\n".join(parts)
 
@@ -82,7 +84,33 @@ def _memory(plan: Plan) -> Rows:
             f"{plan.mean_row_tokens:,} tokens",
         ),
         ("device", _in_gib(plan.capacity), f"{fits} ({plan.capacity_source})"),
+        (
+            "engine, at least",
+            _in_gib(plan.engine),
+            f"of {_in_gib(plan.engine_capacity)}; weights, and the cache of its longest sequence",
+        ),
     ]
+
+
+def _settings(plan: Plan) -> Rows:
+    """What memory decides about hardware, and whether it was typed."""
+    asked, hardware = plan.asked.hardware, plan.config.hardware
+    on_gpu = hardware.accelerator is Accelerator.gpu
+    rows: Rows = []
+    for name in OPEN:
+        before, value = getattr(asked, name), getattr(hardware, name)
+        is_open = before is None or before is Recompute.auto
+        written = str(getattr(value, "value", value)).lower()
+        if value is None:
+            written = f"{plan.config.train.seq_len}"
+        chosen = "chosen by memory" if is_open and on_gpu and name != "compile_engine" else ""
+        rows.append((f"hardware.{name}", written, chosen))
+    return rows
+
+
+def _warnings(plan: Plan) -> list[str]:
+    tight = [] if plan.tight is None else [plan.tight]
+    return [misfit.message for misfit in plan.misfits] + tight
 
 
 def _training(plan: Plan) -> Rows:

@@ -9,9 +9,6 @@ from ssd.models.weights import locate
 from ssd.run import Run
 from ssd.sample.prompts import load_prompts
 
-PAPER_PROMPTS = 10_168
-"""Prompts that arXiv 2604.01193 counts in rStar-Coder after de-duplication."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
@@ -47,9 +44,9 @@ def find_workload(config: RunConfig, folder: Path) -> Workload:
         mean, bound = sum(lengths) / len(lengths), False
         context = sum(length**2 for length in lengths) / sum(lengths)
         source = "the corpus"
-    if plan.tokens_per_sample is not None:
+    elif plan.tokens_per_sample is not None:
         mean = context = float(min(plan.tokens_per_sample, seq_len))
-        source, bound = "plan.tokens_per_sample", False
+        source, bound = "plan.tokens_per_sample, assumed", False
     samples, samples_source = _num_samples(config, len(lengths))
     return Workload(
         num_samples=samples,
@@ -104,14 +101,16 @@ def corpus_lengths(corpus: Artifact, seq_len: int, policy: LongSamples) -> list[
 
 
 def _num_samples(config: RunConfig, in_corpus: int) -> tuple[int | None, str]:
-    if config.plan.num_samples is not None:
-        return config.plan.num_samples, "plan.num_samples"
+    data, plan = config.data, config.plan
     if in_corpus:
         return in_corpus, "the corpus"
-    if config.data.source is not DataSource.hub:
-        prompts, _ = load_prompts(config.data)
-        return len(prompts) * config.sampler.num_samples, "its prompts, before filters"
-    hint = "set plan.num_samples"
-    if config.data.name == "rstar_coder":
-        hint += f"; arXiv 2604.01193 counts {PAPER_PROMPTS:,} prompts"
-    return None, hint
+    if plan.num_samples is not None:
+        return plan.num_samples, "plan.num_samples, assumed"
+    per_prompt = config.sampler.num_samples
+    if data.source is not DataSource.hub:
+        prompts, _ = load_prompts(data)
+        return len(prompts) * per_prompt, "its prompts, before filters"
+    if plan.num_prompts is not None:
+        prompts_used = min(plan.num_prompts, data.limit or plan.num_prompts)
+        return prompts_used * per_prompt, "plan.num_prompts, assumed"
+    return None, "set plan.num_samples"

@@ -9,14 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ssd.train.chunks import chunk_size
+
 IGNORE = -100
-CHUNK_ELEMENTS = 2**25
-"""Logits that exist at once (134 MB in fp32), whatever the length of a row."""
-
-
-def chunk_size(vocab_size: int) -> int:
-    """Loss tokens per chunk."""
-    return max(64, CHUNK_ELEMENTS // vocab_size)
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):

@@ -254,7 +254,7 @@ def set_recompute(network: Any, recompute: Recompute) -> None:
         return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
 
     settings: dict[str, Any] = {"use_reentrant": False}
-    if recompute is Recompute.none:
+    if recompute in (Recompute.none, Recompute.auto):  # a run's is resolved before it starts
         return
     if recompute is Recompute.selective:
         settings["context_fn"] = functools.partial(create_selective_checkpoint_contexts, policy)

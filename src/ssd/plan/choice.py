@@ -1,0 +1,106 @@
+"""What `auto` and null in `hardware` become on GPUs: what the cards can take.
+
+8-bit moments and adapters are no choice of hardware: they change numbers, so they are only offered.
+"""
+
+import dataclasses
+import itertools
+
+from ssd.config import Accelerator, HardwareConfig, Recompute, RunConfig
+from ssd.plan.architecture import Architecture
+from ssd.plan.engine import SEQUENCES, sequences_in_flight
+from ssd.plan.memory import Memory, memory
+from ssd.plan.work import longest_row
+from ssd.plan.workload import Workload
+
+TIGHT = 0.9
+"""Share of a device's memory above which what fits is called tight: activations are an estimate,
+and allocators leave gaps."""
+LESS_AND_LESS = (Recompute.none, Recompute.selective, Recompute.full)
+"""What is kept for the backward pass, from everything on: memory is what recomputing saves."""
+ROWS = tuple(1 << power for power in range(16, 9, -1))
+"""Tokens of a micro-batch that are tried, longest first."""
+BUSY_ROW = 8192
+"""From here on a longer row gains less than less recomputation does: at 4B on one H200 full
+recomputation ran 9,450 tokens per second in rows of 16,384 and 9,780 in rows of 65,536, none 11,010
+in rows of 8,192."""
+
+
+def choose_hardware(
+    model: Architecture, config: RunConfig, workload: Workload, capacity: float
+) -> HardwareConfig:
+    """`config.hardware` with nothing left open that memory decides; on a CPU nothing is."""
+    hardware = config.hardware
+    if hardware.accelerator is not Accelerator.gpu:
+        return hardware
+    unlimited = dataclasses.replace(hardware, max_num_seqs=SEQUENCES)
+    engine = dataclasses.replace(config, hardware=unlimited)
+    fitting = sequences_in_flight(model, engine, capacity, workload.mean_tokens)
+    compiles = hardware.compile_engine
+    return dataclasses.replace(
+        _choose_training(model, config, workload.longest_tokens, capacity),
+        max_num_seqs=hardware.max_num_seqs or max(1, int(fitting)),
+        compile_engine=True if compiles is None else compiles,
+    )
+
+
+def _choose_training(
+    model: Architecture, config: RunConfig, longest_sample: int, capacity: float
+) -> HardwareConfig:
+    """The first of the candidates that fits with room to spare, or else the one that takes least
+    memory."""
+    hardware = config.hardware
+    for hardware in _candidates(config, longest_sample):
+        candidate = dataclasses.replace(config, hardware=hardware)
+        if memory_of(model, candidate, longest_sample).needed <= TIGHT * capacity:
+            break
+    return hardware
+
+
+def _candidates(config: RunConfig, longest_sample: int) -> list[HardwareConfig]:
+    """Recomputation and rows, the best first: rows that keep a GPU busy, then as little
+    recomputation as possible, then long rows. What is typed is the only choice."""
+    hardware = config.hardware
+    longest = min(longest_sample, config.train.seq_len)
+    everything = longest_row(with_rows(config, ROWS[0]), longest)  # no step has longer ones
+    rows = [row for row in ROWS if longest < row < everything]
+    rows = [everything, *rows, *([longest] if longest < everything else [])]
+    if hardware.micro_batch_tokens is not None:
+        rows = [hardware.micro_batch_tokens]
+    typed = hardware.activation_checkpointing
+    kinds = LESS_AND_LESS if typed is Recompute.auto else (typed,)
+    pairs = sorted(
+        itertools.product(kinds, rows),
+        key=lambda pair: (-min(pair[1], BUSY_ROW), LESS_AND_LESS.index(pair[0]), -pair[1]),
+    )
+    return [
+        dataclasses.replace(hardware, activation_checkpointing=recompute, micro_batch_tokens=row)
+        for recompute, row in pairs
+    ]
+
+
+def least_memory(config: RunConfig, longest_sample: int) -> RunConfig:
+    """`config` with what is open about training set to what takes least memory."""
+    hardware = config.hardware
+    if hardware.accelerator is not Accelerator.gpu:
+        return config
+    recompute = hardware.activation_checkpointing
+    rows = hardware.micro_batch_tokens or min(longest_sample, config.train.seq_len)
+    least = dataclasses.replace(
+        hardware,
+        activation_checkpointing=Recompute.full if recompute is Recompute.auto else recompute,
+        micro_batch_tokens=rows,
+    )
+    return dataclasses.replace(config, hardware=least)
+
+
+def with_rows(config: RunConfig, tokens: int) -> RunConfig:
+    """`config` with micro-batches of `tokens` tokens."""
+    rows = dataclasses.replace(config.hardware, micro_batch_tokens=tokens)
+    return dataclasses.replace(config, hardware=rows)
+
+
+def memory_of(model: Architecture, config: RunConfig, longest_sample: int) -> Memory:
+    """What each process of `config` needs for the longest micro-batch it can meet."""
+    longest = min(longest_sample, config.train.seq_len)
+    return memory(model, config, longest_row(config, longest))

@@ -1,0 +1,102 @@
+"""The driver's side of the plan: fills in what memory decides about hardware, and refuses a run
+that cannot fit before anything of it starts.
+
+Imports no torch: the memory model runs in a process of its own. That takes some eight seconds, so
+on a CPU, where nothing is open, it starts only if something is to be sampled, trained or answered
+and the sizes alone do not show that it fits.
+"""
+
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ssd.artifacts import fingerprint, plain, read_json, write_text
+from ssd.config import Accelerator, Recompute, RunConfig
+from ssd.errors import HardwareError
+from ssd.plan.devices import device_memory
+from ssd.plan.outline import surely_fits
+from ssd.run import CONFIG, WEIGHTS
+from ssd.stage import run_child
+
+PLAN = "plan.json"
+PLANNED = "plan.yaml"
+"""The planned configuration, in the folder of a run that has another one."""
+NEEDS = {
+    "training": {"train"},
+    "disk": {"train"},
+    "engine": {"sample", "evaluate"},
+    "analysis": {"sample", "train", "evaluate"},
+}
+"""The stages that want room for what may not fit."""
+OPEN = ("activation_checkpointing", "micro_batch_tokens", "max_num_seqs", "compile_engine")
+"""Settings of hardware that memory decides on GPUs."""
+
+
+def print_plan(config: RunConfig, folder: Path, *more: str) -> None:
+    """Let a child process print what the run needs and write plan.json."""
+    # A plan alone leaves the configuration of a run that is already there as it is.
+    path = folder / (PLANNED if (folder / WEIGHTS).is_file() else CONFIG)
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+    run_child([sys.executable, "-m", "ssd.plan", str(path), *more], "stage plan")
+
+
+def settle(config: RunConfig, folder: Path, pending: list[str]) -> RunConfig:
+    """`config` with nothing open in its hardware, which is resolved but for what memory decides;
+    prints the plan where `stages` asks for it.
+
+    Args:
+        pending: stages that are not up to date, `train` once for each training.
+
+    Raises:
+        HardwareError: something cannot fit, and `plan.enforce` is true.
+    """
+    on_gpu = config.hardware.accelerator is Accelerator.gpu
+    asks, trainings = "plan" in config.stages, pending.count("train")
+    free = shutil.disk_usage(config.output_dir).free
+    capacity, _ = device_memory(config.hardware, config.plan.device_memory_gib)
+    asks_nothing = not asks and not on_gpu
+    if asks_nothing and (not pending or surely_fits(config, capacity, free, trainings)):
+        return config
+    numbers = None if asks else _known_plan(config, folder, capacity, free)
+    if numbers is None:
+        quiet = () if asks else ("--quiet",)
+        print_plan(config, folder, f"--free-disk={free}", f"--trainings={trainings}", *quiet)
+        (folder / PLANNED).unlink(missing_ok=True)  # the run's own configuration follows
+        numbers = read_json(folder / PLAN)
+    _refuse(config, numbers["misfits"], pending)
+    chosen = {name: numbers["hardware"][name] for name in OPEN}
+    if on_gpu and not asks:
+        print("hardware", *(f"{name}={value}" for name, value in chosen.items()), flush=True)
+    chosen["activation_checkpointing"] = Recompute(chosen["activation_checkpointing"])
+    return dataclasses.replace(config, hardware=dataclasses.replace(config.hardware, **chosen))
+
+
+def identity(config: RunConfig, capacity: float) -> str:
+    """What a plan depends on but the corpus, whose samples are no longer than was planned for."""
+    settings = plain(config)
+    for name in ("logger", "report", "run_name"):
+        settings.pop(name)
+    settings["stages"] = [stage for stage in config.stages if stage != "plan"]
+    return fingerprint({**settings, "capacity": capacity})
+
+
+def _known_plan(
+    config: RunConfig, folder: Path, capacity: float, free: float
+) -> dict[str, Any] | None:
+    """The numbers of an earlier plan of the same run in which all fitted; None without one."""
+    path = folder / PLAN
+    numbers: dict[str, Any] = read_json(path) if path.is_file() else {}
+    fits = numbers.get("identity") == identity(config, capacity) and not numbers["misfits"]
+    return numbers if fits and sum(numbers["disk_bytes"].values()) < free else None
+
+
+def _refuse(config: RunConfig, misfits: dict[str, str], pending: list[str]) -> None:
+    wanted = [message for what, message in misfits.items() if NEEDS[what] & set(pending)]
+    if wanted and config.plan.enforce:
+        raise HardwareError(f"{'; '.join(wanted)}; plan.enforce=false goes on anyway")
+    for message in wanted:
+        print(f"warning: {message}; going on, because plan.enforce=false", flush=True)

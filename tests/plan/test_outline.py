@@ -1,0 +1,40 @@
+"""The sizes that need no torch are those that are counted, and only what surely fits passes."""
+
+import dataclasses
+
+import pytest
+from runs import compose_config
+
+from ssd.artifacts import read_json
+from ssd.config import AdapterConfig, Attention
+from ssd.plan.architecture import KNOWN, measure
+from ssd.plan.devices import GIB, assume
+from ssd.plan.outline import FAMILIES, outline, surely_fits
+
+SIZES = read_json(KNOWN)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_without_torch_are_those_counted(name: str) -> None:
+    fields = SIZES[name]
+    sizes = outline(fields, "the table")
+    if fields["model_type"] not in FAMILIES:
+        assert sizes is None
+        return
+    train = compose_config("model=tiny").train
+    counted = measure(fields, "the table", train, Attention.auto, AdapterConfig())
+    assert sizes == dataclasses.replace(counted, num_adapter=0, num_expert_adapter=0)
+
+
+def test_what_might_not_fit_is_left_to_the_plan() -> None:
+    config = compose_config("model=smollm2_135m", "hardware=cpu")
+    config = dataclasses.replace(config, hardware=assume(config.hardware))
+    assert surely_fits(config, 16 * GIB, 20 * GIB, 1)
+    assert not surely_fits(config, 4 * GIB, 20 * GIB, 1)
+    assert not surely_fits(config, 16 * GIB, 2 * GIB, 1)
+    short_cache = dataclasses.replace(
+        config, eval=dataclasses.replace(config.eval, max_model_len=10**6)
+    )
+    assert not surely_fits(short_cache, 16 * GIB, 20 * GIB, 1)
+    routed = compose_config("model=tiny_moe", "hardware=cpu")
+    assert not surely_fits(routed, 16 * GIB, 20 * GIB, 1)

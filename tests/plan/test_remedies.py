@@ -1,0 +1,84 @@
+"""What does not fit is told what makes it fit: each offer is planned again and fits."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from runs import compose_config
+
+from ssd.plan.fit import ANALYSIS, DISK, ENGINE, TRAINING
+from ssd.plan.plan import Plan, make_plan
+
+GPU = "hardware=gpu_1"
+SHORT = ("experiment=short", GPU)
+SPREAD = ("model=qwen3_30b", "hardware=gpu_8")
+
+
+def planned(folder: Path, *overrides: str, free: float | None = None) -> Plan:
+    return make_plan(compose_config(f"output_dir={folder}", *overrides), folder, free)
+
+
+def misfits(plan: Plan) -> dict[str, str]:
+    return {misfit.what: misfit.message for misfit in plan.misfits}
+
+
+def offers(message: str) -> list[str]:
+    """The commands of a message, in its order."""
+    listed = message.partition("in the order to try: ")[2]
+    texts = re.split(r"(?:^|; )\d\. ", listed)[1:]
+    return [text.partition(" (")[0] for text in texts if "=" in text.split()[0]]
+
+
+@pytest.mark.parametrize(
+    ("what", "overrides"),
+    [
+        (TRAINING, ("model=qwen3_4b", GPU)),
+        (TRAINING, ("model=qwen3_30b", "hardware=gpu_8")),
+        (TRAINING, ("model=llama31_8b", GPU)),
+        (TRAINING, ("model=gpt_oss_20b", "hardware=gpu_8")),
+        (TRAINING, ("model=qwen3_4b", "hardware=gpu_8", "hardware.activation_checkpointing=none")),
+        (TRAINING, ("model=qwen3_4b", "hardware=gpu_8", "hardware.strategy=ddp")),
+        (TRAINING, ("model=smollm2_135m", "hardware=cpu", "plan.device_memory_gib=3.5")),
+        (ENGINE, ("model=qwen3_4b", GPU, "plan.device_memory_gib=24")),
+        (ENGINE, (*SPREAD, "hardware.tensor_parallel_size=1", "plan.device_memory_gib=60")),
+        (ENGINE, ("model=qwen3_4b", "hardware=cpu", "plan.device_memory_gib=500")),
+        (ANALYSIS, ("model=qwen3_4b", "adapter=qlora", *SHORT, "plan.device_memory_gib=16")),
+    ],
+)
+def test_every_offer_makes_it_fit(what: str, overrides: tuple[str, ...], tmp_path: Path) -> None:
+    message = misfits(planned(tmp_path, *overrides))[what]
+    commands = offers(message)
+    assert commands
+    for command in commands:
+        assert what not in misfits(planned(tmp_path, *overrides, *shlex.split(command))), command
+
+
+def test_full_fine_tuning_of_4b_on_one_card_of_80_gib_is_offered_before_a_second_card(
+    tmp_path: Path,
+) -> None:
+    message = misfits(planned(tmp_path, "model=qwen3_4b", GPU, "plan.device_memory_gib=80"))
+    commands = offers(message[TRAINING])
+    assert commands[0].startswith("optimizer=adamw8bit train.seq_len=")
+    assert commands[1] == "adapter=lora"
+    assert commands.index("hardware.devices=2") > 1
+    assert "moments in 8 bits" in message[TRAINING]
+
+
+def test_nothing_is_offered_that_holds_another_offer_whole(tmp_path: Path) -> None:
+    message = misfits(planned(tmp_path, "model=qwen3_30b", "hardware=gpu_8"))[TRAINING]
+    parts = [set(command.split()) for command in offers(message)]
+    assert not any(one < other for one in parts for other in parts)
+
+
+def test_a_disk_that_is_too_small_is_told_smaller_checkpoints(tmp_path: Path) -> None:
+    typed = ("model=qwen3_4b", GPU, "train.keep_checkpoints=null", "plan.device_memory_gib=141")
+    needed = sum(planned(tmp_path, *typed).disk.values())
+    assert DISK not in misfits(planned(tmp_path, *typed))  # another machine's is not known
+    assert DISK not in misfits(planned(tmp_path, *typed, free=needed + 2**31))
+    message = misfits(planned(tmp_path, *typed, free=needed - 2**30))[DISK]
+    assert "output_dir=OTHER_FOLDER" in message
+    commands = [command for command in offers(message) if "OTHER" not in command]
+    assert commands[0] == "train.keep_checkpoints=1"
+    again = planned(tmp_path, *typed, *commands[0].split(), free=needed - 2**30)
+    assert DISK not in misfits(again)
