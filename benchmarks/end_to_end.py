@@ -2,14 +2,17 @@
 
     python benchmarks/end_to_end.py                          the packaged SmolLM2-135M
     python benchmarks/end_to_end.py --model FOLDER --prompts 64 --steps 8 --max-new-tokens 256
+    python benchmarks/end_to_end.py --device cuda --model FOLDER --prompts 512 --steps 16
 
 Contestants, each a process tree of its own, in turn, `--repeats` times:
   ours        `python train.py stages=[sample,train]` as a user types it, nothing reused
   ours_full   the same with hardware.activation_checkpointing=full, as TRL does by default
+  ours_eager  the same as ours without compiled layers, which ours has on a GPU
   trl         SSDTrainer of TRL 1.15.0 with its defaults: activations recomputed, each step's
               prompts answered before the step
   trl_tuned   the same without recomputation and with all prompts answered in one batch before the
               first step
+  trl_vllm    on a GPU: trl with vLLM in its own process (use_vllm, vllm_mode=colocate)
 
 The job is the same: checkpoint, prompts (token by token, which is checked), one answer each with
 the same temperature, top-k, top-p and longest answer, nothing filtered, the same optimizer steps of
@@ -17,7 +20,8 @@ the same size with the same AdamW, constant learning rate and clipping, all para
 fp32 master weights under bf16 autocast (fp32 for all on a CPU without AVX-512, which has no bf16
 products), no checkpoint on the way, the tuned model saved at the end.
 TRL runs in an environment that this program makes once and keeps, with the torch, transformers,
-accelerate and datasets that are installed here.
+accelerate and datasets that are installed here, and on a GPU vLLM. GPU seconds contain everything a
+first run pays, compiling and CUDA graphs included: take jobs of many minutes there.
 
 What differs in kind: `trl` answers with the model as it is trained, the others with the frozen one.
 This project draws with vLLM from bf16 weights, checks what it exports, and leaves a corpus that can
@@ -33,7 +37,8 @@ checks, saving. `CPU` is the processor time of the tree, `others` how many cores
 the machine kept busy meanwhile: two programs that wait for each other's threads are many times as
 slow, so figures count only where it is near 0. `tree GiB` is the resident memory of all processes
 of the tree at its worst moment, looked at ten times a second (pages that two processes share count
-twice); `process GiB` the kernel's own high-water mark of the largest process.
+twice); `process GiB` the kernel's own high-water mark of the largest process; `GPU GiB` the
+allocator's peak while training.
 """
 
 import argparse
@@ -56,7 +61,10 @@ sys.path.insert(0, str(ROOT / "tests"))  # compose_config
 
 TRL = "1.15.0"
 """The last release with SSDTrainer."""
-SHARED = ("torch", "transformers", "accelerate", "datasets")
+SHARED = {
+    "cpu": ("torch", "transformers", "accelerate", "datasets"),
+    "cuda": ("torch", "transformers", "accelerate", "datasets", "vllm"),
+}
 """Packages of TRL's environment in the versions that are installed here."""
 LEARNING_RATE = 1e-5
 VARIABLES = {
@@ -68,9 +76,18 @@ VARIABLES = {
 OURS: dict[str, tuple[str, ...]] = {
     "ours": (),
     "ours_full": ("hardware.activation_checkpointing=full",),
+    "ours_eager": ("hardware.compile_training=false",),
 }
-THEIRS = ("trl", "trl_tuned")
+HARDWARE = {
+    "cpu": ("hardware=cpu",),
+    "cuda": ("hardware=gpu_1", "hardware.activation_checkpointing=none"),
+}
+THEIRS = ("trl", "trl_tuned", "trl_vllm")
 CONTESTANTS = (*OURS, *THEIRS)
+DEFAULT = {
+    "cpu": ("ours", "ours_full", "trl", "trl_tuned"),
+    "cuda": ("ours", "ours_full", "trl", "trl_vllm"),
+}
 PROMPTS = ("messages", "prompt_ids")
 """What of a job --json leaves out."""
 QUIET = 0.1
@@ -108,6 +125,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", help="checkpoint folder; the packaged model by default")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--prompts", type=int, default=32, help="MBPP train prompts (default 32)")
     parser.add_argument(
         "--max-new-tokens", type=int, default=160, help="longest answer in tokens (default 160)"
@@ -119,13 +137,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         type=lambda text: tuple(text.split(",")),
-        default=CONTESTANTS,
-        help=f"which of {', '.join(CONTESTANTS)}; default all",
+        help=f"which of {', '.join(CONTESTANTS)}; default {','.join(DEFAULT['cpu'])}, on a GPU "
+        f"{','.join(DEFAULT['cuda'])}",
     )
     parser.add_argument("--json", type=Path, help="also write the figures there")
     arguments = parser.parse_args()
+    arguments.only = arguments.only or DEFAULT[arguments.device]
     if unknown := sorted({*arguments.only} - {*CONTESTANTS}):
         parser.error(f"--only: no contestant {', '.join(unknown)}")
+    if "trl_vllm" in arguments.only and arguments.device == "cpu":
+        parser.error("--only: trl_vllm needs --device cuda")
     if arguments.prompts % arguments.steps:
         parser.error("--prompts must be a multiple of --steps: every step takes as many prompts")
     return arguments
@@ -135,7 +156,7 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
     """The job on this project's command line."""
     return [
         f"model.path={arguments.model}",
-        "hardware=cpu",
+        *HARDWARE[arguments.device],
         "logger=none",
         f"data.limit={arguments.prompts}",
         f"sampler.max_new_tokens={arguments.max_new_tokens}",
@@ -184,6 +205,7 @@ def make_job(arguments: argparse.Namespace) -> dict[str, Any]:
         "weight_decay": optimizer.weight_decay,
         "grad_clip": config.train.grad_clip,
         "seed": config.seed,
+        "device": arguments.device,
         "bf16": product_precision(config.train.precision, config.hardware) is Precision.bf16,
     }
 
@@ -206,6 +228,7 @@ def run_ours(name: str, _: dict[str, Any], arguments: argparse.Namespace, scratc
         "sampled_tokens": sampled,
         "trained_tokens": sum(tokens),
         "loss": steps[0]["train/loss"],
+        "gpu_gib": max(step.get("train/peak_memory_gib", 0) for step in steps),
     }
 
 
@@ -214,22 +237,27 @@ def run_trl(
 ) -> Figures:
     """SSDTrainer in its own environment, and what it has written down."""
     settings, figures = scratch / "job.json", scratch / "figures.json"
-    tuned = {"gradient_checkpointing": False, "generation_batch_size": arguments.prompts}
-    extra = {"output": str(scratch / "tuned"), "trl": tuned if name == "trl_tuned" else {}}
+    choices: dict[str, dict[str, Any]] = {
+        "trl": {},
+        "trl_tuned": {"gradient_checkpointing": False, "generation_batch_size": arguments.prompts},
+        "trl_vllm": {"use_vllm": True, "vllm_mode": "colocate"},
+    }
+    extra = {"output": str(scratch / "tuned"), "trl": choices[name]}
     settings.write_text(json.dumps(job | extra))
     script = Path(__file__).with_name("trl_ssd.py")
-    command = [str(trl_python()), str(script), str(settings), str(figures)]
+    command = [str(trl_python(arguments.device)), str(script), str(settings), str(figures)]
     watched = watch(command, ROOT, VARIABLES)
     written: Figures = json.loads(figures.read_text())
     return watched | written
 
 
-def trl_python() -> Path:
+def trl_python(device: str) -> Path:
     """The interpreter of an environment with TRL, made where it is missing."""
     from ssd.models.weights import cache_folder
 
-    pins = [f"trl=={TRL}", *(f"{name}=={version(name)}" for name in SHARED)]
-    folder = cache_folder() / "-".join(["trl", TRL, *(version(name) for name in SHARED)])
+    shared = SHARED[device]
+    pins = [f"trl=={TRL}", *(f"{name}=={version(name)}" for name in shared)]
+    folder = cache_folder() / "-".join(["trl", TRL, *(version(name) for name in shared)])
     python, complete = folder / "bin" / "python", folder / "complete"
     if not complete.is_file():
         say(f"making an environment with TRL in {folder}: about a minute, 1.5 GB")
@@ -255,12 +283,12 @@ def print_table(rows: dict[str, Figures], job: dict[str, Any], repeats: int) -> 
     print(
         f"\n{len(job['messages'])} prompts, one answer of up to {job['max_new_tokens']} tokens "
         f"each; {job['steps']} steps of {job['batch']}, {'bf16' if job['bf16'] else 'fp32'} "
-        f"products; {os.cpu_count()} cores; medians of {repeats}\n"
+        f"products; {job['device']}, {os.cpu_count()} cores; medians of {repeats}\n"
     )
     print(
         f"{'':10}{'seconds':>8}{'sampling':>9}{'training':>9}{'the rest':>9}{'CPU':>7}{'others':>7}"
         f"{'drawn':>7}{'tok/s':>6}{'trained':>8}{'tok/s':>6}{'tree GiB':>9}{'process GiB':>12}"
-        "  first loss"
+        f"{'GPU GiB':>9}  first loss"
     )
     for name, row in rows.items():
         print(
@@ -269,6 +297,7 @@ def print_table(rows: dict[str, Figures], job: dict[str, Any], repeats: int) -> 
             f"{row['other_cores']:7.2f}{row['sampled_tokens']:7.0f}"
             f"{row['sampled_per_second']:6.0f}{row['trained_tokens']:8.0f}"
             f"{row['trained_per_second']:6.0f}{row['tree_gib']:9.2f}{row['process_gib']:12.2f}"
+            f"{row['gpu_gib']:9.2f}"
             f"  {row['loss']:.4f}"
         )
     print()

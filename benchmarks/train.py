@@ -2,28 +2,35 @@
 
     python benchmarks/train.py                      the packaged SmolLM2-135M
     python benchmarks/train.py --model FOLDER --seq-len 2048 --only ours,trl
+    python benchmarks/train.py --device cuda --model FOLDER --seq-len 16384 --batch 16 \\
+        --completion-tokens 1200                    on a GPU; it needs no less than 4 steps
 
 Contestants, each in a process of its own, in turn, `--repeats` times:
   ours         the train stage as the pipeline starts it: packed rows, loss head in chunks
   ours_padded  the same with train.packing=false
   ours_glibc   the same without tcmalloc, which `ours` takes where it is installed
   ours_full, ours_selective   the same with activation checkpointing
+  ours_eager   the same without compiled layers, which `ours` has on a GPU
   plain        a transformers loop: padded batches, full logits, autocast
-  trl          TRL's SFTTrainer (pip install --no-deps trl==1.16.0) with packing and its defaults
+  trl          TRL's SFTTrainer (pip install --no-deps trl==1.16.0) with packing and its defaults;
+               on a GPU these recompute activations, and it takes flash-attn and Liger's kernels
+               where they are installed
   trl_tcmalloc the same with tcmalloc
 
 All train the same weights (fp32 masters, bf16 autocast) with torch's AdamW on the same tokens: MBPP
 problems with their reference programs, laid together to the lengths that answers have. Tokens/s
-counts prompt and completion tokens, padding never, the first step left out. Memory is the process's
-peak resident set. The share of the machine's rate divides the arithmetic that the training needs (6
-per weight and token; the head at loss tokens only; attention within documents) by a large matrix
-product's.
+counts prompt and completion tokens, padding never, the first step left out, on a GPU the first
+three: compiling takes them. Memory is the process's peak resident set, on a GPU the allocator's
+peak. MFU divides the arithmetic that the training needs (6 per weight and token; the head at loss
+tokens only; attention within documents) by a large bf16 matrix product's on this machine.
 """
 
 import argparse
 import dataclasses
+import importlib.util
 import itertools
 import json
+import math
 import os
 import random
 import resource
@@ -38,8 +45,12 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # compose_config
 
-BATCH = 8
-"""Samples per optimizer step."""
+WARM_UP = {"cpu": 1, "cuda": 3}
+"""Steps that are left out."""
+HARDWARE = {
+    "cpu": ("hardware=cpu",),
+    "cuda": ("hardware=gpu_1", "hardware.activation_checkpointing=none"),
+}
 OURS = {
     "ours": (),
     "ours_fp32": ("train.precision=fp32",),
@@ -47,9 +58,13 @@ OURS = {
     "ours_glibc": (),
     "ours_full": ("hardware.activation_checkpointing=full",),
     "ours_selective": ("hardware.activation_checkpointing=selective",),
+    "ours_eager": ("hardware.compile_training=false",),
 }
 CONTESTANTS = (*OURS, "plain", "trl", "trl_tcmalloc")
-DEFAULT = ("ours", "ours_full", "trl", "plain")
+DEFAULT = {
+    "cpu": ("ours", "ours_full", "trl", "plain"),
+    "cuda": ("ours", "ours_eager", "ours_full", "trl"),
+}
 
 
 def main() -> None:
@@ -67,7 +82,7 @@ def main() -> None:
         samples = make_samples(str(folder), arguments)
         data = Path(scratch) / "samples.json"
         data.write_text(json.dumps(samples))
-        peak = matrix_rate()
+        peak = matrix_rate(arguments.device)
         found: dict[str, list[dict[str, float]]] = {name: [] for name in arguments.only}
         for _ in range(arguments.repeats):
             for name in arguments.only:
@@ -81,23 +96,34 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", help="checkpoint folder; the packaged model by default")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--steps", type=int, default=6, help="optimizer steps (default 6)")
+    parser.add_argument("--batch", type=int, default=8, help="samples of a step (default 8)")
+    parser.add_argument(
+        "--completion-tokens", type=int, default=180, help="of a median sample (default 180)"
+    )
     parser.add_argument("--seq-len", type=int, default=1024, help="tokens per row (default 1024)")
     parser.add_argument("--repeats", type=int, default=1, help="rounds over all contestants")
     parser.add_argument(
         "--only",
         type=lambda text: tuple(text.split(",")),
-        default=DEFAULT,
-        help=f"which of {', '.join(CONTESTANTS)}; default {','.join(DEFAULT)}",
+        help=f"which of {', '.join(CONTESTANTS)}; default {','.join(DEFAULT['cpu'])}, on a GPU "
+        f"{','.join(DEFAULT['cuda'])}",
     )
     parser.add_argument("--contestant", help=argparse.SUPPRESS)
     parser.add_argument("--data", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, help="also write the figures there")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.only = arguments.only or DEFAULT[arguments.device]
+    if unknown := sorted({*arguments.only} - {*CONTESTANTS}):
+        parser.error(f"--only: no contestant {', '.join(unknown)}")
+    if arguments.steps <= WARM_UP[arguments.device]:
+        parser.error(f"--steps must exceed the {WARM_UP[arguments.device]} that are left out")
+    return arguments
 
 
 def make_samples(folder: str, arguments: argparse.Namespace) -> list[dict[str, list[int]]]:
-    """Token ids of prompts and completions; completions of log-normal length around 180 tokens."""
+    """Token ids of prompts and completions; completions of log-normal length."""
     from transformers import AutoTokenizer
 
     from ssd.problems import packaged_problem, packaged_rows
@@ -107,9 +133,14 @@ def make_samples(folder: str, arguments: argparse.Namespace) -> list[dict[str, l
     rows = packaged_rows("mbpp", "train")
     programs = [tokenizer.encode(row["code"] + "\n\n") for row in rows]
     samples = []
-    for index in range(BATCH * arguments.steps):
+    for index in range(arguments.batch * arguments.steps):
         prompt = tokenizer.encode(packaged_problem("mbpp", rows[index % len(rows)]).question)
-        length = int(min(draw.lognormvariate(5.2, 0.6), 0.75 * arguments.seq_len))
+        length = int(
+            min(
+                draw.lognormvariate(math.log(arguments.completion_tokens), 0.6),
+                0.75 * arguments.seq_len,
+            )
+        )
         completion: list[int] = []
         while len(completion) < length:
             completion += draw.choice(programs)
@@ -119,14 +150,15 @@ def make_samples(folder: str, arguments: argparse.Namespace) -> list[dict[str, l
 
 
 def run_contestant(name: str, data: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    """Tokens/s after the first step, peak GiB, and the first step's loss."""
+    """Tokens/s after the warm-up, peak GiB, and the first step's loss."""
     from ssd.launch import tcmalloc
 
     faster = name == "trl_tcmalloc" or (name in OURS and name != "ours_glibc")
-    allocator = tcmalloc() if faster else {}
+    allocator = tcmalloc() if faster and arguments.device == "cpu" else {}
     command = [sys.executable, __file__, "--contestant", name, "--data", str(data)]
     command += ["--model", arguments.model, "--steps", str(arguments.steps)]
-    command += ["--seq-len", str(arguments.seq_len)]
+    command += ["--seq-len", str(arguments.seq_len), "--batch", str(arguments.batch)]
+    command += ["--device", arguments.device]
     environment = {**os.environ, **allocator, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         command, stdout=subprocess.PIPE, text=True, check=True, env=environment, cwd=ROOT
@@ -145,13 +177,20 @@ def measure(arguments: argparse.Namespace) -> None:
         tokens, seconds, loss = run_plain(samples, arguments)
     else:
         tokens, seconds, loss = run_trl(samples, arguments)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    figures = {"tokens_per_second": sum(tokens) / sum(seconds), "peak_gib": peak, "loss": loss}
+    if arguments.device == "cuda":
+        import torch
+
+        peak = torch.cuda.max_memory_allocated() / 2**30
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    skipped = WARM_UP[arguments.device]
+    rate = sum(tokens[skipped:]) / sum(seconds[skipped:])
+    figures = {"tokens_per_second": rate, "peak_gib": peak, "loss": loss}
     print(json.dumps(figures))
 
 
 Timed = tuple[list[int], list[float], float]
-"""Tokens and seconds of every step but the first, and the first step's loss."""
+"""Tokens and seconds of every step, and the first step's loss."""
 
 
 def run_ours(samples: list[Any], arguments: argparse.Namespace, settings: tuple[str, ...]) -> Timed:
@@ -168,9 +207,9 @@ def run_ours(samples: list[Any], arguments: argparse.Namespace, settings: tuple[
 
     with tempfile.TemporaryDirectory() as scratch:
         config = compose_config(
-            f"model.path={arguments.model}", "logger=none", "hardware=cpu",
+            f"model.path={arguments.model}", "logger=none", *HARDWARE[arguments.device],
             f"output_dir={scratch}/out", f"train.seq_len={arguments.seq_len}",
-            f"train.global_batch_size={BATCH}", f"train.max_steps={arguments.steps}",
+            f"train.global_batch_size={arguments.batch}", f"train.max_steps={arguments.steps}",
             "train.checkpoint_every=100000", *settings,
         )  # fmt: skip
         config = dataclasses.replace(config, hardware=resolve(config.hardware))
@@ -189,9 +228,9 @@ def run_ours(samples: list[Any], arguments: argparse.Namespace, settings: tuple[
             write_samples(folder / "corpus.parquet", stored)
             run.corpus.finish(started=time.time(), counts={})
         train(run)
-        lines = read_metrics(run.checkpoint.folder)
-    tokens = [line["train/num_tokens"] for line in lines[1:]]
-    seconds = [line["train/num_tokens"] / line["train/tokens_per_second"] for line in lines[1:]]
+        lines = [line for line in read_metrics(run.checkpoint.folder) if "train/loss" in line]
+    tokens = [line["train/num_tokens"] for line in lines]
+    seconds = [line["train/num_tokens"] / line["train/tokens_per_second"] for line in lines]
     return tokens, seconds, lines[0]["train/loss"]
 
 
@@ -200,13 +239,15 @@ def run_plain(samples: list[Any], arguments: argparse.Namespace) -> Timed:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32).train()
+    device, batch = arguments.device, arguments.batch
+    model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
+    model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     tokens, seconds, losses = [], [], []
     for step in range(arguments.steps):
         started = time.monotonic()
-        chosen = samples[step * BATCH : (step + 1) * BATCH]
-        for part in range(0, BATCH, 4):
+        chosen = samples[step * batch : (step + 1) * batch]
+        for part in range(0, batch, 4):
             rows = [one["prompt"] + one["completion"] for one in chosen[part : part + 4]]
             longest = max(map(len, rows))
             ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
@@ -214,16 +255,19 @@ def run_plain(samples: list[Any], arguments: argparse.Namespace) -> Timed:
             labels = ids.masked_fill(mask == 0, -100)
             for row, one in zip(labels, chosen[part : part + 4], strict=True):
                 row[: len(one["prompt"])] = -100
-            with torch.autocast("cpu", torch.bfloat16):
-                loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
-            (loss / (BATCH // 4)).backward()
+            inputs = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+            with torch.autocast(device, torch.bfloat16):
+                loss = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).loss
+            (loss * len(rows) / batch).backward()
             losses.append(float(loss.detach()))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
+        if device == "cuda":
+            torch.cuda.synchronize()
         tokens.append(sum(len(one["prompt"]) + len(one["completion"]) for one in chosen))
         seconds.append(time.monotonic() - started)
-    return tokens[1:], seconds[1:], statistics.fmean(losses[:2])
+    return tokens, seconds, statistics.fmean(losses[: -(-batch // 4)])
 
 
 def run_trl(samples: list[Any], arguments: argparse.Namespace) -> Timed:
@@ -245,17 +289,25 @@ def run_trl(samples: list[Any], arguments: argparse.Namespace) -> Timed:
         ]
     )
     ends: list[float] = []
+    on_gpu = arguments.device == "cuda"
 
     class Clock(TrainerCallback):
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            ends.append(time.monotonic())
+
         def on_step_end(self, *_: Any, **__: Any) -> None:
+            if on_gpu:
+                torch.cuda.synchronize()
             ends.append(time.monotonic())
 
     with tempfile.TemporaryDirectory() as scratch:
         trainer = SFTTrainer(
-            model=AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32),
+            model=AutoModelForCausalLM.from_pretrained(
+                arguments.model, dtype=torch.float32, **trl_attention(on_gpu=on_gpu)
+            ),
             args=SFTConfig(
                 output_dir=scratch, packing=True, max_length=arguments.seq_len, bf16=True,
-                use_cpu=True, per_device_train_batch_size=1, gradient_checkpointing=False,
+                per_device_train_batch_size=1, **trl_settings(on_gpu=on_gpu),
                 gradient_accumulation_steps=rows_per_step, num_train_epochs=1, logging_steps=1,
                 learning_rate=1e-5, report_to="none", save_strategy="no", disable_tqdm=True,
             ),
@@ -274,23 +326,48 @@ def run_trl(samples: list[Any], arguments: argparse.Namespace) -> Timed:
         trainer.train()
         losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     steps = [sum(sizes[i : i + rows_per_step]) for i in range(0, len(sizes), rows_per_step)][
-        : len(ends)
+        : len(ends) - 1
     ]
-    return steps[1:], [b - a for a, b in itertools.pairwise(ends)], losses[0]
+    return steps, [b - a for a, b in itertools.pairwise(ends)], losses[0]
 
 
-def matrix_rate() -> float:
-    """FLOP/s of a 2048-wide bf16 matrix product on these cores, the best of five."""
+def trl_attention(*, on_gpu: bool) -> dict[str, str]:
+    """Packing wants flash attention, for which flash-attn is the package; else the model's own."""
+    flash = on_gpu and importlib.util.find_spec("flash_attn") is not None
+    return {"attn_implementation": "flash_attention_2"} if flash else {}
+
+
+def trl_settings(*, on_gpu: bool) -> dict[str, Any]:
+    """Of SFTConfig: on a GPU its defaults, which recompute activations, and Liger where it is."""
+    if not on_gpu:
+        return {"use_cpu": True, "gradient_checkpointing": False}
+    return {"use_liger_kernel": importlib.util.find_spec("liger_kernel") is not None}
+
+
+def matrix_rate(device: str) -> float:
+    """FLOP/s of a bf16 matrix product, 2048 wide on these cores and 8192 wide on a GPU, the best
+    of five."""
     import torch
 
-    left, right = torch.randn(2, 2048, 2048).bfloat16()
-    left @ right
+    width = 8192 if device == "cuda" else 2048
+    left, right = torch.randn(2, width, width, device=device).bfloat16()
     times = []
-    for _ in range(5):
+    for _ in range(6):
+        if device == "cuda":
+            torch.cuda.synchronize()
         started = time.monotonic()
         left @ right
+        if device == "cuda":
+            torch.cuda.synchronize()
         times.append(time.monotonic() - started)
-    return 2 * 2048**3 / min(times)
+    return 2 * width**3 / min(times[1:])
+
+
+def machine(device: str) -> str:
+    """What the figures belong to."""
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" else f"{os.cpu_count()} cores"
 
 
 def flops(folder: str, samples: list[Any]) -> float:
@@ -328,16 +405,17 @@ def print_table(
     """One line per contestant, ratios against `trl` where it ran, else against the first."""
     lengths = [len(one["prompt"]) + len(one["completion"]) for one in samples]
     print(
-        f"\n{arguments.steps} steps of {BATCH} samples, {min(lengths)} to {max(lengths)} tokens "
+        f"\n{machine(arguments.device)}: {arguments.steps} steps of {arguments.batch} samples, "
+        f"{min(lengths)} to {max(lengths)} tokens "
         f"(mean {statistics.fmean(lengths):.0f}), rows of {arguments.seq_len}; "
-        f"{per_token / 1e9:.2f} GFLOP per token, matrix product {peak / 1e9:.0f} GFLOP/s\n"
+        f"{per_token / 1e9:.2f} GFLOP per token, matrix product {peak / 1e12:.2f} TFLOP/s\n"
     )
     rows = {
         name: {key: statistics.median(one[key] for one in runs) for key in runs[0]}
         for name, runs in found.items()
     }
     reference = rows.get("trl", next(iter(rows.values())))
-    print(f"{'':15} {'tok/s':>7} {'ratio':>6} {'peak GiB':>9} {'ratio':>6} {'rate':>6}  first loss")
+    print(f"{'':15} {'tok/s':>7} {'ratio':>6} {'peak GiB':>9} {'ratio':>6} {'MFU':>6}  first loss")
     for name, row in rows.items():
         row["rate_share"] = row["tokens_per_second"] * per_token / peak
         print(

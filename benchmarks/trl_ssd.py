@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, TrainerCallback
 from trl.experimental.ssd import SSDConfig, SSDTrainer
@@ -80,6 +81,7 @@ def main() -> None:
         "sampled_tokens": trainer.sampled,
         "trained_tokens": trainer.trained,
         "loss": trainer.losses[0],
+        "gpu_gib": torch.cuda.max_memory_allocated() / 2**30 if job["device"] == "cuda" else 0.0,
     }
     Path(sys.argv[2]).write_text(json.dumps(figures))
 
@@ -104,7 +106,7 @@ def settings(job: dict[str, Any]) -> SSDConfig:
         max_grad_norm=job["grad_clip"],
         seed=job["seed"],
         bf16=job["bf16"],
-        use_cpu=True,
+        use_cpu=job["device"] == "cpu",
         save_strategy="no",
         report_to="none",
         logging_steps=1,

@@ -60,6 +60,15 @@ def test_auto_takes_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("two_gpus")
+def test_layers_are_compiled_on_gpus_unless_the_setting_says_otherwise() -> None:
+    cpu = Accelerator.cpu
+    assert resolve(HardwareConfig()).compile_training is True
+    assert resolve(HardwareConfig(compile_training=False)).compile_training is False
+    assert resolve(HardwareConfig(accelerator=cpu)).compile_training is False
+    assert resolve(HardwareConfig(accelerator=cpu, compile_training=True)).compile_training is True
+
+
+@pytest.mark.usefixtures("two_gpus")
 def test_more_gpus_than_there_are_is_refused() -> None:
     with pytest.raises(HardwareError, match=r"asks for 8 GPU\(s\), this machine shows 2"):
         resolve(HardwareConfig(accelerator=Accelerator.gpu, devices=8))

@@ -567,6 +567,10 @@ class HardwareConfig:
     attention: Attention = Attention.auto
     """`auto` is `varlen` where the model allows it, otherwise `sdpa`, otherwise `eager`."""
     head: HeadKernel = HeadKernel.chunked
+    compile_training: bool | None = None
+    """Compile decoder layers (torch.compile): faster steps and less memory on GPUs, for a longer
+    start. On GPUs when null. Where the compiler fails, one line says why and training goes on
+    without it, also when this is true."""
     tensor_parallel_size: int = 1
     """GPUs that one engine is spread over."""
     memory_utilization: float | None = None

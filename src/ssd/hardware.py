@@ -152,10 +152,12 @@ CPU_SEQUENCES = 64
 """What the engine decodes at once on a CPU, where more wait for each other."""
 
 
-def fill_for_cpu(hardware: HardwareConfig) -> HardwareConfig:
-    """On a CPU, replace what is `auto` or null: recomputing and compiling cost more than they give
-    there. On GPUs `ssd.plan.choice` does, by their memory."""
-    if hardware.accelerator is not Accelerator.cpu:
+def fill(hardware: HardwareConfig) -> HardwareConfig:
+    """Replace what is `auto` or null, once the accelerator is known: on a CPU recomputing and
+    compiling cost more than they give. What memory decides on GPUs `ssd.plan.choice` replaces."""
+    on_gpu, compiles = hardware.accelerator is Accelerator.gpu, hardware.compile_training
+    hardware = replace(hardware, compile_training=on_gpu if compiles is None else compiles)
+    if on_gpu:
         return hardware
     recompute = hardware.activation_checkpointing
     return replace(
@@ -186,7 +188,7 @@ def resolve(hardware: HardwareConfig) -> HardwareConfig:
             f"the {gpus} GPU(s) of this machine"
         )
     accelerator = Accelerator.gpu if gpus else Accelerator.cpu
-    return fill_for_cpu(replace(hardware, accelerator=accelerator, devices=devices))
+    return fill(replace(hardware, accelerator=accelerator, devices=devices))
 
 
 def check_training(config: RunConfig) -> None:

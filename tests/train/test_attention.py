@@ -55,8 +55,8 @@ def test_every_backend_passes_the_start_up_check(backend: str, bf16: bool) -> No
 
 
 def test_the_start_up_check_finds_attention_that_leaks() -> None:
-    def leaking(module, query, key, value, mask, document_lengths=None, **kwargs):  # type: ignore[no-untyped-def]
-        return varlen_attention(module, query, key, value, mask, document_lengths=None, **kwargs)
+    def leaking(module, query, key, value, mask, document_ends=None, **kwargs):  # type: ignore[no-untyped-def]
+        return varlen_attention(module, query, key, value, mask, document_ends=None, **kwargs)
 
     ALL_ATTENTION_FUNCTIONS.register("leaking", leaking)
     model = small_model()
@@ -72,8 +72,9 @@ def test_varlen_equals_plain_attention_of_each_document(window: int | None) -> N
     query = torch.randn(1, 4, 10, 8)
     key, value = torch.randn(1, 2, 10, 8), torch.randn(1, 2, 10, 8)
     found, _ = varlen_attention(
-        torch.nn.Module(), query, key, value, None, document_lengths=lengths, sliding_window=window
-    )
+        torch.nn.Module(), query, key, value, None, sliding_window=window,
+        **attention_kwargs(VARLEN, lengths),
+    )  # fmt: skip
     start = 0
     for length in lengths:
         part = slice(start, start + length)
@@ -114,9 +115,10 @@ def test_the_flash_kernel_equals_sdpa_per_document() -> None:
     shape = (1, 4, 200, 64)
     query = torch.randn(shape, device="cuda", dtype=torch.bfloat16, requires_grad=True)
     key = torch.randn(1, 2, 200, 64, device="cuda", dtype=torch.bfloat16)
-    flash, _ = varlen_attention(torch.nn.Module(), query, key, key, None, document_lengths=lengths)
+    packed = attention_kwargs(VARLEN, lengths, query.device)
+    flash, _ = varlen_attention(torch.nn.Module(), query, key, key, None, **packed)
     expected, _ = varlen_attention(
         torch.nn.Module(), query.float().cpu(), key.float().cpu(), key.float().cpu(), None,
-        document_lengths=lengths,
+        **attention_kwargs(VARLEN, lengths),
     )  # fmt: skip
     torch.testing.assert_close(flash.float().cpu(), expected, atol=2e-2, rtol=2e-2)

@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass, replace
 
 from ssd.config import Accelerator, HardwareConfig
-from ssd.hardware import count_gpus, fill_for_cpu
+from ssd.hardware import count_gpus, fill
 
 GIB = 2**30
 ASSUMED_GIB = 80.0
@@ -54,7 +54,7 @@ def assume(hardware: HardwareConfig) -> HardwareConfig:
         accelerator=Accelerator.gpu if on_gpu else Accelerator.cpu,
         devices=hardware.devices or max(gpus, 1),
     )
-    return fill_for_cpu(found)
+    return fill(found)
 
 
 def device_memory(hardware: HardwareConfig, given_gib: float | None) -> tuple[float, str]:

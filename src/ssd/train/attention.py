@@ -3,7 +3,6 @@
 B rows, H heads, T tokens, D width of a head.
 """
 
-import functools
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from ssd.config import Attention
 from ssd.errors import ModelError
 from ssd.train.data import Example, collate
 
+CPU = torch.device("cpu")
 VARLEN = "ssd_varlen"
 UNKNOWN_TO_VARLEN = ("s_aux", "softcap", "position_bias")
 """Arguments by which some architectures change attention: sinks, caps and biases."""
@@ -24,28 +24,26 @@ in SmolLM2-135M and 0.005 in a random GPT-OSS (its mean loss by 6e-6, too little
 shapes leave rounding as it is, but for 1e-7 where experts get other tokens beside a document's."""
 
 
-def attention_kwargs(attention: str, lengths: list[int] | None) -> dict[str, Any]:
-    """What a packed row must tell the attention function beside its positions."""
-    if lengths is None:
+def attention_kwargs(
+    attention: str, lengths: list[int] | None, device: torch.device = CPU
+) -> dict[str, Any]:
+    """What a packed row on `device` must tell the attention function beside its positions.
+
+    A tensor and a number: a list of lengths, other in every row, would be compiled anew for each.
+    """
+    if lengths is None or attention not in (VARLEN, Attention.flash_attention_2.value):
         return {}
+    # 0 and where each document ends, (documents + 1,)
+    ends = torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
+    longest = max(lengths)
     if attention == VARLEN:
-        return {"document_lengths": lengths}
-    if attention == Attention.flash_attention_2.value:
-        ends = document_ends(tuple(lengths), torch.device("cuda", torch.cuda.current_device()))
-        longest = max(lengths)
-        return {
-            "cu_seq_lens_q": ends,
-            "cu_seq_lens_k": ends,
-            "max_length_q": longest,
-            "max_length_k": longest,
-        }
-    return {}
-
-
-@functools.lru_cache(maxsize=4)
-def document_ends(lengths: tuple[int, ...], device: torch.device) -> Tensor:
-    """0 and where each document ends, (documents + 1,), int32; the same for all layers of a row."""
-    return torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
+        return {"document_ends": ends, "longest_document": longest}
+    return {
+        "cu_seq_lens_q": ends,
+        "cu_seq_lens_k": ends,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
 
 
 def packed_mask(config: Any, positions: Tensor, dtype: torch.dtype) -> Any:
@@ -65,15 +63,16 @@ def packed_mask(config: Any, positions: Tensor, dtype: torch.dtype) -> Any:
 
 def varlen_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
-    scaling: float | None = None, dropout: float = 0.0, document_lengths: list[int] | None = None,
-    sliding_window: int | None = None, **kwargs: Any,
+    scaling: float | None = None, dropout: float = 0.0, document_ends: Tensor | None = None,
+    longest_document: int | None = None, sliding_window: int | None = None, **kwargs: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Causal attention within each document; transformers calls it in every layer.
 
     Args:
         query: (B, H, T, D); `key` and `value` may have fewer heads (grouped queries).
-        document_lengths: tokens of each document of a single packed row; None where every row is
-            one document.
+        document_ends: 0 and where each document of a single packed row ends, (documents + 1,),
+            int32; None where every row is one document.
+        longest_document: tokens of the longest of them.
 
     Returns:
         (B, T, H, D), and None in place of attention weights.
@@ -85,16 +84,37 @@ def varlen_attention(
                 "set hardware.attention=eager"
             )
     query, key = query.to(value.dtype), key.to(value.dtype)  # rotary embeddings are fp32
-    lengths = document_lengths or [query.shape[2]]
     if query.is_cuda and len(query) == 1 and value.dtype in (torch.bfloat16, torch.float16):
-        return _flash(query, key, value, lengths, scaling, sliding_window), None
+        if document_ends is None or longest_document is None:
+            longest_document = query.shape[2]
+            document_ends = torch.tensor(
+                [0, longest_document], device=query.device, dtype=torch.int32
+            )
+        settings = (document_ends, longest_document, scaling, sliding_window)
+        return _flash(query, key, value, *settings), None
+    if document_ends is None:
+        return _causal(query, key, value, scaling, sliding_window).transpose(1, 2), None
+    # Documents differ in number and length: what is compiled sees one operation, not a loop. Its
+    # backward pass computes attention again, so that others keep the loop.
+    looped = document_attention if torch.compiler.is_compiling() else _each_document
+    output: Tensor = looped(query, key, value, document_ends, scaling, sliding_window)
+    return output.transpose(1, 2), None
+
+
+def _each_document(
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, scaling: float | None,
+    window: int | None,
+) -> Tensor:  # fmt: skip
+    if len(ends) == 2:
+        return _causal(query, key, value, scaling, window)
+    lengths = ends.diff().tolist()
     parts = [
-        _causal(q, k, v, scaling, sliding_window)
+        _causal(q, k, v, scaling, window)
         for q, k, v in zip(
             query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True
         )
     ]
-    return torch.cat(parts, 2).transpose(1, 2), None
+    return torch.cat(parts, 2)
 
 
 def _causal(
@@ -111,14 +131,59 @@ def _causal(
     )  # fmt: skip
 
 
-def _flash(
-    query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scaling: float | None,
+@torch.library.custom_op("ssd::document_attention", mutates_args=())
+def document_attention(
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, scaling: float | None,
     window: int | None,
+) -> Tensor:  # fmt: skip
+    """`_each_document` as one operation of a compiled graph."""
+    return _each_document(query, key, value, ends, scaling, window)
+
+
+@torch.library.custom_op("ssd::document_attention_backward", mutates_args=())
+def document_attention_backward(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, ends: Tensor, scaling: float | None,
+    window: int | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of query, key and value."""
+    # An operation runs below autograd, which this one needs.
+    key_set = torch._C.DispatchKey.AutogradFunctionality
+    with torch._C._SetExcludeDispatchKeyGuard(key_set, False), torch.enable_grad():
+        inputs = [tensor.detach().requires_grad_() for tensor in (query, key, value)]
+        output = _each_document(inputs[0], inputs[1], inputs[2], ends, scaling, window)
+    grads = torch.autograd.grad(output, inputs, grad)
+    return tuple(g.contiguous() for g in grads)  # type: ignore[return-value]
+
+
+@document_attention.register_fake
+def _(query: Tensor, *_: Any) -> Tensor:
+    return query.new_empty(query.shape)
+
+
+@document_attention_backward.register_fake
+def _(_: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    return tuple(tensor.new_empty(tensor.shape) for tensor in inputs[:3])
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.settings = inputs[4:]
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    grads = document_attention_backward(grad, *ctx.saved_tensors, *ctx.settings)
+    return (*grads, None, None, None)
+
+
+document_attention.register_autograd(_gradients, setup_context=_remember)
+
+
+def _flash(
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int,
+    scaling: float | None, window: int | None,
 ) -> Tensor:  # fmt: skip
     from torch.nn.attention.varlen import varlen_attn
 
-    ends = document_ends(tuple(lengths), query.device)
-    longest = max(lengths)
     output = varlen_attn(
         query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1),
         ends, ends, longest, longest, scale=scaling,
@@ -151,10 +216,9 @@ def choose_attention(wanted: Attention, model_class: type) -> str:
     return VARLEN if wanted is Attention.varlen else wanted.value
 
 
-@torch.no_grad()
 def check_isolation(loss: Any, attention: str, vocab_size: int, device: torch.device) -> None:
     """Change the first of two packed documents and require that the second's last hidden states
-    stay; `loss` is a `CompletionLoss`.
+    stay; `loss` is a `CompletionLoss`, and computes as it does when it is differentiated.
 
     Raises:
         ModelError: they moved, so documents of a packed row see each other.
@@ -164,7 +228,7 @@ def check_isolation(loss: Any, attention: str, vocab_size: int, device: torch.de
     states: list[Tensor] = []
 
     def watch(_: nn.Module, __: Any, output: Any) -> None:
-        states.append(output.last_hidden_state[0, PROBE_TOKENS:].float())
+        states.append(output.last_hidden_state[0, PROBE_TOKENS:].detach().float())
 
     watching = loss.body.register_forward_hook(watch)
     for first in ids[:2]:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from hydra.utils import instantiate
@@ -20,6 +20,9 @@ from ssd.train.attention import check_isolation
 from ssd.train.data import Step
 from ssd.train.network import CompletionLoss, build
 from ssd.train.sharding import fill, shard
+
+if TYPE_CHECKING:
+    from ssd.train.compiled import CompiledLayers
 
 NAMED_SAMPLES = 8
 """Sample ids that an error about a step names."""
@@ -81,6 +84,8 @@ class SelfDistillation(LightningModule):
         self.step = first_step
         """Optimizer steps taken."""
         self.loss: CompletionLoss | None = None
+        self.compiled: CompiledLayers | None = None
+        """None where layers are not compiled, or no longer."""
         self.metrics: dict[str, float] = {}
         """Of the last step, over all processes."""
         self.stop_requested = False
@@ -100,18 +105,46 @@ class SelfDistillation(LightningModule):
         if not config.hardware.shards:
             self.loss = build(*settings, device=device)
             self.loss.check_head()
+            self._compile_layers()
             return
         torch.manual_seed(config.seed)
         source = build(*settings, device=device) if self.global_rank == 0 else None
         if source is not None:
             source.check_head()
         self.loss = build(*settings, device=device, empty=True)
+        self._compile_layers()  # before sharding, whose hooks then stay outside
         assert self.device_mesh is not None
         shard(self.loss, self.device_mesh["data_parallel"], config.train, config.hardware)
         fill(self.loss, source, torch.device("cpu") if config.hardware.cpu_offload else device)
 
+    def _compile_layers(self) -> None:
+        if not self.run.config.hardware.compile_training:
+            return
+        from ssd.train.compiled import CompiledLayers  # imports the compiler
+
+        assert self.loss is not None
+        self.compiled = CompiledLayers(self.loss.body.layers)
+
+    def _require_compiled(self, failures: float) -> None:
+        """Go on without compiled layers in all processes where the compiler failed in some."""
+        if self.compiled is None or not failures:
+            return
+        if self.global_rank == 0:
+            print(
+                "training: layers are not compiled "
+                f"({self.compiled.failure or 'the compiler failed in another process'}); "
+                "hardware.compile_training=false silences this",
+                flush=True,
+            )
+        self.compiled.give_up()
+        self.compiled = None
+
+    @property
+    def _compiler_failed(self) -> float:
+        return float(self.compiled is not None and self.compiled.failure is not None)
+
     def on_train_start(self) -> None:
-        """Check that packed documents do not see each other."""
+        """Check that packed documents do not see each other, which compiles the layers."""
         train = self.run.config.train
         if train.packing and train.isolation_check:
             assert self.loss is not None
@@ -119,6 +152,7 @@ class SelfDistillation(LightningModule):
                 config = self.loss.model.config
                 vocabulary = config.get_text_config().vocab_size
                 check_isolation(self.loss, config._attn_implementation, vocabulary, self.device)
+            self._require_compiled(*self._sum_over_processes([self._compiler_failed]))
         self.started = time.monotonic()
 
     def training_step(self, step: Step, index: int) -> None:
@@ -145,7 +179,10 @@ class SelfDistillation(LightningModule):
     def _update(self, step: Step, loss: Tensor) -> None:
         train, optimizer = self.run.config.train, self.optimizers()
         assert not isinstance(optimizer, list)
-        loss_value, stops = self._sum_over_processes([float(loss), float(self.stop_requested)])
+        loss_value, stops, failures = self._sum_over_processes(
+            [float(loss), float(self.stop_requested), self._compiler_failed]
+        )
+        self._require_compiled(failures)
         self._require_finite("loss", loss_value, step)
         norm = nn.utils.clip_grad_norm_(
             [p for p in self.parameters() if p.requires_grad], train.grad_clip

@@ -47,7 +47,8 @@ class CompletionLoss(nn.Module):
         """Weighted sum of cross-entropies over the micro-batch's loss tokens; or, in its place,
         what `measure` makes of the hidden states and the head, which outside are sharded."""
         config = self.model.config
-        settings = attention_kwargs(config._attn_implementation, batch.lengths)
+        device = batch.input_ids.device
+        settings = attention_kwargs(config._attn_implementation, batch.lengths, device)
         if batch.lengths is not None:
             dtype = self.model.get_input_embeddings().weight.dtype
             settings["attention_mask"] = packed_mask(config, batch.position_ids, dtype)
@@ -239,7 +240,7 @@ EXPENSIVE = (
     "aten.mm", "aten.addmm", "aten.bmm", "aten._grouped_mm",
     "aten._scaled_dot_product_flash_attention", "aten._scaled_dot_product_efficient_attention",
     "aten._scaled_dot_product_cudnn_attention", "torch_attn._varlen_attn",
-    "aten._scaled_dot_product_flash_attention_for_cpu",
+    "aten._scaled_dot_product_flash_attention_for_cpu", "ssd.document_attention",
 )  # fmt: skip
 """Operations whose results selective recomputation keeps."""
 
