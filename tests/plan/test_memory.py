@@ -16,6 +16,9 @@ from ssd.plan.memory import NF4, RESERVE, Memory, host_bytes, memory
 ROW = 2**14
 
 
+EAGER = "hardware.compile_training=false"
+
+
 def planned(*overrides: str, tokens: int = ROW) -> tuple[Memory, Architecture, RunConfig]:
     config = compose_config("model=qwen3_4b", "hardware.activation_checkpointing=full", *overrides)
     config = dataclasses.replace(config, hardware=assume(config.hardware))
@@ -132,7 +135,7 @@ MEASURED = [
 def test_the_memory_is_that_of_measured_trainings(
     overrides: tuple[str, ...], tokens: int, peak: float
 ) -> None:
-    needed, _, config = planned("hardware=gpu_1", *overrides, tokens=tokens)
+    needed, _, config = planned("hardware=gpu_1", EAGER, *overrides, tokens=tokens)
     allocated = needed.needed - RESERVE[config.hardware.accelerator]
     assert 0.96 <= allocated / GIB / peak <= 1.06
 
@@ -141,10 +144,9 @@ def test_the_memory_is_that_of_measured_trainings(
     ("recompute", "tokens", "peak"), [(FULL, 12_000, 68.0), (NONE, 8_000, 101.0)]
 )
 def test_compiled_layers_keep_less_and_the_plan_no_less_than_measured(
-    recompute: str, tokens: int, peak: float, monkeypatch: pytest.MonkeyPatch
+    recompute: str, tokens: int, peak: float
 ) -> None:
-    eager, _, _ = planned("hardware=gpu_1", recompute, tokens=tokens)
-    monkeypatch.setattr("ssd.plan.memory.compiles_layers", lambda _: True)
+    eager, _, _ = planned("hardware=gpu_1", recompute, EAGER, tokens=tokens)
     needed, _, config = planned("hardware=gpu_1", recompute, tokens=tokens)
     assert needed.needed < eager.needed
     allocated = needed.needed - RESERVE[config.hardware.accelerator]

@@ -7,14 +7,13 @@ from pathlib import Path
 from ssd.artifacts import read_json
 from ssd.config import Accelerator, HardwareConfig
 from ssd.errors import HardwareError
-from ssd.hardware import available_memory
+from ssd.hardware import CPU_SEQUENCES, available_memory
 from ssd.models.weights import model_length, weight_bytes
 from ssd.plan.devices import device_memory
+from ssd.plan.engine import UTILIZATION
 
 CPU_BLOCK, GPU_BLOCK = 32, 16
 """Tokens of a block of the key-value cache; on GPUs what vLLM chooses for most kernels."""
-GPU_SHARE = 0.9
-"""Of a GPU's memory, claimed where `hardware.memory_utilization` is null."""
 FP32 = 4
 
 
@@ -28,7 +27,7 @@ def memory_share(folder: Path, hardware: HardwareConfig) -> float:
     if hardware.memory_utilization is not None:
         return hardware.memory_utilization
     if hardware.accelerator is not Accelerator.cpu:
-        return GPU_SHARE
+        return UTILIZATION
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     needed = 2 * weight_bytes(folder) + hardware.kv_cache_gib * 2**30 + 2**30
     if needed > available_memory():
@@ -58,11 +57,11 @@ def cache_blocks(folder: Path, hardware: HardwareConfig, max_model_len: int | No
     head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     on_cpu = hardware.accelerator is Accelerator.cpu
     block = CPU_BLOCK if on_cpu else GPU_BLOCK
-    blocks = hardware.max_num_seqs * math.ceil(length / block) + 1
+    blocks = (hardware.max_num_seqs or CPU_SEQUENCES) * math.ceil(length / block) + 1
     token_bytes = 2 * FP32 * config["num_hidden_layers"] * heads * head_dim  # fp32 at most
     room: float = hardware.kv_cache_gib * 2**30
     if not on_cpu:
-        share = hardware.memory_utilization or GPU_SHARE
+        share = hardware.memory_utilization or UTILIZATION
         # A quarter of what is left: attention kernels may choose larger blocks.
         room = (share * device_memory(hardware, None)[0] - 2 * weight_bytes(folder)) / 4
     return blocks if blocks * block * token_bytes <= room else None

@@ -82,7 +82,7 @@ def memory(model: Architecture, config: RunConfig, tokens: int) -> Memory:
     width = widths(precision, adapter.type, shards=hardware.shards)
     # Compiling fuses autocast's casts; where nothing is cast no saving has been measured.
     cast = width.compute < width.residual
-    kept = COMPILED if cast and compiles_layers(hardware) else 1.0
+    kept = COMPILED if cast and hardware.compile_training else 1.0
     activations = activation_bytes(
         model, hardware.activation_checkpointing, width, tokens, packing=train.packing
     )
@@ -100,11 +100,6 @@ def memory(model: Architecture, config: RunConfig, tokens: int) -> Memory:
         Item("reserve", RESERVE[hardware.accelerator]),
     ]
     return Memory(tuple(items))
-
-
-def compiles_layers(hardware: HardwareConfig) -> bool:
-    """Whether training compiles its decoder layers; no setting does so yet."""
-    return False
 
 
 def weight_bytes(

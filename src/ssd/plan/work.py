@@ -14,7 +14,7 @@ from ssd.config import (
 )
 from ssd.plan.architecture import Architecture
 from ssd.plan.devices import ASSUMED, find_card
-from ssd.plan.memory import FP32, compiles_layers, moment_bytes, num_trained
+from ssd.plan.memory import FP32, moment_bytes, num_trained
 from ssd.plan.workload import Workload
 
 UTILIZATION = {
@@ -131,7 +131,7 @@ def utilization(model: Architecture, config: RunConfig) -> float:
     if model.num_experts:
         return EXPERTS_UTILIZATION
     eager, compiled = UTILIZATION[config.hardware.activation_checkpointing]
-    return compiled if compiles_layers(config.hardware) else eager
+    return compiled if config.hardware.compile_training else eager
 
 
 def disk_bytes(model: Architecture, config: RunConfig, num_trainings: int = 1) -> dict[str, float]:
