@@ -57,13 +57,13 @@ def test_fsdp_gathers_two_layers_and_the_root_in_the_products_type() -> None:
 
 
 def test_autocast_keeps_copies_of_matrices() -> None:
-    needed, model, _ = planned("hardware=gpu_1")
+    needed, model, _ = planned("hardware=gpu_1", EAGER)
     matrices = sizes(needed)["bf16 copies of weights"] / 2
     assert matrices == pytest.approx(model.num_parameters, rel=1e-3)  # all but norms
     assert "bf16 copies of weights" not in sizes(planned("train.precision=fp32")[0])
     copied, _, _ = planned("hardware=gpu_8", "hardware.strategy=ddp")
     assert sizes(copied)["weights"] == 4 * model.num_parameters
-    routed, model, _ = planned("model=qwen3_30b", "hardware=gpu_1")
+    routed, model, _ = planned("model=qwen3_30b", "hardware=gpu_1", EAGER)
     assert sizes(routed)["bf16 copies of weights"] == 2 * (model.num_cast + model.num_experts / 48)
 
 
@@ -169,7 +169,7 @@ def test_a_plan_believes_in_gpus_that_are_not_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    wanted = HardwareConfig(accelerator=Accelerator.gpu, devices=8)
+    wanted = HardwareConfig(accelerator=Accelerator.gpu, devices=8, compile_training=True)
     assert assume(wanted) == wanted  # what memory decides stays open
     assert find_card(wanted) is None
     assert device_memory(wanted, None) == (80 * GIB, "assumed; set plan.device_memory_gib")
