@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,13 @@ def own(tmp_path: Path) -> Callable[..., Benchmark]:
         return load("jsonl", jsonl=str(path))
 
     return write
+
+
+def test_programs_with_odd_escapes_are_read_without_a_warning() -> None:
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        load("mbpp")
+    assert not shown
 
 
 @pytest.mark.parametrize(
