@@ -149,17 +149,24 @@ def make_samples(folder: str, arguments: argparse.Namespace) -> list[dict[str, l
     return samples
 
 
-def run_contestant(name: str, data: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    """Tokens/s after the warm-up, peak GiB, and the first step's loss."""
+def run_contestant(
+    name: str, data: Path, arguments: argparse.Namespace, threads: dict[str, str] | None = None
+) -> dict[str, float]:
+    """Tokens/s after the warm-up, peak GiB, and the first step's loss; `threads` are variables
+    in place of those that the pipeline would set for ours."""
+    from ssd.hardware import thread_settings
     from ssd.launch import tcmalloc
 
+    if threads is None:
+        on_cpu = arguments.device == "cpu"
+        threads = thread_settings() if name in OURS and on_cpu else {}
     faster = name == "trl_tcmalloc" or (name in OURS and name != "ours_glibc")
     allocator = tcmalloc() if faster and arguments.device == "cpu" else {}
     command = [sys.executable, __file__, "--contestant", name, "--data", str(data)]
     command += ["--model", arguments.model, "--steps", str(arguments.steps)]
     command += ["--seq-len", str(arguments.seq_len), "--batch", str(arguments.batch)]
     command += ["--device", arguments.device]
-    environment = {**os.environ, **allocator, "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, **allocator, **threads, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         command, stdout=subprocess.PIPE, text=True, check=True, env=environment, cwd=ROOT
     )

@@ -1,6 +1,5 @@
 import dataclasses
 import os
-import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -14,15 +13,17 @@ from ssd import hardware
 from ssd.config import Accelerator, Dtype, HardwareConfig, Precision
 from ssd.errors import ConfigError, HardwareError
 from ssd.hardware import (
+    busy_cores,
     check_installation,
     check_training,
     compute_dtype,
+    cores_beside,
     count_gpus,
     multiplies_bf16,
-    note_busy_cores,
     note_products,
     product_precision,
     resolve,
+    thread_settings,
 )
 
 
@@ -112,14 +113,65 @@ def test_a_cuda_build_beside_the_cpu_torch_names_its_cure(
         check_installation()
 
 
-def test_cores_that_another_program_keeps_busy_are_counted_and_told(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ssd.hardware.BUSY_SHARE", 0.4 / (os.cpu_count() or 1))
+def test_cores_that_another_program_keeps_busy_are_counted() -> None:
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as program:
-        note_busy_cores()
+        busy = busy_cores()
         program.kill()
-    assert re.match(r"note: other programs keep [\d.]+ of \d+ cores busy;", capsys.readouterr().out)
+    assert busy > 0.4
+
+
+@pytest.mark.parametrize(
+    ("busy", "cores", "allowed", "free"),
+    [
+        (0.0, 2, 2, 2),
+        (0.4, 2, 2, 2),
+        (0.9, 2, 2, 1),
+        (2.0, 2, 2, 1),
+        (3.2, 16, 16, 13),
+        (8.0, 16, 4, 4),
+        (13.9, 16, 4, 2),
+    ],
+)
+def test_threads_leave_other_programs_their_cores(
+    busy: float, cores: int, allowed: int, free: int
+) -> None:
+    assert cores_beside(busy, cores=cores, allowed=allowed) == free
+
+
+def test_a_busy_machine_leaves_one_thread_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setattr("ssd.hardware.LOOKS", (0.01, 0.02))
+    unchanging = tmp_path / "stat"
+    unchanging.write_text("cpu  0 0 0 100 0 0 0 0 0 0\n")  # no core is ever idle
+    monkeypatch.setattr("ssd.hardware.PROC_STAT", unchanging)
+    assert thread_settings() == {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"}
+    (line,) = capsys.readouterr().out.splitlines()
+    cores = os.cpu_count()
+    assert f"{cores}.0 of {cores} cores" in line
+    assert "OMP_NUM_THREADS=N" in line
+
+
+def test_a_quiet_machine_is_used_whole_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("ssd.hardware.PROC_STAT", tmp_path / "none")
+    cores = len(os.sched_getaffinity(0))
+    assert thread_settings()["OMP_NUM_THREADS"] == str(cores)
+    assert thread_settings(processes=10 * cores)["OMP_NUM_THREADS"] == "1"
+    assert not capsys.readouterr().out
+
+
+def test_what_the_user_sets_for_threads_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssd.hardware.PROC_STAT", tmp_path / "none")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert thread_settings() == {}
 
 
 CPU = HardwareConfig(accelerator=Accelerator.cpu)

@@ -51,17 +51,39 @@ def test_several_machines_need_a_place_to_meet(
     assert "--rdzv-endpoint=node1:29400" in stage_command(meeting, "train")
 
 
-def test_training_processes_on_cpu_share_the_cores_unless_the_user_says_otherwise(
-    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+def test_a_stage_on_cpu_waits_passively_on_the_cores_that_are_free_unless_the_user_says_otherwise(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setattr("ssd.hardware.PROC_STAT", tmp_path / "none")  # nothing else runs
     cores = len(os.sched_getaffinity(0))
     run = make_run("hardware.devices=2")
     assert stage_environment(run, "train")["OMP_NUM_THREADS"] == str(max(cores // 2, 1))
-    assert "OMP_NUM_THREADS" not in stage_environment(run, "sample")
-    assert "OMP_NUM_THREADS" not in stage_environment(make_run(), "train")
+    assert stage_environment(run, "sample")["OMP_NUM_THREADS"] == str(cores)
+    assert stage_environment(run, "evaluate")["OMP_WAIT_POLICY"] == "passive"
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert stage_environment(run, "train")["OMP_NUM_THREADS"] == "7"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    environment = stage_environment(run, "train")
+    assert (environment["OMP_NUM_THREADS"], environment["OMP_WAIT_POLICY"]) == ("7", "active")
+
+
+def test_a_stage_computes_with_the_threads_of_its_environment(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("ssd.hardware.LOOKS", (0.01,))
+    busy = tmp_path / "stat"
+    busy.write_text("cpu  0 0 0 100 0 0 0 0 0 0\n")  # no core is ever idle
+    monkeypatch.setattr("ssd.hardware.PROC_STAT", busy)
+    done = subprocess.run(
+        [sys.executable, "-c", "import torch; print(torch.get_num_threads())"],
+        env=stage_environment(make_run(), "train"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "1"
 
 
 def test_processes_on_cpu_allocate_through_tcmalloc_where_it_is_unless_the_user_preloads(
@@ -83,7 +105,7 @@ def test_processes_on_cpu_allocate_through_tcmalloc_where_it_is_unless_the_user_
     assert "tcmalloc" in maps.stdout
     assert not maps.stderr
     run.config.hardware.accelerator = Accelerator.gpu
-    assert "LD_PRELOAD" not in stage_environment(run, "train")
+    assert stage_environment(run, "train") == dict(os.environ)
 
 
 def test_a_workers_one_line_error_is_the_launchers_whole_output(

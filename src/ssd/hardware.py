@@ -29,8 +29,9 @@ BF16_FLAGS = {"flags": "avx512bw", "Features": "bf16"}
 """Per field of CPU_INFO (x86, Arm), what oneDNN's products of bf16 matrices take."""
 
 PROC_STAT = Path("/proc/stat")
-BUSY_SHARE = 0.3
-"""Threads of one computation wait for each other, so one that shares its core holds up all."""
+LOOKS = (0.5, 2.0)
+"""Seconds: a moment's work of another program must not halve the threads of a training of hours, so
+it is looked at twice before it counts."""
 
 
 def check_installation() -> None:
@@ -126,15 +127,41 @@ def _idle_seconds() -> float:
     return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
 
 
-def note_busy_cores() -> None:
-    """Say so where other programs share the CPU that is about to work."""
-    busy, cores = busy_cores(), os.cpu_count() or 1
-    if busy > BUSY_SHARE * cores:
-        print(
-            f"note: other programs keep {busy:.1f} of {cores} cores busy; beside them sampling and "
-            "training on CPU take several times as long",
-            flush=True,
-        )
+def thread_settings(processes: int = 1) -> dict[str, str]:
+    """What OpenMP should read where `processes` of ours share the CPU with other programs; without
+    the variables that the user has set."""
+    # Threads that wait busily keep the one they wait for from its core, where another program has
+    # taken that.
+    settings = {"OMP_WAIT_POLICY": "passive"}
+    if "OMP_NUM_THREADS" not in os.environ:
+        settings["OMP_NUM_THREADS"] = str(max(free_cores() // processes, 1))
+    return {name: value for name, value in settings.items() if name not in os.environ}
+
+
+def free_cores() -> int:
+    """How many cores this process may use and other programs leave, one at least; fewer than it may
+    use are told."""
+    allowed, cores = len(os.sched_getaffinity(0)), os.cpu_count() or 1
+    free = allowed
+    for seconds in LOOKS:
+        busy = busy_cores(seconds)
+        free = cores_beside(busy, cores=cores, allowed=allowed)
+        if free == allowed:
+            return free
+    print(
+        f"note: other programs keep {busy:.1f} of {cores} cores busy, so {free} of {allowed} "
+        "threads compute; OMP_NUM_THREADS=N sets another number",
+        flush=True,
+    )
+    return free
+
+
+def cores_beside(busy: float, *, cores: int, allowed: int) -> int:
+    """How many of the `allowed` cores to compute on where `busy` of all `cores` are taken.
+
+    All threads of a computation wait for the slowest, so a core that is mostly taken is left out.
+    """
+    return max(1, min(allowed, round(cores - busy)))
 
 
 def note_products(config: RunConfig) -> None:

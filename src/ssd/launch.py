@@ -13,6 +13,7 @@ from ctypes.util import find_library
 from ssd.arms import BASE
 from ssd.config import Accelerator
 from ssd.errors import ConfigError
+from ssd.hardware import thread_settings
 from ssd.run import Run
 from ssd.stage import PREEMPTION_SIGNALS, run_child
 
@@ -90,14 +91,13 @@ def meeting(run: Run, place: str) -> list[str]:
 
 
 def stage_environment(run: Run, stage: str) -> dict[str, str]:
-    """This process's environment; on CPU with tcmalloc, and for several training processes with
-    their share of the cores, unless the user has set these variables."""
+    """This process's environment; on CPU with tcmalloc, and with threads that leave other programs
+    and training processes their cores, unless the user has set these variables."""
     hardware = run.config.hardware
     if hardware.accelerator is not Accelerator.cpu:
         return dict(os.environ)
-    told = {**tcmalloc(), **os.environ}
-    devices = hardware.devices or 1
-    if stage == "train" and devices > 1:
-        cores = len(os.sched_getaffinity(0))
-        told.setdefault("OMP_NUM_THREADS", str(max(cores // devices, 1)))
-    return told
+    environment = {**tcmalloc(), **os.environ}
+    if stage == "report":  # computes nothing
+        return environment
+    devices = (hardware.devices or 1) if stage == "train" else 1
+    return {**environment, **thread_settings(devices)}

@@ -23,7 +23,7 @@ from ssd.artifacts import (
     require_space,
     write_text,
 )
-from ssd.config import HASH_SPLIT, STAGES, Accelerator, DataConfig, DataSource, RunConfig
+from ssd.config import HASH_SPLIT, STAGES, DataConfig, DataSource, RunConfig
 from ssd.errors import ArtifactError, ConfigError, DataError, one_line
 from ssd.evaluate.benchmarks import benchmark_identity, load_benchmark
 from ssd.evaluate.generate import early_jobs
@@ -34,7 +34,6 @@ from ssd.hardware import (
     check_installation,
     check_training,
     check_wandb_reports,
-    note_busy_cores,
     note_products,
     resolve,
 )
@@ -232,10 +231,8 @@ def run_stage(run: Run, stage: str) -> None:
     if stage == "analyse":
         for model, step in run.reported_steps().items():
             export_model(run, model, step)
-    hardware = run.config.hardware
-    if hardware.accelerator is Accelerator.cpu and stage != "report":
-        note_busy_cores()
-    if stage == "train" and hardware.num_nodes > 1 and "SLURM_JOB_ID" not in os.environ:
+    several = run.config.hardware.num_nodes > 1
+    if stage == "train" and several and "SLURM_JOB_ID" not in os.environ:
         command = shlex.join(stage_command(run, stage))
         print(f"on each of the other machines, run: {command}", flush=True)
     run_child(

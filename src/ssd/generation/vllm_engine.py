@@ -21,6 +21,7 @@ from ssd.errors import HardwareError, one_line
 from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Logprobs, Request
 from ssd.generation.vllm_log import find_cause, printing_to
 from ssd.generation.vllm_memory import CPU_BLOCK, cache_blocks, memory_share
+from ssd.hardware import thread_settings
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.models.weights import has_experts
 
@@ -44,8 +45,7 @@ def prepare_environment(hardware: HardwareConfig) -> None:
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             # vLLM's own binding left one of two cores idle here.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
-        }
+        } | thread_settings()
         if not hardware.compile_engine:  # vLLM would still compile one small function, with g++
             variables["TORCHDYNAMO_DISABLE"] = "1"
     for name, value in variables.items():
