@@ -39,5 +39,6 @@ def test_ci_installs_what_the_readme_says() -> None:
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     commands = re.findall(r"\.venv/bin/pip install (--no-deps .*?) &&", readme)
     assert len(commands) == 4
+    assert f"torch=={LOCK['torch']} " in commands[0]
     for command in commands:
         assert f"install --quiet {command}\n" in ci
