@@ -6,8 +6,11 @@
 Each round trains the same few steps with every setting, first alone and then beside a program per
 core that never waits; each time in a process of its own:
   spinning  as OpenMP does by itself: a thread per core, and whoever waits keeps its core
-  passive   a thread per core, and whoever waits sleeps (OMP_WAIT_POLICY=passive)
-  ours      as the pipeline starts a stage: passive, and as many threads as there are free cores
+  briefly   a thread per core, and whoever waits soon sleeps (GOMP_SPINCOUNT=10000): ours where
+            other programs come later
+  passive   a thread per core, and whoever waits sleeps at once (OMP_WAIT_POLICY=passive)
+  ours      as the pipeline starts a stage: `briefly` where all cores are free, otherwise passive,
+            with as many threads as there are free cores
 
 Tokens/s counts prompt and completion tokens without the first step; a line is the median of its
 rounds. `others` is how many cores other programs than these kept busy just before a training, the
@@ -29,8 +32,12 @@ from train import ROOT, make_samples, run_contestant
 
 sys.path.insert(0, str(ROOT / "tests"))  # compose_config
 
-PASSIVE = {"OMP_WAIT_POLICY": "passive"}
-SETTINGS: dict[str, dict[str, str] | None] = {"spinning": {}, "passive": PASSIVE, "ours": None}
+SETTINGS: dict[str, dict[str, str] | None] = {
+    "spinning": {},
+    "briefly": {"GOMP_SPINCOUNT": "10000"},
+    "passive": {"OMP_WAIT_POLICY": "passive"},
+    "ours": None,
+}
 VARIABLES = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """What would change every line; taken out of the environment."""
 

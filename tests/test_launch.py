@@ -51,17 +51,18 @@ def test_several_machines_need_a_place_to_meet(
     assert "--rdzv-endpoint=node1:29400" in stage_command(meeting, "train")
 
 
-def test_a_stage_on_cpu_waits_passively_on_the_cores_that_are_free_unless_the_user_says_otherwise(
+def test_a_stage_on_cpu_shares_the_cores_that_are_free_unless_the_user_says_otherwise(
     make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("ssd.hardware.PROC_STAT", tmp_path / "none")  # nothing else runs
     cores = len(os.sched_getaffinity(0))
     run = make_run("hardware.devices=2")
     assert stage_environment(run, "train")["OMP_NUM_THREADS"] == str(max(cores // 2, 1))
     assert stage_environment(run, "sample")["OMP_NUM_THREADS"] == str(cores)
-    assert stage_environment(run, "evaluate")["OMP_WAIT_POLICY"] == "passive"
+    assert stage_environment(run, "evaluate")["GOMP_SPINCOUNT"] == "10000"
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     environment = stage_environment(run, "train")
