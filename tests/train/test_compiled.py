@@ -164,16 +164,21 @@ def test_beyond_the_limit_of_graphs_the_eager_layer_goes_on_and_the_failure_is_k
 
 
 @pytest.mark.parametrize("window", [None, 3])
-def test_attention_as_one_operation_has_the_gradients_of_the_loop(window: int | None) -> None:
+@pytest.mark.parametrize("documents", [[0, 6, 7, 12], [0, 12]])
+def test_attention_as_one_operation_has_the_gradients_of_the_loop(
+    documents: list[int], window: int | None
+) -> None:
     torch.manual_seed(0)
-    ends = torch.tensor([0, 6, 7, 12], dtype=torch.int32)
-    inputs = [torch.randn(1, heads, 12, 8, requires_grad=True) for heads in (4, 2, 2)]
+    ends = torch.tensor(documents, dtype=torch.int32)
+    # Laid out as a model hands them over, token by token.
+    inputs = [torch.randn(1, 12, n, 8).transpose(1, 2).requires_grad_() for n in (4, 2, 2)]
     looped, _ = varlen_attention(
-        torch.nn.Module(), *inputs, None, document_ends=ends, longest_document=6,
+        torch.nn.Module(), *inputs, None, document_ends=ends, longest_document=12,
         sliding_window=window,
     )  # fmt: skip
     whole = document_attention(*inputs, ends, None, window).transpose(1, 2)
     torch.testing.assert_close(whole, looped)
+    torch.library.opcheck(document_attention, (*inputs, ends, None, window))
     grad = torch.randn_like(whole)
     for a, b in zip(
         torch.autograd.grad(whole, inputs, grad), torch.autograd.grad(looped, inputs, grad),

@@ -137,7 +137,8 @@ def document_attention(
     window: int | None,
 ) -> Tensor:  # fmt: skip
     """`_each_document` as one operation of a compiled graph."""
-    return _each_document(query, key, value, ends, scaling, window)
+    # Dense whatever the number of documents, as its fake says.
+    return _each_document(query, key, value, ends, scaling, window).contiguous()
 
 
 @torch.library.custom_op("ssd::document_attention_backward", mutates_args=())
