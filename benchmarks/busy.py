@@ -84,7 +84,10 @@ def busy_programs(number: int) -> Iterator[None]:
     """So many programs that never wait."""
     with contextlib.ExitStack() as stack:
         for _ in range(number):
-            program = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            # A session of its own, as a program of another terminal or desktop window has: Linux
+            # shares the cores between sessions first. Within one, more threads get more of them.
+            command = [sys.executable, "-c", "while True: pass"]
+            program = subprocess.Popen(command, start_new_session=True)
             stack.callback(program.wait)
             stack.callback(program.kill)
         yield
