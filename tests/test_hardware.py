@@ -142,8 +142,7 @@ def test_a_busy_machine_leaves_one_thread_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setattr("ssd.hardware.LOOKS", (0.01, 0.02))
     unchanging = tmp_path / "stat"
     unchanging.write_text("cpu  0 0 0 100 0 0 0 0 0 0\n")  # no core is ever idle
@@ -158,24 +157,25 @@ def test_a_busy_machine_leaves_one_thread_and_says_so(
 def test_a_quiet_machine_is_used_whole_without_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("ssd.hardware.PROC_STAT", tmp_path / "none")
     cores = len(os.sched_getaffinity(0))
-    assert thread_settings() == {"OMP_NUM_THREADS": str(cores), "GOMP_SPINCOUNT": "10000"}
+    assert thread_settings() == {"OMP_NUM_THREADS": str(cores)}
     assert thread_settings(processes=10 * cores)["OMP_NUM_THREADS"] == "1"
     assert not capsys.readouterr().out
 
 
-@pytest.mark.parametrize("waiting", [("OMP_WAIT_POLICY", "active"), ("GOMP_SPINCOUNT", "5")])
 def test_what_the_user_sets_for_threads_stays(
-    waiting: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("ssd.hardware.PROC_STAT", tmp_path / "none")
+    monkeypatch.setattr("ssd.hardware.LOOKS", (0.01,))
+    unchanging = tmp_path / "stat"
+    unchanging.write_text("cpu  0 0 0 100 0 0 0 0 0 0\n")  # no core is ever idle
+    monkeypatch.setattr("ssd.hardware.PROC_STAT", unchanging)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert thread_settings() == {"OMP_NUM_THREADS": "1"}
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    monkeypatch.setenv(*waiting)
     assert thread_settings() == {}
 
 

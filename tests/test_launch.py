@@ -55,14 +55,19 @@ def test_a_stage_on_cpu_shares_the_cores_that_are_free_unless_the_user_says_othe
     make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setattr("ssd.hardware.PROC_STAT", tmp_path / "none")  # nothing else runs
     cores = len(os.sched_getaffinity(0))
     run = make_run("hardware.devices=2")
     assert stage_environment(run, "train")["OMP_NUM_THREADS"] == str(max(cores // 2, 1))
     assert stage_environment(run, "sample")["OMP_NUM_THREADS"] == str(cores)
-    assert stage_environment(run, "evaluate")["GOMP_SPINCOUNT"] == "10000"
+    busy = tmp_path / "stat"
+    busy.write_text("cpu  0 0 0 100 0 0 0 0 0 0\n")  # no core is ever idle
+    monkeypatch.setattr("ssd.hardware.LOOKS", (0.01,))
+    monkeypatch.setattr("ssd.hardware.PROC_STAT", busy)
+    environment = stage_environment(run, "evaluate")
+    if cores > 1:
+        assert (environment["OMP_NUM_THREADS"], environment["OMP_WAIT_POLICY"]) == ("1", "passive")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     environment = stage_environment(run, "train")

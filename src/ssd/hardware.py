@@ -29,15 +29,6 @@ BF16_FLAGS = {"flags": "avx512bw", "Features": "bf16"}
 """Per field of CPU_INFO (x86, Arm), what oneDNN's products of bf16 matrices take."""
 
 PROC_STAT = Path("/proc/stat")
-PASSIVE = ("OMP_WAIT_POLICY", "passive")
-BRIEFLY = ("GOMP_SPINCOUNT", "10000")
-"""How threads wait for each other beside other programs, and where there are none.
-
-OpenMP's own way, 300,000 looks before a thread sleeps, keeps the core from what it waits for where
-other programs want it too. To sleep at once makes a step on two quiet cores 1.3 times as long;
-10,000 looks do not, and beside programs that come later they are three times as fast as 300,000.
-"""
-
 LOOKS = (0.5, 2.0)
 """Seconds: a moment's work of another program must not halve the threads of a training of hours, so
 it is looked at twice before it counts."""
@@ -142,8 +133,11 @@ def thread_settings(processes: int = 1) -> dict[str, str]:
     allowed = len(os.sched_getaffinity(0))
     free = allowed if "OMP_NUM_THREADS" in os.environ else free_cores()
     settings = {"OMP_NUM_THREADS": str(max(free // processes, 1))}
-    if not os.environ.keys() & {PASSIVE[0], BRIEFLY[0]}:
-        settings |= dict([BRIEFLY if free == allowed else PASSIVE])
+    if free < allowed:
+        # Beside other programs a thread that looks again and again whether it may go on keeps the
+        # core from what it waits for. On a free core looking pays: to sleep at once makes a
+        # training step on two quiet cores 1.3 times as long.
+        settings["OMP_WAIT_POLICY"] = "passive"
     return {name: value for name, value in settings.items() if name not in os.environ}
 
 
