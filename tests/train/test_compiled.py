@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from ssd.models.fetch import fetch
 from ssd.run import Run
 from ssd.train.attention import check_isolation, document_attention, varlen_attention
-from ssd.train.compiled import CompiledLayers
+from ssd.train.compiled import DISABLED, CompiledLayers
 from ssd.train.data import Example, MicroBatch, collate
 from ssd.train.network import CompletionLoss, build
 
@@ -40,7 +40,9 @@ KINDS: dict[str, tuple[str, ...]] = {
 
 
 @pytest.fixture(autouse=True)
-def nothing_compiled_before() -> Iterator[None]:
+def nothing_compiled_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # An engine in this process has turned the compiler off for itself.
+    monkeypatch.delenv(DISABLED, raising=False)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     yield
@@ -145,6 +147,18 @@ def test_rows_of_any_length_and_number_of_documents_share_one_graph() -> None:
         step(loss, batch(lengths), bf16=False)
     assert layers.failure is None
     assert num_graphs() == 1
+
+
+def test_a_compiler_that_is_turned_off_counts_as_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(DISABLED, "1")
+    loss, layers = compiled(*KINDS["plain"])
+    assert layers.failure is not None and DISABLED in layers.failure
+    _, expected = step(built(*KINDS["plain"]), batch([9, 5]), bf16=False)
+    _, gradients = step(loss, batch([9, 5]), bf16=False)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(gradients[name], gradient)
 
 
 def test_beyond_the_limit_of_graphs_the_eager_layer_goes_on_and_the_failure_is_kept(
