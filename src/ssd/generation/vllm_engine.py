@@ -12,6 +12,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -87,14 +88,17 @@ class VllmEngine:
             "enforce_eager": not hardware.compile_engine,
             "num_gpu_blocks_override": cache_blocks(folder, hardware, max_model_len),
         }
-        try:
-            with printing_to(self.log):
-                self._start(settings, folder, adapter)
-        except (RuntimeError, ValueError) as error:
-            remedy = "" if adapter is None else f"; {MERGE}"
-            reason = f"vLLM could not load {adapter or folder}: {self._cause(error)}{remedy}"
-            self.__exit__()
-            raise HardwareError(reason) from error
+        with ExitStack() as unless_started:
+            unless_started.push(self)
+            try:
+                with printing_to(self.log):
+                    self._start(settings, folder, adapter)
+            except (RuntimeError, ValueError) as error:
+                remedy = "" if adapter is None else f"; {MERGE}"
+                raise HardwareError(
+                    f"vLLM could not load {adapter or folder}: {self._cause(error)}{remedy}"
+                ) from error
+            unless_started.pop_all()
 
     def _start(self, settings: dict[str, Any], folder: Path, adapter: Path | None) -> None:
         """Load vLLM, the model and the adapter.
@@ -139,7 +143,7 @@ class VllmEngine:
     def _cause(self, error: BaseException) -> str:
         """Why vLLM failed, in one line, and where its log is kept; `error` says it where the engine
         runs in this process."""
-        kept = Path(tempfile.gettempdir()) / f"{Path(self.scratch.name).name}.log"
+        kept = Path(self.scratch.name).with_suffix(".log")
         shutil.copyfile(self.log, kept)
         cause = find_cause(self.log) or one_line(error)
         return f"{cause[:400]} (vLLM's log: {kept})"
