@@ -2,6 +2,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,13 +29,9 @@ from ssd.hardware import (
 
 
 @pytest.fixture
-def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def two_gpus(show_gpus: Callable[[str, int, int], None]) -> None:
     """A machine whose nvidia-smi lists two GPUs."""
-    listing = tmp_path / "nvidia-smi"
-    listing.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100'\necho 'GPU 1: NVIDIA H100'\n")
-    listing.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    show_gpus("NVIDIA H100", 81559, 2)
 
 
 @pytest.fixture

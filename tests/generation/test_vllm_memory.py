@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,9 @@ QWEN3_4B = {
 
 
 @pytest.fixture
-def h200(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def h200(show_gpus: Callable[[str, int, int], None]) -> None:
     """A machine whose nvidia-smi shows one GPU of 141 GB."""
-    program = tmp_path / "nvidia-smi"
-    program.write_text('#!/bin/sh\n[ "$1" = -L ] && echo "GPU 0: NVIDIA H200" || echo 143771\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    show_gpus("NVIDIA H200", 143771, 1)
 
 
 def checkpoint(folder: Path, **config: object) -> Path:

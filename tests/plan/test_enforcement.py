@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,17 +38,9 @@ def train_py(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def card(show_gpus: Callable[[str, int, int], None]) -> None:
     """A machine whose nvidia-smi lists one GPU of 80 GB."""
-    listing = tmp_path / "bin" / "nvidia-smi"
-    listing.parent.mkdir()
-    listing.write_text(
-        "#!/bin/sh\ncase $1 in -L) echo 'GPU 0: NVIDIA H100';; *name*) echo NVIDIA H100;;"
-        " *) echo 81559;; esac\n"
-    )
-    listing.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{listing.parent}:{os.environ['PATH']}")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    show_gpus("NVIDIA H100", 81559, 1)
 
 
 def test_a_training_that_does_not_fit_is_refused_and_nothing_is_sampled(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Bytes per parameter as the trainer spends them, and the devices they are set against."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -153,18 +154,6 @@ def test_compiled_layers_keep_less_and_the_plan_no_less_than_measured(
     assert 1 <= allocated / GIB / peak <= 1.1
 
 
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
-    listing = tmp_path / "nvidia-smi"
-    lines = "".join(f"echo 'GPU {i}: NVIDIA H200'\n" for i in range(gpus))
-    memory, names = "echo 143771\n" * gpus, "echo NVIDIA H200\n" * gpus
-    listing.write_text(
-        f"#!/bin/sh\ncase $1 in -L)\n{lines};; *name*)\n{names};; *)\n{memory};; esac\n"
-    )
-    listing.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-
-
 def test_a_plan_believes_in_gpus_that_are_not_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,9 +169,9 @@ def test_a_plan_believes_in_gpus_that_are_not_here(
 
 
 def test_a_plan_uses_the_gpus_that_are_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    show_gpus: Callable[[str, int, int], None],
 ) -> None:
-    machine(tmp_path, monkeypatch, gpus=2)
+    show_gpus("NVIDIA H200", 143771, 2)
     here = assume(HardwareConfig())
     assert (here.accelerator, here.devices) == (Accelerator.gpu, 2)
     assert device_memory(here, None) == (143_771 * 2**20, "this machine's GPUs")
