@@ -62,7 +62,7 @@ def test_a_process_that_hangs_after_its_work_is_ended_with_what_it_started(
         "with made.writing():\n    made.finish(started=0.0, counts={})\n"
         "time.sleep(600)"
     )
-    run_child(child(tmp_path, finishes), "stage sample", makes=[made(tmp_path)])
+    run_child(child(tmp_path, finishes), "stage sample", is_whole=lambda: made(tmp_path).done)
     assert made(tmp_path).done
     assert not left_behind(tmp_path)
     assert "stage sample" in capsys.readouterr().out
@@ -73,7 +73,8 @@ def test_a_process_whose_work_is_not_done_is_waited_for(
 ) -> None:
     monkeypatch.setattr(stage, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(stage, "LINGER_SECONDS", 0.0)
-    run_child(child(tmp_path, "time.sleep(1)"), "stage sample", makes=[made(tmp_path)])
+    program = "time.sleep(1)"
+    run_child(child(tmp_path, program), "stage sample", is_whole=lambda: made(tmp_path).done)
     assert capsys.readouterr().out == ""
 
 

@@ -1,12 +1,12 @@
 """`python -m ssd.draw RUN_DIR`: all that the frozen model can draw before anything is trained.
 
 That is the corpus, the control's too, and where the run goes on to evaluate, the base model's
-answers as far as no choice decides how they are drawn. One engine serves them: on a GPU a start
-takes one to two minutes.
+answers as far as no choice of the tuned model's decides how they are drawn. One engine serves them:
+on a GPU a start takes one to two minutes.
 """
 
 from ssd.arms import BASE
-from ssd.evaluate.generate import answer, early_jobs
+from ssd.evaluate.generate import answer_all
 from ssd.generation.engines import run_engine
 from ssd.run import Run, load_run, stage_parser
 from ssd.sample.corpus import sample
@@ -23,7 +23,7 @@ def draw(run: Run) -> None:
         for trained in run.sampled():
             sample(trained, engine)
         if "evaluate" in run.config.stages:
-            answer(run, early_jobs(run), engine)
+            answer_all(run, BASE, engine)
 
 
 def longest_model_len(run: Run) -> int | None:

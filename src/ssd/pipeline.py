@@ -13,10 +13,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from ssd.arms import UNIT
+from ssd.arms import BASE, UNIT
 from ssd.artifacts import (
     MANIFEST,
-    Artifact,
     existing,
     plain,
     read_json,
@@ -26,7 +25,7 @@ from ssd.artifacts import (
 from ssd.config import HASH_SPLIT, STAGES, DataConfig, DataSource, RunConfig
 from ssd.errors import ArtifactError, ConfigError, DataError, one_line
 from ssd.evaluate.benchmarks import benchmark_identity, load_benchmark
-from ssd.evaluate.generate import early_jobs
+from ssd.evaluate.generate import is_whole
 from ssd.evaluate.parts import take_part
 from ssd.evaluate.sandbox import load_sandbox
 from ssd.evaluate.table import score_table
@@ -239,21 +238,16 @@ def run_stage(run: Run, stage: str) -> None:
         stage_command(run, stage),
         f"stage {stage}",
         stage_environment(run, stage),
-        makes=stage_artifacts(run, stage),
+        is_whole=lambda: is_made(run, stage),
     )
 
 
-def stage_artifacts(run: Run, stage: str) -> list[Artifact]:
-    """What a stage's process makes; not what it only brings up to date in the run's folder."""
-    if stage == "sample":
-        answers = early_jobs(run) if "evaluate" in run.config.stages else []
-        return [
-            *(one.corpus for one in run.sampled()),
-            *(job.generations(run) for job in answers),
-        ]
-    if stage == "train":
-        return [run.checkpoint]
-    return [run.analysis(run.reported_steps())] if stage == "analyse" else []
+def is_made(run: Run, stage: str) -> bool:
+    """Whether a stage's artifacts are there; never so for one that also brings the run's folder up
+    to date."""
+    if stage == "sample" and "evaluate" in run.config.stages and not is_whole(run, BASE):
+        return False
+    return stage in ("sample", "train", "analyse") and is_current(run, stage)
 
 
 def is_current(run: Run, stage: str) -> bool:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from ssd.artifacts import Artifact
 from ssd.errors import SSDError, StageError
 
 REPORTED = 3
@@ -104,13 +103,13 @@ def run_child(
     what: str,
     environment: dict[str, str] | None = None,
     *,
-    makes: Sequence[Artifact] = (),
+    is_whole: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run a child process to its end, and pass it a cluster's signals to stop.
 
     Args:
-        makes: the process's results. If all are whole and it still lives `LINGER_SECONDS` later, it
-            is ended, and that counts as its success.
+        is_whole: whether the process's result is there. If it is and the process still lives
+            `LINGER_SECONDS` later, it is ended, and that counts as its success.
 
     Raises:
         ReportedError: it failed and said why.
@@ -126,7 +125,7 @@ def run_child(
         }
         process = subprocess.Popen(command, preexec_fn=_prepare, env=variables)
         try:
-            code, stopped = _wait(process, what, makes)
+            code, stopped = _wait(process, what, is_whole)
         finally:
             end_all(reason)
         said = reason.read_text(encoding="utf-8") if reason.is_file() else what
@@ -152,7 +151,7 @@ def run_child(
 
 
 def _wait(
-    process: subprocess.Popen[bytes], what: str, makes: Sequence[Artifact]
+    process: subprocess.Popen[bytes], what: str, is_whole: Callable[[], bool]
 ) -> tuple[int, bool]:
     """The exit code of a child process, and whether it was asked to stop meanwhile."""
     received: list[int] = []
@@ -163,7 +162,7 @@ def _wait(
 
     previous = {number: signal.signal(number, pass_on) for number in PREEMPTION_SIGNALS}
     try:
-        return _wait_or_end(process, what, makes), bool(received)
+        return _wait_or_end(process, what, is_whole), bool(received)
     except BaseException:
         process.terminate()
         process.wait()
@@ -173,15 +172,14 @@ def _wait(
             signal.signal(number, handler)
 
 
-def _wait_or_end(process: subprocess.Popen[bytes], what: str, makes: Sequence[Artifact]) -> int:
+def _wait_or_end(process: subprocess.Popen[bytes], what: str, is_whole: Callable[[], bool]) -> int:
     """The exit code of a process; 0 for one that had to be ended after its work was done."""
     finished_since: float | None = None
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(LOOK_SECONDS)
         if finished_since is None:
-            whole = bool(makes) and all(artifact.done for artifact in makes)
-            finished_since = time.monotonic() if whole else None
+            finished_since = time.monotonic() if is_whole() else None
         elif time.monotonic() - finished_since > LINGER_SECONDS:
             print(
                 f"{what}: its result is whole, and its process {process.pid} still runs "

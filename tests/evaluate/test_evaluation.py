@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from ssd.artifacts import read_json, verify
 from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.evaluation import evaluate
 from ssd.evaluate.extraction import EXTRACTION
-from ssd.evaluate.generate import CHOOSE, REPORT, Job, benchmark_requests, generate, list_jobs
+from ssd.evaluate.generate import benchmark_requests, generate
 from ssd.evaluate.grading import read_verdicts, write_verdicts
 from ssd.evaluate.metrics import answer_rows
 from ssd.evaluate.parts import load_part
+from ssd.evaluate.selection import Job, choice_jobs, list_jobs
 from ssd.generation import read_samples
 from ssd.generation.records import write_samples
 from ssd.models.chat import load_tokenizer
@@ -149,7 +151,7 @@ def test_a_prompt_without_room_for_an_answer_names_setting_and_problem(
     with pytest.raises(
         DataError, match=r"HumanEval/\d+ has \d+ tokens and eval\.max_model_len is 300"
     ):
-        benchmark_requests(run, "humaneval", tokenizer)
+        benchmark_requests(run, "humaneval", ALL, tokenizer)
 
 
 def test_the_stage_generates_grades_and_scores_both_models(make_run: Callable[..., Run]) -> None:
@@ -172,6 +174,7 @@ def test_the_stage_generates_grades_and_scores_both_models(make_run: Callable[..
     assert scores["benchmarks"]["mbpp"]["models"]["tuned"]["statuses"] == {"no_code": 2}
 
 
+SHORT = ("sampler=transformers", "eval.max_new_tokens=8")
 CHOICE = ("eval.limit=24", "eval.num_samples=1", "eval.k=[1]", "eval.temps=[0.4,0.8]")
 
 
@@ -184,7 +187,7 @@ def test_held_out_problems_choose_and_only_the_others_are_reported(
         finish_checkpoint(one)
     # The tuned models are best at 0.8, the base model at 0.4, on the problems that choose.
     best = {TUNED: 0.8, UNIT: 0.8, BASE: 0.4}
-    jobs = list_jobs(run, CHOOSE)
+    jobs = [job for model in run.models() for job in choice_jobs(run, model)]
     assert {(job.benchmark, job.part) for job in jobs} == {("humaneval", VALIDATION)}
     assert len(jobs) == 3 + 2 + 2  # the base model's own decoding competes too
     for job in jobs:
@@ -223,7 +226,7 @@ def test_choosing_on_the_reported_problems_is_stamped(
 ) -> None:
     run = make_run(*SMALL, *CHOICE, "eval.selection=test", "eval.limit=4")
     finish_checkpoint(run)
-    for job in list_jobs(run, CHOOSE):
+    for job in [*choice_jobs(run, TUNED), *list_jobs(run, BASE)]:
         finish_job(run, job, solved=2 if job.how.temp == 0.8 else 1)
     evaluate(run)
     one = read_json(run.folder / "scores.json")["benchmarks"]["humaneval"]
@@ -242,8 +245,41 @@ def test_another_benchmark_can_choose_and_a_regression_benchmark_does_not(
     finish_checkpoint(run)
     assert run.chosen_on() == [("mbpp_validation", ALL)]
     assert run.reported_on() == [("humaneval", ALL), ("mbpp", ALL)]
+    asked = {job.benchmark for job in list_jobs(run, TUNED)}
+    assert asked == {"mbpp_validation"}  # what is reported is not known yet
     with pytest.raises(ArtifactError, match=r"does not hold this configuration's choice: run"):
-        list_jobs(run, REPORT)
+        run.chosen_settings()
+
+
+def starts_by_job(run: Run, *, model: str) -> Counter[tuple[int | None, str]]:
+    """How often an engine was started for answers of a training step to a part."""
+    return Counter(
+        (job.how.checkpoint_step, job.part)
+        for job in list_jobs(run, model)
+        if job.generations(run).manifest()["engine_start_seconds"] > 0
+    )
+
+
+def test_one_engine_answers_what_chooses_and_then_what_is_reported(
+    make_run: Callable[..., Run],
+) -> None:
+    run = make_run(*SMALL, *CHOICE, *SHORT, "eval.limit=12", "eval.controls=[base_same_decoding]")
+    finish_checkpoint(run)
+    evaluate(run)
+    assert starts_by_job(run, model=BASE) == {(None, TEST): 1}
+    assert starts_by_job(run, model=TUNED) == {(None, VALIDATION): 1}
+
+
+@pytest.mark.slow
+def test_a_step_that_is_chosen_starts_again_after_other_steps(make_run: Callable[..., Run]) -> None:
+    steps = ("eval.checkpoint_steps=[2,4]", "train.max_steps=4", "eval.limit=12")
+    run = make_run(*SMALL, *CHOICE, *SHORT, *steps)
+    finish_checkpoint(run)
+    shutil.copytree(run.weights.path, run.model_folder(TUNED, 2))
+    evaluate(run)
+    # No answer is right, so the first candidate is chosen, and its engine has ended by then.
+    expected = {(2, VALIDATION): 1, (None, VALIDATION): 1, (2, TEST): 1}
+    assert starts_by_job(run, model=TUNED) == expected
 
 
 def test_a_split_that_holds_out_nothing_names_what_to_raise(make_run: Callable[..., Run]) -> None:

@@ -5,10 +5,7 @@ This process starts the generating ones and grades; it imports neither torch nor
 
 import contextlib
 import functools
-import os
 import sys
-import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -16,19 +13,23 @@ import numpy as np
 
 from ssd.arms import TUNED
 from ssd.artifacts import write_json
-from ssd.config import ModelKind
 from ssd.evaluate.benchmarks import Benchmark
-from ssd.evaluate.extraction import EXTRACTION
-from ssd.evaluate.generate import CHOOSE, REPORT, Job, list_jobs, require_checkpoint
-from ssd.evaluate.grading import VERDICTS, grade, read_verdicts
+from ssd.evaluate.generate import is_answered, is_whole, of_step, require_checkpoint
+from ssd.evaluate.grade import benchmark_facts, grade_answers, open_sandbox
+from ssd.evaluate.grading import VERDICTS, read_verdicts
 from ssd.evaluate.metrics import track
 from ssd.evaluate.parts import load_part
-from ssd.evaluate.sandbox import Sandbox, load_sandbox
+from ssd.evaluate.sandbox import Sandbox
 from ssd.evaluate.scores import benchmark_scores
-from ssd.evaluate.selection import Arm, choose, list_arms, write_selection
+from ssd.evaluate.selection import (
+    Arm,
+    choice_jobs,
+    choose,
+    list_arms,
+    list_jobs,
+    write_selection,
+)
 from ssd.evaluate.table import score_table
-from ssd.generation import read_samples
-from ssd.generation.records import SHARDS
 from ssd.launch import export_model
 from ssd.run import ALL, SCORES, Run
 from ssd.stage import run_child
@@ -59,89 +60,42 @@ def evaluate(run: Run) -> None:
         def sandbox() -> Sandbox:
             return stack.enter_context(open_sandbox(run))
 
-        selection = None
-        if run.selects:
-            answer_and_grade(run, CHOOSE, sandbox)
-            selection = choose(run)
-            write_selection(run, selection)
-        answer_and_grade(run, REPORT, sandbox)
+        for model in reversed(models):  # the base model last: it answers as the tuned one does too
+            answer_and_grade(run, model, sandbox)
+    selection = choose(run) if run.selects else None
+    if selection is not None:
+        write_selection(run, selection)
     scores = build_scores(run, selection)
     write_json(run.folder / SCORES, scores)
     track(run, scores)
     print(f"\n{score_table(scores)}\n", flush=True)
 
 
-def open_sandbox(run: Run) -> Sandbox:
-    """The sandbox that the settings name, with its workers."""
-    settings = run.config.eval
-    return load_sandbox(settings.sandbox, memory_mib=settings.memory_mib, workers=num_workers(run))
-
-
-def num_workers(run: Run) -> int:
-    """Programs that are graded at once."""
-    return run.config.eval.workers or len(os.sched_getaffinity(0))
-
-
-def answer_and_grade(run: Run, purpose: str, sandbox: Callable[[], Sandbox]) -> None:
-    """Everything that is answered for one purpose, with its verdicts."""
-    jobs = list_jobs(run, purpose)
-    ungraded = [job for job in jobs if not job.verdicts(run).done]
-    if ungraded:
+def answer_and_grade(run: Run, model: str, sandbox: Callable[[], Sandbox]) -> None:
+    """All that a model is asked, with its verdicts."""
+    if not all(job.verdicts(run).done for job in list_jobs(run, model)):
         sandbox()  # before anything is generated: a machine that cannot grade should say so first
-    unanswered = [job for job in jobs if not job.generations(run).done]
-    for model, step in dict.fromkeys((job.model, job.how.checkpoint_step) for job in unanswered):
-        export_model(run, model, step)
-        command = [sys.executable, "-m", "ssd.evaluate.generate", str(run.folder), model]
-        command += ["--to", purpose, *([] if step is None else ["--step", str(step)])]
-        drawn = [
-            job.generations(run)
-            for job in unanswered
-            if (job.model, job.how.checkpoint_step) == (model, step)
-        ]
-        run_child(command, f"generating answers of the {model} model", makes=drawn)
-    for job in ungraded:
-        grade_answers(run, job, sandbox())
+    steps = dict.fromkeys(how.checkpoint_step for how in run.candidates(model))
+    # The first round ends in the choice, and the process that brought it on has gone on to what is
+    # reported, unless it answers for another step than the chosen one.
+    for jobs in (choice_jobs, list_jobs):
+        for step in steps:
+            if not is_answered(run, of_step(step, jobs(run, model))):
+                generate_answers(run, model, step)
+        for job in jobs(run, model):
+            if not job.verdicts(run).done:
+                grade_answers(run, job, sandbox())
 
 
-def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:
-    """Write the verdicts on one job's answers."""
-    settings, verdicts = run.config.eval, job.verdicts(run)
-    with verdicts.writing() as folder:
-        if verdicts.done:
-            return
-        started = time.time()
-        benchmark = load_part(settings, job.benchmark, job.part)
-        rows = grade(
-            benchmark.tasks,
-            read_samples(job.generations(run).folder / SHARDS),
-            sandbox,
-            folder,
-            timeout=settings.timeout,
-            thinking=run.config.model.kind is ModelKind.thinking,
-            workers=num_workers(run),
-            label=f"grading {job.label}",
-        )
-        statuses = Counter(row.status for row in rows)
-        counts = {
-            "num_problems": len({row.problem_id for row in rows}),
-            "num_samples": len(rows),
-            "num_passed": sum(row.passed for row in rows),
-            "statuses": dict(statuses.most_common()),
-        }
-        verdicts.finish(
-            started=started, counts=counts, sandbox=sandbox.name, **benchmark_facts(benchmark)
-        )
-
-
-def benchmark_facts(benchmark: Benchmark) -> dict[str, Any]:
-    """What has to be known of a benchmark beside every score on it."""
-    return {
-        "benchmark": benchmark.name,
-        "release": benchmark.release,
-        "window": benchmark.window,
-        "grading": benchmark.grading,
-        "extraction": EXTRACTION,
-    }
+def generate_answers(run: Run, model: str, step: int | None) -> None:
+    """Let a process of its own answer all that a step of a model is asked."""
+    export_model(run, model, step)
+    command = [sys.executable, "-m", "ssd.evaluate.generate", str(run.folder), model]
+    run_child(
+        command + ([] if step is None else ["--step", str(step)]),
+        f"generating answers of the {model} model",
+        is_whole=lambda: is_whole(run, model, step),
+    )
 
 
 def problem_groups(benchmark: Benchmark) -> dict[str, list[str]]:

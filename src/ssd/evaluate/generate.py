@@ -4,17 +4,17 @@ A process of its own per model and training step, because vLLM gives GPU memory 
 process ends.
 """
 
+import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ssd.arms import BASE
-from ssd.artifacts import Artifact, plain
+from ssd.artifacts import plain
 from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.parts import load_part
-from ssd.evaluate.selection import list_arms
+from ssd.evaluate.selection import Job, best_setting, choice_jobs, list_jobs
 from ssd.generation import Decoding, Request, Sample, generate_shards, read_samples
 from ssd.generation.engines import LazyEngine, run_engine
 from ssd.generation.records import SHARDS
@@ -22,96 +22,71 @@ from ssd.generation.requests import build_requests
 from ssd.hardware import compute_dtype
 from ssd.models.chat import load_tokenizer
 from ssd.models.weights import model_length
-from ssd.run import ALL, MODELS, Run, Setting, load_run, stage_parser
-from ssd.stage import reporting_errors
-
-CHOOSE, REPORT = "choose", "report"
-"""What answers are for: to choose each model's setting on, or to report."""
+from ssd.run import MODELS, Run, load_run, stage_parser
+from ssd.stage import reporting_errors, run_child
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A model's answers to one part of one benchmark, under one setting."""
-
-    model: str
-    benchmark: str
-    part: str
-    how: Setting
-
-    def generations(self, run: Run) -> Artifact:
-        """Where the answers are stored."""
-        return run.generations(self.model, self.benchmark, self.how, self.part)
-
-    def verdicts(self, run: Run) -> Artifact:
-        """Where their verdicts are stored."""
-        return run.verdicts(self.model, self.benchmark, self.how, self.part)
-
-    @property
-    def label(self) -> str:
-        """How progress bars call it."""
-        part = "" if self.part == ALL else f" {self.part}"
-        step = "" if self.how.checkpoint_step is None else f" step {self.how.checkpoint_step}"
-        return f"{self.benchmark}{part} {self.model}{step} T={self.how.temp:g}"
-
-
-def list_jobs(run: Run, purpose: str) -> list[Job]:
-    """Everything that is answered to choose, or to report; each once.
-
-    Raises:
-        ArtifactError: answers to report are asked for before the choice was made.
-    """
-    if purpose == CHOOSE:
-        return [
-            Job(model, name, part, how)
-            for model in run.models()
-            for how in run.candidates(model)
-            for name, part in run.chosen_on()
-        ]
-    jobs = [
-        Job(arm.model, name, part, arm.how)
-        for arm in list_arms(run, run.chosen_settings())
-        for name, part in run.reported_on()
-    ]
-    return list(dict.fromkeys(jobs))
-
-
-def early_jobs(run: Run) -> list[Job]:
-    """The base model's jobs that are known before anything is trained or chosen."""
-    chooses = list_jobs(run, CHOOSE) if run.selects else []
-    own = run.candidates(BASE)[0]
-    reported = [Job(BASE, name, part, own) for name, part in run.reported_on()]
-    return [job for job in chooses if job.model == BASE] + reported
-
-
-def generate(run: Run, model: str, purpose: str = REPORT, step: int | None = None) -> None:
-    """Draw and store a model's answers; resumes, and skips what is finished.
+def generate(run: Run, model: str, step: int | None = None) -> None:
+    """Draw and store all that a step of a model is asked; resumes, and skips what is finished.
 
     Raises:
         ArtifactError: there is no finished checkpoint of the model.
         DataError: a prompt leaves no room for an answer.
     """
     require_checkpoint(run, model)
-    jobs = [
-        job
-        for job in list_jobs(run, purpose)
-        if job.model == model and job.how.checkpoint_step == step
-    ]
     with run_engine(run, model, step, max_model_len=run.config.eval.max_model_len) as engine:
-        answer(run, jobs, engine)
+        answer_all(run, model, engine, step)
 
 
-def answer(run: Run, jobs: Sequence[Job], engine: LazyEngine) -> None:
-    """Draw and store what the jobs, all of one model and step, ask for.
+def answer_all(run: Run, model: str, engine: LazyEngine, step: int | None = None) -> None:
+    """Answer what the model's setting is chosen on and, once that is graded, what is reported: one
+    engine serves both, since on a GPU a start takes one to two minutes. Where several steps are
+    candidates, the process of the last one grades.
 
     Raises:
         DataError: a prompt leaves no room for an answer.
+        StageError: the answers could not be graded.
     """
     tokenizer = load_tokenizer(run.weights.path)
     # All prompts before the engine starts, so that a prompt that is too long stops the run at once.
-    requests = {
-        (job.benchmark, job.part): benchmark_requests(run, job.benchmark, tokenizer, job.part)
-        for job in jobs
-    }
+    asked = [*(run.chosen_on() if run.selects else []), *run.reported_on()]
+    requests = {where: benchmark_requests(run, *where, tokenizer) for where in asked}
+    answer(run, of_step(step, choice_jobs(run, model)), requests, engine)
+    if is_answered(run, choice_jobs(run, model)) and best_setting(run, model) is None:
+        # Of its own, so that what a program does to its sandbox cannot reach the engine.
+        command = [sys.executable, "-m", "ssd.evaluate.grade", str(run.folder), model]
+        run_child(command, f"grading answers of the {model} model")
+    answer(run, of_step(step, list_jobs(run, model)), requests, engine)
+
+
+def is_answered(run: Run, jobs: Sequence[Job]) -> bool:
+    """Whether everything is answered that the jobs ask for."""
+    return all(job.generations(run).done for job in jobs)
+
+
+def is_whole(run: Run, model: str, step: int | None = None) -> bool:
+    """Whether a step of a model has nothing left to answer, and no answers to grade before more is
+    asked."""
+    chooses = is_answered(run, choice_jobs(run, model)) and best_setting(run, model) is None
+    return not chooses and is_answered(run, of_step(step, list_jobs(run, model)))
+
+
+def of_step(step: int | None, jobs: Sequence[Job]) -> list[Job]:
+    """Those of a step of a model's training."""
+    return [job for job in jobs if job.how.checkpoint_step == step]
+
+
+def answer(
+    run: Run,
+    jobs: Sequence[Job],
+    requests: Mapping[tuple[str, str], list[Request]],
+    engine: LazyEngine,
+) -> None:
+    """Draw and store what the jobs, all of one model and step, ask for.
+
+    Args:
+        requests: of every part of a benchmark that is asked for.
+    """
     for job in jobs:
         answers = job.generations(run)
         with answers.writing() as folder:
@@ -154,7 +129,7 @@ def job_decoding(run: Run, job: Job) -> Decoding:
     return Decoding(how.temp, how.top_k, how.top_p, run.config.eval.max_new_tokens)
 
 
-def benchmark_requests(run: Run, benchmark: str, tokenizer: Any, part: str = ALL) -> list[Request]:
+def benchmark_requests(run: Run, benchmark: str, part: str, tokenizer: Any) -> list[Request]:
     """The requests of a benchmark's problems.
 
     Raises:
@@ -202,16 +177,10 @@ def main() -> None:
         help="the frozen base model, the control trained on samples of temperature 1, "
         "or the tuned model",
     )
-    parser.add_argument(
-        "--to",
-        choices=(CHOOSE, REPORT),
-        default=REPORT,
-        help="answer the problems that choose each model's setting, or the reported ones",
-    )
     parser.add_argument("--step", type=int, help="training step; the final model where left out")
     arguments = parser.parse_args()
     with reporting_errors():
-        generate(load_run(arguments.run_dir), arguments.model, arguments.to, arguments.step)
+        generate(load_run(arguments.run_dir), arguments.model, arguments.step)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from ssd.arms import BASE, SAME, SWEPT, TUNED, UNIT
-from ssd.artifacts import plain, write_json
+from ssd.artifacts import Artifact, plain, write_json
 from ssd.evaluate.grading import VERDICTS, Verdict, read_verdicts
 from ssd.evaluate.scores import sweep_score
-from ssd.run import SELECTION, Run, Setting
+from ssd.run import ALL, SELECTION, Run, Setting
 
 VERSION = 1
 
@@ -31,40 +31,107 @@ class Arm:
     how: Setting
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A model's answers to one part of one benchmark, under one setting."""
+
+    model: str
+    benchmark: str
+    part: str
+    how: Setting
+
+    def generations(self, run: Run) -> Artifact:
+        """Where the answers are stored."""
+        return run.generations(self.model, self.benchmark, self.how, self.part)
+
+    def verdicts(self, run: Run) -> Artifact:
+        """Where their verdicts are stored."""
+        return run.verdicts(self.model, self.benchmark, self.how, self.part)
+
+    @property
+    def label(self) -> str:
+        """How progress bars call it."""
+        part = "" if self.part == ALL else f" {self.part}"
+        step = "" if self.how.checkpoint_step is None else f" step {self.how.checkpoint_step}"
+        return f"{self.benchmark}{part} {self.model}{step} T={self.how.temp:g}"
+
+
 def list_arms(run: Run, chosen: Mapping[str, Setting]) -> list[Arm]:
-    """The rows of the score table, from the setting chosen for each model."""
-    controls, models = run.config.eval.controls, run.models()
+    """The rows of the score table, as far as the models' settings are chosen."""
+    controls = run.config.eval.controls
     arms = [Arm(BASE, BASE, run.candidates(BASE)[0])]
-    if SWEPT in controls:
+    if SWEPT in controls and BASE in chosen:
         arms.append(Arm(SWEPT, BASE, chosen[BASE]))
-    if SAME in controls and TUNED in models:
+    if SAME in controls and TUNED in chosen:
         arms.append(Arm(SAME, BASE, dataclasses.replace(chosen[TUNED], checkpoint_step=None)))
-    return arms + [Arm(name, name, chosen[name]) for name in (UNIT, TUNED) if name in models]
+    return arms + [Arm(name, name, chosen[name]) for name in (UNIT, TUNED) if name in chosen]
+
+
+def choice_jobs(run: Run, model: str) -> list[Job]:
+    """What a model answers for its setting to be chosen; nothing where it has one candidate."""
+    candidates = run.candidates(model)
+    return [
+        Job(model, name, part, how)
+        for how in candidates
+        for name, part in run.chosen_on()
+        if len(candidates) > 1
+    ]
+
+
+def list_jobs(run: Run, model: str) -> list[Job]:
+    """All that a model is known to be asked, each once: what its setting is chosen on, and what is
+    reported, which is known when the choices behind it are made."""
+    reported = [
+        Job(model, name, part, arm.how)
+        for arm in list_arms(run, chosen_so_far(run))
+        for name, part in run.reported_on()
+        if arm.model == model
+    ]
+    return list(dict.fromkeys([*choice_jobs(run, model), *reported]))
+
+
+def chosen_so_far(run: Run) -> dict[str, Setting]:
+    """The setting of every model whose answers to the problems that choose are graded."""
+    chosen = {model: best_setting(run, model) for model in run.models()}
+    return {model: how for model, how in chosen.items() if how is not None}
+
+
+def best_setting(run: Run, model: str) -> Setting | None:
+    """The candidate with the highest pass@1 over the problems that choose, each problem weighing
+    the same; ties go to the earlier one. None while verdicts are missing."""
+    candidates = run.candidates(model)
+    jobs = choice_jobs(run, model)
+    if not all(job.verdicts(run).done for job in jobs):
+        return None
+    # All candidates answer the same problems equally often, so the most passed is the highest.
+    passed = dict.fromkeys(candidates, 0)
+    for job in jobs:
+        passed[job.how] += job.verdicts(run).manifest()["counts"]["num_passed"]
+    return max(candidates, key=passed.__getitem__)
 
 
 def choose(run: Run) -> dict[str, Any]:
-    """The best setting of every model by pass@1 over the problems that choose, each problem
-    weighing the same; needs their verdicts. Ties go to the earlier candidate.
+    """What the problems that choose say; needs their verdicts.
 
     Returns:
         The contents of selection.json: `chosen` by model, `problems` by benchmark, and `sweeps`
         with every candidate's score.
     """
-    chosen, sweeps = {}, {}
+    chosen = chosen_so_far(run)
+    sweeps: dict[str, list[dict[str, Any]]] = {}
     problems: dict[str, list[str]] = {}
-    for model in run.models():
+    for model, best in chosen.items():
         candidates = run.candidates(model)
-        rows = []
+        if len(candidates) == 1:
+            continue
+        sweeps[model] = []
         for how in candidates:
             verdicts = _pooled(run, model, how)
-            rows.append({**plain(how), **_score(run, verdicts)})
+            row = {**plain(how), **_score(run, verdicts), "chosen": how == best}
+            sweeps[model].append(row)
             for verdict in verdicts:
                 name, problem_id = verdict.problem_id.split(":", 1)
                 problems.setdefault(name, []).append(problem_id)
-        best = max(range(len(rows)), key=lambda number: rows[number]["pass@1"]["value"])
-        chosen[model] = candidates[best]
-        if len(rows) > 1:
-            sweeps[model] = [{**row, "chosen": n == best} for n, row in enumerate(rows)]
     settings = run.config.eval
     return {
         "version": VERSION,

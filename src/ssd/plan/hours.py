@@ -147,7 +147,8 @@ def _answers(run: Run, length: float) -> list[tuple[str, str, float | None]]:
     answers the problems that choose, every arm those that are reported."""
     models = run.models()
     arms = list_arms(run, {model: run.candidates(model)[0] for model in models})
-    tried = sum(len(run.candidates(model)) for model in models)
+    choices = [len(run.candidates(model)) for model in models]
+    tried = sum(number for number in choices if number > 1)
     planned = [("are reported", len(arms), "arms", run.reported_on())]
     if run.selects:
         planned.insert(0, ("choose", tried, "settings", run.chosen_on()))

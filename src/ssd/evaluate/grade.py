@@ -1,0 +1,87 @@
+"""One model's verdicts: `python -m ssd.evaluate.grade RUN_DIR base|t1|tuned`."""
+
+import os
+import time
+from collections import Counter
+from typing import Any
+
+from ssd.config import ModelKind
+from ssd.evaluate.benchmarks import Benchmark
+from ssd.evaluate.extraction import EXTRACTION
+from ssd.evaluate.grading import grade
+from ssd.evaluate.parts import load_part
+from ssd.evaluate.sandbox import Sandbox, load_sandbox
+from ssd.evaluate.selection import Job, list_jobs
+from ssd.generation import read_samples
+from ssd.generation.records import SHARDS
+from ssd.run import MODELS, Run, load_run, stage_parser
+from ssd.stage import reporting_errors
+
+
+def open_sandbox(run: Run) -> Sandbox:
+    """The sandbox that the settings name, with its workers."""
+    settings = run.config.eval
+    return load_sandbox(settings.sandbox, memory_mib=settings.memory_mib, workers=num_workers(run))
+
+
+def num_workers(run: Run) -> int:
+    """Programs that are graded at once."""
+    return run.config.eval.workers or len(os.sched_getaffinity(0))
+
+
+def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:
+    """Write the verdicts on one job's answers."""
+    settings, verdicts = run.config.eval, job.verdicts(run)
+    with verdicts.writing() as folder:
+        if verdicts.done:
+            return
+        started = time.time()
+        benchmark = load_part(settings, job.benchmark, job.part)
+        rows = grade(
+            benchmark.tasks,
+            read_samples(job.generations(run).folder / SHARDS),
+            sandbox,
+            folder,
+            timeout=settings.timeout,
+            thinking=run.config.model.kind is ModelKind.thinking,
+            workers=num_workers(run),
+            label=f"grading {job.label}",
+        )
+        statuses = Counter(row.status for row in rows)
+        counts = {
+            "num_problems": len({row.problem_id for row in rows}),
+            "num_samples": len(rows),
+            "num_passed": sum(row.passed for row in rows),
+            "statuses": dict(statuses.most_common()),
+        }
+        verdicts.finish(
+            started=started, counts=counts, sandbox=sandbox.name, **benchmark_facts(benchmark)
+        )
+
+
+def benchmark_facts(benchmark: Benchmark) -> dict[str, Any]:
+    """What has to be known of a benchmark beside every score on it."""
+    return {
+        "benchmark": benchmark.name,
+        "release": benchmark.release,
+        "window": benchmark.window,
+        "grading": benchmark.grading,
+        "extraction": EXTRACTION,
+    }
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = stage_parser("ssd.evaluate.grade", "Grade what one model of a run has answered.")
+    parser.add_argument("model", choices=MODELS, help="whose answers")
+    arguments = parser.parse_args()
+    with reporting_errors():
+        run = load_run(arguments.run_dir)
+        answered = [job for job in list_jobs(run, arguments.model) if job.generations(run).done]
+        with open_sandbox(run) as sandbox:
+            for job in answered:
+                grade_answers(run, job, sandbox)
+
+
+if __name__ == "__main__":
+    main()
