@@ -105,8 +105,7 @@ class Strategy(Enum):
 
 class Recompute(Enum):
     """Which activations the backward pass computes again: none; what is cheap, all but matrix
-    products and attention (`selective`); or each decoder layer from its input (`full`). `auto`
-    becomes the first of these that fits."""
+    products and attention (`selective`); or each decoder layer from its input (`full`)."""
 
     auto = "auto"
     none = "none"
@@ -561,7 +560,10 @@ class HardwareConfig:
     keeps a GPU busier. When null: on GPUs as many as fit, no fewer than the longest sample has;
     on a CPU `train.seq_len`."""
     activation_checkpointing: Recompute = Recompute.auto
-    """`auto`: on GPUs the least that fits, of `none`, `selective` and `full`; on a CPU `none`."""
+    """`auto`: on GPUs what leaves the fastest step that fits; on a CPU `none`."""
+    recompute_layers: int | None = None
+    """How many decoder layers, from the first on, recompute as `activation_checkpointing` says; the
+    others keep everything. When null: all, or under `auto` on GPUs the fewest that fit."""
     cpu_offload: bool = False
     """Keep sharded weights and optimizer state in main memory; needs GPUs and FSDP2."""
     attention: Attention = Attention.auto
@@ -596,10 +598,28 @@ class HardwareConfig:
         ):
             value = getattr(self, name)
             require(value is None or value > 0, f"hardware.{name} must be positive, got {value}")
+        kind, layers = self.activation_checkpointing, self.recompute_layers
+        require(
+            layers is None or layers >= 0,
+            f"hardware.recompute_layers must not be negative, got {layers}",
+        )
+        require(
+            not layers or kind is not Recompute.none,
+            f"hardware.recompute_layers={layers} has nothing to do under "
+            "hardware.activation_checkpointing=none: set that to full or selective",
+        )
         share = self.memory_utilization
         require(
             share is None or 0 < share < 1,
             f"hardware.memory_utilization must lie in (0, 1), got {share}",
+        )
+
+    def num_recomputed(self, num_layers: int) -> int:
+        """How many of a model's decoder layers recompute, once nothing is `auto`."""
+        if self.activation_checkpointing is Recompute.none:
+            return 0
+        return (
+            num_layers if self.recompute_layers is None else min(self.recompute_layers, num_layers)
         )
 
     @property

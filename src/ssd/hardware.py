@@ -190,9 +190,11 @@ def fill(hardware: HardwareConfig) -> HardwareConfig:
     if on_gpu:
         return hardware
     recompute = hardware.activation_checkpointing
+    if recompute is Recompute.auto:
+        recompute = Recompute.full if hardware.recompute_layers else Recompute.none
     return replace(
         hardware,
-        activation_checkpointing=Recompute.none if recompute is Recompute.auto else recompute,
+        activation_checkpointing=recompute,
         max_num_seqs=hardware.max_num_seqs or CPU_SEQUENCES,
         compile_engine=bool(hardware.compile_engine),
     )

@@ -90,12 +90,19 @@ def attention_mask(model: Architecture, width: Widths, tokens: int) -> int:
 
 
 def activation_bytes(
-    model: Architecture, recompute: Recompute, width: Widths, tokens: int, *, packing: bool
+    model: Architecture,
+    recompute: Recompute,
+    recomputed: int,
+    width: Widths,
+    tokens: int,
+    *,
+    packing: bool,
 ) -> int:
     """Bytes of activations at the worst moment of a micro-batch of `tokens` tokens.
 
-    With every layer's own (`none`), its products' (`selective`) or its input (`full`) kept, while
-    one layer runs backward, recomputed where need be.
+    Of the first `recomputed` layers their products' (`selective`) or their input (`full`) are kept,
+    of the others everything, while one layer runs backward. That layer has everything in either
+    case, so recomputing the last layer, too, saves nothing.
     """
     scores = attention_scores(model, tokens)
     # Probabilities in fp32 and in the operands' type; as a product's result only the latter.
@@ -105,9 +112,9 @@ def activation_bytes(
         Recompute.selective: products_per_token(model, width) * tokens + width.compute * scores,
         Recompute.full: width.residual * model.hidden_size * tokens,
     }[recompute]
+    recomputed = min(recomputed, model.num_layers - 1)
+    layers = recomputed * stored + (model.num_layers - recomputed) * whole
     running = backward_per_token(model, width) * tokens
-    if recompute is not Recompute.none:
-        running += whole
     ends = (NORM + width.residual + width.compute) * model.hidden_size * tokens  # the final norm
     mask = attention_mask(model, width, tokens) if packing else 0
-    return model.num_layers * stored + running + ends + mask
+    return layers + running + ends + mask

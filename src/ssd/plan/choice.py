@@ -10,7 +10,7 @@ from ssd.config import Accelerator, HardwareConfig, Recompute, RunConfig
 from ssd.plan.architecture import Architecture
 from ssd.plan.engine import SEQUENCES, sequences_in_flight
 from ssd.plan.memory import Memory, memory
-from ssd.plan.work import longest_row
+from ssd.plan.work import dense_utilization, longest_row
 from ssd.plan.workload import Workload
 
 TIGHT = 0.9
@@ -49,17 +49,16 @@ def _choose_training(
 ) -> HardwareConfig:
     """The first of the candidates that fits with room to spare, or else the one that takes least
     memory."""
-    hardware = config.hardware
-    for hardware in _candidates(config, longest_sample):
+    for hardware in _candidates(config, longest_sample, model.num_layers):
         candidate = dataclasses.replace(config, hardware=hardware)
         if memory_of(model, candidate, longest_sample).needed <= TIGHT * capacity:
-            break
-    return hardware
+            return hardware
+    return least_memory(config, longest_sample).hardware
 
 
-def _candidates(config: RunConfig, longest_sample: int) -> list[HardwareConfig]:
-    """Recomputation and rows, the best first: rows that keep a GPU busy, then as little
-    recomputation as possible, then long rows. What is typed is the only choice."""
+def _candidates(config: RunConfig, longest_sample: int, num_layers: int) -> list[HardwareConfig]:
+    """Recomputation and rows, the best first: rows that keep a GPU busy, then the recomputation
+    that takes least time, then long rows. What is typed is the only choice."""
     hardware = config.hardware
     longest = min(longest_sample, config.train.seq_len)
     everything = longest_row(with_rows(config, ROWS[0]), longest)  # no step has longer ones
@@ -67,16 +66,33 @@ def _candidates(config: RunConfig, longest_sample: int) -> list[HardwareConfig]:
     rows = [everything, *rows, *([longest] if longest < everything else [])]
     if hardware.micro_batch_tokens is not None:
         rows = [hardware.micro_batch_tokens]
-    typed = hardware.activation_checkpointing
-    kinds = LESS_AND_LESS if typed is Recompute.auto else (typed,)
-    pairs = sorted(
-        itertools.product(kinds, rows),
-        key=lambda pair: (-min(pair[1], BUSY_ROW), LESS_AND_LESS.index(pair[0]), -pair[1]),
-    )
-    return [
-        dataclasses.replace(hardware, activation_checkpointing=recompute, micro_batch_tokens=row)
-        for recompute, row in pairs
+    candidates = [
+        dataclasses.replace(
+            hardware,
+            activation_checkpointing=recompute,
+            recompute_layers=layers,
+            micro_batch_tokens=row,
+        )
+        for (recompute, layers), row in itertools.product(_recomputing(hardware, num_layers), rows)
     ]
+
+    def rank(candidate: HardwareConfig) -> tuple[float, ...]:
+        row = candidate.micro_batch_tokens or 0
+        return -min(row, BUSY_ROW), -dense_utilization(candidate, num_layers), -row
+
+    return sorted(candidates, key=rank)
+
+
+def _recomputing(hardware: HardwareConfig, num_layers: int) -> list[tuple[Recompute, int | None]]:
+    """Kinds of recomputation and numbers of layers. Not the last layer: it would run backward at
+    once, so that recomputing it saves nothing."""
+    kind, layers = hardware.activation_checkpointing, hardware.recompute_layers
+    if kind is not Recompute.auto:
+        return [(kind, layers)]
+    numbers = range(num_layers) if layers is None else [layers]
+    # Full recomputation first, so that it is taken where the other has not been seen to be faster.
+    kinds = itertools.product((Recompute.full, Recompute.selective), numbers)
+    return [(kind, number) if number else (Recompute.none, 0) for kind, number in kinds]
 
 
 def least_memory(config: RunConfig, longest_sample: int) -> RunConfig:

@@ -32,7 +32,10 @@ NEEDS = {
     "analysis": {"sample", "train", "evaluate"},
 }
 """The stages that want room for what may not fit."""
-OPEN = ("activation_checkpointing", "micro_batch_tokens", "max_num_seqs", "compile_engine")
+OPEN = (
+    "activation_checkpointing", "recompute_layers", "micro_batch_tokens", "max_num_seqs",
+    "compile_engine",
+)  # fmt: skip
 """Settings of hardware that memory decides on GPUs."""
 
 

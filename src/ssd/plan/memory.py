@@ -14,7 +14,6 @@ from ssd.config import (
     HardwareConfig,
     OptimizerConfig,
     Precision,
-    Recompute,
     RunConfig,
     TrainConfig,
 )
@@ -83,8 +82,9 @@ def memory(model: Architecture, config: RunConfig, tokens: int) -> Memory:
     # Compiling fuses autocast's casts; where nothing is cast no saving has been measured.
     cast = width.compute < width.residual
     kept = COMPILED if cast and hardware.compile_training else 1.0
+    recomputed = hardware.num_recomputed(model.num_layers)
     activations = activation_bytes(
-        model, hardware.activation_checkpointing, width, tokens, packing=train.packing
+        model, hardware.activation_checkpointing, recomputed, width, tokens, packing=train.packing
     )
     items = [
         Item("weights", weight_bytes(model, adapter, train, hardware) / shared, on_host=offload),
@@ -144,13 +144,13 @@ def _copies(
 ) -> list[Item]:
     """Weights in the precision of the products. FSDP2 gathers the layer at work, the next one and
     the root, and holds a layer's whole gradient, then in fp32, until it is reduced; autocast keeps
-    a copy of each matrix that is not bf16 already. Of experts there is a copy in the layer at work,
-    or in all layers where nothing is recomputed: cast under autocast, or with adapters added, which
+    a copy of each matrix that is not bf16 already. Of experts there is a copy in the layer at work
+    and in every one that does not recompute: cast under autocast, or with adapters added, which
     also has a gradient of its size. Of autocast's copies, `kept` remain."""
     full = adapter.type is AdapterType.none
-    recomputes = hardware.activation_checkpointing is not Recompute.none
     layer_experts = model.num_experts / model.num_layers
-    copied_experts = layer_experts if recomputes else model.num_experts
+    keeping = model.num_layers - hardware.num_recomputed(model.num_layers)
+    copied_experts = layer_experts * max(keeping, 1)
     items = []
     if not full and model.num_expert_adapter:
         summed = copied_experts + layer_experts

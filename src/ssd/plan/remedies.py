@@ -178,7 +178,9 @@ def analysis_families(config: RunConfig) -> list[Family]:
 
 
 def _change(setting: str, value: Any, cost: str) -> Change:
-    written = str(value).lower() if isinstance(value, bool) else getattr(value, "value", value)
+    written = getattr(value, "value", value)
+    if value is None or isinstance(value, bool):
+        written = "null" if value is None else str(value).lower()
     return Change(f"{setting}={written}", ((setting, value),), cost)
 
 
@@ -198,12 +200,20 @@ def _adapters(config: RunConfig, *, on_gpu: bool) -> Family:
 
 
 def _recomputing(hardware: HardwareConfig) -> Family:
-    typed = hardware.activation_checkpointing
-    if typed is Recompute.auto:
-        return []
+    """In all layers: as it is typed, then kinds that keep less."""
+    kind, setting = hardware.activation_checkpointing, "hardware.activation_checkpointing"
+    kinds = () if kind is Recompute.auto else LESS_AND_LESS[LESS_AND_LESS.index(kind) + 1 :]
     costs = {Recompute.selective: "little time", Recompute.full: "about a third more time"}
-    stronger = LESS_AND_LESS[LESS_AND_LESS.index(typed) + 1 :]
-    return [_change("hardware.activation_checkpointing", kind, costs[kind]) for kind in stronger]
+    stronger = [_change(setting, kind, costs[kind]) for kind in kinds]
+    if hardware.recompute_layers is None:
+        return stronger
+    everywhere = _change("hardware.recompute_layers", None, "more time")
+    return [everywhere] * (kind is not Recompute.none) + [
+        Change(
+            f"{change.text} {everywhere.text}", change.settings + everywhere.settings, change.cost
+        )
+        for change in stronger
+    ]
 
 
 def _shorter_rows(config: RunConfig, longest_sample: int) -> Family:

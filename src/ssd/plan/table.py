@@ -69,9 +69,8 @@ def _parameters(plan: Plan) -> Rows:
 def _memory(plan: Plan) -> Rows:
     needed = plan.memory.needed
     fits = "fits" if needed <= plan.capacity else "does not fit"
-    recompute = plan.config.hardware.activation_checkpointing.value
     attention = plan.model.attention.removeprefix("ssd_")
-    row = f"a row of {plan.row_tokens:,} tokens; attention {attention}; recomputed: {recompute}"
+    row = f"a row of {plan.row_tokens:,} tokens; attention {attention}; {_recomputation(plan)}"
     return [
         *(
             (item.name, _in_gib(item.num_bytes), "in main memory" * item.on_host)
@@ -92,6 +91,15 @@ def _memory(plan: Plan) -> Rows:
     ]
 
 
+def _recomputation(plan: Plan) -> str:
+    layers = plan.model.num_layers
+    recomputed = plan.config.hardware.num_recomputed(layers)
+    kind = plan.config.hardware.activation_checkpointing.value
+    return (
+        f"recomputed: {kind}, {recomputed} of {layers} layers" if recomputed else "none recomputed"
+    )
+
+
 def _settings(plan: Plan) -> Rows:
     """What memory decides about hardware, and whether it was typed."""
     asked, hardware = plan.asked.hardware, plan.config.hardware
@@ -99,9 +107,11 @@ def _settings(plan: Plan) -> Rows:
     rows: Rows = []
     for name in OPEN:
         before, value = getattr(asked, name), getattr(hardware, name)
-        is_open = before is None or before is Recompute.auto
+        is_open = before != value and (before is None or before is Recompute.auto)
         written = str(getattr(value, "value", value)).lower()
-        if value is None:
+        if name == "recompute_layers":
+            written = f"{hardware.num_recomputed(plan.model.num_layers)}"
+        elif value is None:
             written = f"{plan.config.train.seq_len}"
         chosen = "chosen by memory" if is_open and on_gpu and name != "compile_engine" else ""
         rows.append((f"hardware.{name}", written, chosen))

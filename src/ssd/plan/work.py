@@ -8,6 +8,7 @@ from ssd.config import (
     AdapterConfig,
     AdapterType,
     Dtype,
+    HardwareConfig,
     Recompute,
     RunConfig,
     TrainConfig,
@@ -23,9 +24,9 @@ UTILIZATION = {
     Recompute.none: (0.289, 0.418),
 }
 """Share of an H200's 989 TFLOP/s that full fine-tuning of Qwen3-4B's shape reached on one card, by
-recomputation: eager (9,450, 10,470 and 11,010 tokens per second of 26 GFLOP), and with compiled
-layers (12,980 and 15,910). Selective recomputation has not been run compiled: the share of full
-recomputation, which does more again. Several GPUs have not been measured."""
+recomputation in all layers: eager (9,450, 10,470 and 11,010 tokens per second of 26 GFLOP), and
+with compiled layers (12,980 and 15,910). Selective recomputation has not been run compiled: the
+share of full recomputation, which does more again. Several GPUs have not been measured."""
 EXPERTS_UTILIZATION = 0.18
 """The same of mixtures of experts: of prime-rl's 30B-A3B on 8 x H200 (docs/training.md)."""
 
@@ -130,8 +131,17 @@ def utilization(model: Architecture, config: RunConfig) -> float:
     """Share of a card's matrix peak that training is taken to reach."""
     if model.num_experts:
         return EXPERTS_UTILIZATION
-    eager, compiled = UTILIZATION[config.hardware.activation_checkpointing]
-    return compiled if config.hardware.compile_training else eager
+    return dense_utilization(config.hardware, model.num_layers)
+
+
+def dense_utilization(hardware: HardwareConfig, num_layers: int) -> float:
+    """The same of a model without experts: layers that recompute take the time of their kind, the
+    others that of none, which is arithmetic between what was measured."""
+    recomputed = hardware.num_recomputed(num_layers) / num_layers
+    which = 1 if hardware.compile_training else 0
+    slow = 1 / UTILIZATION[hardware.activation_checkpointing][which]
+    fast = 1 / UTILIZATION[Recompute.none][which]
+    return 1 / (recomputed * slow + (1 - recomputed) * fast)
 
 
 def disk_bytes(model: Architecture, config: RunConfig, num_trainings: int = 1) -> dict[str, float]:

@@ -138,7 +138,7 @@ def build(
             nf4 = four_bits(settings["dtype"])
             settings |= {"quantization_config": nf4, "device_map": {"": device}}
         network = load(folder, **settings)
-    set_recompute(network, hardware.activation_checkpointing)
+    set_recompute(network, hardware.activation_checkpointing, hardware.recompute_layers)
     set_router(network, train)
     if adapter.type is not AdapterType.none:
         network = adapt(network, adapter, empty=empty)
@@ -245,8 +245,9 @@ EXPENSIVE = (
 """Operations whose results selective recomputation keeps."""
 
 
-def set_recompute(network: Any, recompute: Recompute) -> None:
-    """Choose what the backward pass computes again, per decoder layer."""
+def set_recompute(network: Any, recompute: Recompute, num_layers: int | None = None) -> None:
+    """Choose what the backward pass computes again in the first `num_layers` decoder layers, or in
+    all. The first, because theirs are kept longest: the last run backward while all is there."""
     from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
     def policy(context: Any, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:
@@ -255,8 +256,12 @@ def set_recompute(network: Any, recompute: Recompute) -> None:
         return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
 
     settings: dict[str, Any] = {"use_reentrant": False}
-    if recompute in (Recompute.none, Recompute.auto):  # a run's is resolved before it starts
+    # A run's is resolved before it starts.
+    if recompute in (Recompute.none, Recompute.auto) or num_layers == 0:
         return
     if recompute is Recompute.selective:
         settings["context_fn"] = functools.partial(create_selective_checkpoint_contexts, policy)
     network.gradient_checkpointing_enable(settings)
+    if num_layers is not None:
+        for layer in body(network).layers[num_layers:]:
+            layer.gradient_checkpointing = False
