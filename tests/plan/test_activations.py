@@ -23,7 +23,6 @@ from ssd.plan.activations import (
     widths,
 )
 from ssd.plan.architecture import KNOWN, Architecture, measure
-from ssd.plan.choice import LESS_AND_LESS
 from ssd.train.attention import attention_kwargs
 from ssd.train.experts import register_experts
 from ssd.train.network import set_recompute
@@ -107,9 +106,12 @@ def test_what_a_forward_pass_keeps_is_what_autograd_keeps(kind: str, precision: 
 
 
 @pytest.mark.parametrize(("kind", "precision"), [case for case in CASES if "gpt" not in case[0]])
-@pytest.mark.parametrize("recompute", LESS_AND_LESS)
+@pytest.mark.parametrize(
+    ("recompute", "recomputed"),
+    [(Recompute.none, 0), (Recompute.selective, 4), (Recompute.full, 2), (Recompute.full, 4)],
+)
 def test_the_worst_moment_of_a_backward_pass_is_foreseen(
-    kind: str, precision: str, recompute: Recompute
+    kind: str, precision: str, recompute: Recompute, recomputed: int
 ) -> None:
     from torch.distributed._tools.mem_tracker import MemTracker
 
@@ -117,18 +119,16 @@ def test_the_worst_moment_of_a_backward_pass_is_foreseen(
     tracker = MemTracker()
     with FakeTensorMode():
         built = network(fields, model, DTYPES[precision])
-        set_recompute(built, recompute)
+        set_recompute(built, recompute, recomputed)
         tracker.track_external(built)
         with tracker:
             forward(built, model, autocast=precision == "autocast").sum().backward()
     (peak,) = tracker.get_tracker_snapshot("peak").values()
     measured = sum(size for kind, size in peak.items() if str(kind).endswith(("ACT", "TEMP")))
-    recomputed = 0 if recompute is Recompute.none else model.num_layers
     foreseen = activation_bytes(
         model, recompute, recomputed, WIDTHS[precision], TOKENS, packing=True
     )
     assert 0.8 < foreseen / measured < 1.5
-    print(kind, recompute, precision, foreseen / measured)
 
 
 def test_recomputing_more_keeps_less() -> None:

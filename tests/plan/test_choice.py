@@ -7,6 +7,7 @@ import pytest
 from runs import compose_config
 
 from ssd.config import HardwareConfig, Recompute
+from ssd.plan.choice import TIGHT
 from ssd.plan.plan import Plan, make_plan
 
 QWEN = ("model=qwen3_4b", "experiment=short", "hardware=gpu_1")
@@ -21,12 +22,39 @@ def chosen(folder: Path, gib: float, *overrides: str) -> HardwareConfig:
     return planned(folder, gib, *overrides).config.hardware
 
 
-def test_more_memory_means_less_recomputation_and_longer_rows(tmp_path: Path) -> None:
-    kinds = [chosen(tmp_path, gib, *QWEN).activation_checkpointing for gib in (90, 111, 140, 1000)]
-    order = [Recompute.full, Recompute.selective, Recompute.none, Recompute.none]
-    assert kinds == order
+EAGER = "hardware.compile_training=false"
+
+
+def test_more_memory_means_fewer_recomputed_layers_and_longer_rows(tmp_path: Path) -> None:
+    found = [chosen(tmp_path, gib, *QWEN) for gib in (75, 85, 95, 105, 115, 140)]
+    layers = [hardware.num_recomputed(36) for hardware in found]
+    assert layers == sorted(layers, reverse=True)
+    assert len(set(layers)) == len(found) and layers[-1] == 0
+    assert {hardware.activation_checkpointing for hardware in found[1:-1]} == {Recompute.full}
+    assert found[-1].activation_checkpointing is Recompute.none
     rows = [chosen(tmp_path, gib, *QWEN).micro_batch_tokens or 0 for gib in (140, 300, 1000)]
     assert rows == sorted(rows) and rows[0] == 8192 and rows[-1] == 65_536
+
+
+def test_memory_is_used_up_to_less_than_a_layer(tmp_path: Path) -> None:
+    plan = planned(tmp_path, 100, *QWEN)
+    layers = plan.config.hardware.recompute_layers
+    assert layers is not None and 0 < layers < 36
+    kept_more = planned(
+        tmp_path, 100, *QWEN, "hardware.activation_checkpointing=full",
+        f"hardware.recompute_layers={layers - 1}",
+        f"hardware.micro_batch_tokens={plan.config.hardware.micro_batch_tokens}",
+    )  # fmt: skip
+    assert plan.memory.needed <= TIGHT * plan.capacity < kept_more.memory.needed
+
+
+def test_the_kind_is_the_one_that_was_measured_to_take_less_time(tmp_path: Path) -> None:
+    # Eager, selective recomputation costs a third of full recomputation, layer by layer.
+    most = chosen(tmp_path, 115, *QWEN, EAGER)
+    assert most.activation_checkpointing is Recompute.selective
+    assert most.recompute_layers is not None and 0 < most.recompute_layers < 36
+    # Where it does not save enough, full recomputation of some layers does.
+    assert chosen(tmp_path, 85, *QWEN, EAGER).activation_checkpointing is Recompute.full
 
 
 @pytest.mark.parametrize("gib", [16, 24, 40, 80, 141])
@@ -49,11 +77,21 @@ def test_what_is_typed_wins(tmp_path: Path) -> None:
     typed = (
         "hardware.activation_checkpointing=selective", "hardware.micro_batch_tokens=10000",
         "hardware.max_num_seqs=7", "hardware.compile_engine=false",
-        "hardware.compile_training=false",
+        EAGER,
     )  # fmt: skip
     asked = compose_config(*QWEN, *typed).hardware
     assert chosen(tmp_path, 1000, *QWEN, *typed) == asked
     assert chosen(tmp_path, 16, *QWEN, *typed) == asked
+
+
+def test_a_typed_kind_or_number_of_layers_leaves_the_other_open(tmp_path: Path) -> None:
+    full = chosen(tmp_path, 1000, *QWEN, "hardware.activation_checkpointing=full")
+    assert full.num_recomputed(36) == 36
+    few = chosen(tmp_path, 1000, *QWEN, "hardware.recompute_layers=5")
+    assert few.activation_checkpointing is Recompute.full
+    assert few.num_recomputed(36) == 5
+    none = chosen(tmp_path, 1000, *QWEN, "hardware.recompute_layers=0")
+    assert none.activation_checkpointing is Recompute.none
 
 
 def test_nothing_that_changes_numbers_is_chosen(tmp_path: Path) -> None:
@@ -67,3 +105,5 @@ def test_a_cpu_keeps_its_settings(tmp_path: Path) -> None:
     assert hardware.activation_checkpointing is Recompute.none
     assert (hardware.max_num_seqs, hardware.compile_engine) == (64, False)
     assert hardware.micro_batch_tokens is None
+    few = chosen(tmp_path, 1, "model=tiny", "hardware=cpu", "hardware.recompute_layers=1")
+    assert (few.activation_checkpointing, few.recompute_layers) == (Recompute.full, 1)

@@ -1,6 +1,7 @@
 """Bytes per parameter as the trainer spends them, and the devices they are set against."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,31 @@ def test_offloaded_state_counts_as_main_memory() -> None:
 FULL, SELECTIVE, NONE = (
     f"hardware.activation_checkpointing={kind}" for kind in ("full", "selective", "none")
 )
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("hardware=gpu_1",),
+        ("hardware=gpu_8",),
+        ("model=qwen3_30b", "hardware=gpu_1"),
+        ("model=qwen3_30b", "hardware=gpu_8", "adapter=lora", "adapter.experts=true"),
+    ],
+)
+@pytest.mark.parametrize("kind", [FULL, SELECTIVE])
+def test_every_recomputed_layer_saves_memory_but_the_last(
+    overrides: tuple[str, ...], kind: str
+) -> None:
+    everywhere, model, _ = planned(*overrides, kind)
+    needed = [
+        planned(*overrides, kind, f"hardware.recompute_layers={layers}")[0].needed
+        for layers in range(model.num_layers + 1)
+    ]
+    assert needed[0] == planned(*overrides, NONE)[0].needed
+    assert needed[-1] == needed[-2] == everywhere.needed
+    assert all(fewer > more for fewer, more in itertools.pairwise(needed[:-1]))
+
+
 MEASURED = [
     # Peaks of the allocator in GiB on one H200: Qwen3-4B's shape, documents of 1,500 tokens on
     # average, 24,000 tokens a step in rows of 16,384 (of 8,192 where nothing is recomputed).

@@ -38,6 +38,7 @@ def offers(message: str) -> list[str]:
         (TRAINING, ("model=llama31_8b", GPU)),
         (TRAINING, ("model=gpt_oss_20b", "hardware=gpu_8")),
         (TRAINING, ("model=qwen3_4b", "hardware=gpu_8", "hardware.activation_checkpointing=none")),
+        (TRAINING, ("model=qwen3_4b", "hardware=gpu_8", "hardware.recompute_layers=4")),
         (TRAINING, ("model=qwen3_4b", "hardware=gpu_8", "hardware.strategy=ddp")),
         (TRAINING, ("model=smollm2_135m", "hardware=cpu", "plan.device_memory_gib=3.5")),
         (ENGINE, ("model=qwen3_4b", GPU, "plan.device_memory_gib=24")),
@@ -52,6 +53,13 @@ def test_every_offer_makes_it_fit(what: str, overrides: tuple[str, ...], tmp_pat
     assert commands
     for command in commands:
         assert what not in misfits(planned(tmp_path, *overrides, *shlex.split(command))), command
+
+
+def test_recomputation_in_all_layers_is_offered_where_few_are_typed(tmp_path: Path) -> None:
+    for typed in ((), ("hardware.activation_checkpointing=full",)):
+        few = ("model=qwen3_4b", "hardware=gpu_8", "hardware.recompute_layers=4", *typed)
+        message = misfits(planned(tmp_path, *few))[TRAINING]
+        assert offers(message)[0] == "hardware.recompute_layers=null"
 
 
 def test_full_fine_tuning_of_4b_on_one_card_of_80_gib_is_offered_before_a_second_card(

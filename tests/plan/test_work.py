@@ -119,6 +119,20 @@ def test_compiled_layers_are_faster() -> None:
     assert utilization(sized("Qwen/Qwen3-30B-A3B-Instruct-2507"), config) == 0.18
 
 
+def test_layers_that_keep_everything_take_the_time_of_no_recomputation() -> None:
+    model = sized("Qwen/Qwen3-4B-Instruct-2507")
+
+    def time(*overrides: str) -> float:
+        config = compose_config("model=qwen3_4b", "hardware.compile_training=true", *overrides)
+        return 1 / utilization(model, config)
+
+    layers = "hardware.recompute_layers"
+    none, full = time("hardware.activation_checkpointing=none"), time(*PAPER)
+    assert time(*PAPER, f"{layers}=9") == pytest.approx(0.25 * full + 0.75 * none)
+    assert time(*PAPER, f"{layers}=0") == none
+    assert time(*PAPER, f"{layers}=99") == full
+
+
 def test_prompts_on_this_disk_are_counted(tmp_path: Path) -> None:
     config = compose_config("model=tiny", "sampler.num_samples=3", f"output_dir={tmp_path}")
     assert workload(config).num_samples == 36
