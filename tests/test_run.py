@@ -57,6 +57,7 @@ def fingerprints(run: Run) -> dict[str, str]:
         ("eval.checkpoint_step=1", ["tuned", "tuned verdicts"]),
         ("hardware.micro_batch_tokens=64", []),
         ("hardware.activation_checkpointing=full", []),
+        ("hardware.recompute_layers=1", []),
         ("train.packing=false", []),
         ("train.keep_checkpoints=3", []),
         ("plan.tokens_per_sample=300", []),

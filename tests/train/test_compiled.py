@@ -101,9 +101,14 @@ def num_graphs() -> int:
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
-def require_eager(kind: str, recompute: str, *rows: MicroBatch) -> CompletionLoss:
+def require_eager(
+    kind: str, recompute: str, *rows: MicroBatch, layers: int | str = "null"
+) -> CompletionLoss:
     """Loss and gradients of every row equal the eager ones; returns the compiled network."""
-    settings = (*KINDS[kind], f"hardware.activation_checkpointing={recompute}")
+    settings = (
+        *KINDS[kind], f"hardware.activation_checkpointing={recompute}",
+        f"hardware.recompute_layers={layers}",
+    )  # fmt: skip
     loss, layers = compiled(*settings)
     eager, bf16 = built(*settings), kind == "experts"
     for row in rows:
@@ -129,6 +134,18 @@ def test_every_recomputation_gives_the_eager_gradients_and_saves_memory() -> Non
 )
 def test_adapters_and_experts_have_the_eager_gradients(kind: str, recompute: str) -> None:
     require_eager(kind, recompute, batch([20, 33, 11]))
+
+
+@pytest.mark.parametrize("recompute", ["full", "selective"])
+def test_one_recomputed_layer_of_two_gives_the_eager_gradients_and_keeps_half(
+    recompute: str,
+) -> None:
+    row, kept = batch([20, 33, 11]), []
+    for layers in (0, 1, 2):
+        torch._dynamo.reset()
+        kept.append(kept_bytes(require_eager("plain", recompute, row, layers=layers), row))
+    assert kept[0] > kept[1] > kept[2]
+    assert kept[0] - kept[1] == pytest.approx(kept[1] - kept[2], rel=0.05)
 
 
 @pytest.mark.slow
@@ -257,6 +274,7 @@ def test_a_compiled_training_learns_and_exports_what_an_eager_one_does(make_run:
             ("hardware.devices=2", "hardware.activation_checkpointing=selective"),
             marks=pytest.mark.slow,
         ),
+        pytest.param(("hardware.devices=2", "hardware.recompute_layers=1"), marks=pytest.mark.slow),
         pytest.param(("hardware.devices=2", "hardware.strategy=ddp"), marks=pytest.mark.slow),
     ],
 )

@@ -141,13 +141,15 @@ def test_under_autocast_experts_are_bf16_and_their_gradients_fp32(moe_weights: W
     require_close(found, expected, 0.02)
 
 
-@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
+@pytest.mark.parametrize(
+    "recompute", ["none", "selective", "full", "full hardware.recompute_layers=1"]
+)
 def test_packing_and_recomputation_change_neither_loss_nor_gradient(
     moe_weights: Weights, recompute: str
 ) -> None:
     settings = ("train.precision=fp32", "train.router_aux_coef=0.1")
     value, expected = gradients(built(moe_weights, *settings), batches(packing=False))
-    loss = built(moe_weights, *settings, f"hardware.activation_checkpointing={recompute}")
+    loss = built(moe_weights, *settings, *f"hardware.activation_checkpointing={recompute}".split())
     packed, found = gradients(loss, batches(packing=True))
     assert packed == pytest.approx(value, rel=1e-6)
     require_close(found, expected, 1e-5)
