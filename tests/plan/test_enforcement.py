@@ -109,7 +109,7 @@ def test_open_settings_are_filled_on_a_gpu_and_remembered(
     assert hardware.activation_checkpointing is Recompute.none
     assert (hardware.micro_batch_tokens or 0) >= 1024
     assert (hardware.max_num_seqs, hardware.compile_engine) == (33, True)
-    assert "activation_checkpointing=none" in capsys.readouterr().out
+    assert "activation_checkpointing=none recompute_layers=0" in capsys.readouterr().out
     made = (tmp_path / PLAN).stat().st_mtime_ns
     assert settle(config, tmp_path, []).hardware == hardware
     assert (tmp_path / PLAN).stat().st_mtime_ns == made
