@@ -58,16 +58,18 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
 
 
 @pytest.fixture
-def show_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int, int], None]:
+def show_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Makes this a machine whose nvidia-smi shows `number` GPUs of `mib` MiB called `name`."""
 
-    def show(name: str, mib: int, number: int) -> None:
+    def show(name: str, mib: int, number: int, capability: str = "9.0") -> None:
         program = tmp_path / "bin" / "nvidia-smi"
         program.parent.mkdir()
         listed = "".join(f"echo 'GPU {index}: {name}'\n" for index in range(number))
         names, sizes = f"echo {name}\n" * number, f"echo {mib}\n" * number
+        capabilities = f"echo {capability}\n" * number
         program.write_text(
-            f"#!/bin/sh\ncase $1 in -L)\n{listed};; *name*)\n{names};; *)\n{sizes};; esac\n"
+            f"#!/bin/sh\ncase $1 in -L)\n{listed};; *name*)\n{names};; "
+            f"*compute_cap*)\n{capabilities};; *)\n{sizes};; esac\n"
         )
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")

@@ -88,6 +88,7 @@ def test_a_batch_smaller_than_the_devices_found_is_refused() -> None:
         (["optimizer=paged_adamw8bit"], "needs an NVIDIA GPU.*use optimizer=adamw8bit"),
         (["hardware.head=liger"], "hardware.head=liger needs an NVIDIA GPU"),
         (["hardware.attention=flash_attention_2"], "use hardware.attention=varlen"),
+        (["hardware.attention=flash_attention_3"], "use hardware.attention=varlen"),
         (["hardware.cpu_offload=true", "hardware.devices=2"], "cpu_offload=true needs an NVIDIA"),
     ],
 )
@@ -95,6 +96,34 @@ def test_what_needs_a_gpu_is_refused_without_one(overrides: list[str], message: 
     config = compose_config("model=tiny", "hardware=cpu", *overrides)
     with pytest.raises(HardwareError, match=message):
         check_training(dataclasses.replace(config, hardware=resolve(config.hardware)))
+
+
+FLASH_3 = "hardware.attention=flash_attention_3"
+
+
+@pytest.mark.parametrize(
+    ("capability", "installed", "overrides", "message"),
+    [
+        ("9.0", False, [], "flash_attn_3"),
+        ("8.0", True, [], r"capability 9 .* 8\.0"),
+        ("9.0", True, ["train.precision=fp32"], "train.precision=fp32"),
+        ("9.0", True, [], None),
+    ],
+)
+def test_flash_attention_3_needs_its_package_a_hopper_card_and_bf16(
+    show_gpus: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capability: str, installed: bool, overrides: list[str], message: str | None,
+) -> None:  # fmt: skip
+    show_gpus("NVIDIA H100", 81559, 1, capability)
+    if installed:
+        (tmp_path / "flash_attn_interface.py").touch()
+        monkeypatch.syspath_prepend(tmp_path)
+    config = compose_config("model=tiny", FLASH_3, *overrides)
+    config = dataclasses.replace(config, hardware=resolve(config.hardware))
+    if message is None:
+        return check_training(config)
+    with pytest.raises(HardwareError, match=f"{FLASH_3}.*{message}.*hardware.attention=varlen"):
+        check_training(config)
 
 
 @pytest.mark.skipif("+cpu" not in version("torch"), reason="this torch is no CPU build")

@@ -117,13 +117,15 @@ class Attention(Enum):
     """How packed documents are kept apart. `varlen` attends per document and builds no mask
     (PyTorch's variable-length flash kernel on CUDA in bf16, one sdpa call per document elsewhere);
     `sdpa` and `eager` use the mask that transformers makes from restarting positions;
-    `flash_attention_2` needs the flash-attn package."""
+    `flash_attention_2` needs the flash-attn package. `flash_attention_3` is `varlen` whose flash
+    kernel is of the third generation: on Hopper, in bf16, with the package FlashAttention-3."""
 
     auto = "auto"
     varlen = "varlen"
     sdpa = "sdpa"
     eager = "eager"
     flash_attention_2 = "flash_attention_2"
+    flash_attention_3 = "flash_attention_3"
 
 
 class HeadKernel(Enum):

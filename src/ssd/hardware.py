@@ -80,6 +80,13 @@ def count_gpus() -> int:
     return min(found, len(visible.split(","))) if visible else found
 
 
+def query_gpus(field: str) -> list[str]:
+    """What nvidia-smi says of each GPU, such as its `name`."""
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return listed.strip().splitlines()
+
+
 def available_memory() -> int:
     """Bytes of main memory that new processes can use."""
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -178,6 +185,13 @@ def note_products(config: RunConfig) -> None:
         )
 
 
+FLASH_3 = "hardware.attention=flash_attention_3"
+PACKAGES = {
+    "liger_kernel": "pip install liger-kernel",
+    "flash_attn": "pip install flash-attn",
+    "flash_attn_interface": "flash_attn_3, from the folder hopper of Dao-AILab/flash-attention",
+}
+"""How to get what a setting imports."""
 CPU_SEQUENCES = 64
 """What the engine decodes at once on a CPU, where more wait for each other."""
 
@@ -248,10 +262,30 @@ def check_training(config: RunConfig) -> None:
             "flash_attn",
             "use hardware.attention=varlen",
         ),
+        FLASH_3: (
+            hardware.attention is Attention.flash_attention_3,
+            "flash_attn_interface",
+            "use hardware.attention=varlen",
+        ),
     }
     for setting, (chosen, package, remedy) in settings.items():
         if chosen and hardware.accelerator is not Accelerator.gpu:
             raise HardwareError(f"{setting} needs an NVIDIA GPU, training here is on CPU: {remedy}")
         if chosen and package is not None and importlib.util.find_spec(package) is None:
-            name = package.replace("_", "-")
-            raise HardwareError(f"{setting} needs a package: pip install {name}, or {remedy}")
+            raise HardwareError(f"{setting} needs a package: {PACKAGES[package]}, or {remedy}")
+    if hardware.attention is Attention.flash_attention_3:
+        _check_flash_3(config.train.precision)
+
+
+def _check_flash_3(precision: Precision) -> None:
+    capabilities = query_gpus("compute_cap")
+    if not all(capability.startswith("9.") for capability in capabilities):
+        raise HardwareError(
+            f"{FLASH_3} runs on GPUs of compute capability 9 (H100, H200), here are "
+            f"{', '.join(sorted(set(capabilities)))}: use hardware.attention=varlen"
+        )
+    if precision is not Precision.bf16:
+        raise HardwareError(
+            f"{FLASH_3} computes in bf16, not in train.precision={precision.value}: "
+            "use hardware.attention=varlen"
+        )

@@ -104,6 +104,7 @@ def test_auto_takes_what_the_architecture_offers() -> None:
     assert choose_attention(Attention.auto, LlamaForCausalLM) == VARLEN
     assert choose_attention(Attention.auto, Plain) == "sdpa"
     assert choose_attention(Attention.auto, Sinks) == "eager"
+    assert choose_attention(Attention.flash_attention_3, LlamaForCausalLM) == VARLEN
     with pytest.raises(ModelError, match=r"hardware.attention=varlen is not offered by Plain"):
         choose_attention(Attention.varlen, Plain)
 

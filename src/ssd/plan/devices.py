@@ -4,11 +4,10 @@ Imports no torch: the driver asks it before any stage.
 """
 
 import os
-import subprocess
 from dataclasses import dataclass, replace
 
 from ssd.config import Accelerator, HardwareConfig
-from ssd.hardware import count_gpus, fill
+from ssd.hardware import count_gpus, fill, query_gpus
 
 GIB = 2**30
 ASSUMED_GIB = 80.0
@@ -66,7 +65,7 @@ def device_memory(hardware: HardwareConfig, given_gib: float | None) -> tuple[fl
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         shared = "" if devices == 1 else f" among {devices} processes"
         return total / devices, f"this machine's main memory{shared}"
-    sizes = _query("memory.total") if count_gpus() >= devices else []
+    sizes = query_gpus("memory.total") if count_gpus() >= devices else []
     if sizes and all(size.isdigit() for size in sizes):
         return min(int(size) for size in sizes) * 2.0**20, "this machine's GPUs"
     return ASSUMED_GIB * GIB, "assumed; set plan.device_memory_gib"
@@ -74,12 +73,6 @@ def device_memory(hardware: HardwareConfig, given_gib: float | None) -> tuple[fl
 
 def find_card(hardware: HardwareConfig) -> Card | None:
     """This machine's GPU where it has those of `hardware` and their data sheet is known."""
-    names = _query("name") if count_gpus() >= (hardware.devices or 1) else []
+    names = query_gpus("name") if count_gpus() >= (hardware.devices or 1) else []
     known = (card for card in CARDS if names and card.name in names[0])
     return next(known, None)
-
-
-def _query(field: str) -> list[str]:
-    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return listed.strip().splitlines()

@@ -208,13 +208,14 @@ def choose_attention(wanted: Attention, model_class: type) -> str:
     varlen = sdpa and bool(getattr(model_class, "_supports_attention_backend", False))
     if wanted is Attention.auto:
         return VARLEN if varlen else "sdpa" if sdpa else "eager"
-    known = {Attention.varlen: varlen, Attention.sdpa: sdpa}
+    by_document = (Attention.varlen, Attention.flash_attention_3)
+    known = {Attention.sdpa: sdpa, **dict.fromkeys(by_document, varlen)}
     if not known.get(wanted, True):
         raise ModelError(
             f"hardware.attention={wanted.value} is not offered by {model_class.__name__}: "
             "use hardware.attention=auto"
         )
-    return VARLEN if wanted is Attention.varlen else wanted.value
+    return VARLEN if wanted in by_document else wanted.value
 
 
 def check_isolation(loss: Any, attention: str, vocab_size: int, device: torch.device) -> None:

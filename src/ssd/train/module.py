@@ -13,11 +13,12 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from ssd.artifacts import plain
-from ssd.config import OptimizerConfig
+from ssd.config import Attention, OptimizerConfig
 from ssd.errors import SSDError
 from ssd.run import Run
 from ssd.train.attention import check_isolation
 from ssd.train.data import Step
+from ssd.train.flash import use_flash_3
 from ssd.train.network import CompletionLoss, build
 from ssd.train.sharding import fill, shard
 
@@ -102,6 +103,8 @@ class SelfDistillation(LightningModule):
         config, folder = self.run.config, self.run.model_folder("base")
         device = self.trainer.strategy.root_device
         settings = (folder, config.adapter, config.train, config.hardware)
+        if config.hardware.attention is Attention.flash_attention_3:
+            use_flash_3(device)
         if not config.hardware.shards:
             self.loss = build(*settings, device=device)
             self.loss.check_head()
