@@ -14,7 +14,7 @@ from ssd.hardware import check_training
 from ssd.run import Run
 from ssd.train import checkpoints
 from ssd.train.data import Steps
-from ssd.train.module import make_optimizer
+from ssd.train.module import clip_gradients, make_optimizer
 from ssd.train.network import CompletionLoss, build
 from ssd.train.trainer import plan_steps
 
@@ -172,3 +172,18 @@ def test_8_bit_moments_are_not_sharded(make_run: Callable[..., Run]) -> None:
 def test_paged_moments_need_a_gpu(make_run: Callable[..., Run]) -> None:
     with pytest.raises(HardwareError, match=r"needs an NVIDIA GPU.*use optimizer=adamw8bit"):
         check_training(make_run("optimizer=paged_adamw8bit").config)
+
+
+@pytest.mark.parametrize("norm", [0.3, 0.98, 0.995, 1 - 1e-7, 1.0, 40.0])
+def test_gradients_are_clipped_to_the_bit_as_pytorch_clips_them(norm: float) -> None:
+    torch.manual_seed(0)
+    ours, theirs = ([nn.Parameter(torch.zeros(shape)) for shape in ((7, 5), (3,))] for _ in "ab")
+    gradients = [torch.randn_like(parameter) for parameter in ours]
+    whole = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+    for a, b, gradient in zip(ours, theirs, gradients, strict=True):
+        a.grad, b.grad = gradient * norm / whole, gradient * norm / whole
+    returned = clip_gradients([*ours, nn.Parameter(torch.zeros(2))], 1.0)
+    assert returned == nn.utils.clip_grad_norm_(theirs, 1.0).item()
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.grad is not None and b.grad is not None
+        assert torch.equal(a.grad, b.grad)

@@ -105,7 +105,7 @@ DIVISIONS = {
     "one sample at a time": ("hardware.micro_batch_tokens=1",),
     "full recomputation": ("hardware.activation_checkpointing=full",),
     "selective recomputation": ("hardware.activation_checkpointing=selective",),
-    "one layer recomputed, sharded": ("hardware.devices=2", "hardware.recompute_layers=1"),
+    "one layer recomputed by two processes": ("hardware.devices=2", "hardware.recompute_layers=1"),
     "sdpa": ("hardware.attention=sdpa",),
     "two processes sharded": ("hardware.devices=2",),
     "two processes with DDP": ("hardware.devices=2", "hardware.strategy=ddp"),

@@ -71,6 +71,17 @@ def make_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Opt
     return optimizer
 
 
+def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> float:
+    """Scale gradients down to a norm of `max_norm`, as PyTorch's `clip_grad_norm_` does, and return
+    the norm that they had, over all shards."""
+    norm: Any = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    value = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+    # Well below the limit PyTorch's function multiplies all gradients by 1.
+    if value > 0.99 * max_norm:
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return value
+
+
 class SelfDistillation(LightningModule):
     """Fine-tuning on the model's own samples.
 
@@ -182,16 +193,14 @@ class SelfDistillation(LightningModule):
     def _update(self, step: Step, loss: Tensor) -> None:
         train, optimizer = self.run.config.train, self.optimizers()
         assert not isinstance(optimizer, list)
+        # First, so that the device is waited for once: the loss is known before the norm.
+        norm = clip_gradients([p for p in self.parameters() if p.requires_grad], train.grad_clip)
         loss_value, stops, failures = self._sum_over_processes(
             [float(loss), float(self.stop_requested), self._compiler_failed]
         )
         self._require_compiled(failures)
         self._require_finite("loss", loss_value, step)
-        norm = nn.utils.clip_grad_norm_(
-            [p for p in self.parameters() if p.requires_grad], train.grad_clip
-        )
-        norm_value = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
-        self._require_finite("gradient norm", norm_value, step)
+        self._require_finite("gradient norm", norm, step)
         rate = self.learning_rate(step.index)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -203,7 +212,7 @@ class SelfDistillation(LightningModule):
         self.metrics = {
             "train/loss": loss_value,
             "train/lr": rate,
-            "train/grad_norm": norm_value,
+            "train/grad_norm": norm,
             "train/num_loss_tokens": step.num_loss_tokens,
             "train/num_tokens": step.num_tokens,
             "train/tokens_per_second": step.num_tokens / (now - self.started),
