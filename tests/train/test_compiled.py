@@ -286,12 +286,14 @@ def test_two_processes_compiled_learn_what_one_does(
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
+@pytest.mark.parametrize(
+    "recompute", ["none", "selective", "full", "full hardware.recompute_layers=15"]
+)
 def test_on_a_gpu_compiled_layers_give_the_eager_gradients_with_less_memory(
     recompute: str,
 ) -> None:
     cuda = torch.device("cuda")
-    settings = ("model=smollm2_135m", f"hardware.activation_checkpointing={recompute}")
+    settings = ("model=smollm2_135m", *f"hardware.activation_checkpointing={recompute}".split())
     rows = [batch([400, 700, 900]).to(cuda), batch([300, 1700]).to(cuda)]
     measured: dict[str, tuple[list[float], dict[str, Tensor], int]] = {}
     for name in ("eager", "compiled"):
