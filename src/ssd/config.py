@@ -658,10 +658,11 @@ class PlanConfig:
     """Training tokens per second and device. When null: from `peak_tflops` and `utilization`."""
     engine_tokens_per_second: float | None = None
     """Tokens per second that the engine generates on all its GPUs together. When null: from the
-    memory bandwidth of this machine's GPUs, or of an H100 SXM."""
+    memory bandwidth of this machine's GPUs, or of an H100 SXM; on a CPU from the rate of its
+    products of matrices."""
     peak_tflops: float | None = None
     """Dense bf16 TFLOP/s of one device. When null: those of this machine's GPUs where they are
-    known, or of an H100 SXM."""
+    known, or of an H100 SXM; on a CPU what its products of fp32 matrices reach."""
     utilization: float | None = None
     """Share of `peak_tflops` that training reaches. When null: as measured on one H200 under the
     run's recomputation (docs/training.md)."""

@@ -12,6 +12,7 @@ from ssd.artifacts import read_json
 from ssd.config import AdapterConfig, AdapterType, Attention, DataConfig, DataSource, RunConfig
 from ssd.plan.architecture import KNOWN, Architecture, measure
 from ssd.plan.work import (
+    Work,
     disk_bytes,
     estimate,
     flop_per_token,
@@ -69,10 +70,16 @@ def test_a_window_bounds_the_work_of_attention() -> None:
     assert attention == 12 * 64 * 64 * (12 * windowed + 12 * 512)
 
 
-def test_on_a_cpu_no_time_is_made_up(tmp_path: Path) -> None:
-    config = compose_config("model=tiny", "hardware=cpu", f"output_dir={tmp_path}")
-    work = estimate(sized("tiny"), config, workload(config))
-    assert (work.tokens_per_second, work.seconds) == (None, None)
+def test_a_cpus_time_follows_from_its_own_rate(tmp_path: Path) -> None:
+    def planned(*overrides: str) -> Work:
+        config = compose_config("model=tiny", "hardware=cpu", f"output_dir={tmp_path}", *overrides)
+        return estimate(sized("tiny"), config, workload(config))
+
+    alone, given = planned(), planned("plan.peak_tflops=0.2")
+    assert "this machine's" in alone.speed_source
+    assert given.tokens_per_second == 0.75 * 0.2e12 / given.flop_per_token
+    # Two processes share the cores.
+    assert planned("hardware.devices=2").seconds == pytest.approx(alone.seconds)
 
 
 def test_unknown_prompts_mean_unknown_epochs_and_unknown_lengths_a_bound(tmp_path: Path) -> None:

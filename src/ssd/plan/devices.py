@@ -3,8 +3,12 @@
 Imports no torch: the driver asks it before any stage.
 """
 
+import functools
 import os
+import time
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from ssd.config import Accelerator, HardwareConfig
 from ssd.hardware import count_gpus, fill, query_gpus
@@ -69,6 +73,26 @@ def device_memory(hardware: HardwareConfig, given_gib: float | None) -> tuple[fl
     if sizes and all(size.isdigit() for size in sizes):
         return min(int(size) for size in sizes) * 2.0**20, "this machine's GPUs"
     return ASSUMED_GIB * GIB, "assumed; set plan.device_memory_gib"
+
+
+def peak_tflops(hardware: HardwareConfig) -> tuple[float, str]:
+    """1e12 floating-point operations per second of one process's matrix products, and whose: a
+    GPU's by its data sheet, or its share of what this machine's cores reach now."""
+    if hardware.accelerator is Accelerator.cpu:
+        return _cpu_tflops() / (hardware.devices or 1), "this machine's "
+    return (find_card(hardware) or ASSUMED).tflops, ""
+
+
+@functools.cache
+def _cpu_tflops(size: int = 1024) -> float:
+    """Of fp32 matrices, the fastest of twenty products: a fifth of a second."""
+    matrix = np.ones((size, size), dtype=np.float32)
+    seconds = []
+    for _ in range(20):
+        started = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / min(seconds) / 1e12
 
 
 def find_card(hardware: HardwareConfig) -> Card | None:
