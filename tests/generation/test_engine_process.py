@@ -29,6 +29,8 @@ def main():
     with load_engine(*start, max_model_len=64) as engine:
         print("children", len(multiprocessing.active_children()))
         answers = engine.generate(requests, decoding, logprobs=None, tick=lambda _: None)
+        if "dies" in sys.argv:
+            engine.llm.llm_engine.engine_core.resources.engine_manager.processes[0].kill()
         for request, answer in sorted(answers, key=lambda pair: pair[0].seed):
             print("answer", *answer.token_ids)
     print("children left", len(multiprocessing.active_children()))
@@ -47,7 +49,7 @@ def interpreters() -> list[str]:
 
 
 def draw(
-    python: str, folder: Path, scratch: Path, own_process: str, code: int = 0
+    python: str, folder: Path, scratch: Path, own_process: str, *more: str, code: int = 0
 ) -> subprocess.CompletedProcess[str]:
     (scratch / "sitecustomize.py").write_text(EXIT_HANDLER)
     (scratch / "draw.py").write_text(DRAW)
@@ -58,7 +60,7 @@ def draw(
         "VLLM_ENABLE_V1_MULTIPROCESSING": own_process,
     }
     ended = subprocess.run(
-        [python, str(scratch / "draw.py"), str(folder)],
+        [python, str(scratch / "draw.py"), str(folder), *more],
         env=environment, capture_output=True, text=True, check=False, timeout=400,
     )  # fmt: skip
     assert ended.returncode == code, ended.stderr
@@ -91,6 +93,17 @@ def test_an_engine_that_fails_says_why_in_one_line(tiny_weights: Weights, tmp_pa
     assert "Traceback" in log.read_text()
     log.unlink()
     assert "Process EngineCore" not in ended.stderr
+
+
+def test_an_engine_that_is_killed_while_it_draws_is_noticed(
+    tiny_weights: Weights, tmp_path: Path
+) -> None:
+    # That this returns shows that nothing waits for the dead process.
+    ended = draw(sys.executable, Path(tiny_weights.path), tmp_path, "1", "dies", code=1)
+    last = ended.stderr.splitlines()[-1]
+    assert "HardwareError" in last
+    assert "want of main memory" in last
+    Path(last.split("vLLM's log: ")[1].split(")")[0]).unlink()
 
 
 def test_the_cause_is_the_last_exception_that_points_at_no_other(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from ssd.artifacts import read_json
 from ssd.config import Accelerator, HardwareConfig, ModelConfig
 from ssd.errors import HardwareError, one_line
 from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Logprobs, Request
-from ssd.generation.vllm_log import find_cause, printing_to
+from ssd.generation.vllm_log import find_cause, own_cause, printing_to
 from ssd.generation.vllm_memory import CPU_BLOCK, cache_blocks, memory_share
+from ssd.generation.vllm_process import notice_death
 from ssd.hardware import thread_settings
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.models.weights import has_experts
@@ -137,6 +138,7 @@ class VllmEngine:
             disable_log_stats=True,
             use_tqdm_on_load=False,
         )
+        notice_death(self.llm.llm_engine.engine_core)
         if self.adapter is not None:
             self.llm.llm_engine.add_lora(self.adapter)
 
@@ -145,7 +147,7 @@ class VllmEngine:
         runs in this process."""
         kept = Path(self.scratch.name).with_suffix(".log")
         shutil.copyfile(self.log, kept)
-        cause = find_cause(self.log) or one_line(error)
+        cause = find_cause(self.log) or own_cause(one_line(error))
         return f"{cause[:400]} (vLLM's log: {kept})"
 
     def __enter__(self) -> Self:
@@ -169,8 +171,21 @@ class VllmEngine:
         Raises:
             HardwareError: the engine's process died.
         """
-        from vllm import TokensPrompt
         from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            yield from self._generate(requests, decoding, logprobs, tick)
+        except EngineDeadError as error:
+            raise HardwareError(f"vLLM's process died: {self._cause(error)}") from error
+
+    def _generate(
+        self,
+        requests: Sequence[Request],
+        decoding: Decoding,
+        logprobs: int | None,
+        tick: Callable[[int], None],
+    ) -> Iterator[tuple[Request, Completion]]:
+        from vllm import TokensPrompt
 
         first, self.num_asked = self.num_asked, self.num_asked + len(requests)
         self.llm.enqueue(
@@ -182,11 +197,7 @@ class VllmEngine:
         ended = counted = 0  # tokens
         looked = time.monotonic()
         while self.llm.llm_engine.has_unfinished_requests():
-            try:
-                outputs = self.llm.llm_engine.step()
-            except EngineDeadError as error:
-                raise HardwareError(f"vLLM's process died: {self._cause(error)}") from error
-            for output in outputs:
+            for output in self.llm.llm_engine.step():
                 if output.finished:
                     completion = _completion(output.outputs[0], logprobs)
                     ended += len(completion.token_ids)

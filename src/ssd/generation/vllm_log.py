@@ -16,6 +16,7 @@ PREFIX = re.compile(r"^(\(.*?\) )?([A-Z]+ [\d-]+ [\d:]+ \[.*?\] )?")
 EXCEPTION = re.compile(r"^[\w.]*(Error|Exception|Interrupt)\b: .")
 ELSEWHERE = re.compile(r"(see|check) .*(root cause|stack trace)|initialization failed", re.I)
 """What processes say of each other's failures."""
+SILENT = "its process ended without a word, which is often for want of main memory"
 
 
 @contextmanager
@@ -44,3 +45,8 @@ def find_cause(log: Path) -> str | None:
     return next(
         (text for text in plain if EXCEPTION.match(text) and not ELSEWHERE.search(text)), None
     )
+
+
+def own_cause(message: str) -> str:
+    """What an exception of this process says, unless it points at a process that said nothing."""
+    return SILENT if ELSEWHERE.search(message) else message
