@@ -138,8 +138,11 @@ def test_an_experiment_wins_over_the_recipe_and_loses_to_the_command_line() -> N
         (["train.global_batch_size=1", "hardware.devices=2"], "leaves some of the 2 training"),
         (["optimizer=adamw8bit", "hardware.devices=2"], "break on sharded weights"),
         (["adapter=qlora", "hardware.devices=2"], "adapter=qlora keeps 4-bit weights"),
-        (["hardware.strategy=fsdp"], "hardware.strategy=fsdp shards over processes"),
-        (["hardware.cpu_offload=true"], "nothing is sharded"),
+        (
+            ["hardware.devices=1", "hardware.strategy=fsdp"],
+            "hardware.strategy=fsdp shards over processes",
+        ),
+        (["hardware.devices=1", "hardware.cpu_offload=true"], "nothing is sharded"),
         (["eval.checkpoint_step=0"], r"eval.checkpoint_step=0 must lie in \[1, train.max_steps"),
         (["train.keep_checkpoints=0"], "train.keep_checkpoints must be positive"),
         (["train.router_aux_coef=-1"], "train.router_aux_coef must not be negative"),

@@ -990,13 +990,14 @@ class RunConfig:
     def _check_training(self) -> None:
         hardware, optimizer = self.hardware, self.optimizer
         processes = hardware.num_processes
+        may_shard = hardware.devices is None or processes > 1  # it becomes what the machine has
         require(
             self.train.global_batch_size >= processes,
             f"train.global_batch_size={self.train.global_batch_size} leaves some of the "
             f"{processes} training processes without a sample: raise it, or lower hardware.devices",
         )
         require(
-            hardware.strategy is not Strategy.fsdp or processes > 1,
+            hardware.strategy is not Strategy.fsdp or may_shard,
             "hardware.strategy=fsdp shards over processes and there is one: "
             "raise hardware.devices, or leave hardware.strategy=auto",
         )
@@ -1012,7 +1013,7 @@ class RunConfig:
             "or hardware.strategy=ddp",
         )
         require(
-            not hardware.cpu_offload or hardware.shards,
+            not hardware.cpu_offload or hardware.shards or hardware.devices is None,
             "hardware.cpu_offload moves sharded weights to main memory and nothing is sharded: "
             "use hardware.devices above 1 with hardware.strategy=fsdp",
         )

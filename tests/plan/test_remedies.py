@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,16 @@ def test_recomputation_in_all_layers_is_offered_where_few_are_typed(tmp_path: Pa
         few = ("model=qwen3_4b", "hardware=gpu_8", "hardware.recompute_layers=4", *typed)
         message = misfits(planned(tmp_path, *few))[TRAINING]
         assert offers(message)[0] == "hardware.recompute_layers=null"
+
+
+def test_an_offer_for_the_cards_that_are_there_can_be_typed(
+    tmp_path: Path, show_gpus: Callable[[str, int, int], None]
+) -> None:
+    show_gpus("NVIDIA GeForce RTX 4090", 24_564, 8)
+    here = ("model=llama31_8b", "experiment=short")  # hardware=auto: 8 GPUs that nobody has typed
+    commands = offers(misfits(planned(tmp_path, *here))[TRAINING])
+    assert "hardware.cpu_offload=true" in commands
+    assert TRAINING not in misfits(planned(tmp_path, *here, "hardware.cpu_offload=true"))
 
 
 def test_full_fine_tuning_of_4b_on_one_card_of_80_gib_is_offered_before_a_second_card(
