@@ -170,6 +170,12 @@ def model_length(folder: Path) -> int | None:
     return int(length) if length else None
 
 
+def vocabulary_size(folder: Path) -> int:
+    """The tokens that the checkpoint's configuration states."""
+    config: dict[str, Any] = read_json(folder / "config.json")
+    return int(config.get("text_config", config)["vocab_size"])
+
+
 def quantisation(folder: Path) -> str | None:
     """How the checkpoint's weights are quantised, such as `mxfp4`; None for ordinary weights."""
     config: dict[str, Any] = read_json(folder / "config.json")

@@ -7,14 +7,14 @@ from typing import Any
 
 from ssd.artifacts import plain
 from ssd.config import LongPrompts
-from ssd.errors import DataError
+from ssd.errors import ConfigError, DataError
 from ssd.generation import Request, Sample, generate_shards, read_samples
 from ssd.generation.engines import LazyEngine
 from ssd.generation.records import SHARDS, decoding, write_samples
 from ssd.generation.requests import build_requests
 from ssd.hardware import compute_dtype
 from ssd.models.chat import encode_exchange, load_tokenizer
-from ssd.models.weights import model_length
+from ssd.models.weights import model_length, vocabulary_size
 from ssd.problems import Problem
 from ssd.run import Run
 from ssd.sample.filters import apply_filters
@@ -29,6 +29,7 @@ def sample(run: Run, engine: LazyEngine) -> None:
     it is finished.
 
     Raises:
+        ConfigError: `sampler.logprobs` asks for more tokens than the model knows.
         DataError: no prompt or no sample is left, or a prompt leaves no room for an answer.
     """
     corpus = run.corpus
@@ -41,6 +42,7 @@ def sample(run: Run, engine: LazyEngine) -> None:
         problems, prompt_counts = load_prompts(config.data)
         tokenizer = load_tokenizer(run.weights.path)
         requests, skipped = corpus_requests(run, problems, tokenizer)
+        check_logprobs(config.sampler.logprobs, vocabulary_size(run.model_folder("base")))
         settings = decoding(config.sampler.temp, config.truncation, config.sampler.max_new_tokens)
         speed = generate_shards(
             folder,
@@ -102,6 +104,19 @@ def corpus_requests(run: Run, problems: list[Problem], tokenizer: Any) -> tuple[
                 "raise it, or set data.long_prompts=skip (where shorter prompts are left)"
             )
     return requests, len(too_long)
+
+
+def check_logprobs(logprobs: int | None, vocabulary: int) -> None:
+    """Refuse more most likely tokens than there are, before an engine starts.
+
+    Raises:
+        ConfigError: names the setting and the most it takes.
+    """
+    if logprobs is not None and logprobs > vocabulary:
+        raise ConfigError(
+            f"sampler.logprobs={logprobs} exceeds the model's vocabulary: "
+            f"set it to {vocabulary} at most, or to null for none"
+        )
 
 
 def corpus_counts(samples: list[Sample]) -> dict[str, Any]:
