@@ -355,12 +355,6 @@ def test_apple_release_trains_on_chat_messages_of_plain_text_samples(tmp_path: P
     assert counts["num_loss_tokens"] == sum(len(one.training_ids()[1]) for one in kept)
 
 
-@pytest.mark.gpu
-def test_the_method_runs_on_a_gpu(tmp_path: Path) -> None:
-    printed = train_py(tmp_path / "out", "hardware=gpu_1", "hardware.compile_engine=false")
-    assert "tuned minus it" in printed
-
-
 @pytest.mark.slow
 def test_controls_are_trained_chosen_and_compared_and_a_killed_generation_goes_on(
     tmp_path: Path,
