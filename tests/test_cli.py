@@ -70,6 +70,20 @@ def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> N
     assert "set output_dir to a writable folder" in line
 
 
+def test_a_file_system_that_is_mounted_read_only_is_refused_in_one_line() -> None:
+    fails = (
+        "import errno\nfrom ssd.stage import reporting_errors\n"
+        "with reporting_errors():\n    raise OSError(errno.EROFS, 'Read-only file system', '/out')"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", fails], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == REPORTED
+    (line,) = answer.stderr.strip().splitlines()
+    assert "/out" in line
+    assert "output_dir" in line
+
+
 def test_cfg_job_shows_the_papers_run_with_one_change() -> None:
     answer = train_py("model=qwen3_30b", "sampler.temp=1.4", "--cfg", "job")
     assert answer.returncode == 0

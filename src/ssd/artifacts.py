@@ -77,6 +77,12 @@ def _hash(path: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_refused(error: OSError) -> bool:
+    """Whether a file system does not let a path be made or written."""
+    refused = (PermissionError, NotADirectoryError, FileExistsError)
+    return isinstance(error, refused) or error.errno == errno.EROFS
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn the file system's refusals below into one line that names the folder and the remedy."""
@@ -87,10 +93,7 @@ def explained(path: Path) -> Iterator[None]:
             raise ArtifactError(
                 f"no space left while writing {path}: free some, or set output_dir=OTHER_FOLDER"
             ) from error
-        if (
-            isinstance(error, (PermissionError, NotADirectoryError, FileExistsError))
-            or error.errno == errno.EROFS
-        ):
+        if is_refused(error):
             raise ArtifactError(
                 f"cannot write {path} ({error.strerror}): set output_dir to a writable folder"
             ) from error

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from ssd.artifacts import is_refused
 from ssd.errors import SSDError, StageError
 
 REPORTED = 3
@@ -62,7 +63,9 @@ def reporting_errors() -> Iterator[None]:
         from ssd.composition import explain
 
         _report(str(explain(error)))
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+    except OSError as error:
+        if not is_refused(error):
+            raise
         _report(f"{error.filename}: {error.strerror}; set output_dir to a writable folder")
     except KeyboardInterrupt:
         print(
