@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from ssd.hardware import (
     check_installation,
     check_training,
     compute_dtype,
+    core_quota,
     cores_beside,
     count_gpus,
     multiplies_bf16,
@@ -162,6 +164,18 @@ def test_threads_leave_other_programs_their_cores(
     busy: float, cores: int, allowed: int, free: int
 ) -> None:
     assert cores_beside(busy, cores=cores, allowed=allowed) == free
+
+
+def test_a_containers_share_of_the_processor_limits_threads(tmp_path: Path) -> None:
+    own, groups = tmp_path / "own", tmp_path / "groups"
+    (groups / "user" / "shell").mkdir(parents=True)
+    own.write_text("1:cpu:/elsewhere\n0::/user/shell\n")
+    assert core_quota(own, groups) == math.inf
+    (groups / "user" / "shell" / "cpu.max").write_text("max 100000\n")
+    assert core_quota(own, groups) == math.inf
+    (groups / "user" / "cpu.max").write_text("150000 100000\n")
+    assert core_quota(own, groups) == 1.5
+    assert core_quota(tmp_path / "none", groups) == math.inf
 
 
 def test_a_busy_machine_leaves_one_thread_and_says_so(

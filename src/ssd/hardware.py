@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import math
 import os
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ BF16_FLAGS = {"flags": "avx512bw", "Features": "bf16"}
 """Per field of CPU_INFO (x86, Arm), what oneDNN's products of bf16 matrices take."""
 
 PROC_STAT = Path("/proc/stat")
+OWN_GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 LOOKS = (0.5, 2.0)
 """Seconds: a moment's work of another program must not halve the threads of a training of hours, so
 it is looked at twice before it counts."""
@@ -137,7 +139,7 @@ def _idle_seconds() -> float:
 def thread_settings(processes: int = 1) -> dict[str, str]:
     """What OpenMP should read where `processes` of ours share the CPU with other programs; without
     the variables that the user has set."""
-    allowed = len(os.sched_getaffinity(0))
+    allowed = allowed_cores()
     free = allowed if "OMP_NUM_THREADS" in os.environ else free_cores()
     settings = {"OMP_NUM_THREADS": str(max(free // processes, 1))}
     if free < allowed:
@@ -148,10 +150,31 @@ def thread_settings(processes: int = 1) -> dict[str, str]:
     return {name: value for name, value in settings.items() if name not in os.environ}
 
 
+def allowed_cores() -> int:
+    """How many cores this process may use: those that it is bound to, and no more than the time
+    that a container gives it."""
+    return math.ceil(min(len(os.sched_getaffinity(0)), core_quota(OWN_GROUP, GROUPS)))
+
+
+def core_quota(own_group: Path, groups: Path) -> float:
+    """Seconds of processor time per second that control groups (version 2) leave the process whose
+    groups `own_group` lists; infinity where none limits it."""
+    listed = own_group.read_text(encoding="utf-8") if own_group.is_file() else ""
+    paths = [line[len("0::/") :] for line in listed.splitlines() if line.startswith("0::/")]
+    quota = math.inf
+    for path in paths:
+        for folder in (groups / path, *(groups / path).parents):  # a group's limit holds below it
+            limit = folder / "cpu.max"
+            if limit.is_file():
+                share, period = limit.read_text(encoding="utf-8").split()
+                quota = min(quota, math.inf if share == "max" else int(share) / int(period))
+    return quota
+
+
 def free_cores() -> int:
     """How many cores this process may use and other programs leave, one at least; fewer than it may
     use are told."""
-    allowed, cores = len(os.sched_getaffinity(0)), os.cpu_count() or 1
+    allowed, cores = allowed_cores(), os.cpu_count() or 1
     free = allowed
     for seconds in LOOKS:
         busy = busy_cores(seconds)
