@@ -65,7 +65,7 @@ def show_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         program = tmp_path / "bin" / "nvidia-smi"
         program.parent.mkdir()
         listed = "".join(f"echo 'GPU {index}: {name}'\n" for index in range(number))
-        names, sizes = f"echo {name}\n" * number, f"echo {mib}\n" * number
+        names, sizes = f"echo '{name}'\n" * number, f"echo {mib}\n" * number
         capabilities = f"echo {capability}\n" * number
         program.write_text(
             f"#!/bin/sh\ncase $1 in -L)\n{listed};; *name*)\n{names};; "

@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import math
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -87,6 +88,16 @@ def query_gpus(field: str) -> list[str]:
     command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return listed.strip().splitlines()
+
+
+def slice_sizes() -> list[int]:
+    """Bytes of the slices (MIG) that this machine's GPUs are cut into, by their profiles, such as
+    `1g.10gb`; of those that CUDA_VISIBLE_DEVICES names, where it names any."""
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    slices = re.findall(r"MIG \S*?(\d+)gb.*UUID: (MIG-[^)]+)", listed.stdout)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    named = [size for size, name in slices if name in visible]
+    return [int(size) * 10**9 for size in named or (size for size, _ in slices)]
 
 
 def available_memory() -> int:

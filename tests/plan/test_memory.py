@@ -207,3 +207,16 @@ def test_a_plan_uses_the_gpus_that_are_here(
     assert (card.tflops, card.bandwidth) == (989, 4.8)
     more = HardwareConfig(accelerator=Accelerator.gpu, devices=8)
     assert device_memory(more, None)[0] == 80 * GIB
+
+
+def test_a_slice_of_a_gpu_counts_as_large_as_it_is(
+    show_gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices = [
+        "  MIG 1g.10gb     Device  0: (UUID: MIG-aaa)",
+        "  MIG 1c.3g.40gb  Device  1: (UUID: MIG-bbb)",
+    ]
+    show_gpus("\n".join(["NVIDIA H100", *slices]), 81559, 1)
+    assert device_memory(assume(HardwareConfig()), None)[0] == 10e9
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-bbb")
+    assert device_memory(assume(HardwareConfig()), None)[0] == 40e9

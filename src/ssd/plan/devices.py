@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ssd.config import Accelerator, HardwareConfig
-from ssd.hardware import count_gpus, fill, query_gpus
+from ssd.hardware import count_gpus, fill, query_gpus, slice_sizes
 
 GIB = 2**30
 ASSUMED_GIB = 80.0
@@ -69,7 +69,11 @@ def device_memory(hardware: HardwareConfig, given_gib: float | None) -> tuple[fl
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         shared = "" if devices == 1 else f" among {devices} processes"
         return total / devices, f"this machine's main memory{shared}"
-    sizes = query_gpus("memory.total") if count_gpus() >= devices else []
+    is_here = count_gpus() >= devices
+    slices = slice_sizes() if is_here else []
+    if slices:
+        return min(slices), "the smallest slice of this machine's GPUs"
+    sizes = query_gpus("memory.total") if is_here else []
     if sizes and all(size.isdigit() for size in sizes):
         return min(int(size) for size in sizes) * 2.0**20, "this machine's GPUs"
     return ASSUMED_GIB * GIB, "assumed; set plan.device_memory_gib"
