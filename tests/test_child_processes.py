@@ -85,6 +85,22 @@ def test_a_killed_process_leaves_nothing_that_it_started(tmp_path: Path) -> None
     assert not left_behind(tmp_path)
 
 
+def test_a_killed_process_leaves_nothing_that_its_own_children_started(tmp_path: Path) -> None:
+    stubborn = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"open({str(tmp_path / 'pids')!r}, 'w').write(str(os.getpid()))\n"
+        "os.kill(os.getppid(), signal.SIGKILL)\n"
+        "time.sleep(600)"
+    )
+    starts = (
+        f"from ssd.stage import run_child\nrun_child([sys.executable, '-c', {stubborn!r}], 'x')"
+    )
+    with pytest.raises(StageError, match="SIGKILL"):
+        run_child(child(tmp_path, starts), "stage evaluate")
+    assert not left_behind(tmp_path)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_lets_a_process_close_what_it_has_opened(tmp_path: Path, number: int) -> None:
     opens = (

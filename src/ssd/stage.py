@@ -119,7 +119,10 @@ def run_child(
         PreemptedError: it was asked to stop, and did.
         StageError: it crashed or was killed.
     """
-    with tempfile.TemporaryDirectory(prefix="ssd-") as folder:
+    # Within this process's own, so that whoever started this one finds what this one has started.
+    own = Path(os.environ[REASON]).parent if REASON in os.environ else None
+    above = own if own is not None and own.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="ssd-", dir=above) as folder:
         reason = Path(folder) / "reason"
         variables = {
             **(os.environ if environment is None else environment),
@@ -130,7 +133,7 @@ def run_child(
         try:
             code, stopped = _wait(process, what, is_whole)
         finally:
-            end_all(reason)
+            end_all(Path(folder))
         said = reason.read_text(encoding="utf-8") if reason.is_file() else what
     if code == RESUMABLE or (stopped and code != 0):
         raise PreemptedError(
@@ -194,15 +197,16 @@ def _wait_or_end(process: subprocess.Popen[bytes], what: str, is_whole: Callable
             return 0
 
 
-def end_all(reason: Path) -> None:
+def end_all(folder: Path) -> None:
     """Kill what a child process has left, and wait until it is gone: an engine's processes outlive
     a stage that is killed, and would go on holding a GPU's memory. They are found by the variable
-    that the child was given."""
-    mark = f"{REASON}={reason}".encode()
+    that the child was given, which names a file in `folder`, and what its children were given."""
+    mark = f"{REASON}={folder}/".encode()
     for environment in Path("/proc").glob("[0-9]*/environ"):
         # Processes end meanwhile, and those of other users are not ours to read.
         with contextlib.suppress(OSError):
-            if mark in environment.read_bytes().split(b"\0"):
+            variables = environment.read_bytes().split(b"\0")
+            if any(variable.startswith(mark) for variable in variables):
                 _kill(int(environment.parent.name))
 
 
