@@ -114,3 +114,31 @@ def test_a_signal_lets_a_process_close_what_it_has_opened(tmp_path: Path, number
         run_child(child(tmp_path, opens), "stage sample")
     sender.join()
     assert (tmp_path / "closed").exists()
+
+
+def test_a_second_signal_does_not_break_the_clean_up_after_the_first(tmp_path: Path) -> None:
+    opens = (
+        "class Engine:\n"
+        "    def __enter__(self): (folder / 'ready').touch()\n"
+        "    def __exit__(self, *_):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        (folder / 'closed').touch()\n"
+        "import os, signal\n"
+        "with reporting_errors(), Engine():\n    time.sleep(600)"
+    )
+    sender = when_it_has_started(tmp_path, signal.SIGTERM)
+    with pytest.raises(PreemptedError):
+        run_child(child(tmp_path, opens), "stage sample")
+    sender.join()
+    assert (tmp_path / "closed").exists()
+
+
+def test_a_signal_stops_the_run_where_the_stage_ends_well_nonetheless(tmp_path: Path) -> None:
+    ends = (
+        "import signal\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        "(folder / 'ready').touch()\ntime.sleep(600)"
+    )
+    sender = when_it_has_started(tmp_path, signal.SIGTERM)
+    with pytest.raises(PreemptedError):
+        run_child(child(tmp_path, ends), "stage report")
+    sender.join()

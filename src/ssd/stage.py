@@ -77,6 +77,8 @@ def reporting_errors() -> Iterator[None]:
 
 
 def _stop(*_: Any) -> NoReturn:
+    for number in PREEMPTION_SIGNALS:  # another one would end the clean-up that follows
+        signal.signal(number, signal.SIG_IGN)
     # A signal's own effect would end this process with what it has opened still open.
     raise PreemptedError("stopped by a signal: the same command goes on from what is finished")
 
@@ -130,12 +132,9 @@ def run_child(
             "SPT_NOENV": "1",  # or vLLM's processes write their titles over what `end_all` reads
         }
         process = subprocess.Popen(command, preexec_fn=_prepare, env=variables)
-        try:
-            code, stopped = _wait(process, what, is_whole)
-        finally:
-            end_all(Path(folder))
+        code, stopped = _wait(process, what, is_whole, Path(folder))
         said = reason.read_text(encoding="utf-8") if reason.is_file() else what
-    if code == RESUMABLE or (stopped and code != 0):
+    if code == RESUMABLE or stopped:
         raise PreemptedError(
             f"{what} stopped: the same command goes on from what is finished", what
         )
@@ -157,9 +156,10 @@ def run_child(
 
 
 def _wait(
-    process: subprocess.Popen[bytes], what: str, is_whole: Callable[[], bool]
+    process: subprocess.Popen[bytes], what: str, is_whole: Callable[[], bool], folder: Path
 ) -> tuple[int, bool]:
-    """The exit code of a child process, and whether it was asked to stop meanwhile."""
+    """The exit code of a child process whose leftovers `folder` marks, and whether it was asked to
+    stop meanwhile."""
     received: list[int] = []
 
     def pass_on(number: int, _: Any) -> None:
@@ -168,14 +168,16 @@ def _wait(
 
     previous = {number: signal.signal(number, pass_on) for number in PREEMPTION_SIGNALS}
     try:
-        return _wait_or_end(process, what, is_whole), bool(received)
+        code = _wait_or_end(process, what, is_whole)
     except BaseException:
         process.terminate()
         process.wait()
         raise
     finally:
+        end_all(folder)
         for number, handler in previous.items():
             signal.signal(number, handler)
+    return code, bool(received)
 
 
 def _wait_or_end(process: subprocess.Popen[bytes], what: str, is_whole: Callable[[], bool]) -> int:
