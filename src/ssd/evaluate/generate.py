@@ -52,7 +52,7 @@ def answer_all(run: Run, model: str, engine: LazyEngine, step: int | None = None
     asked = [*(run.chosen_on() if run.selects else []), *run.reported_on()]
     requests = {where: benchmark_requests(run, *where, tokenizer) for where in asked}
     answer(run, of_step(step, choice_jobs(run, model)), requests, engine)
-    if is_answered(run, choice_jobs(run, model)) and best_setting(run, model) is None:
+    if awaits_grading(run, model):
         # Of its own, so that what a program does to its sandbox cannot reach the engine.
         command = [sys.executable, "-m", "ssd.evaluate.grade", str(run.folder), model]
         run_child(command, f"grading answers of the {model} model")
@@ -64,11 +64,14 @@ def is_answered(run: Run, jobs: Sequence[Job]) -> bool:
     return all(job.generations(run).done for job in jobs)
 
 
+def awaits_grading(run: Run, model: str) -> bool:
+    """Whether answers have to be graded before it is known what else the model is asked."""
+    return is_answered(run, choice_jobs(run, model)) and best_setting(run, model) is None
+
+
 def is_whole(run: Run, model: str, step: int | None = None) -> bool:
-    """Whether a step of a model has nothing left to answer, and no answers to grade before more is
-    asked."""
-    chooses = is_answered(run, choice_jobs(run, model)) and best_setting(run, model) is None
-    return not chooses and is_answered(run, of_step(step, list_jobs(run, model)))
+    """Whether a step of a model has nothing left to do: to answer, or to have graded."""
+    return not awaits_grading(run, model) and is_answered(run, of_step(step, list_jobs(run, model)))
 
 
 def of_step(step: int | None, jobs: Sequence[Job]) -> list[Job]:
