@@ -12,7 +12,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -171,33 +171,22 @@ class VllmEngine:
         Raises:
             HardwareError: the engine's process died.
         """
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        try:
-            yield from self._generate(requests, decoding, logprobs, tick)
-        except EngineDeadError as error:
-            raise HardwareError(f"vLLM's process died: {self._cause(error)}") from error
-
-    def _generate(
-        self,
-        requests: Sequence[Request],
-        decoding: Decoding,
-        logprobs: int | None,
-        tick: Callable[[int], None],
-    ) -> Iterator[tuple[Request, Completion]]:
         from vllm import TokensPrompt
 
         first, self.num_asked = self.num_asked, self.num_asked + len(requests)
-        self.llm.enqueue(
-            [TokensPrompt(prompt_token_ids=request.prompt_token_ids) for request in requests],
-            [self.params(decoding, request, logprobs) for request in requests],
-            lora_request=self.adapter,
-            use_tqdm=False,
-        )
+        with self._explaining_death():
+            self.llm.enqueue(
+                [TokensPrompt(prompt_token_ids=request.prompt_token_ids) for request in requests],
+                [self.params(decoding, request, logprobs) for request in requests],
+                lora_request=self.adapter,
+                use_tqdm=False,
+            )
         ended = counted = 0  # tokens
         looked = time.monotonic()
         while self.llm.llm_engine.has_unfinished_requests():
-            for output in self.llm.llm_engine.step():
+            with self._explaining_death():
+                outputs = self.llm.llm_engine.step()
+            for output in outputs:
                 if output.finished:
                     completion = _completion(output.outputs[0], logprobs)
                     ended += len(completion.token_ids)
@@ -208,6 +197,15 @@ class VllmEngine:
                 tick(drawn - counted)
                 counted, looked = drawn, time.monotonic()
         tick(ended - counted)
+
+    @contextmanager
+    def _explaining_death(self) -> Iterator[None]:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            yield
+        except EngineDeadError as error:
+            raise HardwareError(f"vLLM's process died: {self._cause(error)}") from error
 
     def _tokens_in_flight(self) -> int:
         states = self.llm.llm_engine.output_processor.request_states.values()
