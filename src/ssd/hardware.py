@@ -78,26 +78,28 @@ def count_gpus() -> int:
         return 0
     if shutil.which("nvidia-smi") is None:
         return 0
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    found = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    found = sum(line.startswith("GPU ") for line in _nvidia_smi("-L").splitlines())
     return min(found, len(visible.split(","))) if visible else found
 
 
 def query_gpus(field: str) -> list[str]:
     """What nvidia-smi says of each GPU, such as its `name`."""
-    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    listed = _nvidia_smi(f"--query-gpu={field}", "--format=csv,noheader,nounits")
     return listed.strip().splitlines()
 
 
 def slice_sizes() -> list[int]:
     """Bytes of the slices (MIG) that this machine's GPUs are cut into, by their profiles, such as
     `1g.10gb`; of those that CUDA_VISIBLE_DEVICES names, where it names any."""
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    slices = re.findall(r"MIG \S*?(\d+)gb.*UUID: (MIG-[^)]+)", listed.stdout)
+    slices = re.findall(r"MIG \S*?(\d+)gb.*UUID: (MIG-[^)]+)", _nvidia_smi("-L"))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     named = [size for size, name in slices if name in visible]
     return [int(size) * 10**9 for size in named or (size for size, _ in slices)]
+
+
+def _nvidia_smi(*arguments: str) -> str:
+    command = ["nvidia-smi", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def available_memory() -> int:
