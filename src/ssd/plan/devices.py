@@ -83,13 +83,14 @@ def peak_tflops(hardware: HardwareConfig) -> tuple[float, str]:
     """1e12 floating-point operations per second of one process's matrix products, and whose: a
     GPU's by its data sheet, or its share of what this machine's cores reach now."""
     if hardware.accelerator is Accelerator.cpu:
-        return _cpu_tflops() / (hardware.devices or 1), "this machine's "
+        return cpu_tflops() / (hardware.devices or 1), "this machine's "
     return (find_card(hardware) or ASSUMED).tflops, ""
 
 
 @functools.cache
-def _cpu_tflops(size: int = 1024) -> float:
-    """Of fp32 matrices, the fastest of twenty products: a fifth of a second."""
+def cpu_tflops(size: int = 1024) -> float:
+    """1e12 floating-point operations per second of this machine's products of fp32 matrices, of the
+    fastest of twenty: a fifth of a second."""
     matrix = np.ones((size, size), dtype=np.float32)
     seconds = []
     for _ in range(20):

@@ -5,12 +5,10 @@ A decoding step reads the weights and the key-value cache of all sequences in fl
 memory bandwidth, and spends time on each sequence for scheduling and sampling.
 """
 
-from dataclasses import replace
-
 from ssd.config import Accelerator, EngineName, HardwareConfig, RunConfig
 from ssd.hardware import compute_dtype
 from ssd.plan.architecture import Architecture
-from ssd.plan.devices import ASSUMED, GIB, find_card, peak_tflops
+from ssd.plan.devices import ASSUMED, GIB, cpu_tflops, find_card
 
 BF16, FP32 = 2, 4
 REACHED = 0.7
@@ -45,9 +43,8 @@ def engine_speed(
     if plan.engine_tokens_per_second is not None:
         return plan.engine_tokens_per_second, "from plan.engine_tokens_per_second"
     if hardware.accelerator is Accelerator.cpu:
-        whole = replace(hardware, devices=1)
-        peak, whose = peak_tflops(whole)
-        words = f"assumed: {CPU_SHARE:.0%} of {whose}{peak:.3g} TFLOP/s"
+        peak = cpu_tflops()
+        words = f"assumed: {CPU_SHARE:.0%} of this machine's {peak:.3g} TFLOP/s"
         speed = CPU_SHARE * peak * 1e12 / (2 * model.num_active)
         return speed, f"{words}; plan.engine_tokens_per_second"
     gpus = hardware.tensor_parallel_size
