@@ -42,10 +42,10 @@ def make_run(folder: Path, *overrides: str) -> Run:
     return run
 
 
-def losses(folder: Path, *overrides: str, lengths: list[tuple[int, int]] = LENGTHS) -> list[float]:
+def losses(folder: Path, *overrides: str) -> list[float]:
     """Train, and return the loss of every step."""
     run = make_run(folder, *overrides)
-    write_corpus(run, lengths)
+    write_corpus(run, LENGTHS)
     train(run)
     assert run.checkpoint.done
     lines = read_metrics(run.checkpoint.folder)

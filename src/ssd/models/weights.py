@@ -172,8 +172,7 @@ def model_length(folder: Path) -> int | None:
 
 def vocabulary_size(folder: Path) -> int:
     """The tokens that the checkpoint's configuration states."""
-    config: dict[str, Any] = read_json(folder / "config.json")
-    return int(config.get("text_config", config)["vocab_size"])
+    return int(_text_config(folder)["vocab_size"])
 
 
 def quantisation(folder: Path) -> str | None:
@@ -185,9 +184,14 @@ def quantisation(folder: Path) -> str | None:
 
 def has_experts(folder: Path) -> bool:
     """Whether the checkpoint is a mixture of routed experts."""
-    config: dict[str, Any] = read_json(folder / "config.json")
-    text = config.get("text_config", config)
+    text = _text_config(folder)
     return any(text.get(name) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
+
+
+def _text_config(folder: Path) -> dict[str, Any]:
+    config: dict[str, Any] = read_json(folder / "config.json")
+    text: dict[str, Any] = config.get("text_config", config)
+    return text
 
 
 def require_trainable(folder: Path, config: RunConfig) -> None:
