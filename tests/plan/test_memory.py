@@ -220,3 +220,23 @@ def test_a_slice_of_a_gpu_counts_as_large_as_it_is(
     assert device_memory(assume(HardwareConfig()), None)[0] == 10e9
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-bbb")
     assert device_memory(assume(HardwareConfig()), None)[0] == 40e9
+
+
+@pytest.mark.parametrize(
+    ("name", "bandwidth"),
+    [
+        ("NVIDIA GH200 480GB", 4.0),
+        ("NVIDIA H200", 4.8),
+        ("NVIDIA H100 80GB HBM3", 3.35),
+        ("NVIDIA H100 PCIe", 2.0),
+        ("NVIDIA A100-SXM4-80GB", 2.04),
+        ("NVIDIA L40S", 0.86),
+    ],
+)
+def test_a_card_is_found_by_what_nvidia_smi_calls_it(
+    show_gpus: Callable[[str, int, int], None], name: str, bandwidth: float
+) -> None:
+    show_gpus(name, 81559, 1)
+    card = find_card(assume(HardwareConfig()))
+    assert card is not None
+    assert card.bandwidth == bandwidth

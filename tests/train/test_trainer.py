@@ -82,6 +82,7 @@ def test_a_trained_checkpoint_loads_and_differs_from_its_base(make_run: Make) ->
     manifest = run.checkpoint.manifest()
     assert manifest["export_check"]["max_logit_difference"] == 0
     assert manifest["counts"]["num_steps"] == 8
+    assert manifest["counts"]["peak_memory_gib"] > 0
     tuned = AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"))
     base = AutoModelForCausalLM.from_pretrained(run.model_folder("base"))
     assert set(tuned.state_dict()) == set(base.state_dict())

@@ -32,7 +32,7 @@ class Card:
 
 ASSUMED = Card("H100", 989, 3.35)
 CARDS = (
-    Card("H200", 989, 4.8), Card("GH200", 989, 4.0), Card("H100 PCIe", 756, 2.0),
+    Card("GH200", 989, 4.0), Card("H200", 989, 4.8), Card("H100 PCIe", 756, 2.0),
     Card("H100 NVL", 835, 3.9), ASSUMED, Card("A100-SXM4-80GB", 312, 2.04),
     Card("A100", 312, 1.55), Card("A10G", 70, 0.6), Card("A10", 125, 0.6), Card("L40S", 362, 0.86),
     Card("L4", 121, 0.3), Card("RTX 4090", 165, 1.01), Card("RTX 3090", 71, 0.94),

@@ -27,7 +27,7 @@ CHECKPOINT_COUNTS = {
     "num_loss_tokens": "Tokens with loss",
     "num_parameters": "Parameters",
     "num_trainable": "Parameters trained",
-    "peak_memory_gib": "Peak memory of the process, GiB",
+    "peak_memory_gib": "Peak memory (on a GPU: of tensors), GiB",
 }
 
 

@@ -99,9 +99,7 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
         if leads:
             checked = export(trained, run, checkpoint.folder)
             drop_states(checkpoint.folder, config)
-            if config.hardware.accelerator is Accelerator.cpu:
-                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-                counts["peak_memory_gib"] = round(peak, 2)
+            counts["peak_memory_gib"] = round(peak_memory_gib(config.hardware), 2)
             computed_in = product_precision(config.train.precision, config.hardware).value
             checkpoint.finish(
                 started=started, counts=counts, export_check=checked, computed_in=computed_in
@@ -203,6 +201,14 @@ def drop_states(folder: Path, config: RunConfig) -> None:
     shutil.rmtree(step_folder(folder, train.max_steps), ignore_errors=True)  # exported
     earlier = None if train.keep_checkpoints is None else train.keep_checkpoints - 1
     checkpoints.prune(folder, earlier, resumable=False)
+
+
+def peak_memory_gib(hardware: HardwareConfig) -> float:
+    """The most memory that this process has held: on a GPU what PyTorch's allocator has given to
+    tensors, without CUDA's own; on a CPU all of the process."""
+    if hardware.accelerator is Accelerator.gpu:
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def parameter_counts(network: torch.nn.Module) -> dict[str, int]:
