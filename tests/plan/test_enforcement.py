@@ -121,8 +121,8 @@ def test_a_plan_alone_prints_what_is_chosen_and_leaves_the_asking_open(
     tmp_path: Path, card: None
 ) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), "model=qwen3_4b", "experiment=short",
-         "stages=[plan]", f"output_dir={tmp_path}/out", "run_name=x"],
+        [sys.executable, str(ROOT / "train.py"), "model=qwen3_4b", "hardware=gpu_1",
+         "experiment=short", "stages=[plan]", f"output_dir={tmp_path}/out", "run_name=x"],
         capture_output=True, text=True, check=False, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
