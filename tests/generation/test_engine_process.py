@@ -10,10 +10,11 @@ import pytest
 from runs import ROOT
 
 from ssd.generation.vllm_log import find_cause
+from ssd.generation.vllm_memory import CPU_BLOCK, GPU_BLOCK
 from ssd.models import Weights
 
 DRAW = """
-import multiprocessing, sys
+import dataclasses, multiprocessing, sys
 from pathlib import Path
 from runs import compose_config
 from ssd.errors import HardwareError
@@ -22,12 +23,14 @@ from ssd.generation.engines import load_engine
 from ssd.hardware import resolve
 
 def main():
-    config = compose_config("model=tiny", "model.dtype=float32", "hardware=cpu")
+    config = compose_config("model=tiny", *(word for word in sys.argv[2:] if "=" in word))
+    hardware = dataclasses.replace(resolve(config.hardware), max_num_seqs=16)
     decoding = Decoding(temp=1.2, top_k=20, top_p=0.8, max_new_tokens=12)
     requests = [Request(f"p{i}", 0, list(range(5 + i)), i) for i in range(4)]
-    start = config.sampler.engine, Path(sys.argv[1]), config.model, resolve(config.hardware)
+    start = config.sampler.engine, Path(sys.argv[1]), config.model, hardware
     with load_engine(*start, max_model_len=64) as engine:
         print("children", len(multiprocessing.active_children()))
+        print("blocks", engine.llm.llm_engine.vllm_config.cache_config.num_gpu_blocks)
         answers = engine.generate(requests, decoding, logprobs=None, tick=lambda _: None)
         if "dies" in sys.argv:
             engine.llm.llm_engine.engine_core.resources.engine_manager.processes[0].kill()
@@ -41,6 +44,9 @@ if __name__ == "__main__":
 EXIT_HANDLER = "import weakref\nweakref.finalize(type('Early', (), {}), print)\n"
 """Made before multiprocessing is imported, it makes multiprocessing's exit handler run first, which
 waits for children: an engine that nobody ended would be waited for for ever."""
+CPU, GPU = ("hardware=cpu", "model.dtype=float32"), ("hardware=gpu_1",)
+SECONDS = 240
+"""An engine that has not ended by then never does."""
 
 
 def interpreters() -> list[str]:
@@ -49,19 +55,21 @@ def interpreters() -> list[str]:
 
 
 def draw(
-    python: str, folder: Path, scratch: Path, own_process: str, *more: str, code: int = 0
-) -> subprocess.CompletedProcess[str]:
+    python: str, folder: Path, scratch: Path, own_process: str, *more: str, code: int = 0,
+    settings: tuple[str, ...] = CPU,
+) -> subprocess.CompletedProcess[str]:  # fmt: skip
     (scratch / "sitecustomize.py").write_text(EXIT_HANDLER)
     (scratch / "draw.py").write_text(DRAW)
-    paths = (str(scratch), str(ROOT / "src"), str(ROOT / "tests"))
+    paths = [str(scratch), str(ROOT / "src"), str(ROOT / "tests")]
+    paths += filter(None, [os.environ.get("PYTHONPATH")])  # vLLM may be installed by it
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
         "VLLM_ENABLE_V1_MULTIPROCESSING": own_process,
     }
     ended = subprocess.run(
-        [python, str(scratch / "draw.py"), str(folder), *more],
-        env=environment, capture_output=True, text=True, check=False, timeout=400,
+        [python, str(scratch / "draw.py"), str(folder), *settings, *more],
+        env=environment, capture_output=True, text=True, check=False, timeout=SECONDS,
     )  # fmt: skip
     assert ended.returncode == code, ended.stderr
     return ended
@@ -78,6 +86,18 @@ def test_an_engine_in_its_own_process_ends_with_its_context(
     assert len(answers) == 4
     assert answers == [line for line in here if line.startswith("answer")]
     assert [line for line in lines if "children" in line] == ["children 1", "children left 0"]
+    assert f"blocks {16 * 64 // CPU_BLOCK + 1}" in lines
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_engine_ends_and_its_cache_is_no_larger_than_it_can_use(
+    tiny_weights: Weights, tmp_path: Path
+) -> None:
+    ended = draw(sys.executable, Path(tiny_weights.path), tmp_path, "1", settings=GPU)
+    printed = ended.stdout.splitlines()
+    assert len([line for line in printed if line.startswith("answer")]) == 4
+    assert [line for line in printed if "children" in line] == ["children 1", "children left 0"]
+    assert f"blocks {16 * 64 // GPU_BLOCK + 1}" in printed
 
 
 @pytest.mark.slow

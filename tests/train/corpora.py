@@ -1,9 +1,13 @@
-"""Corpora written by hand, so that training is tested without an engine."""
+"""Corpora and checkpoints made here, so that training is tested without an engine or a hub."""
 
 import time
+from pathlib import Path
 
+from ssd.artifacts import read_json
 from ssd.generation import Sample
 from ssd.generation.records import write_samples
+from ssd.models.random_init import byte_tokenizer
+from ssd.plan.architecture import KNOWN
 from ssd.run import Run
 
 
@@ -26,3 +30,17 @@ def write_corpus(run: Run, lengths: list[tuple[int, int]]) -> list[Sample]:
         write_samples(folder / "corpus.parquet", samples)
         run.corpus.finish(started=time.time(), counts={"num_samples": len(samples)})
     return samples
+
+
+def save_random(folder: Path, name: str, **changes: int) -> Path:
+    """Write a random checkpoint of a known model's shape with some sizes changed; returns
+    `folder`. Its tokenizer knows bytes alone, which `write_corpus` is made of."""
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    fields = {**read_json(KNOWN)[name], **changes}
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(CONFIG_MAPPING[fields["model_type"]](**fields))
+    network.to(torch.bfloat16).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from corpora import save_random
 from runs import compose_config
 from test_moe import require_close
 from test_trainer import losses, trained
@@ -290,10 +291,11 @@ def test_two_processes_compiled_learn_what_one_does(
     "recompute", ["none", "selective", "full", "full hardware.recompute_layers=15"]
 )
 def test_on_a_gpu_compiled_layers_give_the_eager_gradients_with_less_memory(
-    recompute: str,
+    recompute: str, tmp_path: Path
 ) -> None:
     cuda = torch.device("cuda")
-    settings = ("model=smollm2_135m", *f"hardware.activation_checkpointing={recompute}".split())
+    folder = save_random(tmp_path, "HuggingFaceTB/SmolLM2-135M-Instruct")
+    settings = (f"model.path={folder}", *f"hardware.activation_checkpointing={recompute}".split())
     rows = [batch([400, 700, 900]).to(cuda), batch([300, 1700]).to(cuda)]
     measured: dict[str, tuple[list[float], dict[str, Tensor], int]] = {}
     for name in ("eager", "compiled"):
