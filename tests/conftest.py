@@ -61,16 +61,24 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
 def show_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Makes this a machine whose nvidia-smi shows `number` GPUs of `mib` MiB called `name`."""
 
-    def show(name: str, mib: int, number: int, capability: str = "9.0") -> None:
+    def show(
+        name: str, mib: int | str, number: int, capability: str = "9.0", *, used: int = 0,
+        slices: tuple[str, ...] = (), others: tuple[tuple[str, int], ...] = (),
+    ) -> None:  # fmt: skip
         program = tmp_path / "bin" / "nvidia-smi"
         program.parent.mkdir()
-        listed = "".join(f"echo 'GPU {index}: {name}'\n" for index in range(number))
-        names, sizes = f"echo '{name}'\n" * number, f"echo {mib}\n" * number
-        capabilities = f"echo {capability}\n" * number
-        program.write_text(
-            f"#!/bin/sh\ncase $1 in -L)\n{listed};; *name*)\n{names};; "
-            f"*compute_cap*)\n{capabilities};; *)\n{sizes};; esac\n"
+        cards = [(name, mib)] * number + list(others)
+        listed = [
+            f"GPU {index}: {card} (UUID: GPU-{index})" for index, (card, _) in enumerate(cards)
+        ]
+        rows = [
+            f"{index}, GPU-{index}, {card}, {capability}, {size}, {used}"
+            for index, (card, size) in enumerate(cards)
+        ]
+        listing, table = (
+            "".join(f"echo '{line}'\n" for line in lines) for lines in ([*listed, *slices], rows)
         )
+        program.write_text(f"#!/bin/sh\ncase $1 in -L)\n{listing};; *)\n{table};; esac\n")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

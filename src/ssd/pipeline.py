@@ -33,7 +33,7 @@ from ssd.hardware import (
     check_installation,
     check_training,
     check_wandb_reports,
-    follow_build,
+    follow_installation,
     note_products,
     require_build,
     resolve,
@@ -65,7 +65,7 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
     check_installation()
     if config.report.wandb:
         check_wandb_reports()
-    config = dataclasses.replace(config, hardware=follow_build(config.hardware))
+    config = dataclasses.replace(config, hardware=follow_installation(config.hardware))
     if config.stages == ["plan"]:
         print_plan(dataclasses.replace(config, hardware=assume(config.hardware)), folder)
         return

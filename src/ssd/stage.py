@@ -45,6 +45,7 @@ def reporting_errors() -> Iterator[None]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's
     # Not in ranks: torchrun ends those by a signal when another one has failed and said why.
     if "LOCAL_RANK" not in os.environ:
         for number in PREEMPTION_SIGNALS:

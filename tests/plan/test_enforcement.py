@@ -109,12 +109,23 @@ def test_open_settings_are_filled_on_a_gpu_and_remembered(
     assert hardware.activation_checkpointing is Recompute.none
     assert (hardware.micro_batch_tokens or 0) >= 1024
     assert (hardware.max_num_seqs, hardware.compile_engine) == (33, True)
-    assert "activation_checkpointing=none recompute_layers=0" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "each GPU has 79.6 GiB (this machine's GPUs)" in printed
+    assert "activation_checkpointing=none recompute_layers=0" in printed
     made = (tmp_path / PLAN).stat().st_mtime_ns
     assert settle(config, tmp_path, []).hardware == hardware
     assert (tmp_path / PLAN).stat().st_mtime_ns == made
     settle(dataclasses.replace(config, seed=1), tmp_path, [])
     assert (tmp_path / PLAN).stat().st_mtime_ns > made
+
+
+def test_a_gpu_that_does_not_tell_its_memory_is_not_guessed_at(
+    tmp_path: Path, show_gpus: Callable[..., None]
+) -> None:
+    show_gpus("NVIDIA GB10", "[N/A]", 1)
+    config = resolved(tmp_path, "model=smollm2_135m")
+    with pytest.raises(HardwareError, match=r"set plan\.device_memory_gib"):
+        settle(config, tmp_path, ["sample"])
 
 
 def test_a_plan_alone_prints_what_is_chosen_and_leaves_the_asking_open(

@@ -11,8 +11,9 @@ from runs import compose_config
 
 from ssd.artifacts import read_json
 from ssd.config import Accelerator, HardwareConfig, RunConfig
+from ssd.generation.vllm_memory import memory_share
 from ssd.plan.architecture import KNOWN, Architecture, measure
-from ssd.plan.devices import GIB, assume, device_memory, find_card
+from ssd.plan.devices import GIB, UNKNOWN, assume, device_memory, find_card
 from ssd.plan.memory import NF4, RESERVE, Memory, host_bytes, memory
 
 ROW = 2**14
@@ -206,17 +207,50 @@ def test_a_plan_uses_the_gpus_that_are_here(
     assert card is not None
     assert (card.tflops, card.bandwidth) == (989, 4.8)
     more = HardwareConfig(accelerator=Accelerator.gpu, devices=8)
-    assert device_memory(more, None)[0] == 80 * GIB
+    assert device_memory(more, None) == (143_771 * 2**20, "GPUs like this machine's")
+
+
+def test_what_other_programs_hold_of_a_gpu_is_not_planned_with(
+    show_gpus: Callable[..., None],
+) -> None:
+    show_gpus("NVIDIA H100", 81920, 1, used=30 * 1024 + 500)
+    capacity, source = device_memory(assume(HardwareConfig()), None)
+    assert capacity == 50 * GIB
+    assert source == "this machine's GPUs, less 30.0 GiB that other programs hold"
+    share = memory_share(Path(), assume(HardwareConfig()))
+    assert share == pytest.approx(0.9 * 50 / 80)
+
+
+@pytest.mark.parametrize(("visible", "gib"), [(None, 8), ("1", 80), ("GPU-1,GPU-0", 80), ("0", 8)])
+def test_of_unequal_gpus_those_count_that_are_used(
+    show_gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch, visible: str | None, gib: int
+) -> None:
+    show_gpus("NVIDIA L4", 8 * 1024, 1, others=(("NVIDIA H100", 80 * 1024),))
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    alone = HardwareConfig(accelerator=Accelerator.gpu, devices=1)
+    assert device_memory(alone, None)[0] == gib * GIB
+    card = find_card(alone)
+    assert card is not None
+    assert card.name == ("L4" if gib == 8 else "H100")
+    assert find_card(HardwareConfig(accelerator=Accelerator.gpu, devices=2)) is not None
+
+
+def test_a_gpu_whose_memory_nobody_tells_is_assumed_to_have_80_gib(
+    show_gpus: Callable[..., None],
+) -> None:
+    show_gpus("NVIDIA GB10", "[N/A]", 1)
+    assert device_memory(assume(HardwareConfig()), None) == (80 * GIB, UNKNOWN)
 
 
 def test_a_slice_of_a_gpu_counts_as_large_as_it_is(
     show_gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slices = [
+    slices = (
         "  MIG 1g.10gb     Device  0: (UUID: MIG-aaa)",
         "  MIG 1c.3g.40gb  Device  1: (UUID: MIG-bbb)",
-    ]
-    show_gpus("\n".join(["NVIDIA H100", *slices]), 81559, 1)
+    )
+    show_gpus("NVIDIA H100", 81559, 1, slices=slices)
     assert device_memory(assume(HardwareConfig()), None)[0] == 10e9
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-bbb")
     assert device_memory(assume(HardwareConfig()), None)[0] == 40e9
@@ -231,6 +265,8 @@ def test_a_slice_of_a_gpu_counts_as_large_as_it_is(
         ("NVIDIA H100 PCIe", 2.0),
         ("NVIDIA A100-SXM4-80GB", 2.04),
         ("NVIDIA L40S", 0.86),
+        ("NVIDIA L40", 0.86),
+        ("NVIDIA L4", 0.3),
     ],
 )
 def test_a_card_is_found_by_what_nvidia_smi_calls_it(

@@ -8,6 +8,7 @@ VLLM_ENABLE_V1_MULTIPROCESSING=1), which ends with the engine's context.
 import logging
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 import warnings
@@ -94,7 +95,7 @@ class VllmEngine:
             try:
                 with printing_to(self.log):
                     self._start(settings, folder, adapter)
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, ValueError, subprocess.CalledProcessError) as error:
                 remedy = "" if adapter is None else f"; {MERGE}"
                 raise HardwareError(
                     f"vLLM could not load {adapter or folder}: {self._cause(error)}{remedy}"
@@ -107,6 +108,7 @@ class VllmEngine:
         Raises:
             HardwareError: vLLM is not installed, or takes no adapter of this rank.
             RuntimeError, ValueError: it does not take the model.
+            CalledProcessError: a program that it asks about the machine, such as lscpu, fails.
         """
         warnings.filterwarnings("ignore", category=FutureWarning)
         for name in (

@@ -7,6 +7,7 @@ from pathlib import Path
 from ssd.artifacts import read_json
 from ssd.config import Accelerator, HardwareConfig
 from ssd.errors import HardwareError
+from ssd.gpus import visible_gpus
 from ssd.hardware import CPU_SEQUENCES, available_memory
 from ssd.models.weights import model_length, weight_bytes
 from ssd.plan.devices import device_memory
@@ -27,7 +28,9 @@ def memory_share(folder: Path, hardware: HardwareConfig) -> float:
     if hardware.memory_utilization is not None:
         return hardware.memory_utilization
     if hardware.accelerator is not Accelerator.cpu:
-        return UTILIZATION
+        gpus = visible_gpus()[: hardware.tensor_parallel_size]
+        free = min((gpu.free / gpu.memory for gpu in gpus if gpu.memory), default=1.0)
+        return UTILIZATION * free
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     needed = 2 * weight_bytes(folder) + hardware.kv_cache_gib * 2**30 + 2**30
     if needed > available_memory():

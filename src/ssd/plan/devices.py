@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ssd.config import Accelerator, HardwareConfig
-from ssd.hardware import count_gpus, fill, query_gpus, slice_sizes
+from ssd.gpus import visible_gpus
+from ssd.hardware import fill
 
 GIB = 2**30
 ASSUMED_GIB = 80.0
-"""Memory of a GPU that is not in this machine: an H100's."""
+"""Memory of a GPU where this machine has none: an H100's."""
+UNKNOWN = "assumed; set plan.device_memory_gib"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ CARDS = (
     Card("GH200", 989, 4.0), Card("H200", 989, 4.8), Card("H100 PCIe", 756, 2.0),
     Card("H100 NVL", 835, 3.9), ASSUMED, Card("A100-SXM4-80GB", 312, 2.04),
     Card("A100", 312, 1.55), Card("A10G", 70, 0.6), Card("A10", 125, 0.6), Card("L40S", 362, 0.86),
+    Card("L40", 181, 0.86),
     Card("L4", 121, 0.3), Card("RTX 4090", 165, 1.01), Card("RTX 3090", 71, 0.94),
 )  # fmt: skip
 """NVIDIA's figures; the first that is part of the name counts. GeForce cards add up in fp32 at half
@@ -50,7 +53,7 @@ def gib(num_bytes: float) -> str:
 def assume(hardware: HardwareConfig) -> HardwareConfig:
     """Replace `auto` and null by what is here, and believe the configuration in everything else; on
     GPUs all but what memory decides."""
-    gpus = 0 if hardware.accelerator is Accelerator.cpu else count_gpus()
+    gpus = 0 if hardware.accelerator is Accelerator.cpu else len(visible_gpus())
     on_gpu = gpus > 0 or hardware.accelerator is Accelerator.gpu
     found = replace(
         hardware,
@@ -69,14 +72,13 @@ def device_memory(hardware: HardwareConfig, given_gib: float | None) -> tuple[fl
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         shared = "" if devices == 1 else f" among {devices} processes"
         return total / devices, f"this machine's main memory{shared}"
-    is_here = count_gpus() >= devices
-    slices = slice_sizes() if is_here else []
-    if slices:
-        return min(slices), "the smallest slice of this machine's GPUs"
-    sizes = query_gpus("memory.total") if is_here else []
-    if sizes and all(size.isdigit() for size in sizes):
-        return min(int(size) for size in sizes) * 2.0**20, "this machine's GPUs"
-    return ASSUMED_GIB * GIB, "assumed; set plan.device_memory_gib"
+    here = visible_gpus()[:devices]
+    if not here or any(gpu.memory is None for gpu in here):
+        return ASSUMED_GIB * GIB, UNKNOWN
+    least = min(here, key=lambda gpu: gpu.free)
+    source = "this machine's GPUs" if len(here) == devices else "GPUs like this machine's"
+    held = f", less {gib(least.held)} that other programs hold" if least.held else ""
+    return least.free, source + held
 
 
 def peak_tflops(hardware: HardwareConfig) -> tuple[float, str]:
@@ -101,7 +103,8 @@ def cpu_tflops(size: int = 1024) -> float:
 
 
 def find_card(hardware: HardwareConfig) -> Card | None:
-    """This machine's GPU where it has those of `hardware` and their data sheet is known."""
-    names = query_gpus("name") if count_gpus() >= (hardware.devices or 1) else []
-    known = (card for card in CARDS if names and card.name in names[0])
-    return next(known, None)
+    """The slowest of this machine's GPUs that `hardware` takes, as far as their data sheets are
+    known; None where none is."""
+    names = [gpu.name for gpu in visible_gpus()[: hardware.devices or 1]]
+    known = [next((card for card in CARDS if card.name in name), None) for name in names]
+    return min(filter(None, known), key=lambda card: card.tflops, default=None)

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from ssd.artifacts import fingerprint, plain, read_json, write_text
 from ssd.config import Accelerator, Recompute, RunConfig
 from ssd.errors import HardwareError
-from ssd.plan.devices import device_memory
+from ssd.plan.devices import UNKNOWN, device_memory, gib
 from ssd.plan.outline import surely_fits
 from ssd.run import CONFIG, WEIGHTS
 from ssd.stage import run_child
@@ -60,7 +60,14 @@ def settle(config: RunConfig, folder: Path, pending: list[str]) -> RunConfig:
     on_gpu = config.hardware.accelerator is Accelerator.gpu
     asks, trainings = "plan" in config.stages, pending.count("train")
     free = shutil.disk_usage(config.output_dir).free
-    capacity, _ = device_memory(config.hardware, config.plan.device_memory_gib)
+    capacity, source = device_memory(config.hardware, config.plan.device_memory_gib)
+    if source == UNKNOWN and pending and config.plan.enforce:
+        raise HardwareError(
+            "nvidia-smi does not tell how much memory this machine's GPUs have: set "
+            "plan.device_memory_gib"
+        )
+    if on_gpu and pending and not asks:
+        print(f"each GPU has {gib(capacity)} ({source})", flush=True)
     asks_nothing = not asks and not on_gpu
     if asks_nothing and (not pending or surely_fits(config, capacity, free, trainings)):
         return config
