@@ -13,7 +13,7 @@ from ssd.artifacts import read_json
 from ssd.config import Accelerator, HardwareConfig, RunConfig
 from ssd.generation.vllm_memory import memory_share
 from ssd.plan.architecture import KNOWN, Architecture, measure
-from ssd.plan.devices import GIB, UNKNOWN, assume, device_memory, find_card
+from ssd.plan.devices import GIB, UNKNOWN, assume, device_memory, find_card, peak_tflops
 from ssd.plan.memory import NF4, RESERVE, Memory, host_bytes, memory
 
 ROW = 2**14
@@ -240,6 +240,7 @@ def test_a_gpu_whose_memory_nobody_tells_is_assumed_to_have_80_gib(
     show_gpus: Callable[..., None],
 ) -> None:
     show_gpus("NVIDIA GB10", "[N/A]", 1)
+    assert peak_tflops(assume(HardwareConfig())) == (989, "an H100's ")
     assert device_memory(assume(HardwareConfig()), None) == (80 * GIB, UNKNOWN)
 
 

@@ -37,8 +37,9 @@ CARDS = (
     Card("GH200", 989, 4.0), Card("H200", 989, 4.8), Card("H100 PCIe", 756, 2.0),
     Card("H100 NVL", 835, 3.9), ASSUMED, Card("A100-SXM4-80GB", 312, 2.04),
     Card("A100", 312, 1.55), Card("A10G", 70, 0.6), Card("A10", 125, 0.6), Card("L40S", 362, 0.86),
-    Card("L40", 181, 0.86),
-    Card("L4", 121, 0.3), Card("RTX 4090", 165, 1.01), Card("RTX 3090", 71, 0.94),
+    Card("L40", 181, 0.86), Card("L4", 121, 0.3), Card("RTX 4090", 165, 1.01),
+    Card("RTX 4080 SUPER", 104, 0.74), Card("RTX 4080", 97, 0.72), Card("RTX 4060 Ti", 44, 0.29),
+    Card("RTX 3090", 71, 0.94),
 )  # fmt: skip
 """NVIDIA's figures; the first that is part of the name counts. GeForce cards add up in fp32 at half
 their advertised rate."""
@@ -83,10 +84,12 @@ def device_memory(hardware: HardwareConfig, given_gib: float | None) -> tuple[fl
 
 def peak_tflops(hardware: HardwareConfig) -> tuple[float, str]:
     """1e12 floating-point operations per second of one process's matrix products, and whose: a
-    GPU's by its data sheet, or its share of what this machine's cores reach now."""
+    GPU's by its data sheet, an H100's where that is unknown, or its share of what this machine's
+    cores reach now."""
     if hardware.accelerator is Accelerator.cpu:
         return cpu_tflops() / (hardware.devices or 1), "this machine's "
-    return (find_card(hardware) or ASSUMED).tflops, ""
+    card = find_card(hardware)
+    return (ASSUMED.tflops, f"an {ASSUMED.name}'s ") if card is None else (card.tflops, "")
 
 
 @functools.cache
