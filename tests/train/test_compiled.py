@@ -137,7 +137,7 @@ def test_adapters_and_experts_have_the_eager_gradients(kind: str, recompute: str
     require_eager(kind, recompute, batch([20, 33, 11]))
 
 
-@pytest.mark.parametrize("recompute", ["full", "selective"])
+@pytest.mark.parametrize("recompute", ["full", pytest.param("selective", marks=pytest.mark.slow)])
 def test_one_recomputed_layer_of_two_gives_the_eager_gradients_and_keeps_half(
     recompute: str,
 ) -> None:
@@ -263,26 +263,21 @@ def test_a_compiled_training_learns_and_exports_what_an_eager_one_does(make_run:
     assert num_graphs() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
-        ("hardware.devices=2",),
-        pytest.param(
-            ("hardware.devices=2", "hardware.activation_checkpointing=full"),
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            ("hardware.devices=2", "hardware.activation_checkpointing=selective"),
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(("hardware.devices=2", "hardware.recompute_layers=1"), marks=pytest.mark.slow),
-        pytest.param(("hardware.devices=2", "hardware.strategy=ddp"), marks=pytest.mark.slow),
+        (),
+        ("hardware.activation_checkpointing=full",),
+        ("hardware.activation_checkpointing=selective",),
+        ("hardware.recompute_layers=1",),
+        ("hardware.strategy=ddp",),
     ],
 )
 def test_two_processes_compiled_learn_what_one_does(
     make_run: Make, capfd: pytest.CaptureFixture[str], changes: tuple[str, ...]
 ) -> None:
-    require_eager_training(make_run, *changes)
+    require_eager_training(make_run, "hardware.devices=2", *changes)
     assert "not compiled" not in capfd.readouterr().out
 
 

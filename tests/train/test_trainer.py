@@ -113,7 +113,7 @@ DIVISIONS = {
 }
 
 
-@pytest.mark.parametrize("norm", ["token", "sample"])
+@pytest.mark.parametrize("norm", ["token", pytest.param("sample", marks=pytest.mark.slow)])
 def test_no_division_of_the_work_changes_what_is_learnt(make_run: Make, norm: str) -> None:
     settings = (*FP32, f"objective.norm={norm}")
     whole = trained(make_run, "whole", *settings, "hardware.micro_batch_tokens=null")
