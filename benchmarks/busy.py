@@ -35,6 +35,8 @@ SETTINGS: dict[str, dict[str, str] | None] = {
     "passive": {"OMP_WAIT_POLICY": "passive"},
     "ours": None,
 }
+BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
+"""Ends with the process that started it, however that ends."""
 VARIABLES = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """What would change every line; taken out of the environment."""
 
@@ -84,8 +86,7 @@ def busy_programs(number: int) -> Iterator[None]:
         for _ in range(number):
             # A session of its own, as a program of another terminal or desktop window has: Linux
             # shares the cores between sessions first. Within one, more threads get more of them.
-            command = [sys.executable, "-c", "while True: pass"]
-            program = subprocess.Popen(command, start_new_session=True)
+            program = subprocess.Popen([sys.executable, "-c", BUSY], start_new_session=True)
             stack.callback(program.wait)
             stack.callback(program.kill)
         yield
