@@ -30,6 +30,8 @@ def main():
     start = config.sampler.engine, Path(sys.argv[1]), config.model, hardware
     with load_engine(*start, max_model_len=64) as engine:
         print("children", len(multiprocessing.active_children()))
+        scratch = Path(engine.scratch.name)
+        print("with sockets", any(path.is_socket() for path in scratch.iterdir()))
         print("blocks", engine.llm.llm_engine.vllm_config.cache_config.num_gpu_blocks)
         answers = engine.generate(requests, decoding, logprobs=None, tick=lambda _: None)
         if "dies" in sys.argv:
@@ -37,6 +39,7 @@ def main():
         for request, answer in sorted(answers, key=lambda pair: pair[0].seed):
             print("answer", *answer.token_ids)
     print("children left", len(multiprocessing.active_children()))
+    print("scratch left", scratch.exists())
 
 if __name__ == "__main__":
     main()
@@ -66,6 +69,7 @@ def draw(
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
         "VLLM_ENABLE_V1_MULTIPROCESSING": own_process,
+        "TMPDIR": str(scratch),  # whose name is too long for sockets
     }
     ended = subprocess.run(
         [python, str(scratch / "draw.py"), str(folder), *settings, *more],
@@ -86,6 +90,7 @@ def test_an_engine_in_its_own_process_ends_with_its_context(
     assert len(answers) == 4
     assert answers == [line for line in here if line.startswith("answer")]
     assert [line for line in lines if "children" in line] == ["children 1", "children left 0"]
+    assert {"with sockets True", "scratch left False"} <= set(lines)
     assert f"blocks {16 * 64 // CPU_BLOCK + 1}" in lines
 
 

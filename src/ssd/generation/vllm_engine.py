@@ -32,6 +32,10 @@ SHUTDOWN_SECONDS = 30.0
 """How long vLLM's processes have to end before they are killed."""
 TICK_SECONDS = 1.0
 """Between two counts of the tokens that unfinished answers have so far."""
+SOCKETS = "VLLM_RPC_BASE_PATH"
+"""Environment variable: where vLLM makes its processes' sockets, which it leaves there."""
+LONGEST_FOLDER = 50
+"""Characters of a folder below which those sockets can be named: Linux takes 107 in all."""
 MERGE = "set adapter.merge=true, which trains nothing again"
 
 
@@ -55,6 +59,12 @@ def prepare_environment(hardware: HardwareConfig) -> None:
         os.environ.setdefault(name, value)
 
 
+def short_folder() -> str:
+    """The folder of temporary files, or /tmp where its name is too long for sockets."""
+    folder = tempfile.gettempdir()
+    return folder if len(folder) <= LONGEST_FOLDER else "/tmp"
+
+
 class VllmEngine:
     """A checkpoint loaded in vLLM, and an adapter that every request goes through."""
 
@@ -76,8 +86,11 @@ class VllmEngine:
         self.num_asked = 0
         self.llm: Any = None
         self.stop_token_ids = stop_token_ids(str(folder), load_tokenizer(str(folder)))
-        self.scratch = tempfile.TemporaryDirectory(prefix="ssd-vllm-")
+        self.scratch = tempfile.TemporaryDirectory(prefix="ssd-vllm-", dir=short_folder())
         self.log = Path(self.scratch.name) / "vllm.log"
+        self.keeps_sockets = SOCKETS not in os.environ
+        if self.keeps_sockets:
+            os.environ[SOCKETS] = self.scratch.name
         if not self.on_cpu:
             print(f"vLLM starts, which takes a minute or two; its log: {self.log}", flush=True)
         settings = {
@@ -158,6 +171,8 @@ class VllmEngine:
     def __exit__(self, *exception: object) -> None:
         if self.llm is not None:
             self.llm.llm_engine.engine_core.shutdown(timeout=SHUTDOWN_SECONDS)
+        if self.keeps_sockets:
+            del os.environ[SOCKETS]
         self.scratch.cleanup()
 
     def generate(
