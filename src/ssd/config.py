@@ -170,6 +170,15 @@ class Grading(Enum):
     apple_release = "apple_release"
 
 
+class Extraction(Enum):
+    """`official`: an answer's code is the text between its last two fence lines, LiveCodeBench's
+    rule. `lenient` also reads answers without a fence or with an open one, and the last block that
+    defines something where a later one does not."""
+
+    official = "official"
+    lenient = "lenient"
+
+
 class Selection(Enum):
     """Which problems choose decoding and checkpoint: ones held out from the reported score,
     or the reported ones themselves."""
@@ -711,6 +720,7 @@ class EvalConfig:
     reported as change with interval."""
     files: BenchmarkFiles = field(default_factory=BenchmarkFiles)
     grading: Grading = Grading.official
+    extraction: Extraction = Extraction.official
     limit: int | None = None
     """Problems per benchmark, a subset fixed by the hash of the ids; all when null."""
     num_samples: int = 1

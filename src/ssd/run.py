@@ -36,7 +36,7 @@ from ssd.config import (
 )
 from ssd.errors import ArtifactError, ConfigError, DataError, one_line
 from ssd.evaluate.benchmarks import benchmark_identity
-from ssd.evaluate.extraction import EXTRACTION
+from ssd.evaluate.extraction import RULES
 from ssd.models import Weights
 from ssd.problems import prompt_file
 
@@ -308,7 +308,7 @@ class Run:
             "verdicts",
             {
                 "generations": self.generations(model, benchmark, how, part).fingerprint,
-                "extraction": EXTRACTION,
+                "extraction": RULES[settings.extraction],
                 "grading": settings.grading,
                 "sandbox": settings.sandbox,
                 "timeout": settings.timeout,

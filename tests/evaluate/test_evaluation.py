@@ -14,9 +14,10 @@ from answers import fenced, make_sample
 
 from ssd.arms import BASE, TUNED, UNIT
 from ssd.artifacts import read_json, verify
+from ssd.config import Extraction
 from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.evaluation import evaluate
-from ssd.evaluate.extraction import EXTRACTION
+from ssd.evaluate.extraction import RULES
 from ssd.evaluate.generate import benchmark_requests, generate
 from ssd.evaluate.grading import read_verdicts, write_verdicts
 from ssd.evaluate.metrics import answer_rows
@@ -46,12 +47,12 @@ def finish_checkpoint(run: Run) -> None:
         run.checkpoint.finish(started=time.time(), counts={})
 
 
-def finish_answers(run: Run, model: str, solved: int) -> None:
+def finish_answers(run: Run, model: str, solved: int, write: Callable[[str], str] = fenced) -> None:
     """Stored answers that solve the first `solved` problems and hold no code otherwise."""
-    finish_job(run, Job(model, "humaneval", ALL, run.candidates(model)[0]), solved)
+    finish_job(run, Job(model, "humaneval", ALL, run.candidates(model)[0]), solved, write)
 
 
-def finish_job(run: Run, job: Job, solved: int) -> None:
+def finish_job(run: Run, job: Job, solved: int, write: Callable[[str], str] = fenced) -> None:
     """The same for one part of HumanEval under one setting."""
     solutions = {
         row["task_id"]: row["prompt"] + row["canonical_solution"]
@@ -61,7 +62,7 @@ def finish_job(run: Run, job: Job, solved: int) -> None:
     generations = job.generations(run)
     with generations.writing() as folder:
         samples = [
-            make_sample(name, fenced(solutions[name]) if number < solved else "I cannot.", index)
+            make_sample(name, write(solutions[name]) if number < solved else "I cannot.", index)
             for number, name in enumerate(task.problem.problem_id for task in tasks)
             for index in range(run.config.eval.num_samples)
         ]
@@ -83,7 +84,7 @@ def test_stored_answers_become_verdicts_scores_metrics_and_a_table(
     assert (scores["version"], scores["selection"]) == (2, None)
     assert scores["sandbox"] in ("bwrap", "namespaces")
     assert (one["num_problems"], one["num_samples"], one["split"]) == (4, 2, "all")
-    assert (one["grading"], one["extraction"]) == ("official", EXTRACTION)
+    assert (one["grading"], one["extraction"]) == ("official", RULES[Extraction.official])
     base, tuned = one["models"]["base"], one["models"]["tuned"]
     assert (base["pass@1"]["value"], tuned["pass@2"]["value"]) == (0.25, 0.75)
     assert tuned["statuses"] == {"passed": 6, "no_code": 2}
@@ -110,6 +111,23 @@ def test_stored_answers_become_verdicts_scores_metrics_and_a_table(
     assert [row.backend for row in rows] == [scores["sandbox"]] * 8
     assert [row[4] for row in answer_rows(run, scores)].count("passed") == 8
     assert "+50.0" in capsys.readouterr().out
+
+
+def test_answers_lost_to_their_form_are_counted_and_pass_under_the_lenient_rule(
+    make_run: Callable[..., Run],
+) -> None:
+    official = make_run(*SMALL, "stages=[evaluate]")
+    finish_answers(official, "base", solved=2, write=lambda code: f"```python\n{code}\n")
+    lenient = make_run(*SMALL, "stages=[evaluate]", "eval.extraction=lenient", name="lenient")
+    models = {}
+    for run in (official, lenient):
+        evaluate(run)
+        one = read_json(run.folder / "scores.json")["benchmarks"]["humaneval"]
+        models[one["extraction"]] = one["models"]["base"]
+    strict, read = models[RULES[Extraction.official]], models[RULES[Extraction.lenient]]
+    assert (strict["pass@1"]["value"], read["pass@1"]["value"]) == (0, 0.5)
+    assert strict["lost_to_form"] == {"usage block": 0, "unclosed fence": 0.5, "no fence": 0}
+    assert read["lost_to_form"] is None
 
 
 def test_what_is_graded_is_not_graded_again(make_run: Callable[..., Run]) -> None:

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.evaluate.extraction import extract_code, has_fences
+from ssd.evaluate.extraction import (
+    NO_FENCE,
+    UNCLOSED_FENCE,
+    USAGE_BLOCK,
+    extract_code,
+    extract_leniently,
+    has_fences,
+)
 from ssd.problems import read_jsonl
 
 BLOCK = "```python\nx = 1\n```"
@@ -98,3 +105,32 @@ def test_livecodebenchs_910_graded_answers_give_their_extracted_code(shared: Pat
         if (extract_code(row["output"], thinking=False) or "") != row["code"]
     ]
     assert wrong == []
+
+
+PROGRAM = "def double(x):\n    return 2 * x"
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        (f"```python\n{PROGRAM}\n```\nUse it:\n```python\nprint(double(2))\n```", USAGE_BLOCK),
+        (f"```python\n{PROGRAM}\n```\nIt prints\n```\n4\n```", USAGE_BLOCK),
+        (f"Here:\n```python\n{PROGRAM}\n", UNCLOSED_FENCE),
+        (f"```python\nx = 1\n```\nBetter:\n```python\n{PROGRAM}", UNCLOSED_FENCE),
+        (f"```python\n{PROGRAM}\n```\nOr so:\n```python\nx = ", UNCLOSED_FENCE),
+        (f"Here you are.\n\n{PROGRAM}\n\nIt doubles.", NO_FENCE),
+        (f"<think>\n{DRAFT}\n</think>\n{PROGRAM}", NO_FENCE),
+    ],
+)
+def test_a_program_in_another_form_is_found_leniently(text: str, form: str) -> None:
+    code, losing = extract_leniently(text, thinking=False)
+    assert (code or "").strip() == PROGRAM
+    assert losing == form
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "I do not know.", f"```python\n{PROGRAM}\n```", f"```\n4\n```\n```python\n{PROGRAM}\n```"],
+)
+def test_where_both_rules_find_the_same_no_form_is_named(text: str) -> None:
+    assert extract_leniently(text, thinking=False) == (extract_code(text, thinking=False), "")

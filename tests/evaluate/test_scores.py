@@ -1,5 +1,7 @@
 """Scores of arms on shared resamples, their differences, groups, and the form of answers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from answers import make_verdict
@@ -7,7 +9,7 @@ from answers import make_verdict
 from ssd.config import Resample
 from ssd.errors import ConfigError, DataError
 from ssd.evaluate.grading import Verdict
-from ssd.evaluate.scores import benchmark_scores, form, passed_matrix, sweep_score
+from ssd.evaluate.scores import benchmark_scores, form, lost_to_form, passed_matrix, sweep_score
 
 
 def verdicts_of(passed_P_G: np.ndarray, num_tokens: int = 10) -> list[Verdict]:
@@ -192,12 +194,22 @@ def test_the_score_dict_has_the_documented_shape() -> None:
                 "fence_share": 0.5,
                 "cut_share": 0.5,
                 "distinct_programs": 2,
+                "lost_to_form": None,
                 "statuses": {"passed": 1, "failed": 1},
                 "curve": [0.5, 1.0],
             }
         },
         "comparisons": {},
     }
+
+
+def test_shares_lost_to_form_are_counted_where_all_answers_were_looked_at() -> None:
+    rows = [
+        replace(make_verdict("a", index, False), lost_to=form)
+        for index, form in enumerate(["", "usage block", "usage block", "no fence"])
+    ]
+    assert lost_to_form(rows) == {"usage block": 0.5, "unclosed fence": 0, "no fence": 0.25}
+    assert lost_to_form([*rows, make_verdict("b", 0, True)]) is None
 
 
 def test_the_curve_is_pass_at_every_k() -> None:

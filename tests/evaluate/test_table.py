@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from ssd.arms import ARMS, gain_parts, gain_sentence
+from ssd.config import Extraction
+from ssd.evaluate.extraction import RULES
 from ssd.evaluate.table import CHOSEN_ON_TEST, score_table
 
 SCORES = {"base": 0.40, "base_swept": 0.44, "base_same_decoding": 0.42, "t1": 0.45, "tuned": 0.50}
@@ -37,6 +39,7 @@ def benchmark(models: dict[str, Any], comparisons: dict[str, Any], **changed: An
         "release": None,
         "window": None,
         "grading": "official",
+        "extraction": "last_fenced_block_after_reasoning",
         "num_total": 24,
         "num_problems": 24,
         "num_samples": 2,
@@ -99,6 +102,15 @@ def test_every_control_has_a_row_with_the_tuned_models_difference_to_it() -> Non
         line for line in table.splitlines() if line.startswith("t1")
     )
     assert "humaneval pass@1: of +10.0 points over base, +4.0 by decoding" in table
+
+
+def test_what_is_lost_to_form_and_a_lenient_rule_are_named() -> None:
+    lost = {"usage block": 0.02, "unclosed fence": 0.0, "no fence": 0.01}
+    models = {"base": model(0.5, lost_to_form=lost), "tuned": model(0.5, lost_to_form=None)}
+    one = benchmark(models, {}, extraction=RULES[Extraction.lenient])
+    table = " ".join(score_table(scores(humaneval=one)).split())
+    assert "base 3.0% (2.0% usage block, 1.0% no fence)" in table
+    assert "official grading, lenient extraction)" in table
 
 
 def test_several_k_stand_below_each_other() -> None:

@@ -126,6 +126,7 @@ def model_scores(
         "mean_tokens": 120.0,
         "fence_share": 0.75,
         "cut_share": 0.125,
+        "lost_to_form": {"usage block": 0.025, "unclosed fence": 0.0, "no fence": 0.0},
         "distinct_programs": 1.625,
         "curve": [pass_at_1["value"], 0.5],
         "statuses": {"failed": 30, "passed": 18},

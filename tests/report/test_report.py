@@ -62,7 +62,7 @@ def test_markdown_holds_the_scores_in_percent_with_their_intervals(tmp_path: Pat
         if line.startswith("| humaneval, tuned") and "top-k" in line
     )
     cells = [cell.strip() for cell in answers.strip("|").split("|")]
-    assert cells[1:] == ["120.0", "75.0%", "12.5%", "1.62", "T 0.7, top-k 20, top-p 0.8"]
+    assert cells[1:] == ["120.0", "75.0%", "12.5%", "2.5%", "1.62", "T 0.7, top-k 20, top-p 0.8"]
     facts = next(line for line in text.splitlines() if line.startswith("| humaneval |"))
     cells = [cell.strip() for cell in facts.strip("|").split("|")]
     assert cells[1:] == ["-", "-", "24 (all)", "2", "official; last fenced block"]

@@ -139,7 +139,7 @@ def build_scores(run: Run, selection: dict[str, Any] | None) -> dict[str, Any]:
         for arm in arms:
             scores["models"][arm.name] |= arm_facts(run, arm, name, part)
         benchmarks[name] = {
-            **benchmark_facts(benchmark),
+            **benchmark_facts(benchmark, run.config.eval.extraction),
             "num_total": len(load_part(run.config.eval, name, ALL).tasks),
             "split": part,
             "regression": name in run.config.eval.regression,

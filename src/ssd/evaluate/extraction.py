@@ -2,8 +2,21 @@
 
 import re
 
-EXTRACTION = "last_fenced_block_after_reasoning"
-"""Name of the rule below, stored with every score."""
+from ssd.config import Extraction
+
+RULES = {
+    Extraction.official: "last_fenced_block_after_reasoning",
+    Extraction.lenient: "lenient_after_reasoning",
+}
+"""Names of the rules below, stored with every score."""
+USAGE_BLOCK, UNCLOSED_FENCE, NO_FENCE = "usage block", "unclosed fence", "no fence"
+LOSING_FORMS = USAGE_BLOCK, UNCLOSED_FENCE, NO_FENCE
+DEFINITION = re.compile(r"^(async def|def|class)\s", re.MULTILINE)
+STATEMENT = re.compile(
+    r"^(@|(async def|def|class|import|from|for|while|if|try:|with|print\()\b|[A-Za-z_][\w, ]*=)",
+    re.MULTILINE,
+)
+"""How a line of a program may begin; answers are never parsed by the grader."""
 FENCE = "```"
 END_OF_REASONING = "</think>"
 FINAL_CHANNEL = "<|channel|>final<|message|>"
@@ -29,6 +42,36 @@ def extract_code(text: str, *, thinking: bool) -> str | None:
     if len(fences) < 2:
         return None
     return "\n".join(lines[fences[-2] + 1 : fences[-1]])
+
+
+def extract_leniently(text: str, *, thinking: bool) -> tuple[str | None, str]:
+    """The code of an answer whatever its form, and the form that hides it from `extract_code`:
+    `usage block` where a block that defines nothing follows the one that does, `unclosed fence`, or
+    `no fence`; empty where both rules find the same."""
+    lines = final_answer(text, thinking=thinking).split("\n")
+    fences = _fence_lines(lines)
+    if not fences:
+        code, form = _bare_program(lines), NO_FENCE
+    else:
+        ends = [*fences[1::2], len(lines)]
+        blocks = [
+            "\n".join(lines[start + 1 : end]) for start, end in zip(fences[::2], ends, strict=False)
+        ]
+        programs = [block for block in blocks if STATEMENT.search(block)]
+        code = next(filter(DEFINITION.search, reversed(programs)), None)
+        code = code if code is not None or not programs else programs[-1]
+        form = USAGE_BLOCK if len(fences) % 2 == 0 else UNCLOSED_FENCE
+    same = code is None or code == extract_code(text, thinking=thinking)
+    return (code, "") if same else (code, form)
+
+
+def _bare_program(lines: list[str]) -> str | None:
+    """From the first line that begins a statement to the last that does or is indented."""
+    starts = [number for number, line in enumerate(lines) if STATEMENT.match(line)]
+    if not starts:
+        return None
+    inside = [n for n, line in enumerate(lines) if STATEMENT.match(line) or line[:1].isspace()]
+    return "\n".join(lines[starts[0] : inside[-1] + 1])
 
 
 def final_answer(text: str, *, thinking: bool) -> str:

@@ -5,9 +5,9 @@ import time
 from collections import Counter
 from typing import Any
 
-from ssd.config import ModelKind
+from ssd.config import Extraction, ModelKind
 from ssd.evaluate.benchmarks import Benchmark
-from ssd.evaluate.extraction import EXTRACTION
+from ssd.evaluate.extraction import RULES
 from ssd.evaluate.grading import grade
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.sandbox import Sandbox, load_sandbox
@@ -46,6 +46,7 @@ def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:
             thinking=run.config.model.kind is ModelKind.thinking,
             workers=num_workers(run),
             label=f"grading {job.label}",
+            extraction=settings.extraction,
         )
         statuses = Counter(row.status for row in rows)
         counts = {
@@ -55,18 +56,21 @@ def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:
             "statuses": dict(statuses.most_common()),
         }
         verdicts.finish(
-            started=started, counts=counts, sandbox=sandbox.name, **benchmark_facts(benchmark)
+            started=started,
+            counts=counts,
+            sandbox=sandbox.name,
+            **benchmark_facts(benchmark, settings.extraction),
         )
 
 
-def benchmark_facts(benchmark: Benchmark) -> dict[str, Any]:
+def benchmark_facts(benchmark: Benchmark, extraction: Extraction) -> dict[str, Any]:
     """What has to be known of a benchmark beside every score on it."""
     return {
         "benchmark": benchmark.name,
         "release": benchmark.release,
         "window": benchmark.window,
         "grading": benchmark.grading,
-        "extraction": EXTRACTION,
+        "extraction": RULES[extraction],
     }
 
 

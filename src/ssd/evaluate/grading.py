@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssd.artifacts import read_rows, write_rows
+from ssd.config import Extraction
 from ssd.evaluate.benchmarks import Judged, StdinTests, Task
 from ssd.evaluate.benchmarks.tasks import pooled_limit
 from ssd.evaluate.comparison import same_output
-from ssd.evaluate.extraction import extract_code, has_fences
+from ssd.evaluate.extraction import extract_code, extract_leniently, has_fences
 from ssd.evaluate.sandbox import ERROR, FAILED, PASSED, TIMEOUT, Outcome, Sandbox
 from ssd.generation import Sample
 from ssd.progress import progress_bar
@@ -51,6 +52,10 @@ class Verdict:
     """Wall-clock seconds that running it took."""
     backend: str
     """The sandbox that it ran in."""
+    lost_to: str | None = None
+    """The form of an answer that did not pass and whose code, read leniently, does; empty where
+    that is not so, None where it was not looked at: under the lenient rule itself, and by earlier
+    versions of this project."""
 
 
 def check(tests: Judged | StdinTests, code: str, sandbox: Sandbox, timeout: float) -> Outcome:
@@ -94,15 +99,24 @@ def check_outputs(tests: StdinTests, code: str, sandbox: Sandbox, timeout: float
 
 
 def grade_answer(
-    task: Task, sample: Sample, sandbox: Sandbox, *, timeout: float, thinking: bool
+    task: Task,
+    sample: Sample,
+    sandbox: Sandbox,
+    *,
+    timeout: float,
+    thinking: bool,
+    extraction: Extraction = Extraction.official,
 ) -> Verdict:
-    """Extract and run the code of one answer."""
+    """Extract and run the code of one answer, and where it does not pass officially, also the code
+    that is found leniently."""
     code = extract_code(sample.text, thinking=thinking)
-    outcome = Outcome(NO_CODE, "no code block after the reasoning", sandbox.name)
-    if task.tests is None:
-        outcome = Outcome(NO_TESTS, "the benchmark's file has no tests for it", sandbox.name)
-    elif code is not None and code.strip():
-        outcome = check(task.tests, code, sandbox, timeout)
+    lenient, form = extract_leniently(sample.text, thinking=thinking)
+    lost_to = "" if extraction is Extraction.official else None
+    if extraction is Extraction.lenient and lenient is not None:
+        code = lenient
+    outcome = run(task, code, sandbox, timeout)
+    if lost_to == "" and form and outcome.status != PASSED:
+        lost_to = form if run(task, lenient, sandbox, timeout).status == PASSED else ""
     return Verdict(
         problem_id=sample.prompt_id,
         sample_index=sample.sample_index,
@@ -115,7 +129,17 @@ def grade_answer(
         program=program_hash(code or ""),
         seconds=round(outcome.seconds, 4),
         backend=outcome.backend,
+        lost_to=lost_to,
     )
+
+
+def run(task: Task, code: str | None, sandbox: Sandbox, timeout: float) -> Outcome:
+    """What becomes of an answer's code."""
+    if task.tests is None:
+        return Outcome(NO_TESTS, "the benchmark's file has no tests for it", sandbox.name)
+    if code is None or not code.strip():
+        return Outcome(NO_CODE, "no code block after the reasoning", sandbox.name)
+    return check(task.tests, code, sandbox, timeout)
 
 
 def program_hash(code: str) -> str:
@@ -134,6 +158,7 @@ def grade(
     thinking: bool,
     workers: int,
     label: str,
+    extraction: Extraction = Extraction.official,
 ) -> list[Verdict]:
     """A verdict per sample, in order; `workers` programs run at once.
 
@@ -150,7 +175,9 @@ def grade(
 
     def one(sample: Sample) -> Verdict:
         task = by_id[sample.prompt_id]
-        return grade_answer(task, sample, sandbox, timeout=timeout, thinking=thinking)
+        return grade_answer(
+            task, sample, sandbox, timeout=timeout, thinking=thinking, extraction=extraction
+        )
 
     pool = ThreadPoolExecutor(workers)
     try:

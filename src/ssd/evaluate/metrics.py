@@ -46,6 +46,9 @@ def flat_metrics(scores: dict[str, Any]) -> dict[str, float]:
             for name in ("mean_tokens", "fence_share", "cut_share", "distinct_programs"):
                 if isinstance(values.get(name), int | float):
                     metrics[f"eval/{benchmark}/{part}/{name}"] = values[name]
+            if values.get("lost_to_form") is not None:
+                lost = sum(values["lost_to_form"].values())
+                metrics[f"eval/{benchmark}/{part}/lost_share"] = lost
     return metrics
 
 

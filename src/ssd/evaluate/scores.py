@@ -21,6 +21,7 @@ from ssd.evaluate.estimates import (
     pass_at_k,
     sign_flip_p_value,
 )
+from ssd.evaluate.extraction import LOSING_FORMS
 from ssd.evaluate.grading import Verdict
 
 REFERENCE = "tuned"
@@ -128,8 +129,17 @@ def form(verdicts: Sequence[Verdict]) -> dict[str, Any]:
         "fence_share": sum(verdict.has_fence for verdict in verdicts) / total,
         "cut_share": sum(verdict.finish_reason == "length" for verdict in verdicts) / total,
         "distinct_programs": sum(map(len, programs.values())) / len(programs),
+        "lost_to_form": lost_to_form(verdicts),
         "statuses": dict(Counter(verdict.status for verdict in verdicts).most_common()),
     }
+
+
+def lost_to_form(verdicts: Sequence[Verdict]) -> dict[str, float] | None:
+    """By form, the share of answers that fail for it alone; None where that was not looked at."""
+    forms = Counter(verdict.lost_to for verdict in verdicts)
+    if None in forms:
+        return None
+    return {form: forms[form] / len(verdicts) for form in LOSING_FORMS}
 
 
 def sweep_score(

@@ -4,6 +4,8 @@ import textwrap
 from typing import Any
 
 from ssd.arms import BASE, CHOSEN_ON_TEST, ISOLATION, RESAMPLED, TUNED, gain_sentence
+from ssd.config import Extraction
+from ssd.evaluate.extraction import RULES
 
 WIDTH = 100
 Benchmark = dict[str, Any]
@@ -25,6 +27,7 @@ def score_table(scores: dict[str, Any]) -> str:
     sentences = [gain_of(name, one) for name, one in main.items()]
     notes = [
         *(sentence for sentence in sentences if sentence),
+        *(note for name, one in stored.items() for note in form_notes(name, one)),
         *selection_notes(scores["selection"]),
         f"percent with 95 % intervals {RESAMPLED[scores['resample']]}; "
         "differences are paired by problem, in points",
@@ -74,6 +77,7 @@ def size(name: str, one: Benchmark) -> str:
         problems = f"{one['num_problems']} of {one['num_total']} problems"
     answers = f"{one['num_samples']} answer{'' if one['num_samples'] == 1 else 's'}"
     facts = [one["release"], one["window"], f"{one['grading']} grading"]
+    facts += ["lenient extraction"] if one["extraction"] == RULES[Extraction.lenient] else []
     return f"{name}, {problems} x {answers} ({', '.join(fact for fact in facts if fact)})"
 
 
@@ -91,6 +95,17 @@ def gain_of(name: str, one: Benchmark) -> str:
     certain = whole is not None and whole["low"] > 0 and whole["p_value"] < 0.05
     sentence = gain_sentence(values, certain=certain)
     return sentence and f"{name} {metric}: {sentence}"
+
+
+def form_notes(name: str, one: Benchmark) -> list[str]:
+    """How many answers of each arm fail for their form alone; nothing where none does."""
+    losses = []
+    for arm, model in one["models"].items():
+        shares = {form: s for form, s in (model.get("lost_to_form") or {}).items() if s > 0}
+        forms = ", ".join(f"{share:.1%} {form}" for form, share in shares.items())
+        losses += [f"{arm} {sum(shares.values()):.1%} ({forms})"] if shares else []
+    lost = f"{name}: answers wrong for the form of their code alone: {'; '.join(losses)}"
+    return [lost] if losses else []
 
 
 def selection_notes(selection: dict[str, Any] | None) -> list[str]:

@@ -68,6 +68,7 @@ def _answer_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
             f"{model.mean_tokens:.1f}",
             formats.percent(model.fence_share),
             formats.percent(model.cut_share),
+            "-" if model.lost_share is None else formats.percent(model.lost_share),
             f"{model.distinct_programs:.2f}",
             formats.decoding(*model.decoding, model.checkpoint_step),
         ]
@@ -75,10 +76,19 @@ def _answer_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
         for arm, model in benchmark.models.items()
     ]
     return Table(
-        caption="The form of the answers (length in tokens, shares with a code fence and cut off "
-        "by the length cap, different programs per problem), and how they were decoded",
-        columns=["Model", "Mean length", "With fence", "Cut off", "Programs", "Decoding"],
-        align="lrrrrl",
+        caption="The form of the answers (length in tokens, shares with a code fence, cut off by "
+        "the length cap, and wrong for their form alone, different programs per problem), and how "
+        "they were decoded",
+        columns=[
+            "Model",
+            "Mean length",
+            "With fence",
+            "Cut off",
+            "Lost to form",
+            "Programs",
+            "Decoding",
+        ],
+        align="lrrrrrl",
         rows=rows,
     )
 

@@ -28,6 +28,7 @@ def _arm(scores: ModelScores, sizes: Mapping[str, int]) -> dict[str, Any]:
         **{name: getattr(scores, name) for name in (*decoding, *form)},
         "pass_at": _pass_at(scores.pass_at),
         "curve": scores.curve,
+        "lost_to_form": scores.lost_to_form,
         "groups": {
             name: {"num_problems": sizes[name], "pass_at": _pass_at(one)}
             for name, one in scores.groups.items()

@@ -64,6 +64,9 @@ class ModelScores:
     """Share of answers that ended at the length cap, in [0, 1]."""
     distinct_programs: float
     """Different programs per problem."""
+    lost_to_form: dict[str, float] | None
+    """By form, the share of answers that fail for it alone, in [0, 1]; None in scores of earlier
+    versions of this project and under the lenient rule."""
     statuses: dict[str, int]
     """How many programs passed, failed, timed out and so on."""
     temp: float
@@ -76,6 +79,11 @@ class ModelScores:
     curve: tuple[float, ...]
     """pass@1, pass@2, ... up to the samples per problem; empty in scores of earlier versions of
     this project."""
+
+    @property
+    def lost_share(self) -> float | None:
+        """Share of answers that fail for their form alone, in [0, 1]."""
+        return None if self.lost_to_form is None else sum(self.lost_to_form.values())
 
     @property
     def decoding(self) -> tuple[float, int | None, float]:
@@ -239,6 +247,7 @@ def _model(stored: dict[str, Any]) -> ModelScores:
         pass_at=_pass_at(stored),
         groups=_groups(stored),
         curve=tuple(stored.get("curve", ())),
+        lost_to_form=stored.get("lost_to_form"),
         **{name: stored[name] for name in names},
     )
 
