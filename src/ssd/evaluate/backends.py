@@ -79,17 +79,21 @@ class Backend:
         if descriptors is not None:
             report, wait = descriptors
             command += ["--info-fd", str(report), "--userns-block-fd", str(wait)]
-        paths = visible_paths()
-        # Folders that bubblewrap makes on the way to a file are closed to others.
-        above = {str(parent) for path in (*paths, "/dev/null") for parent in Path(path).parents}
-        for folder in sorted(above - {"/"}):
-            if not any(folder == path or folder.startswith(f"{path}/") for path in paths):
-                command += ["--dir", folder]
-        for path in paths:
-            if is_top_link(path):
+        paths = layout()
+        for path, shown in paths:
+            # Folders that bubblewrap makes on the way to a file are closed to others.
+            for folder in reversed(Path(path).parents[:-1]):
+                if not is_shown(str(folder), paths):
+                    command += ["--dir", str(folder)]
+            if not shown:
+                command += ["--tmpfs", path]
+            elif is_top_link(path):
                 command += ["--symlink", os.readlink(path), path]
             else:
                 command += ["--ro-bind", path, path]
+        for path, shown in paths:
+            command += [] if shown else ["--remount-ro", path]
+        command += ["--dir", "/dev"]
         for name in DEVICES:
             command += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
         command += [
@@ -125,9 +129,36 @@ def candidates(name: str) -> list[Backend]:
     return found
 
 
-def visible_paths() -> list[str]:
-    """Folders and files that a program may read: the system's libraries and tools, the interpreter
-    with what is installed for it, and the sandbox's own code."""
+def layout() -> list[tuple[str, bool]]:
+    """Paths whose contents are shown (True) or hidden (False), each unlike what it lies in; the
+    root's are hidden.
+
+    Shown are the system's libraries and tools, the interpreter with what is installed for it, and
+    the sandbox's own code. Hidden are this package, or the project that it lies in, with reference
+    solutions and answers, and the folder that the grader runs in, which an image may have in /usr.
+    """
+    package = INSIDE.parents[1]
+    project = package.parents[1]
+    hidden = package, project if (project / "pyproject.toml").exists() else package, Path.cwd()
+    wanted = {str(folder.resolve()): False for folder in hidden}
+    wanted |= dict.fromkeys(filter(os.path.exists, SYSTEM), True)
+    for path in interpreter_paths() - {"/"}:
+        wanted |= {os.path.normpath(path): True, os.path.realpath(path): True}
+    paths: list[tuple[str, bool]] = []
+    for path, shown in sorted(wanted.items()):
+        if is_shown(path, paths) != shown:
+            paths.append((path, shown))
+    return paths
+
+
+def is_shown(path: str, paths: list[tuple[str, bool]]) -> bool:
+    """Whether a path is shown, being the nearest of `paths` or below it."""
+    above = [(len(one), shown) for one, shown in paths if Path(path).is_relative_to(one)]
+    return max(above)[1] if above else False
+
+
+def interpreter_paths() -> set[str]:
+    """Folders of the interpreter and of what is installed for it, and of the sandbox's own code."""
     python = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, str(INSIDE)}
     link = sys.executable
     for _ in range(40):
@@ -135,19 +166,13 @@ def visible_paths() -> list[str]:
         if not os.path.islink(link):
             break
         link = os.path.join(os.path.dirname(link), os.readlink(link))
-    paths = {os.path.normpath(path) for path in python} | {
-        os.path.realpath(path) for path in python
-    }
-    found = [path for path in SYSTEM if os.path.exists(path)]
-    for path in sorted(paths - {"/"}):
-        if not any(path == one or path.startswith(f"{one}/") for one in found):
-            found.append(path)
-    return found
+    return python
 
 
 def scratch_folder() -> str:
     """The one folder that programs may write: /tmp, unless the interpreter lives there."""
-    return "/scratch" if any(path.startswith("/tmp/") for path in visible_paths()) else "/tmp"
+    below = any(path.startswith("/tmp/") for path, shown in layout() if shown)
+    return "/scratch" if below else "/tmp"
 
 
 def is_top_link(path: str) -> bool:

@@ -13,20 +13,33 @@ from typing import Any
 
 from ssd.config import SandboxName
 from ssd.errors import HardwareError
-from ssd.evaluate.backends import NONE, Backend, candidates
-from ssd.evaluate.worker import Request, Worker, WorkerFault, judge_payload
-
-PASSED, FAILED, ERROR, TIMEOUT, MEMORY, OUTPUT = (
-    "passed",
-    "failed",
-    "error",
-    "timeout",
-    "memory",
-    "output",
+from ssd.evaluate.backends import Backend, candidates
+from ssd.evaluate.endings import (
+    ERROR,
+    FAILED,
+    MEMORY,
+    OUTPUT,
+    PASSED,
+    TIMEOUT,
+    printable,
 )
-"""Every status of a program; `failed` is a failed assertion,
-`error` any other way not to reach the end."""
-TRIAL_SECONDS = 20.0
+from ssd.evaluate.worker import Reply, Request, Worker, WorkerFault, judge_payload
+
+__all__ = [
+    "ERROR",
+    "FAILED",
+    "MEMORY",
+    "OUTPUT",
+    "PASSED",
+    "TIMEOUT",
+    "Execution",
+    "Outcome",
+    "Sandbox",
+    "load_sandbox",
+]
+
+TRIAL_CODE, TRIAL_TEST, TRIAL_SECONDS = "def f(): return 1", "assert f() == 1", 20.0
+TRIAL = judge_payload(TRIAL_TEST, None, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +96,20 @@ class Sandbox:
         the whole, `call_timeout` for the candidate's body and for each call into it.
 
         Raises:
-            HardwareError: two workers died of it, which says nothing about the program.
+            HardwareError: workers die of it and of an empty program too.
         """
         payload = judge_payload(judge, data, tuple(names))
-        reply, _ = self._run(
-            Request(
+        reply = self._run(
+            self._request(
                 code=code,
                 before=before,
                 timeout=timeout,
                 call_timeout=call_timeout,
-                memory=self._memory,
                 payload=payload,
                 judged=True,
             )
         )
-        return Outcome(reply["status"], reply["detail"], self.name, reply["seconds"])
+        return Outcome(reply.status, printable(reply.detail), self.name, reply.seconds)
 
     def execute(
         self, code: str, stdin: str, *, before: str = "", timeout: float, any_exit: bool = False
@@ -106,50 +118,83 @@ class Sandbox:
         `any_exit` for graders that do not look at what `sys.exit` is given.
 
         Raises:
-            HardwareError: two workers died of it, which says nothing about the program.
+            HardwareError: workers die of it and of an empty program too.
         """
-        reply, output = self._run(
-            Request(
+        reply = self._run(
+            self._request(
                 code=code,
                 before=before,
                 timeout=timeout,
-                call_timeout=None,
-                memory=self._memory,
                 payload=stdin.encode("utf-8", "surrogateescape"),
                 judged=False,
                 any_exit=any_exit,
             )
         )
-        stdout = output.decode("utf-8", "replace")
-        return Execution(reply["status"], reply["detail"], self.name, reply["seconds"], stdout)
+        stdout = reply.output.decode("utf-8", "replace")
+        return Execution(reply.status, printable(reply.detail), self.name, reply.seconds, stdout)
 
-    def _run(self, request: Request) -> tuple[dict[str, Any], bytes]:
-        """The reply of a worker; where one dies, of a second one."""
-        fault: WorkerFault | None = None
+    def _run(self, request: Request) -> Reply:
+        """The reply of a worker; where one dies, of a second one.
+
+        A program that ends a third one, which has just run an empty program, is itself the reason.
+        """
+        trial = self._request(code=TRIAL_CODE, payload=TRIAL, timeout=TRIAL_SECONDS, judged=True)
         with self._free:
-            for _ in range(2):
-                worker = None
+            faults = []
+            for attempt in (request, request, trial, request):
                 try:
-                    worker = self._take()
-                    reply, output = worker.run(request)
-                except WorkerFault as error:
-                    fault = error
-                    if worker is not None:
-                        worker.close()
-                    continue
-                except BaseException:
-                    if worker is not None:
-                        worker.close()
-                    raise
-                self._give(worker, reply["clean"])
-                return reply, output
-        if self.name == NONE:
-            # Nothing protects the worker here: it is the program that has ended it.
-            detail = "ended the process that ran it"
-            return {"status": ERROR, "detail": detail, "seconds": 0.0}, b""
+                    reply = self._attempt(attempt)
+                except WorkerFault as fault:
+                    faults.append(str(fault))
+                    if attempt is trial:
+                        break
+                else:
+                    if attempt is request:
+                        return reply
+            else:
+                detail = f"ended the process that ran it ({faults[-1]})"
+                return Reply(status=ERROR, detail=detail, seconds=0.0, output=b"")
         raise HardwareError(
-            f"two workers of eval.sandbox={self.name} failed on one program ({fault}): "
+            f"three workers of eval.sandbox={self.name} failed ({faults[0]}), the last on an empty "
+            "program: "
             "check memory and process limits of this machine, or choose another eval.sandbox"
+        )
+
+    def _attempt(self, request: Request) -> Reply:
+        """The reply of one worker.
+
+        Raises:
+            WorkerFault: it did not start, or died.
+        """
+        worker = self._take()
+        try:
+            reply = worker.run(request)
+        except BaseException:
+            worker.close()
+            raise
+        self._give(worker, reply.clean)
+        return reply
+
+    def _request(
+        self,
+        *,
+        code: str,
+        payload: bytes,
+        timeout: float,
+        judged: bool,
+        before: str = "",
+        call_timeout: float | None = None,
+        any_exit: bool = False,
+    ) -> Request:
+        return Request(
+            code=code,
+            before=before,
+            timeout=timeout,
+            call_timeout=call_timeout,
+            memory=self._memory,
+            payload=payload,
+            judged=judged,
+            any_exit=any_exit,
         )
 
     def _take(self) -> Worker:
@@ -195,7 +240,7 @@ def load_sandbox(name: SandboxName, *, memory_mib: int, workers: int = 1) -> San
     for backend in candidates(name.value):
         sandbox = Sandbox(backend, memory_mib=memory_mib, workers=workers)
         try:
-            outcome = sandbox.judge("def f(): return 1", "assert f() == 1", timeout=TRIAL_SECONDS)
+            outcome = sandbox.judge(TRIAL_CODE, TRIAL_TEST, timeout=TRIAL_SECONDS)
         except HardwareError as error:
             reasons.append(f"{backend.name}: {error}")
             continue

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pickle
+import select
 import shutil
 import socket
 import subprocess
@@ -14,13 +15,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ssd.evaluate import backends
+from ssd.evaluate import backends, endings
 from ssd.evaluate.backends import Backend
 from ssd.evaluate.inside import wire
+from ssd.evaluate.inside.jobs import FAULT
 
 START_SECONDS = 60.0
 GRACE_SECONDS = 20.0
 """Without a heartbeat for so long a worker counts as dead."""
+MOST_REPLY = 2**16
+"""Bytes of a reply."""
 LEAVE_SECONDS = 2.0
 """For a worker to end by itself."""
 NUMBERS = itertools.count(os.getpid())
@@ -31,9 +35,6 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "2",
 }
-HEAVY = ("numpy",)
-"""Modules that a worker loads once a program or its tests name them: with numpy loaded a fork takes
-half as long again."""
 
 
 class WorkerFault(Exception):
@@ -56,14 +57,30 @@ class Request:
     any_exit: bool = False
     """Whether a program's `sys.exit` counts as exit code 0 whatever it is given."""
 
-    def header(self) -> bytes:
-        """All but the payload, which the worker must not see: only the judge's process reads it."""
+    def program(self) -> bytes:
+        """What the candidate's process reads."""
+        fields = {"before": self.before, "code": self.code, "any_exit": self.any_exit}
+        return pickle.dumps(fields, protocol=5)
+
+    def numbers(self) -> wire.Numbers:
+        """What process 1 of a worker reads."""
         texts = (self.code.encode("utf-8", "replace"), self.before.encode(), self.payload)
-        preload = [name for name in HEAVY if any(name.encode() in text for text in texts)]
-        fields = {name: getattr(self, name) for name in ("code", "before", "timeout")}
-        also = ("call_timeout", "memory", "judged", "any_exit")
-        fields |= {name: getattr(self, name) for name in also}
-        return json.dumps({**fields, "preload": preload}).encode()
+        named = [any(name.encode() in text for text in texts) for name in wire.HEAVY]
+        heavy = sum(found << number for number, found in enumerate(named))
+        return wire.Numbers(heavy, self.judged, self.timeout, self.call_timeout, self.memory)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """How a job has ended."""
+
+    status: str
+    detail: str
+    seconds: float
+    output: bytes
+    """Standard output of a program that is not judged."""
+    clean: bool = True
+    """Whether the worker may have another job."""
 
 
 def judge_payload(judge: str, data: Any, names: tuple[str, ...]) -> bytes:
@@ -132,7 +149,7 @@ class Worker:
             "isolated": self.backend.isolated,
             "home": home,
             "uid": backends.SECOND_ID if self.backend.second_id else None,
-            "build": backends.visible_paths() if build else None,
+            "layout": backends.layout() if build else None,
             "watched": self.backend.watched,
             "num_processes": backends.process_limit(self.backend),
         }
@@ -149,26 +166,45 @@ class Worker:
         theirs.close()  # so that its end is noticed
         return self.process.pid
 
-    def run(self, request: Request) -> tuple[dict[str, Any], bytes]:
-        """The worker's reply and the program's standard output.
+    def run(self, request: Request) -> Reply:
+        """How a job has ended.
 
         Raises:
-            WorkerFault: the worker is dead.
+            WorkerFault: the worker is dead, or could not begin the job.
         """
-        deadline = time.monotonic() + request.timeout + GRACE_SECONDS
-        self.connection.settimeout(GRACE_SECONDS)
-        try:
-            header = request.header()
-            with memory_file(request.payload) as payload:
-                frame = wire.HEADER.pack(len(header))
-                socket.send_fds(self.connection, [frame], [payload.fileno()])
-            self.connection.sendall(header)
-            while not (reply := wire.receive_frame(self.connection)):  # a heartbeat
-                if time.monotonic() > deadline:
-                    raise WorkerFault("did not end a program in time")
-            return json.loads(reply), bytes(wire.receive_frame(self.connection))
-        except (OSError, EOFError, ValueError) as error:
-            raise WorkerFault(f"died: {error}") from error
+        heard = endings.Heard(request.judged)
+        with contextlib.ExitStack() as ours:
+            try:
+                connection, output, other = self._send(request, ours)
+                reply = follow(request.timeout, connection, output, other, heard)
+                status, detail = endings.verdict(reply, heard)
+                return Reply(
+                    status=status,
+                    detail=detail,
+                    seconds=reply["seconds"],
+                    output=bytes(heard.output),
+                    clean=reply["clean"],
+                )
+            except (OSError, EOFError, ValueError, TypeError, KeyError) as error:
+                raise WorkerFault(f"died: {error}") from error
+
+    def _send(self, request: Request, ours: contextlib.ExitStack) -> tuple[socket.socket, int, int]:
+        """Hand over a job: its connection and the reading ends of its two pipes, which `ours`
+        closes."""
+        with contextlib.ExitStack() as theirs:
+            connection, far = socket.socketpair()
+            ours.enter_context(connection).settimeout(GRACE_SECONDS)
+            handed = [theirs.enter_context(far).fileno()]
+            for content in (request.program(), request.payload):
+                handed.append(theirs.enter_context(memory_file(content)).fileno())
+            pipes = os.pipe(), os.pipe()
+            for reader, writer in pipes:
+                ours.callback(os.close, reader)
+                theirs.callback(os.close, writer)
+                os.set_blocking(reader, False)
+                handed.append(writer)
+            wire.send_job(self.connection, request.numbers(), handed)
+        return connection, pipes[0][0], pipes[1][0]
 
     def close(self) -> None:
         """End the worker and all that it has started."""
@@ -180,6 +216,61 @@ class Worker:
             self.process.wait()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def follow(
+    timeout: float, connection: socket.socket, output: int, other: int, heard: endings.Heard
+) -> dict[str, Any]:
+    """A worker's reply; what the two pipes have held until then is `heard`.
+
+    Raises:
+        WorkerFault: the job could not begin, or the worker is silent.
+        OSError, EOFError, ValueError: it is dead.
+    """
+    poll = select.poll()
+    streams = {output, other}
+    for source in (connection.fileno(), *streams):
+        poll.register(source, select.POLLIN)
+    silent = time.monotonic() + GRACE_SECONDS
+    latest = silent + timeout
+    while True:
+        events = [descriptor for descriptor, _ in poll.poll(1000 * GRACE_SECONDS)]
+        ended = {one for one in streams.intersection(events) if not read(one, heard, output)}
+        if heard.is_too_much and streams:
+            connection.shutdown(socket.SHUT_WR)  # which ends the job
+            ended = set(streams)
+        for stream in ended:
+            poll.unregister(stream)
+        streams -= ended
+        if connection.fileno() in events:
+            frame = wire.receive_frame(connection, MOST_REPLY)
+            if frame:
+                break
+            silent = time.monotonic() + GRACE_SECONDS  # a heartbeat
+        if time.monotonic() > min(silent, latest):
+            raise WorkerFault("does not answer any more")
+    reply: dict[str, Any] = json.loads(frame)
+    if "fault" in reply:
+        raise WorkerFault(reply["fault"])
+    # All who could write are dead, but a pipe need not have ended: one that was sent through a
+    # socket lives until the kernel collects it.
+    for stream in (output, other):
+        while not heard.is_too_much and read(stream, heard, output):
+            pass
+    if reply["judge_code"] == FAULT:
+        raise WorkerFault(heard.other.decode("utf-8", "replace"))
+    return reply
+
+
+def read(stream: int, heard: endings.Heard, output: int) -> bool:
+    """Take what a pipe holds; False at its end, or where it holds nothing now. `output` is the one
+    of standard output."""
+    try:
+        chunk = os.read(stream, 2**18)
+    except BlockingIOError:
+        return False
+    heard.take(chunk, is_output=stream == output)
+    return bool(chunk)
 
 
 def memory_file(content: bytes) -> io.FileIO:

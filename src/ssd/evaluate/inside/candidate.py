@@ -24,8 +24,15 @@ STREAMS = (
     ("stderr", "w", 1, "backslashreplace"),
 )
 OUT_OF_MEMORY = pickle.dumps(("raised", ["MemoryError"], "MemoryError", ()))
-Sources = tuple[dict[str, Any], list[types.CodeType], str]
-"""Names that are there already, what runs before the candidate, and its own source."""
+Request = dict[str, Any]
+"""`before`, what runs before the candidate; its own source, `code`; `any_exit`."""
+
+
+def read_request(descriptor: int) -> Request:
+    """What this process is to run; the descriptor is closed."""
+    with open(descriptor, "rb") as file:
+        request: Request = pickle.load(file)
+    return request
 
 
 def open_streams() -> None:
@@ -44,20 +51,17 @@ def open_streams() -> None:
         setattr(sys, f"__{name}__", stream)
 
 
-def execute(name: str, sources: Sources) -> dict[str, Any]:
+def execute(name: str, request: Request) -> dict[str, Any]:
     """Run the candidate as the module `name` and return its globals."""
-    names, before, code = sources
     module = types.ModuleType(name)
     sys.modules[name] = module
     sys.argv = ["program.py"]
-    module.__dict__.update(names)
-    for one in before:
-        exec(one, module.__dict__)
-    exec(compile(code, "program.py", "exec", dont_inherit=True), module.__dict__)
+    exec(compile(request["before"], "before.py", "exec", dont_inherit=True), module.__dict__)
+    exec(compile(request["code"], "program.py", "exec", dont_inherit=True), module.__dict__)
     return module.__dict__
 
 
-def run_program(sources: Sources, any_exit: bool) -> None:
+def run_program(request: Request) -> None:
     """Run the candidate as a program and leave with its exit code; never returns. With `any_exit`
     whatever it gives `sys.exit` counts as 0.
 
@@ -65,9 +69,9 @@ def run_program(sources: Sources, any_exit: bool) -> None:
     """
     code = 0
     try:
-        execute("__main__", sources)
+        execute("__main__", request)
     except SystemExit as error:
-        code = 0 if any_exit else exit_code(error)
+        code = 0 if request["any_exit"] else exit_code(error)
     except BaseException as error:
         code = 1
         last_words(error)
@@ -108,9 +112,9 @@ def in_one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {text}".split())[:300].rstrip(": ")
 
 
-def serve(connection: socket.socket, sources: Sources) -> None:
+def serve(connection: socket.socket, request: Request) -> None:
     """Run the candidate's body, then answer the judge's requests; never returns."""
-    Server(connection, sources).run()
+    Server(connection, request).run()
     os._exit(0)
 
 
@@ -127,8 +131,8 @@ class Callback:
 class Server:
     """The candidate's side of the connection: objects that stay here, and requests on them."""
 
-    def __init__(self, connection: socket.socket, sources: Sources) -> None:
-        self.connection, self.sources = connection, sources
+    def __init__(self, connection: socket.socket, request: Request) -> None:
+        self.connection, self.request = connection, request
         self.kept: list[Any] = []
         self.numbers: dict[int, int] = {}
         self.globals: dict[str, Any] = {}
@@ -186,7 +190,7 @@ class Server:
         return self.requests[request](*arguments), None
 
     def start(self) -> None:
-        self.globals = execute("program", self.sources)
+        self.globals = execute("program", self.request)
 
     def get(self, name: str) -> tuple[bool, Any]:
         return (True, self.globals[name]) if name in self.globals else (False, None)

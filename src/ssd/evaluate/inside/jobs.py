@@ -1,25 +1,23 @@
-"""One job: its processes and pipes, its limits, and what became of it."""
+"""One job, as process 1 of the worker sees it: its numbers, its processes, its limits."""
 
-import contextlib
 import os
 import select
 import signal
 import socket
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from . import processes, wire
 
-OUTPUT_BYTES = 16 * 2**20
-ERROR_BYTES = 4096
 HEARTBEAT_SECONDS = 1.0
 SAMPLE_SECONDS = 0.02
 """How often the memory and the processes of a job are counted."""
-LEAVE_SECONDS = 0.2
-"""How long a candidate may take to end once it has closed its connection."""
-OUT_OF_MEMORY = 86
-"""Exit code of our own processes when not even a message can be sent any more."""
+LEAVE_SECONDS = 1.0
+"""How long the judge may take to report once the candidate has ended, and the candidate to end once
+it has closed its connection to the judge."""
+OUT_OF_MEMORY, FAULT, GONE = 86, 87, 88
+"""Exit codes of our own processes: not even a message could be sent any more; a judge could not
+begin; the candidate has closed its connection to it."""
 MOST_PROCESSES = 256
 """Where the kernel does not bound them, a job with so many is ended."""
 
@@ -28,162 +26,106 @@ MOST_PROCESSES = 256
 class Job:
     """What is known of a job while it runs."""
 
-    timeout: float
-    memory: int
-    judged: bool
-    started: float
+    numbers: wire.Numbers
+    started: float = field(default_factory=time.monotonic)
+    setup: int = -1
+    """Where the candidate's process says that it could not begin."""
+    init: int = 0
+    """Process 1 of the candidate's namespaces."""
     candidate: int = 0
-    output: int = -1
-    errors: int = -1
-    text: bytearray = field(default_factory=bytearray)
-    """Standard output, of a program that is not judged."""
-    tail: bytes = b""
-    """The end of standard error."""
-    num_bytes: int = 0
-    codes: dict[int, int] = field(default_factory=dict)
-    """Exit codes by process, of those that have been reaped."""
-    report: Any = None
-    """The judge's status and detail."""
+    judge: int = 0
+    code: int | None = None
+    """The candidate's exit code, once it has ended by itself."""
+    judge_code: int | None = None
     status: str = ""
+    """The limit that the job has met."""
     detail: str = ""
 
 
-def watch(job: Job, control: socket.socket, judge: socket.socket | None) -> None:
-    """Wait until the judge has reported, or the program has ended where there is none, or the job
-    has met a limit.
+def watch(job: Job, connection: socket.socket) -> None:
+    """Wait until the judge has ended, or the program where there is none, or the job has met a
+    limit, or the grader hangs up.
 
     Raises:
-        EOFError: the grader is gone.
+        OSError: the candidate's process could not begin.
     """
     poll = select.poll()
-    poll.register(control, 0)  # hang-ups only
-    ending = os.pidfd_open(job.candidate) if judge is None else judge.fileno()
-    poll.register(ending, select.POLLIN)
-    for stream in (job.output, job.errors):
-        if stream >= 0:
-            os.set_blocking(stream, False)
-            poll.register(stream, select.POLLIN)
-    deadline = job.started + job.timeout
+    poll.register(connection, select.POLLRDHUP)
+    poll.register(job.setup, select.POLLIN)
+    pidfds = {os.pidfd_open(pid): pid for pid in (job.candidate, job.judge) if pid}
+    for pidfd in pidfds:
+        poll.register(pidfd, select.POLLIN)
+    deadline = job.started + job.numbers.timeout
     next_sample, next_beat = job.started + SAMPLE_SECONDS, job.started + HEARTBEAT_SECONDS
-    while not job.status:
-        now = time.monotonic()
-        if now >= deadline:
-            job.status, job.detail = "timeout", f"still running after {job.timeout:g} s"
-            break
-        if now >= next_beat:
-            next_beat = now + HEARTBEAT_SECONDS
-            wire.send_frame(control, b"")
-        if now >= next_sample:
-            sample(job)
-            next_sample = time.monotonic() + SAMPLE_SECONDS
-        for descriptor, _ in poll.poll(1000 * min(SAMPLE_SECONDS, deadline - now)):
-            if descriptor == control.fileno():
-                raise EOFError("the grader is gone")
-            if descriptor == ending:
-                job.status = "ended"
-            elif not read(job, descriptor):
-                poll.unregister(descriptor)
-    if judge is None:
-        os.close(ending)
-
-
-def read(job: Job, stream: int) -> bool:
-    """Take what a pipe holds; False at its end."""
     try:
-        chunk = os.read(stream, 2**18)
-    except BlockingIOError:
-        return True
-    job.num_bytes += len(chunk)
-    if stream == job.errors:
-        job.tail = (job.tail + chunk)[-ERROR_BYTES:]
-    elif not job.judged:
-        job.text += chunk
-    if job.num_bytes > OUTPUT_BYTES:
-        job.status, job.detail = "output", f"printed more than {OUTPUT_BYTES // 2**20} MiB"
-    return bool(chunk)
+        while not job.status and not is_over(job):
+            now = time.monotonic()
+            if now >= deadline:
+                break
+            if now >= next_beat:
+                next_beat = now + HEARTBEAT_SECONDS
+                wire.send_frame(connection, b"")
+            if now >= next_sample:
+                sample(job)
+                next_sample = time.monotonic() + SAMPLE_SECONDS
+            for descriptor, _ in poll.poll(1000 * min(SAMPLE_SECONDS, deadline - now)):
+                if descriptor == connection.fileno():
+                    return
+                poll.unregister(descriptor)
+                if descriptor == job.setup:
+                    if failure := os.read(job.setup, 4096):
+                        raise OSError(failure.decode("utf-8", "replace"))
+                else:
+                    reap(job, pidfds[descriptor])
+                    deadline = min(deadline, time.monotonic() + LEAVE_SECONDS)
+    finally:
+        for pidfd in pidfds:
+            os.close(pidfd)
+    if not job.status and job.code is None and job.judge_code is None:
+        job.status, job.detail = "timeout", f"still running after {job.numbers.timeout:g} s"
 
 
-def read_rest(job: Job) -> None:
-    """Take what is left in the pipes, whose other ends are all closed, and close them."""
-    for stream in (job.output, job.errors):
-        if stream >= 0:
-            while job.num_bytes <= OUTPUT_BYTES and read(job, stream):
-                pass
-            os.close(stream)
+def is_over(job: Job) -> bool:
+    """Whether there is nothing to wait for."""
+    if job.judge and job.judge_code in (None, GONE):
+        return job.code is not None and job.judge_code is not None
+    return job.judge_code is not None or job.code is not None
+
+
+def reap(job: Job, pid: int) -> None:
+    """Take the exit code of the judge or the candidate, which has ended."""
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if pid == job.judge:
+        job.judge_code = code
+    else:
+        job.code = code
+
+
+def end(job: Job) -> None:
+    """End all processes of a job: those of the candidate's namespaces with their process 1."""
+    if job.setup >= 0:
+        os.close(job.setup)
+    left = [job.candidate if job.code is None else 0, job.judge if job.judge_code is None else 0]
+    for pid in (job.init, *left):
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+    # Process 1 last: it ends when all others of its namespace have been reaped.
+    for pid in (*left, job.init):
+        if pid:
+            os.waitpid(pid, 0)
 
 
 def sample(job: Job) -> None:
     """Compare what all processes of a job use with what they may."""
-    processes.reap(job.codes, wait=False)
-    found = processes.neighbours() if os.getpid() == 1 else processes.descendants()
-    if len(found) > MOST_PROCESSES:
+    pids = processes.neighbours() if os.getpid() == 1 else processes.descendants()
+    pids = [pid for pid in pids if pid != job.judge]
+    if len(pids) > MOST_PROCESSES:
         job.status, job.detail = "error", f"more than {MOST_PROCESSES} processes"
         return
     # A fork starts with what this process has.
     base = processes.private_bytes(os.getpid())
-    used = sum(max(processes.private_bytes(pid) - base, 0) for pid in found)
-    if used > job.memory + job.memory // 4:
-        job.status, job.detail = "memory", f"used more than {job.memory // 2**20} MiB"
-
-
-def await_candidate(job: Job) -> None:
-    """Give a candidate that has left its judge the time to end."""
-    deadline = time.monotonic() + LEAVE_SECONDS
-    while job.candidate not in job.codes:
-        processes.reap(job.codes, wait=False)
-        if time.monotonic() > deadline:
-            job.report = ["error", "closed its connection to the tests", False]
-            return
-        time.sleep(0.001)
-
-
-def verdict(job: Job) -> tuple[str, str]:
-    """Status and detail of a job that is over."""
-    if job.status != "ended":
-        return job.status, job.detail
-    code = job.codes.get(job.candidate, 0)
-    if job.judged:
-        if job.report is None:
-            return "error", "the tests were ended by the program"
-        status, detail, _ = job.report
-        if status != "gone":
-            return status, detail
-        if code == 0:
-            return "error", "left with exit code 0 before the end of the tests"
-        return explain(code)
-    if code == 0:
-        return "passed", ""
-    if code < 0 or code == OUT_OF_MEMORY:
-        return explain(code)
-    lines = job.tail.decode("utf-8", "replace").split("\n")
-    detail = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
-    if detail == "MemoryError":
-        return "memory", detail
-    return ("failed" if detail.startswith("AssertionError") else "error"), detail
-
-
-def explain(code: int) -> tuple[str, str]:
-    """Status and detail of a process that ended with `code`, negative for a signal."""
-    if code == -signal.SIGXCPU:
-        return "timeout", "used up its CPU time"
-    if code == OUT_OF_MEMORY:
-        return "memory", "MemoryError"
-    return "error", f"ended by signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def is_empty() -> bool:
-    """Whether a job has left nothing that the next one would find; plain files are removed."""
-    names = os.listdir()
-    for name in names:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-    return not names or not os.listdir()
-
-
-def shared_memory_is_empty() -> bool:
-    """Whether this namespace has no System V memory, semaphores or queues."""
-    for kind in ("shm", "sem", "msg"):
-        with contextlib.suppress(OSError), open(f"/proc/sysvipc/{kind}") as file:
-            if file.read().count("\n") > 1:
-                return False
-    return True
+    used = sum(max(processes.private_bytes(pid) - base, 0) for pid in pids)
+    memory = job.numbers.memory
+    most = memory + memory // 4
+    if used > most and sum(map(processes.proportional_bytes, pids)) > most:
+        job.status, job.detail = "memory", f"used more than {memory // 2**20} MiB"

@@ -9,7 +9,6 @@ import json
 import os
 import pickle
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NoReturn, TypeGuard, TypeVar
@@ -17,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from . import wire
 from .candidate import in_one_line
+from .jobs import GONE
 
 LINK: "Link"
 """The connection of the job that is being judged."""
@@ -24,22 +24,15 @@ MOST_CALLBACKS = 100
 Plain = TypeVar("Plain", int, float, str)
 
 
-def serve(control: socket.socket) -> NoReturn:
-    """Judge one job after the other, each with a connection and a file of tests that `control`
-    hands over; never returns."""
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(control, 8, 2)
-        if not message:
-            os._exit(0)
-        (limit,) = struct.unpack("d", message)
-        connection, payload = descriptors
-        with socket.socket(fileno=connection) as candidate, open(payload, "rb") as file:
-            status, detail = run_tests(control, candidate, file, None if limit != limit else limit)
-        report(control, status, detail, stays=True)
+def judge(connection: socket.socket, payload: int, report: int, limit: float | None) -> NoReturn:
+    """Run the tests in the file `payload` and write to `report`; never returns."""
+    with open(payload, "rb") as file:
+        status, detail = run_tests(report, connection, file, limit)
+    finish(report, status, detail)
 
 
 def run_tests(
-    control: socket.socket, candidate: socket.socket, file: BinaryIO, limit: float | None
+    report: int, candidate: socket.socket, file: BinaryIO, limit: float | None
 ) -> tuple[str, str]:
     """Status and detail of the pickled tests in `file`, run against `candidate`.
 
@@ -48,7 +41,7 @@ def run_tests(
     global LINK
     try:
         source, data, names = pickle.load(file)
-        LINK = Link(control, candidate, limit)
+        LINK = Link(report, candidate, limit)
         LINK.ask("start")
         scope: dict[str, Any] = {"__name__": "judge", "__builtins__": Names(), "DATA": data}
         for name in names:
@@ -66,14 +59,10 @@ def run_tests(
     return "passed", ""
 
 
-def report(control: socket.socket, status: str, detail: str, *, stays: bool) -> None:
-    """Tell the zygote, and whether this process `stays` for another job."""
-    wire.send_frame(control, json.dumps([status, detail[:300], stays]).encode())
-
-
-def finish(control: socket.socket, status: str, detail: str) -> NoReturn:
-    """Report and leave at once: no `except` of the tests can stop it."""
-    report(control, status, detail, stays=False)
+def finish(report: int, status: str, detail: str) -> NoReturn:
+    """Report and leave at once: no `except` of the tests can stop it. The candidate learns of it
+    from the end of its connection, when the report has been written."""
+    os.write(report, json.dumps([status, detail[:300]]).encode())
     os._exit(0)
 
 
@@ -93,10 +82,9 @@ class Names(dict[str, Any]):
 class Link:
     """Requests to the candidate's process, one at a time."""
 
-    def __init__(
-        self, control: socket.socket, connection: socket.socket, limit: float | None
-    ) -> None:
-        self.control, self.connection, self.limit = control, connection, limit
+    def __init__(self, report: int, connection: socket.socket, limit: float | None) -> None:
+        self.report, self.connection, self.limit = report, connection, limit
+        self.reading = False
         self.remotes: WeakValueDictionary[int, Remote] = WeakValueDictionary()
         self.callbacks: list[Callable[..., Any]] = []
         self.makers = {**wire.MAKERS, "handle": self.remote, "callback": self.callback}
@@ -106,6 +94,8 @@ class Link:
         return self.request(request, arguments)[0]
 
     def request(self, request: str, arguments: tuple[Any, ...]) -> tuple[Any, Any]:
+        if self.reading:  # a message that puts something into an object of the candidate
+            raise pickle.UnpicklingError("a message that uses what it names")
         deadline = None if self.limit is None else time.monotonic() + self.limit
         self.send((request, arguments), deadline)
         while True:
@@ -133,7 +123,7 @@ class Link:
         except TimeoutError:
             self.time_out()
         except OSError:
-            finish(self.control, "gone", "")
+            os._exit(GONE)
 
     def receive(self, deadline: float | None) -> Any:
         self.connection.settimeout(self.remaining(deadline))
@@ -144,27 +134,31 @@ class Link:
         except TimeoutError:
             self.time_out()
         except (EOFError, OSError):
-            finish(self.control, "gone", "")
+            os._exit(GONE)
         except (MemoryError, ValueError) as error:
-            finish(self.control, "error", f"returned {in_one_line(error)}")
+            finish(self.report, "error", f"returned {in_one_line(error)}")
+        self.reading = True
         try:
             message = wire.Reader(payload, self.makers).load()
             if type(message) is not tuple or message[0] not in ("value", "raised", "callback"):
                 raise pickle.UnpicklingError("no answer")
         except MemoryError:
-            finish(self.control, "memory", "MemoryError")
+            finish(self.report, "memory", "MemoryError")
         except Exception as error:
-            finish(self.control, "error", f"returned what cannot be read: {in_one_line(error)}")
+            finish(self.report, "error", f"returned what cannot be read: {in_one_line(error)}")
+        self.reading = False
         return message
 
     def remaining(self, deadline: float | None) -> float | None:
         return None if deadline is None else max(deadline - time.monotonic(), 0.001)
 
     def time_out(self) -> NoReturn:
-        finish(self.control, "timeout", f"a call ran longer than {self.limit:g} s")
+        finish(self.report, "timeout", f"a call ran longer than {self.limit:g} s")
 
     def remote(self, number: int) -> "Remote":
         """The one `Remote` of an object of the candidate."""
+        if type(number) is not int:
+            raise pickle.UnpicklingError("an object without a number")
         found = self.remotes.get(number)
         if found is None:
             found = self.remotes[number] = Remote(number)
@@ -192,7 +186,7 @@ class Link:
         kind: type[BaseException] = next(filter(is_exception, found), Exception)
         if not issubclass(kind, Exception):
             words = " ".join(str(one) for one in arguments)
-            finish(self.control, "error", f"{kind.__name__}: {words}".rstrip(": "))
+            finish(self.report, "error", f"{kind.__name__}: {words}".rstrip(": "))
         if name != kind.__name__ and name.isidentifier():
             kind = type(name, (kind,), {})
         try:
@@ -256,7 +250,7 @@ class Remote:
         return value
 
     def __getattribute__(self, name: str) -> Any:
-        if name in LOCAL_NAMES:
+        if name in LOCAL_NAMES or name.startswith("__array"):
             return object.__getattribute__(self, name)
         return LINK.ask("getattr", self, name)
 
@@ -308,6 +302,10 @@ class Remote:
     def __index__(self) -> int:
         return exact(LINK.ask("index", self), int)
 
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        # Otherwise numpy would ask for its length and its items, and make an array of the answers.
+        raise TypeError("an object of the program is no array")
+
     def __str__(self) -> str:
         return exact(LINK.ask("str", self), str)
 
@@ -328,7 +326,8 @@ class Remote:
 
 
 LOCAL_NAMES = frozenset(("__class__", "__setstate__", "__reduce__", "__reduce_ex__", "__dict__"))
-"""What a reader or a writer of pickles looks up: never asked of the candidate."""
+"""What a reader or a writer of pickles looks up: never asked of the candidate, nor are numpy's
+`__array_interface__`, `__array_struct__` and the like, which describe memory."""
 
 
 def exact(value: Any, kind: type[Plain]) -> Plain:

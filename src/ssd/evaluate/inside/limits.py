@@ -12,7 +12,8 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP = 1, 4, 24
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 NUM_CAPABILITIES = 64
-CAPABILITY_VERSION = 0x20080522
+CAPABILITY_HEADER = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0))
+NO_CAPABILITIES = ctypes.create_string_buffer(24)
 NUM_FILES = 128
 FILE_BYTES = 64 * 2**20
 STACK_BYTES = 120 * 2**20
@@ -29,8 +30,9 @@ def prctl(option: int, *arguments: int) -> None:
         raise OSError(code, f"prctl {option}: {os.strerror(code)}")
 
 
-def drop_privileges(uid: int | None) -> None:
-    """Give up every capability for good and become `uid` and the group of the same number."""
+def seal(uid: int | None) -> None:
+    """Give up for good what this process and its children could still gain; capabilities that it
+    has stay until `drop_privileges`, which takes this `uid`."""
     for capability in range(NUM_CAPABILITIES):
         with contextlib.suppress(OSError):  # unknown to this kernel, or nothing to drop
             prctl(PR_CAPBSET_DROP, capability)
@@ -38,11 +40,16 @@ def drop_privileges(uid: int | None) -> None:
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     if uid is not None:
         os.setgroups([])
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def drop_privileges(uid: int | None) -> None:
+    """Give up every capability, with the change to `uid` and the group of the same number where
+    that is another user."""
+    if uid is not None:
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
-    header = ctypes.create_string_buffer(struct.pack("=Ii", CAPABILITY_VERSION, 0))
-    if libc.capset(header, ctypes.create_string_buffer(24)) < 0:
+    elif libc.capset(CAPABILITY_HEADER, NO_CAPABILITIES) < 0:
         raise OSError(ctypes.get_errno(), "capset")
 
 
@@ -55,7 +62,7 @@ def guard(*, with_parent: bool) -> None:
 
 
 def limit_process(num_processes: int) -> None:
-    """The limits that all processes of a worker share; `num_processes` counts threads too."""
+    """The limits that all processes of a job share; `num_processes` counts threads too."""
     for kind, value in (
         (resource.RLIMIT_NPROC, num_processes),
         (resource.RLIMIT_NOFILE, NUM_FILES),

@@ -2,10 +2,11 @@
 
 import contextlib
 import os
-import resource
+import re
 import signal
 
-PAGE = resource.getpagesize()
+PRIVATE = re.compile(rb"^Rss(?:Anon|Shmem):\s+(\d+) kB", re.MULTILINE)
+PROPORTIONAL = re.compile(rb"^Pss_(?:Anon|Shmem):\s+(\d+) kB", re.MULTILINE)
 
 
 def children() -> list[int]:
@@ -47,37 +48,43 @@ def neighbours() -> list[int]:
 
 
 def private_bytes(pid: int) -> int:
-    """Memory of a process that is in no file, 0 where it has ended."""
+    """Memory of a process that is in no file, 0 where it has ended: its own and what it shares,
+    which is counted for each process that has it."""
+    return kibibytes(f"/proc/{pid}/status", PRIVATE)
+
+
+def proportional_bytes(pid: int) -> int:
+    """The same with shared pages divided among those that share them, which takes the kernel longer
+    to count; `private_bytes` where it does not tell."""
+    return kibibytes(f"/proc/{pid}/smaps_rollup", PROPORTIONAL) or private_bytes(pid)
+
+
+def kibibytes(path: str, pattern: re.Pattern[bytes]) -> int:
+    """The sum of the lines that `pattern` finds, in bytes."""
     try:
-        with open(f"/proc/{pid}/statm") as file:
-            _, resident, shared, *_ = map(int, file.read().split())
-    except (OSError, ValueError):
+        with open(path, "rb") as file:
+            return 1024 * sum(map(int, pattern.findall(file.read())))
+    except OSError:
         return 0
-    return (resident - shared) * PAGE
 
 
-def reap(codes: dict[int, int], *, wait: bool) -> None:
-    """Collect exit codes: of those that have ended, or with `wait` until no child is left."""
-    while True:
-        try:
-            pid, status = os.waitpid(-1, 0 if wait else os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            return
-        codes.setdefault(pid, os.waitstatus_to_exitcode(status))
-
-
-def end_all(codes: dict[int, int], *, namespace: bool) -> None:
+def end_all(*, namespace: bool) -> None:
     """Kill and reap everything below this process; in a `namespace`, of which it is process 1, in
     one step that nothing can run away from."""
     if namespace:
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
     else:
-        while found := descendants():
-            for pid in found:
+        while children() and (pids := descendants()):
+            for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            reap(codes, wait=False)
-    reap(codes, wait=True)
+            reap(wait=False)
+    reap(wait=True)
+
+
+def reap(*, wait: bool) -> None:
+    """Collect those that have ended, or with `wait` all until no child is left."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, 0 if wait else os.WNOHANG)[0]:
+            pass

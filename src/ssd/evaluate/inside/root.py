@@ -1,7 +1,5 @@
-"""A root folder with nothing in it but what a program needs, made of mounts in a namespace.
-
-What bubblewrap does for its backend, for the one that has only `unshare`.
-"""
+"""A root folder with nothing in it but what a program needs, made of mounts in a namespace, which
+bubblewrap does for its backend; and the namespaces that each job has of its own, in both."""
 
 import contextlib
 import ctypes
@@ -14,6 +12,7 @@ from .limits import libc
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
+CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWPID = 0x00020000, 0x08000000, 0x20000000
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 DEVICES = ("null", "zero", "random", "urandom")
 FLAGS = {"nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": MS_NOEXEC}
@@ -29,9 +28,9 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
         raise OSError(code, f"mount {target}: {os.strerror(code)}")
 
 
-def build_root(visible: list[str], home: str) -> None:
-    """Become a process whose root is an empty folder with the `visible` paths in it, read-only,
-    and /proc, the empty folder `home` and four devices.
+def build_root(layout: list[tuple[str, bool]], home: str) -> None:
+    """Become a process whose root is an empty folder with the paths of `layout` in it, read-only,
+    those empty that it says are hidden, and /proc, the empty folder `home` and four devices.
 
     A path that is a link is made a link again.
     """
@@ -45,10 +44,12 @@ def build_root(visible: list[str], home: str) -> None:
     if libc.syscall(number, b"/tmp", b"/tmp/old") < 0:
         raise OSError(ctypes.get_errno(), "pivot_root")
     os.chdir("/")
-    for path in visible:
+    for path, shown in layout:
         old = Path(f"/old{path}")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        if old.is_symlink() and path.count("/") == 1:
+        if not shown:
+            mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=0755")
+        elif old.is_symlink() and path.count("/") == 1:
             os.symlink(os.readlink(old), path)
         else:
             bind(within_old(path), path)
@@ -107,6 +108,49 @@ def make_read_only(leave: str) -> None:
             continue
         kept = sum(FLAGS.get(option, 0) for option in field[5].split(","))
         mount("", path, flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | kept)
+
+
+def make_devices_read_only() -> None:
+    """They can be written still; their modes and times cannot."""
+    for name in DEVICES:
+        # What the mount has inherited it must keep.
+        kept = os.statvfs(f"/dev/{name}").f_flag & (MS_NOSUID | MS_NOEXEC)
+        mount("", f"/dev/{name}", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | kept)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2); OSError with its reason."""
+    if libc.unshare(flags) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"no namespaces for a job of its own: {os.strerror(code)}")
+
+
+def enter_process_namespace(*, new: bool) -> None:
+    """Let the next forks be processes 1, 2 and so on of a new namespace, or of this process's own
+    again."""
+    if new:
+        unshare(CLONE_NEWPID)
+        return
+    here = os.pidfd_open(os.getpid())
+    try:
+        if libc.setns(here, CLONE_NEWPID) < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, f"setns: {os.strerror(code)}")
+    finally:
+        os.close(here)
+
+
+def enter(home: str, owner: int) -> None:
+    """Give this process mounts and System V objects of its own, an empty `home`, and a /proc of its
+    process namespace."""
+    unshare(CLONE_NEWNS | CLONE_NEWIPC)
+    mount_home(home, owner)
+    flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+    try:
+        mount("proc", "/proc", "proc", flags)  # read-only, for it holds settings of the namespaces
+    except OSError:  # a container that hides parts of its own; the worker's must not be seen
+        mount("tmpfs", "/proc", "tmpfs", flags, "size=4k")
+    os.chdir(home)
 
 
 def mount_home(home: str, owner: int) -> None:

@@ -1,75 +1,97 @@
-"""System calls that no program here needs: kernel interfaces with memory of their own that no limit
-counts, other processes' memory, namespaces and mounts."""
+"""A filter that lets a process make the system calls of `calls.ALLOWED`, and no others.
 
+Left out is what no program here needs: memory that no limit counts, other processes' memory, limits
+and priorities, namespaces and mounts, keys, clocks, and sockets that leave the network namespace.
+"""
+
+import contextlib
 import ctypes
 import platform
 import struct
 
-from . import limits
+from . import calls, limits
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-CLONE = {"x86_64": 56, "aarch64": 220}
-CLONE3, NO_SUCH_CALL, NOT_PERMITTED = 435, 38, 1
-DENIED = {
-    # name: (x86_64, aarch64)
-    "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194),
-    "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180), "ptrace": (101, 117),
-    "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "userfaultfd": (323, 282),
-    "perf_event_open": (298, 241), "bpf": (321, 280), "io_uring_setup": (425, 425),
-    "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219), "mount": (165, 40),
-    "umount2": (166, 39), "pivot_root": (155, 41), "unshare": (272, 97), "setns": (308, 268),
-    "open_by_handle_at": (304, 265), "open_tree": (428, 428), "move_mount": (429, 429),
-    "fsopen": (430, 430), "mount_setattr": (442, 442), "init_module": (175, 105),
-    "finit_module": (313, 273), "kexec_load": (246, 104),
-}  # fmt: skip
+NO_SUCH_CALL, NOT_PERMITTED, NO_SUCH_FAMILY = 38, 1, 97
 LOAD, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_SET, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-NUMBER, ARCH, FLAGS = 0, 4, 16
-"""Offsets in the kernel's description of a call; the flags of clone are its first argument."""
+NUMBER, ARCH, FIRST, SECOND = 0, 4, 16, 24
+"""Offsets in the kernel's description of a call: its number, and its arguments' lower halves."""
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-CLONE_NEWUSER = 0x10000000
+NEW_NAMESPACES = 0x7E020000
+"""Flags of clone."""
+UNIX, INET, INET6 = 1, 2, 10
 PR_SET_SECCOMP, MODE_FILTER = 22, 2
 
 
-def deny_calls() -> bool:
-    """Deny them to this process and its children for good; False on a machine whose calls are not
-    listed here, or whose kernel has no filters. Needs `no_new_privs`."""
+class Filter:
+    """The filter, made once for all forks."""
+
+    def __init__(self, program: list[bytes]) -> None:
+        self._code = ctypes.create_string_buffer(b"".join(program))
+        header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(self._code))
+        self._header = ctypes.create_string_buffer(header)
+        self._address = ctypes.addressof(self._header)
+
+    def install(self) -> None:
+        """Filter this process's calls and its children's for good; needs `no_new_privs`."""
+        with contextlib.suppress(OSError):  # a kernel without filters
+            limits.prctl(PR_SET_SECCOMP, MODE_FILTER, self._address)
+
+
+def load_filter() -> Filter | None:
+    """The filter for this machine; None where its calls are not listed."""
     machine = platform.machine()
-    if machine not in AUDIT_ARCH:
-        return False
-    program = build_filter(machine)
-    code = ctypes.create_string_buffer(b"".join(program))
-    header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
-    pointer = ctypes.create_string_buffer(header)
-    try:
-        limits.prctl(PR_SET_SECCOMP, MODE_FILTER, ctypes.addressof(pointer))
-    except OSError:
-        return False
-    return True
+    return Filter(build_filter(machine)) if machine in AUDIT_ARCH else None
 
 
 def build_filter(machine: str) -> list[bytes]:
     """The filter as instructions of the kernel's packet filter."""
     column = list(AUDIT_ARCH).index(machine)
-    program = [
+    return [
         step(LOAD, ARCH),
         step(JUMP_EQUAL, AUDIT_ARCH[machine], 1, 0),
         step(RETURN, KILL),  # another architecture's calls have other numbers
         step(LOAD, NUMBER),
-        step(JUMP_AT_LEAST, 0x40000000, 0, 1),  # so have those of x32
-        step(RETURN, ERRNO | NO_SUCH_CALL),
-        step(JUMP_EQUAL, CLONE3, 0, 1),  # its flags are out of reach; libc falls back on clone
-        step(RETURN, ERRNO | NO_SUCH_CALL),
+        *search(rules(column)),
     ]
-    for numbers in DENIED.values():
-        program += [step(JUMP_EQUAL, numbers[column], 0, 1), step(RETURN, ERRNO | NOT_PERMITTED)]
-    return [
-        *program,
-        step(JUMP_EQUAL, CLONE[machine], 0, 3),
-        step(LOAD, FLAGS),
-        step(JUMP_SET, CLONE_NEWUSER, 0, 1),
-        step(RETURN, ERRNO | NOT_PERMITTED),
-        step(RETURN, ALLOW),
-    ]
+
+
+def rules(column: int) -> list[tuple[int, list[bytes]]]:
+    """What to do from each number on, until that of the next rule."""
+    denied, allowed = [step(RETURN, ERRNO | NOT_PERMITTED)], [step(RETURN, ALLOW)]
+    no_such_call = [step(RETURN, ERRNO | NO_SUCH_CALL)]
+    by_number = {pair[column]: allowed for pair in calls.ALLOWED.values()}
+    families = demand(FIRST, (UNIX, INET, INET6), NO_SUCH_FAMILY)
+    by_number[calls.SOCKET[column]] = families + allowed
+    of_itself = demand(FIRST, (0,)) + allowed
+    by_number[calls.SETPRIORITY[column]] = demand(SECOND, (0,)) + of_itself
+    by_number |= {pair[column]: of_itself for pair in calls.OF_THE_CALLER}
+    no_namespace = [step(LOAD, FIRST), step(JUMP_SET, NEW_NAMESPACES, 0, 1), *denied]
+    by_number[calls.CLONE[column]] = no_namespace + allowed
+    by_number[calls.CLONE3[column]] = no_such_call  # its flags are out of reach; libc has clone
+    found: list[tuple[int, list[bytes]]] = []
+    for number in range(calls.NEWEST + 1):
+        block = by_number.get(number, denied)
+        if not found or found[-1][1] != block:
+            found.append((number, block))
+    return [*found, (calls.NEWEST + 1, no_such_call)]  # those of x32 too
+
+
+def search(rules: list[tuple[int, list[bytes]]]) -> list[bytes]:
+    """A binary search for the rule of a number: the kernel runs the filter once for every number
+    when it is installed, which is for every job."""
+    if len(rules) == 1:
+        return rules[0][1]
+    middle = len(rules) // 2
+    below, above = search(rules[:middle]), search(rules[middle:])
+    return [step(JUMP_AT_LEAST, rules[middle][0], len(below), 0), *below, *above]
+
+
+def demand(argument: int, values: tuple[int, ...], error: int = NOT_PERMITTED) -> list[bytes]:
+    """Refuse a call whose argument is none of `values`."""
+    left = range(len(values), 0, -1)
+    jumps = [step(JUMP_EQUAL, value, skip, 0) for value, skip in zip(values, left, strict=True)]
+    return [step(LOAD, argument), *jumps, step(RETURN, ERRNO | error)]
 
 
 def step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:

@@ -7,6 +7,7 @@ itself, so an `__eq__` that somebody has patched does not arrive.
 
 import datetime
 import io
+import math
 import pickle
 import socket
 import struct
@@ -14,13 +15,22 @@ import sys
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from . import opcodes
+
 HEADER = struct.Struct("!Q")
+NUMBERS = struct.Struct("!B?ddQ")
+NUM_DESCRIPTORS = 5
+"""A job's own connection to the grader, its request, its payload, and two pipes."""
 MOST_BYTES = 2**28
 """The longest frame that is accepted from a candidate."""
+HEAVY = ("numpy",)
+"""Modules that a worker loads once a program or its tests name them: with numpy loaded a fork takes
+half as long again."""
 ARRAY_KINDS = frozenset("biufcSUmM")
 """Kinds of numpy data that hold no Python objects."""
 
@@ -45,6 +55,38 @@ def receive_frame(connection: socket.socket, most: int = 2**40) -> bytearray:
     if size > most:
         raise ValueError(f"a message of {size} bytes")
     return receive_exactly(connection, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """All of a job that process 1 of a worker reads."""
+
+    heavy: int
+    """A bit for each of `HEAVY`: whether the job names it."""
+    judged: bool
+    timeout: float
+    call_timeout: float | None
+    memory: int
+    """Bytes."""
+
+
+def send_job(control: socket.socket, numbers: Numbers, descriptors: list[int]) -> None:
+    """Send a job with its `NUM_DESCRIPTORS` descriptors."""
+    limit = math.nan if numbers.call_timeout is None else numbers.call_timeout
+    fields = numbers.heavy, numbers.judged, numbers.timeout, limit, numbers.memory
+    socket.send_fds(control, [NUMBERS.pack(*fields)], descriptors)
+
+
+def receive_job(control: socket.socket) -> tuple[Numbers, list[int]] | None:
+    """What `send_job` has sent; None where the other side is gone."""
+    message, descriptors, _, _ = socket.recv_fds(control, NUMBERS.size, NUM_DESCRIPTORS)
+    if not message:
+        return None
+    message += receive_exactly(control, NUMBERS.size - len(message))
+    heavy, judged, timeout, limit, memory = NUMBERS.unpack(message)
+    return Numbers(
+        heavy, judged, timeout, None if math.isnan(limit) else limit, memory
+    ), descriptors
 
 
 def receive_exactly(connection: socket.socket, size: int) -> bytearray:
@@ -247,36 +289,19 @@ class Writer(pickle.Pickler):
         return reduce_plain(value) or self._reference(value)
 
 
-class Maker:
-    """One entry of `MAKERS` for `Reader`: callable, and proof against pickles that set state."""
-
-    __slots__ = ("_call",)
-    _call: Callable[..., Any]
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        object.__setattr__(self, "_call", call)
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._call(*arguments)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise pickle.UnpicklingError("a message that changes its reader")
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("a message that changes its reader")
-
-
 class Reader(pickle.Unpickler):
-    """Reads hostile pickles: no class and no function can be named but `makers`."""
+    """Reads hostile pickles: no class and no function can be named but `makers`, and no opcode
+    occurs that does more than make plain values and call them."""
 
     def __init__(self, payload: bytes | bytearray, makers: dict[str, Callable[..., Any]]) -> None:
+        opcodes.check(payload)
         super().__init__(io.BytesIO(payload))
         self._makers = makers
 
     def find_class(self, module: str, name: str) -> Any:
         if name not in self._makers:
             raise pickle.UnpicklingError(f"a message that names {module}.{name}"[:200])
-        return Maker(self._makers[name])
+        return self._makers[name]
 
 
 def dump(value: Any, reference: Callable[[Any], Any]) -> bytes:

@@ -1,0 +1,156 @@
+"""The processes of one job, forked from process 1 of the worker.
+
+The judge holds the tests. The candidate lives in namespaces of its own, where it can name nothing
+else; process 1 of those does nothing but take in orphans, and with it all that the candidate has
+started ends.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from . import candidate, judge, limits, root, seccomp
+from .jobs import FAULT, OUT_OF_MEMORY, Job
+
+SPARE = 100
+"""Descriptors on their way to 0, 1, 2 and so on."""
+
+
+@dataclass
+class Place:
+    """What the backend has made of a worker."""
+
+    isolated: bool
+    home: str
+    uid: int | None
+    """Who programs run as; None for the only user that there is."""
+    layout: list[tuple[str, bool]] | None
+    """What a root folder is to show and hide, where one is to be made."""
+    watched: bool
+    """Whether the kernel does not bound processes, so that process 1 counts them."""
+    num_processes: int
+    loaded: list[str] = field(default_factory=list)
+    """Those of `wire.HEAVY` that were asked for."""
+    address_space: int = 0
+    """Bytes that a fork starts with."""
+    filter: seccomp.Filter | None = None
+
+
+def start(place: Place, job: Job, descriptors: list[int]) -> None:
+    """Fork the processes of a job.
+
+    Its `descriptors` are the request, the payload (the tests, or what the program reads), where the
+    candidate prints, and where the judge reports, or the program prints its errors.
+    """
+    request, payload, output, other = descriptors
+    setup, failure = os.pipe()
+    job.setup = setup
+    if job.numbers.judged:
+        ours, theirs = socket.socketpair()
+        job.judge = os.fork()
+        if job.judge == 0:
+            with leaving():
+                start_judge(place, job, [ours.fileno(), payload, other])
+        stdin = os.open(os.devnull, os.O_RDONLY)
+        handed = [stdin, output, output, theirs.fileno(), request]
+    else:
+        handed = [payload, output, other, request]
+    if place.isolated:
+        root.enter_process_namespace(new=True)
+    try:
+        if place.isolated:
+            job.init = os.fork()
+            if job.init == 0:
+                with leaving():
+                    take_in_orphans()
+        job.candidate = os.fork()
+        if job.candidate == 0:
+            with leaving():
+                start_candidate(place, job, handed, failure)
+    finally:
+        if place.isolated:
+            root.enter_process_namespace(new=False)
+        os.close(failure)
+        if job.numbers.judged:
+            os.close(stdin)
+            ours.close()
+            theirs.close()
+
+
+def start_judge(place: Place, job: Job, descriptors: list[int]) -> None:
+    """In the judge's process: run the tests; never returns."""
+    null = os.open(os.devnull, os.O_RDWR)
+    take(null, null, null, *descriptors)
+    try:
+        give_up_rights(place, job)
+    except OSError as error:
+        os.write(5, str(error).encode())
+        os._exit(FAULT)
+    judge.judge(socket.socket(fileno=3), 4, 5, job.numbers.call_timeout)
+
+
+def start_candidate(place: Place, job: Job, descriptors: list[int], failure: int) -> None:
+    """In the candidate's process: set it up, saying in `failure` where that fails, and run it;
+    never returns."""
+    os.setsid()
+    try:
+        if place.isolated:
+            root.enter(place.home, place.uid or 0)
+        limits.limit_cpu(job.numbers.timeout)
+        give_up_rights(place, job)
+    except OSError as error:
+        os.write(failure, str(error).encode())
+        raise
+    if place.watched:  # or many of them keep process 1 from its turn
+        os.nice(19)
+    take(*descriptors)
+    request = candidate.read_request(len(descriptors) - 1)
+    if job.numbers.judged:
+        candidate.serve(socket.socket(fileno=3), request)
+    candidate.run_program(request)
+
+
+def take_in_orphans() -> None:
+    """What process 1 of a namespace is for; never returns."""
+    os.closerange(0, limits.NUM_FILES)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    while True:
+        try:
+            os.wait()
+        except ChildProcessError:
+            signal.sigwait({signal.SIGCHLD})
+
+
+def give_up_rights(place: Place, job: Job) -> None:
+    """Leave this process no privilege, few system calls, and a bounded memory."""
+    if place.isolated:
+        limits.drop_privileges(place.uid)
+    limits.limit_memory(place.address_space + job.numbers.memory)
+    if place.filter is not None:
+        place.filter.install()
+
+
+def take(*descriptors: int) -> None:
+    """Make `descriptors` 0, 1, 2 and so on, and close every other."""
+    for number, descriptor in enumerate(descriptors):  # first where none of the others is
+        os.dup2(descriptor, SPARE + number)
+    for number in range(len(descriptors)):
+        os.dup2(SPARE + number, number)
+    os.closerange(len(descriptors), limits.NUM_FILES)
+
+
+@contextlib.contextmanager
+def leaving() -> Iterator[None]:
+    """In a forked process: never return to the code of the one that forked it."""
+    try:
+        yield
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
+    except BaseException as error:
+        with contextlib.suppress(BaseException):
+            candidate.last_words(error)
+    finally:
+        os._exit(1)
