@@ -26,6 +26,7 @@ from ssd.config import HASH_SPLIT, STAGES, DataConfig, DataSource, RunConfig
 from ssd.errors import ArtifactError, ConfigError, DataError, one_line
 from ssd.evaluate.benchmarks import benchmark_identity, load_benchmark
 from ssd.evaluate.generate import is_whole
+from ssd.evaluate.grading import require_modules
 from ssd.evaluate.parts import take_part
 from ssd.evaluate.sandbox import load_sandbox
 from ssd.evaluate.table import score_table
@@ -220,13 +221,14 @@ def check_evaluation(run: Run) -> None:
         ConfigError, DataError: a benchmark is missing, malformed, or has no problem left.
     """
     settings = run.config.eval
-    load_sandbox(settings.sandbox, memory_mib=settings.memory_mib).close()
     parts = [*run.reported_on(), *(run.chosen_on() if run.selects else [])]
-    for name in dict.fromkeys(name for name, _ in parts):
-        # Not kept: this process outlives every stage.
-        benchmark = load_benchmark(name, settings.files, settings.grading, settings.limit)
-        for part in {part for one, part in parts if one == name}:
-            take_part(settings, benchmark, part)
+    with load_sandbox(settings.sandbox, memory_mib=settings.memory_mib) as sandbox:
+        for name in dict.fromkeys(name for name, _ in parts):
+            # Not kept: this process outlives every stage.
+            benchmark = load_benchmark(name, settings.files, settings.grading, settings.limit)
+            require_modules(benchmark, sandbox)
+            for part in {part for one, part in parts if one == name}:
+                take_part(settings, benchmark, part)
 
 
 def run_stage(run: Run, stage: str) -> None:

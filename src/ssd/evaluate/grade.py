@@ -8,7 +8,7 @@ from typing import Any
 from ssd.config import Extraction, ModelKind
 from ssd.evaluate.benchmarks import Benchmark
 from ssd.evaluate.extraction import RULES
-from ssd.evaluate.grading import grade
+from ssd.evaluate.grading import grade, require_modules
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.sandbox import Sandbox, load_sandbox
 from ssd.evaluate.selection import Job, list_jobs
@@ -37,6 +37,7 @@ def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:
             return
         started = time.time()
         benchmark = load_part(settings, job.benchmark, job.part)
+        require_modules(benchmark, sandbox)
         rows = grade(
             benchmark.tasks,
             read_samples(job.generations(run).folder / SHARDS),

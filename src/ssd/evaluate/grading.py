@@ -11,10 +11,11 @@ from pathlib import Path
 
 from ssd.artifacts import read_rows, write_rows
 from ssd.config import Extraction
-from ssd.evaluate.benchmarks import Judged, StdinTests, Task
+from ssd.evaluate.benchmarks import Benchmark, Judged, StdinTests, Task
 from ssd.evaluate.benchmarks.tasks import pooled_limit
 from ssd.evaluate.comparison import same_output
 from ssd.evaluate.extraction import extract_code, extract_leniently, has_fences
+from ssd.evaluate.inside.wire import HEAVY
 from ssd.evaluate.sandbox import ERROR, FAILED, PASSED, TIMEOUT, Outcome, Sandbox
 from ssd.generation import Sample
 from ssd.progress import progress_bar
@@ -56,6 +57,20 @@ class Verdict:
     """The form of an answer that did not pass and whose code, read leniently, does; empty where
     that is not so, None where it was not looked at: under the lenient rule itself, and by earlier
     versions of this project."""
+
+
+def require_modules(benchmark: Benchmark, sandbox: Sandbox) -> None:
+    """Refuse a benchmark whose tests name a module that the sandbox does not see.
+
+    Raises:
+        HardwareError: there is one.
+    """
+    for module in HEAVY:
+        for task in benchmark.tasks:
+            judge = task.tests.judge if isinstance(task.tests, Judged) else ""
+            if task.tests is not None and module in judge + task.tests.before:
+                sandbox.require(module, benchmark.name)
+                break
 
 
 def check(tests: Judged | StdinTests, code: str, sandbox: Sandbox, timeout: float) -> Outcome:

@@ -5,6 +5,7 @@
 promised and what is not.
 """
 
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,6 +133,19 @@ class Sandbox:
         )
         stdout = reply.output.decode("utf-8", "replace")
         return Execution(reply.status, printable(reply.detail), self.name, reply.seconds, stdout)
+
+    def require(self, module: str, benchmark: str) -> None:
+        """Refuse to grade a benchmark whose tests import what cannot be imported inside.
+
+        Raises:
+            HardwareError: `module` cannot.
+        """
+        outcome = self.judge("", f"import {module}", timeout=TRIAL_SECONDS)
+        if outcome.status != PASSED:
+            raise HardwareError(
+                f"{benchmark} needs {module}, which eval.sandbox={self.name} does not see "
+                f"({outcome.detail}): install it into {sys.prefix}"
+            )
 
     def _run(self, request: Request) -> Reply:
         """The reply of a worker; where one dies, of a second one.
