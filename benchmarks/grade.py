@@ -4,7 +4,8 @@
     python benchmarks/grade.py --only bwrap,fresh --tests 500
 
 Contestants, in turn, `--repeats` times:
-  bwrap, namespaces, none                a warm worker of the backend: judged, and as a program
+  bwrap, namespaces, none                a warm worker of the backend: judged, as a program, and
+                                         on HumanEval's reference solutions
   fresh             `python -I` on the program and its test, not isolated, nothing imported
   fresh_prelude     the same after the modules that LiveCodeBench's graders import
   fresh_bwrap       as fresh_prelude, within bubblewrap
@@ -23,11 +24,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from ssd.config import SandboxName
+from ssd.config import BenchmarkFiles, Grading, SandboxName
 from ssd.errors import HardwareError
-from ssd.evaluate.sandbox import PASSED, load_sandbox
+from ssd.evaluate.benchmarks import Task, load_benchmark
+from ssd.evaluate.grading import check
+from ssd.evaluate.sandbox import PASSED, Sandbox, load_sandbox
+from ssd.problems import packaged_file, read_jsonl
 
 CODE = "def add(a, b):\n    return a + b\n"
 TEST = "assert add(1, 2) == 3\n"
@@ -77,18 +81,40 @@ def parse_arguments() -> argparse.Namespace:
 def warm(name: str, tests: int) -> Rates:
     """A worker's rates; its start is not counted, its share of the processor's time is."""
 
-    def run(judged: bool) -> tuple[float, float]:
+    def run(jobs: Sequence[Callable[[Sandbox], bool]]) -> tuple[float, float]:
         with load_sandbox(SandboxName[name], memory_mib=512) as sandbox:
             started, used = time.monotonic(), processor_seconds()
-            for _ in range(tests):
-                if judged:
-                    assert sandbox.judge(CODE, TEST, timeout=10).status == PASSED
-                else:
-                    assert sandbox.execute(PROGRAM, "1 2\n", timeout=10).stdout == "3\n"
+            assert all(job(sandbox) for job in jobs)
             seconds = time.monotonic() - started
-        return tests / seconds, tests / (processor_seconds() - used)
+        return len(jobs) / seconds, len(jobs) / (processor_seconds() - used)
 
-    return {f"{name}, judged": run(True), f"{name}, program": run(False)}
+    return {
+        f"{name}, judged": run([judged] * tests),
+        f"{name}, program": run([printed] * tests),
+        f"{name}, HumanEval": run(humaneval()),
+    }
+
+
+def judged(sandbox: Sandbox) -> bool:
+    return sandbox.judge(CODE, TEST, timeout=10).status == PASSED
+
+
+def printed(sandbox: Sandbox) -> bool:
+    return sandbox.execute(PROGRAM, "1 2\n", timeout=10).stdout == "3\n"
+
+
+def humaneval() -> list[Callable[[Sandbox], bool]]:
+    """The 164 reference solutions against their tests."""
+    tasks = load_benchmark("humaneval", BenchmarkFiles(), Grading.official).tasks
+    rows = read_jsonl(packaged_file("humaneval"))
+    codes = {row["task_id"]: row["prompt"] + row["canonical_solution"] for row in rows}
+
+    def job(task: Task) -> Callable[[Sandbox], bool]:
+        assert task.tests is not None
+        tests, code = task.tests, codes[task.problem.problem_id]
+        return lambda sandbox: check(tests, code, sandbox, 10).status == PASSED
+
+    return [job(task) for task in tasks]
 
 
 def fresh(name: str) -> Rates:

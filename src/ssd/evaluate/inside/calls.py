@@ -66,5 +66,10 @@ CLONE, CLONE3 = (56, 220), (435, 435)
 SOCKET, SETPRIORITY = (41, 198), (141, 140)
 OF_THE_CALLER = (302, 261), (203, 122)
 """prlimit64 and sched_setaffinity, whose first argument is the process; 0 is the caller."""
+SETUP = (
+    (272, 97), (308, 268), (165, 40), (117, 147), (119, 149), (126, 91),
+)  # fmt: skip
+"""unshare, setns, mount, setresuid, setresgid, capset: what a job's processes are made with, each
+of use only to those who have privileges to use or to lose."""
 NEWEST = 462
 """The last number that is known here; libc takes the refusal of a later one as an older kernel."""

@@ -38,13 +38,14 @@ class Filter:
             limits.prctl(PR_SET_SECCOMP, MODE_FILTER, self._address)
 
 
-def load_filter() -> Filter | None:
-    """The filter for this machine; None where its calls are not listed."""
+def load_filter(*, setup: bool) -> Filter | None:
+    """The filter for this machine, with `setup` one that lets jobs be set up; None where its calls
+    are not listed."""
     machine = platform.machine()
-    return Filter(build_filter(machine)) if machine in AUDIT_ARCH else None
+    return Filter(build_filter(machine, setup)) if machine in AUDIT_ARCH else None
 
 
-def build_filter(machine: str) -> list[bytes]:
+def build_filter(machine: str, setup: bool) -> list[bytes]:
     """The filter as instructions of the kernel's packet filter."""
     column = list(AUDIT_ARCH).index(machine)
     return [
@@ -52,11 +53,11 @@ def build_filter(machine: str) -> list[bytes]:
         step(JUMP_EQUAL, AUDIT_ARCH[machine], 1, 0),
         step(RETURN, KILL),  # another architecture's calls have other numbers
         step(LOAD, NUMBER),
-        *search(rules(column)),
+        *search(rules(column, setup)),
     ]
 
 
-def rules(column: int) -> list[tuple[int, list[bytes]]]:
+def rules(column: int, setup: bool) -> list[tuple[int, list[bytes]]]:
     """What to do from each number on, until that of the next rule."""
     denied, allowed = [step(RETURN, ERRNO | NOT_PERMITTED)], [step(RETURN, ALLOW)]
     no_such_call = [step(RETURN, ERRNO | NO_SUCH_CALL)]
@@ -68,6 +69,8 @@ def rules(column: int) -> list[tuple[int, list[bytes]]]:
     by_number |= {pair[column]: of_itself for pair in calls.OF_THE_CALLER}
     no_namespace = [step(LOAD, FIRST), step(JUMP_SET, NEW_NAMESPACES, 0, 1), *denied]
     by_number[calls.CLONE[column]] = no_namespace + allowed
+    if setup:
+        by_number |= {pair[column]: allowed for pair in (*calls.SETUP, calls.CLONE)}
     by_number[calls.CLONE3[column]] = no_such_call  # its flags are out of reach; libc has clone
     found: list[tuple[int, list[bytes]]] = []
     for number in range(calls.NEWEST + 1):

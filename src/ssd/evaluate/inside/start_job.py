@@ -1,13 +1,11 @@
 """The processes of one job, forked from process 1 of the worker.
 
 The judge holds the tests. The candidate lives in namespaces of its own, where it can name nothing
-else; process 1 of those does nothing but take in orphans, and with it all that the candidate has
-started ends.
+else; process 1 of those only sleeps, and with it all that the candidate has started ends.
 """
 
 import contextlib
 import os
-import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -37,6 +35,7 @@ class Place:
     address_space: int = 0
     """Bytes that a fork starts with."""
     filter: seccomp.Filter | None = None
+    """For candidates, closer than the one that process 1 and with it the judges have."""
 
 
 def start(place: Place, job: Job, descriptors: list[int]) -> None:
@@ -46,8 +45,9 @@ def start(place: Place, job: Job, descriptors: list[int]) -> None:
     candidate prints, and where the judge reports, or the program prints its errors.
     """
     request, payload, output, other = descriptors
-    setup, failure = os.pipe()
-    job.setup = setup
+    job.setup, failure = os.pipe()
+    if place.isolated:
+        job.init = root.start_init()
     if job.numbers.judged:
         ours, theirs = socket.socketpair()
         job.judge = os.fork()
@@ -58,26 +58,15 @@ def start(place: Place, job: Job, descriptors: list[int]) -> None:
         handed = [stdin, output, output, theirs.fileno(), request]
     else:
         handed = [payload, output, other, request]
-    if place.isolated:
-        root.enter_process_namespace(new=True)
-    try:
-        if place.isolated:
-            job.init = os.fork()
-            if job.init == 0:
-                with leaving():
-                    take_in_orphans()
-        job.candidate = os.fork()
-        if job.candidate == 0:
-            with leaving():
-                start_candidate(place, job, handed, failure)
-    finally:
-        if place.isolated:
-            root.enter_process_namespace(new=False)
-        os.close(failure)
-        if job.numbers.judged:
-            os.close(stdin)
-            ours.close()
-            theirs.close()
+    job.candidate = root.fork_into(job.init) if job.init else os.fork()
+    if job.candidate == 0:
+        with leaving():
+            start_candidate(place, job, handed, failure)
+    os.close(failure)
+    if job.numbers.judged:
+        os.close(stdin)
+        ours.close()
+        theirs.close()
 
 
 def start_judge(place: Place, job: Job, descriptors: list[int]) -> None:
@@ -101,6 +90,8 @@ def start_candidate(place: Place, job: Job, descriptors: list[int], failure: int
             root.enter(place.home, place.uid or 0)
         limits.limit_cpu(job.numbers.timeout)
         give_up_rights(place, job)
+        if place.filter is not None:
+            place.filter.install()
     except OSError as error:
         os.write(failure, str(error).encode())
         raise
@@ -113,24 +104,11 @@ def start_candidate(place: Place, job: Job, descriptors: list[int], failure: int
     candidate.run_program(request)
 
 
-def take_in_orphans() -> None:
-    """What process 1 of a namespace is for; never returns."""
-    os.closerange(0, limits.NUM_FILES)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    while True:
-        try:
-            os.wait()
-        except ChildProcessError:
-            signal.sigwait({signal.SIGCHLD})
-
-
 def give_up_rights(place: Place, job: Job) -> None:
-    """Leave this process no privilege, few system calls, and a bounded memory."""
+    """Leave this process no privilege and a bounded memory."""
     if place.isolated:
         limits.drop_privileges(place.uid)
     limits.limit_memory(place.address_space + job.numbers.memory)
-    if place.filter is not None:
-        place.filter.install()
 
 
 def take(*descriptors: int) -> None:

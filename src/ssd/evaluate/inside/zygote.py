@@ -117,6 +117,9 @@ def prepare(place: start_job.Place) -> None:
         raise OSError("neither an unprivileged user nor /proc, so processes cannot be counted")
     limits.guard(with_parent=place.isolated)
     limits.limit_process(place.num_processes)
-    place.filter = seccomp.load_filter()
+    if place.isolated:
+        place.filter = seccomp.load_filter(setup=False)
+    if (general := seccomp.load_filter(setup=place.isolated)) is not None:
+        general.install()
     for name in ("PYTHONHASHSEED", "OPENBLAS_NUM_THREADS", "MALLOC_ARENA_MAX", "PWD"):
         os.environ.pop(name, None)
