@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssd.config import BenchmarkFiles, Grading
+from ssd.config import BenchmarkFiles, Grading, SandboxName
 from ssd.evaluate.benchmarks import Judged, load_benchmark
 from ssd.evaluate.benchmarks.evalplus import plus_task
 from ssd.evaluate.benchmarks.evalplus_judge import agree, is_floats, judge, restore
+from ssd.evaluate.grading import check
+from ssd.evaluate.sandbox import load_sandbox
 from ssd.problems import packaged_file, read_jsonl
 
 
@@ -116,6 +118,7 @@ def test_results_that_count_as_right(
         ("Mbpp/f", [1], 3, 3.1, 1e-6),  # another type is never close
         ("Mbpp/f", [1], [1.0], [1.0, 1.0], 1e-6),
         ("Mbpp/f", [1], [1, 2], (1, 2), 0),
+        ("Mbpp/f", [1], [[]], [1.0], 1e-6),  # numpy: nothing is close to everything
         ("Mbpp/similar_elements", [1], (2, 3), (1, 2), 0),
         ("Mbpp/check_str", ["a"], False, True, 0),
         ("Mbpp/sum_div", [1], 2, 1, 0),
@@ -173,3 +176,29 @@ def test_after_a_float_result_the_tolerance_stays_as_upstream() -> None:
     judge(plus([[[0.5]], [[10**9]]], []), nearly)
     with pytest.raises(AssertionError, match="base_input 1"):
         judge(plus([[[10**9]], [[0.5]]], []), nearly)
+
+
+NOTHING = """
+import numpy
+class E:
+    def __init__(self, n): self.n = n
+    __array_interface__ = property(lambda self: dict(
+        shape=(0, self.n), typestr="<f8", version=3, data=(1, False)))
+    def __len__(self): return 0
+def {name}(*arguments): return {value}
+"""
+
+
+@pytest.mark.parametrize("original", [False, True])
+def test_empty_results_agree_with_no_test(original: bool, shared: Path) -> None:
+    own = str(shared / "mbppplus" / "MbppPlus-OriginFmt.jsonl.gz") if original else None
+    tasks = load_benchmark("mbpp_plus", BenchmarkFiles(mbpp_plus=own), Grading.official).tasks
+    values = ("[E(1)]", "[E(n) for n in range(2)]", "E(1)", "[]", "[[]]", "numpy.empty(0)")
+    by_id = {task.problem.problem_id: task for task in tasks}
+    with load_sandbox(SandboxName.auto, memory_mib=512) as sandbox:
+        for number, name in ((252, "convert"), (261, "division_elements"), (618, "div_list")):
+            tests = by_id[f"Mbpp/{number}"].tests
+            assert tests is not None
+            for value in values:
+                code = NOTHING.format(name=name, value=value)
+                assert check(tests, code, sandbox, 10).status in ("failed", "error"), value

@@ -55,6 +55,12 @@ def assert_well(sandbox: Sandbox) -> None:
 
 LATE = "still running after 2 s"
 LEFT = "left with exit code 0 before the end of the tests"
+FORGED = """
+import os, struct
+def f(x):
+    frame = {} + {}
+    os.write(3, struct.pack('!Q', len(frame)) + frame)
+"""
 ATTACKS = {
     "an infinite loop": ("while True: pass", "timeout", LATE),
     "a sleep": ("import time; time.sleep(60)", "timeout", LATE),
@@ -181,6 +187,23 @@ ATTACKS = {
         "import os, struct\ndef f(x):\n    os.write(3, struct.pack('!Q', 2**60))\n",
         "error",
         "returned ValueError: a message of",
+    ),
+    "a frame that sets attributes": (
+        FORGED.format(
+            # ('value', Fraction(1, 2) with the state (None, {"_numerator": 0}), None)
+            r"b'\x80\x04\x8c\x05value\x8c\x0binside.wire\x8c\x08fraction\x93K\x01K\x02\x86R'",
+            r"b'N}\x8c\x0a_numeratorK\x00s\x86bN\x87.'",
+        ),
+        "error",
+        "a message with opcode 0x62",
+    ),
+    "a frame that puts items into an object": (
+        FORGED.format(
+            r"b'\x80\x04\x8c\x05value\x8c\x0binside.wire\x8c\x06handle\x93K\x00\x85R'",
+            r"b'K\x01K\x02sN\x87.'",
+        ),
+        "error",
+        "a message that uses what it names",
     ),
     "a pickle that calls os.system": (
         "import os, pickle, struct\n"

@@ -131,6 +131,43 @@ def f(): return Any()
         assert sandbox.judge(code, judge, timeout=10).status in ("failed", "error")
 
 
+POSING = """
+class Array:
+    def __len__(self): return {length}
+    def __getitem__(self, index): return 1.0
+    def __index__(self): return 1
+    def __float__(self): return 1.0
+    {interface}
+def f(x): return {value}
+"""
+INTERFACES = {
+    "__array_interface__": (
+        "__array_interface__ = dict(shape=(0, 1), typestr='<f8', version=3, data=(1, False))"
+    ),
+    "__array__": "def __array__(self, *_, **__): return __import__('numpy').zeros((0, 1))",
+    "__array_struct__": "__array_struct__ = 3",
+    "__buffer__": "def __buffer__(self, flags): return memoryview(b'')",
+    "__dlpack__": "def __dlpack__(self, **_): return 3",
+    "a sequence": "pass",
+}
+
+
+@pytest.mark.parametrize("interface", INTERFACES)
+@pytest.mark.parametrize("value", ["Array()", "[Array()]", "[[Array(), 1.0]]", "(Array(),) * 2"])
+@pytest.mark.parametrize("length", [0, 1])
+def test_objects_of_the_candidate_never_become_arrays(
+    sandbox: Sandbox, interface: str, value: str, length: int
+) -> None:
+    code = POSING.format(length=length, interface=INTERFACES[interface], value=value)
+    for judge in (
+        "assert np.allclose(f(1), [1.0])",
+        "assert np.asarray(f(1)).shape is not None",
+        "assert (np.ones(1) == f(1)).all()",
+    ):
+        outcome = sandbox.judge(code, f"import numpy as np\n{judge}", timeout=10)
+        assert outcome.status in ("error", "failed"), (judge, outcome)
+
+
 def test_the_tests_may_pass_functions(sandbox: Sandbox) -> None:
     code = "def apply(g, x): return [g(one) for one in x]\ndef twice(g): return lambda x: g(g(x))"
     judge = """

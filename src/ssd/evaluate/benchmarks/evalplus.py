@@ -10,6 +10,22 @@ from ssd.problems import packaged_problem
 
 JUDGE = Path(__file__).with_name("evalplus_judge.py").read_text(encoding="utf-8")
 
+NOT_EMPTY = """\
+import numpy
+
+NUMPY_ALLCLOSE = numpy.allclose
+
+
+def allclose(result, expected, *more, **options):
+    if numpy.size(result) == 0 and numpy.size(expected):
+        return False
+    return NUMPY_ALLCLOSE(result, expected, *more, **options)
+
+
+numpy.allclose = allclose
+"""
+"""Before the original formats' own tests: to numpy, an empty array is close to everything."""
+
 
 def plus_task(row: dict[str, Any]) -> Task:
     """One row: of the input-list format where it has `plus_input`, else of the original formats,
@@ -24,13 +40,16 @@ def plus_task(row: dict[str, Any]) -> Task:
     if "entry_point" in row:
         task = humaneval_task(row)
         assert isinstance(task.tests, Judged)
-        return replace(task, tests=replace(task.tests, per_call=True))
+        judge = f"{NOT_EMPTY}{task.tests.judge}"
+        return replace(task, tests=replace(task.tests, judge=judge, per_call=True))
     return Task(
         problem=replace(
             packaged_problem("mbpp_sanitized", row), problem_id=f"Mbpp/{row['task_id']}"
         ),
         tests=Judged(
-            judge=row["test"], names=builtin_names(definitions(row["code"])), per_call=True
+            judge=NOT_EMPTY + row["test"],
+            names=builtin_names(definitions(row["code"])),
+            per_call=True,
         ),
     )
 
