@@ -83,6 +83,27 @@ def test_benchmarks_and_answers_are_out_of_sight_in_an_installed_project(
     assert str(prefix) in refusal
 
 
+@pytest.mark.parametrize("backend", ["bwrap", "namespaces"])
+def test_a_kernel_that_nests_no_namespaces_is_refused_at_the_start(
+    backend: str, tmp_path: Path
+) -> None:
+    load = (
+        "from ssd.config import SandboxName; from ssd.evaluate.sandbox import load_sandbox\n"
+        f"load_sandbox(SandboxName.{backend}, memory_mib=512).close(); print('started')"
+    )
+    python = [sys.executable, "-c", load]
+    limit = 'echo "$0" > /proc/sys/user/max_pid_namespaces && exec "$@"'
+    printed = []
+    for most in ("100", "1"):  # the worker has one, its first job needs another
+        command = ["unshare", "--user", "--map-root-user", "sh", "-c", limit, most, *python]
+        finished = subprocess.run(command, capture_output=True, text=True)
+        printed.append(finished.stdout + finished.stderr.strip().split("\n")[-1])
+    if "started" not in printed[0]:
+        pytest.skip(printed[0])
+    assert "No space left on device" in printed[1] or "ENOSPC" in printed[1]
+    assert "eval.sandbox=none" in printed[1]
+
+
 def test_what_is_shown_and_hidden_is_told_by_the_nearest_path() -> None:
     paths = [("/usr", True), ("/usr/src/app", False), ("/usr/src/app/env", True)]
     shown = ["/usr", "/usr/bin/python", "/usr/src/apple", "/usr/src/app/env/bin"]

@@ -39,8 +39,9 @@ __all__ = [
     "load_sandbox",
 ]
 
-TRIAL_CODE, TRIAL_TEST, TRIAL_SECONDS = "def f(): return 1", "assert f() == 1", 20.0
-TRIAL = judge_payload(TRIAL_TEST, None, ())
+TRIAL_CODE, TRIAL_SECONDS = "def f(): return 1", 20.0
+TRIAL = judge_payload("assert f() == 1", None, ())
+MOST_FAULTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,32 +148,36 @@ class Sandbox:
                 f"({outcome.detail}): install it into {sys.prefix}"
             )
 
-    def _run(self, request: Request) -> Reply:
-        """The reply of a worker; where one dies, of a second one.
-
-        A program that ends a third one, which has just run an empty program, is itself the reason.
-        """
-        trial = self._request(code=TRIAL_CODE, payload=TRIAL, timeout=TRIAL_SECONDS, judged=True)
-        with self._free:
-            faults = []
-            for attempt in (request, request, trial, request):
-                try:
-                    reply = self._attempt(attempt)
-                except WorkerFault as fault:
-                    faults.append(str(fault))
-                    if attempt is trial:
-                        break
-                else:
-                    if attempt is request:
-                        return reply
+    def try_out(self) -> str:
+        """Why an empty program does not pass; empty where it does."""
+        request = self._request(code=TRIAL_CODE, payload=TRIAL, timeout=TRIAL_SECONDS, judged=True)
+        reason = ""
+        for _ in range(2):
+            try:
+                reply = self._attempt(request)
+            except WorkerFault as fault:
+                reason = str(fault)
             else:
-                detail = f"ended the process that ran it ({faults[-1]})"
-                return Reply(status=ERROR, detail=detail, seconds=0.0, output=b"")
-        raise HardwareError(
-            f"three workers of eval.sandbox={self.name} failed ({faults[0]}), the last on an empty "
-            "program: "
-            "check memory and process limits of this machine, or choose another eval.sandbox"
-        )
+                return "" if reply.status == PASSED else f"{reply.status} {reply.detail}"
+        return reason
+
+    def _run(self, request: Request) -> Reply:
+        """The reply of a worker. A program that ends three of them, while an empty one passes, is
+        itself the reason."""
+        with self._free:
+            for _ in range(MOST_FAULTS):
+                try:
+                    return self._attempt(request)
+                except WorkerFault as error:
+                    fault = error
+                if reason := self.try_out():
+                    raise HardwareError(
+                        f"a worker of eval.sandbox={self.name} has failed ({fault}), and the next "
+                        f"on an empty program ({reason}): check memory and process limits of this "
+                        "machine, or choose another eval.sandbox"
+                    )
+        detail = f"ended the process that ran it ({fault})"
+        return Reply(status=ERROR, detail=detail, seconds=0.0, output=b"")
 
     def _attempt(self, request: Request) -> Reply:
         """The reply of one worker.
@@ -253,15 +258,11 @@ def load_sandbox(name: SandboxName, *, memory_mib: int, workers: int = 1) -> San
     reasons = []
     for backend in candidates(name.value):
         sandbox = Sandbox(backend, memory_mib=memory_mib, workers=workers)
-        try:
-            outcome = sandbox.judge(TRIAL_CODE, TRIAL_TEST, timeout=TRIAL_SECONDS)
-        except HardwareError as error:
-            reasons.append(f"{backend.name}: {error}")
-            continue
-        if outcome.status == PASSED:
+        reason = sandbox.try_out()
+        if not reason:
             return sandbox
         sandbox.close()
-        reasons.append(f"{backend.name}: {outcome.status} {outcome.detail}")
+        reasons.append(f"{backend.name}: {reason}")
     raise HardwareError(
         f"generated code cannot be isolated on this machine ({'; '.join(dict.fromkeys(reasons))}): "
         "install bubblewrap or allow user namespaces, "
