@@ -15,7 +15,7 @@ from ssd.evaluate.benchmarks import Benchmark, Judged, StdinTests, Task
 from ssd.evaluate.benchmarks.tasks import pooled_limit
 from ssd.evaluate.comparison import same_output
 from ssd.evaluate.extraction import extract_code, extract_leniently, has_fences
-from ssd.evaluate.inside.wire import HEAVY
+from ssd.evaluate.inside.jobs import HEAVY
 from ssd.evaluate.sandbox import ERROR, FAILED, PASSED, TIMEOUT, Outcome, Sandbox
 from ssd.generation import Sample
 from ssd.progress import progress_bar

@@ -17,8 +17,7 @@ from typing import Any
 
 from ssd.evaluate import backends, endings
 from ssd.evaluate.backends import Backend
-from ssd.evaluate.inside import wire
-from ssd.evaluate.inside.jobs import FAULT
+from ssd.evaluate.inside import jobs, wire
 
 START_SECONDS = 60.0
 GRACE_SECONDS = 20.0
@@ -62,12 +61,12 @@ class Request:
         fields = {"before": self.before, "code": self.code, "any_exit": self.any_exit}
         return pickle.dumps(fields, protocol=5)
 
-    def numbers(self) -> wire.Numbers:
+    def numbers(self) -> jobs.Numbers:
         """What process 1 of a worker reads."""
         texts = (self.code.encode("utf-8", "replace"), self.before.encode(), self.payload)
-        named = [any(name.encode() in text for text in texts) for name in wire.HEAVY]
+        named = [any(name.encode() in text for text in texts) for name in jobs.HEAVY]
         heavy = sum(found << number for number, found in enumerate(named))
-        return wire.Numbers(heavy, self.judged, self.timeout, self.call_timeout, self.memory)
+        return jobs.Numbers(heavy, self.judged, self.timeout, self.call_timeout, self.memory)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +202,7 @@ class Worker:
                 theirs.callback(os.close, writer)
                 os.set_blocking(reader, False)
                 handed.append(writer)
-            wire.send_job(self.connection, request.numbers(), handed)
+            jobs.send_job(self.connection, request.numbers(), handed)
         return connection, pipes[0][0], pipes[1][0]
 
     def close(self) -> None:
@@ -257,7 +256,7 @@ def follow(
     for stream in (output, other):
         while not heard.is_too_much and read(stream, heard, output):
             pass
-    if reply["judge_code"] == FAULT:
+    if reply["judge_code"] == jobs.FAULT:
         raise WorkerFault(heard.other.decode("utf-8", "replace"))
     return reply
 

@@ -1,14 +1,22 @@
 """One job, as process 1 of the worker sees it: its numbers, its processes, its limits."""
 
+import math
 import os
 import select
 import signal
 import socket
+import struct
 import time
 from dataclasses import dataclass, field
 
 from . import processes, wire
 
+HEAVY = ("numpy",)
+"""Modules that a worker loads once a program or its tests name them: with numpy loaded a fork takes
+half as long again."""
+NUMBERS = struct.Struct("!B?ddQ")
+NUM_DESCRIPTORS = 5
+"""A job's own connection to the grader, its request, its payload, and two pipes."""
 HEARTBEAT_SECONDS = 1.0
 SAMPLE_SECONDS = 0.02
 """How often the memory and the processes of a job are counted."""
@@ -22,11 +30,43 @@ MOST_PROCESSES = 256
 """Where the kernel does not bound them, a job with so many is ended."""
 
 
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """All of a job that process 1 of a worker reads."""
+
+    heavy: int
+    """A bit for each of `HEAVY`: whether the job names it."""
+    judged: bool
+    timeout: float
+    call_timeout: float | None
+    memory: int
+    """Bytes."""
+
+
+def send_job(control: socket.socket, numbers: Numbers, descriptors: list[int]) -> None:
+    """Send a job with its `NUM_DESCRIPTORS` descriptors."""
+    limit = math.nan if numbers.call_timeout is None else numbers.call_timeout
+    fields = numbers.heavy, numbers.judged, numbers.timeout, limit, numbers.memory
+    socket.send_fds(control, [NUMBERS.pack(*fields)], descriptors)
+
+
+def receive_job(control: socket.socket) -> tuple[Numbers, list[int]] | None:
+    """What `send_job` has sent; None where the other side is gone."""
+    message, descriptors, _, _ = socket.recv_fds(control, NUMBERS.size, NUM_DESCRIPTORS)
+    if not message:
+        return None
+    message += wire.receive_exactly(control, NUMBERS.size - len(message))
+    heavy, judged, timeout, limit, memory = NUMBERS.unpack(message)
+    return Numbers(
+        heavy, judged, timeout, None if math.isnan(limit) else limit, memory
+    ), descriptors
+
+
 @dataclass
 class Job:
     """What is known of a job while it runs."""
 
-    numbers: wire.Numbers
+    numbers: Numbers
     started: float = field(default_factory=time.monotonic)
     setup: int = -1
     """Where the candidate's process says that it could not begin."""

@@ -7,7 +7,6 @@ itself, so an `__eq__` that somebody has patched does not arrive.
 
 import datetime
 import io
-import math
 import pickle
 import socket
 import struct
@@ -15,7 +14,6 @@ import sys
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -23,14 +21,8 @@ from typing import Any
 from . import opcodes
 
 HEADER = struct.Struct("!Q")
-NUMBERS = struct.Struct("!B?ddQ")
-NUM_DESCRIPTORS = 5
-"""A job's own connection to the grader, its request, its payload, and two pipes."""
 MOST_BYTES = 2**28
 """The longest frame that is accepted from a candidate."""
-HEAVY = ("numpy",)
-"""Modules that a worker loads once a program or its tests name them: with numpy loaded a fork takes
-half as long again."""
 ARRAY_KINDS = frozenset("biufcSUmM")
 """Kinds of numpy data that hold no Python objects."""
 
@@ -55,38 +47,6 @@ def receive_frame(connection: socket.socket, most: int = 2**40) -> bytearray:
     if size > most:
         raise ValueError(f"a message of {size} bytes")
     return receive_exactly(connection, size)
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """All of a job that process 1 of a worker reads."""
-
-    heavy: int
-    """A bit for each of `HEAVY`: whether the job names it."""
-    judged: bool
-    timeout: float
-    call_timeout: float | None
-    memory: int
-    """Bytes."""
-
-
-def send_job(control: socket.socket, numbers: Numbers, descriptors: list[int]) -> None:
-    """Send a job with its `NUM_DESCRIPTORS` descriptors."""
-    limit = math.nan if numbers.call_timeout is None else numbers.call_timeout
-    fields = numbers.heavy, numbers.judged, numbers.timeout, limit, numbers.memory
-    socket.send_fds(control, [NUMBERS.pack(*fields)], descriptors)
-
-
-def receive_job(control: socket.socket) -> tuple[Numbers, list[int]] | None:
-    """What `send_job` has sent; None where the other side is gone."""
-    message, descriptors, _, _ = socket.recv_fds(control, NUMBERS.size, NUM_DESCRIPTORS)
-    if not message:
-        return None
-    message += receive_exactly(control, NUMBERS.size - len(message))
-    heavy, judged, timeout, limit, memory = NUMBERS.unpack(message)
-    return Numbers(
-        heavy, judged, timeout, None if math.isnan(limit) else limit, memory
-    ), descriptors
 
 
 def receive_exactly(connection: socket.socket, size: int) -> bytearray:

@@ -15,12 +15,12 @@ import socket
 import time
 from typing import Any, NoReturn
 
-from . import candidate, jobs, limits, processes, root, seccomp, start_job, wire
+from . import candidate, forks, jobs, limits, processes, root, seccomp, wire
 
 
 def serve(settings: str) -> NoReturn:
     """Make the sandbox's inside, say so, and run jobs until the grader is gone."""
-    place = start_job.Place(**json.loads(settings))
+    place = forks.Place(**json.loads(settings))
     try:
         control = socket.socket(fileno=os.dup(0))
         prepare(place)
@@ -34,16 +34,16 @@ def serve(settings: str) -> NoReturn:
         os._exit(0)
 
 
-def settle(place: start_job.Place) -> None:
+def settle(place: forks.Place) -> None:
     """Take what is loaded now as what every fork starts with."""
     gc.collect()
     gc.freeze()  # so that collections in the forks do not copy its pages
     place.address_space = limits.address_space()
 
 
-def serve_one(control: socket.socket, place: start_job.Place) -> bool:
+def serve_one(control: socket.socket, place: forks.Place) -> bool:
     """Receive a job, run it, reply; False where the grader is gone."""
-    received = wire.receive_job(control)
+    received = jobs.receive_job(control)
     if received is None:
         return False
     numbers, descriptors = received
@@ -53,7 +53,7 @@ def serve_one(control: socket.socket, place: start_job.Place) -> bool:
         reply: dict[str, Any] = {}
         try:
             try:
-                start_job.start(place, job, descriptors[1:])
+                forks.start(place, job, descriptors[1:])
                 jobs.watch(job, connection)
             finally:
                 jobs.end(job)
@@ -72,9 +72,9 @@ def serve_one(control: socket.socket, place: start_job.Place) -> bool:
     return True
 
 
-def preload(place: start_job.Place, heavy: int) -> None:
-    """Load those of `wire.HEAVY` that the bits of `heavy` stand for, once."""
-    for number, name in enumerate(wire.HEAVY):
+def preload(place: forks.Place, heavy: int) -> None:
+    """Load those of `jobs.HEAVY` that the bits of `heavy` stand for, once."""
+    for number, name in enumerate(jobs.HEAVY):
         if heavy >> number & 1 and name not in place.loaded:
             place.loaded.append(name)
             with contextlib.suppress(Exception):  # the program finds it again, and reports it
@@ -94,7 +94,7 @@ def is_empty() -> bool:
     return False
 
 
-def prepare(place: start_job.Place) -> None:
+def prepare(place: forks.Place) -> None:
     """Take the place that the backend has made, and lock the door."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # which process 1 does not receive
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:

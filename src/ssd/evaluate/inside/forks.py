@@ -31,7 +31,7 @@ class Place:
     """Whether the kernel does not bound processes, so that process 1 counts them."""
     num_processes: int
     loaded: list[str] = field(default_factory=list)
-    """Those of `wire.HEAVY` that were asked for."""
+    """Those of `jobs.HEAVY` that were asked for."""
     address_space: int = 0
     """Bytes that a fork starts with."""
     filter: seccomp.Filter | None = None
