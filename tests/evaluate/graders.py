@@ -1,4 +1,5 @@
-"""A sandbox whose grader is an ordinary user, for tests that run as root."""
+"""Sandboxes with one worker, so that every job follows the one before: on each isolating backend,
+and where the tests run as root, as each kind of user that a grader can be."""
 
 import contextlib
 import os
@@ -8,10 +9,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ssd.config import SandboxName
 from ssd.errors import HardwareError
+from ssd.evaluate.backends import candidates
 from ssd.evaluate.sandbox import Sandbox, load_sandbox
 
+SELF, WATCHED, ORDINARY = "this user", "root without a second id", "an ordinary user"
+GRADERS = [
+    f"{backend} as {user}"
+    for backend in ("bwrap", "namespaces")
+    for user in ((SELF, WATCHED, ORDINARY) if os.geteuid() == 0 else (SELF,))
+]
 NOBODY = 65534
 BECOME = 'exec setpriv --reuid="$0" --regid="$0" --clear-groups "$@"'
 SHOW = """
@@ -41,7 +51,7 @@ class OrdinaryUser:
             environment["closed"] = str(closed[0])
             script = f"{SHOW}{BECOME}"
             command = ["unshare", "--mount", "--propagation", "private", *command]
-        serve = f"import ordinary; ordinary.serve({name!r}, {memory_mib})"
+        serve = f"import graders; graders.serve({name!r}, {memory_mib})"
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         self.process = subprocess.Popen(
             [*command, script, str(NOBODY), sys.executable, "-c", serve],
@@ -84,6 +94,26 @@ class OrdinaryUser:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
         self.process.wait(30)
+
+
+Grader = Sandbox | OrdinaryUser
+
+
+def open_grader(which: str, memory_mib: int, folder: Path) -> Grader:
+    """One of `GRADERS`, or a skip where it does not start; `folder` is an empty one."""
+    backend, _, user = which.partition(" as ")
+    try:
+        if user == ORDINARY:
+            return OrdinaryUser(backend, memory_mib, folder)
+        if user == SELF:
+            return load_sandbox(SandboxName[backend], memory_mib=memory_mib)
+    except HardwareError as error:
+        pytest.skip(str(error))
+    watched = next(one for one in candidates(backend) if one.watched)
+    sandbox = Sandbox(watched, memory_mib=memory_mib, workers=1)
+    if reason := sandbox.try_out():
+        pytest.skip(reason)
+    return sandbox
 
 
 def serve(name: str, memory_mib: int) -> None:
