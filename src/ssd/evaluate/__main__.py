@@ -1,4 +1,4 @@
-"""`python -m ssd.evaluate RUN_DIR`, and `python -m ssd.evaluate power RUN_DIR`."""
+"""`python -m ssd.evaluate RUN_DIR`, and its commands `power` and `grade`."""
 
 import argparse
 import sys
@@ -6,11 +6,14 @@ import sys
 from ssd.run import load_run, stage_parser
 from ssd.stage import reporting_errors
 
-POWER = "power"
+POWER, GRADE = "power", "grade"
 EPILOG = """\
 %(prog)s power RUN_DIR [--benchmark NAME] [--difference 3]
   says from a finished run how many problems and samples per problem it takes to see a
   difference, and what the benchmark's present size can show; see %(prog)s power --help
+
+%(prog)s grade ANSWERS --benchmark NAME
+  grades answers from anywhere, without a run; see %(prog)s grade --help
 """
 
 
@@ -21,6 +24,12 @@ def main(arguments: list[str]) -> None:
 
         with reporting_errors():
             run_power(arguments[1:])
+        return
+    if arguments[:1] == [GRADE]:
+        from ssd.evaluate.standalone import run_grade
+
+        with reporting_errors():
+            run_grade(arguments[1:])
         return
     parser = stage_parser(
         "ssd.evaluate",

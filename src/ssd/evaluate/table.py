@@ -141,7 +141,7 @@ def arm_block(benchmarks: dict[str, Benchmark], corner: str = "", reference: str
                 row.append(score if several else percent(model[at]))
                 row += ([signed(change) if change else ""]) if compared else []
                 rows.append(row + (_form(model) if index == 0 else [""] * 4))
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _form(model: dict[str, Any]) -> list[str]:
@@ -166,10 +166,10 @@ def _group_block(name: str, one: Benchmark) -> str:
             row = [*title, arm, percent(model["groups"][group][metric])]
             rows.append(row + ([signed(change[metric]) if change else ""] if compared else []))
             title = ["", ""]
-    return _aligned(rows)
+    return aligned(rows)
 
 
-def _aligned(rows: list[list[str] | str]) -> str:
+def aligned(rows: list[list[str] | str]) -> str:
     """Cells in columns under a rule; a row that is one text stands over the following ones."""
     cells = [row for row in rows if isinstance(row, list)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

@@ -1,0 +1,154 @@
+"""Answers from elsewhere: the files in which other tools keep what a model has answered."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssd.config import Extraction
+from ssd.errors import DataError
+from ssd.evaluate.benchmarks import Judged, Task
+from ssd.evaluate.extraction import extract_code, extract_leniently
+from ssd.generation.records import SHARDS, read_samples
+from ssd.problems import read_jsonl
+
+IDS = ("task_id", "question_id", "id")
+"""Fields that name a problem: of EvalPlus and HumanEval, of LiveCodeBench, of anybody."""
+PROGRAMS = ("solution", "code", "code_list")
+"""Fields that hold code as it is to be run."""
+TEXTS = ("output", "output_list", "text")
+"""Fields that hold what a model said, from which its code is extracted."""
+COMPLETION = "completion"
+"""A field that goes on where a problem's prompt ends (HumanEval), or holds a program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One program, to be graded as it is."""
+
+    problem_id: str
+    index: int
+    """Among the answers to its problem, from 0."""
+    code: str | None
+    """None where an answer holds none."""
+
+
+def read_answers(
+    path: Path, tasks: Sequence[Task], *, extraction: Extraction, thinking: bool
+) -> list[Answer]:
+    """The answers of a file to these tasks, by task and in the order of the file: JSON Lines (plain
+    or gzipped), a JSON list, or a Parquet file or folder of this project.
+
+    Answers to other problems are left out, and said.
+
+    Raises:
+        DataError: the file cannot be read, answers none of the tasks, or some of them more often
+            than others.
+    """
+    known = known_names([task.problem.problem_id for task in tasks])
+    befores = {task.problem.problem_id: continued(task) for task in tasks}
+
+    def program(text: str) -> str | None:
+        official = extract_code(text, thinking=thinking)
+        if extraction is Extraction.official:
+            return official
+        return extract_leniently(text, thinking=thinking)[0] or official
+
+    codes: dict[str, list[str | None]] = {}
+    unknown: list[str] = []
+    for name, field, value in answer_fields(path):
+        problem = known(name)
+        if problem is None:
+            unknown.append(name)
+            continue
+        code = program(value) if field in TEXTS else value
+        codes.setdefault(problem, []).append(
+            befores[problem] + value if field == COMPLETION else code
+        )
+    if unknown:
+        other = f"{len(unknown)} answers to what is no problem of the benchmark ({unknown[0]})"
+        if not codes:
+            raise DataError(f"{path} holds {other} and no other: check --benchmark and --file")
+        print(f"note: {path} holds {other}; they are left out", flush=True)
+    require_even(path, codes)
+    ordered = [name for name in befores if name in codes]
+    return [Answer(name, index, code) for name in ordered for index, code in enumerate(codes[name])]
+
+
+def known_names(problem_ids: Sequence[str]) -> Callable[[str], str | None]:
+    """Finds a problem by its id in any case, or by what follows its last slash alone."""
+    whole = {name.lower(): name for name in problem_ids}
+    tails = {name.rpartition("/")[2].lower(): name for name in problem_ids}
+    return lambda name: whole.get(name.lower(), None if "/" in name else tails.get(name.lower()))
+
+
+def continued(task: Task) -> str:
+    """The text that a completion goes on from: HumanEval's prompts run before a candidate."""
+    is_humaneval = task.problem.problem_id.startswith("HumanEval/")
+    return task.tests.before if is_humaneval and isinstance(task.tests, Judged) else ""
+
+
+def require_even(path: Path, codes: dict[str, list[str | None]]) -> None:
+    """Refuse a file without answers, or with more of them to some problems.
+
+    Raises:
+        DataError: names such a problem.
+    """
+    if not codes:
+        raise DataError(f"{path} holds no answer")
+    (common, _), *others = Counter(map(len, codes.values())).most_common()
+    if others:
+        name = next(name for name, listed in codes.items() if len(listed) != common)
+        raise DataError(
+            f"{path} holds {len(codes[name])} answers to {name} and {common} to most problems: "
+            "give every problem as many"
+        )
+
+
+def answer_fields(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Problem, field and value of every answer.
+
+    Raises:
+        DataError: a row lacks what an answer needs.
+    """
+    if path.is_dir() or path.suffix == ".parquet":
+        shards = path / SHARDS if (path / SHARDS).is_dir() else path
+        for sample in read_samples(shards):
+            yield sample.prompt_id, "text", sample.text
+        return
+    for number, row in enumerate(read_objects(path), start=1):
+        name = next((row[field] for field in IDS if field in row), None)
+        field = next((one for one in (*PROGRAMS, COMPLETION, *TEXTS) if one in row), None)
+        if not isinstance(name, str | int) or field is None:
+            raise DataError(
+                f"{path}, answer {number} needs a problem ({', '.join(IDS)}) and a program "
+                f"({', '.join(PROGRAMS)}), a completion, or a text ({', '.join(TEXTS)})"
+            )
+        values = row[field] if field.endswith("_list") else [row[field]]
+        if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+            raise DataError(f"{path}, answer {number}: {field} holds no text")
+        for value in values:
+            yield str(name), field.removesuffix("_list"), value
+
+
+def read_objects(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON list or of JSON Lines.
+
+    Raises:
+        DataError: the file holds neither.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is no file of answers: name a .jsonl, .json or .parquet file")
+    if path.suffix != ".json":
+        return read_jsonl(path)
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as JSON ({error})") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(
+            f"{path} holds no list of objects: name LiveCodeBench's output, or a .jsonl"
+        )
+    return rows

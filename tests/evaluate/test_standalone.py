@@ -1,0 +1,191 @@
+"""The grader by itself, as people run it on answers from elsewhere."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssd.config import BenchmarkFiles, Extraction, Grading
+from ssd.errors import DataError
+from ssd.evaluate.answers import read_answers
+from ssd.evaluate.benchmarks import load_benchmark
+from ssd.generation import Sample
+from ssd.generation.records import write_samples
+from ssd.problems import packaged_file, read_jsonl
+from ssd.stage import REPORTED
+
+GRADE = [sys.executable, "-m", "ssd.evaluate", "grade"]
+HUMANEVAL = read_jsonl(packaged_file("humaneval"))
+WRONG = "    return 1\n"
+TASKS = load_benchmark("humaneval", BenchmarkFiles(), Grading.official).tasks
+
+
+def grade(*arguments: str | Path, code: int = 0) -> str:
+    """What the command prints, where it ends with `code`; an error where it does not."""
+    command = [*GRADE, *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert ended.returncode == code, ended.stderr
+    return ended.stdout if code == 0 else ended.stderr
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def completions(path: Path, number: int = 164, solved: int = 164) -> Path:
+    """HumanEval's own format: the first `solved` answers are right."""
+    rows = [
+        {
+            "task_id": row["task_id"],
+            "completion": row["canonical_solution"] if index < solved else WRONG,
+        }
+        for index, row in enumerate(HUMANEVAL[:number])
+    ]
+    return write_lines(path, rows)
+
+
+def verdicts(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_all_canonical_solutions_of_humaneval_pass_and_are_not_run_again(tmp_path: Path) -> None:
+    answers = completions(tmp_path / "samples.jsonl")
+    assert "164 passed" in grade(answers, "--benchmark", "humaneval")
+    rows = verdicts(tmp_path / "samples.verdicts.jsonl")
+    assert [row["task_id"] for row in rows] == [row["task_id"] for row in HUMANEVAL]
+    assert all(row["passed"] and row["seconds"] > 0 for row in rows)
+    assert "164 passed" in grade(answers, "--benchmark", "humaneval")
+    assert verdicts(tmp_path / "samples.verdicts.jsonl") == rows  # the times are those from before
+
+
+@pytest.mark.slow
+def test_all_canonical_solutions_of_mbpp_plus_pass(tmp_path: Path) -> None:
+    rows = [
+        {"task_id": row["task_id"], "solution": row["canonical_solution"]}
+        for row in read_jsonl(packaged_file("mbpp_plus"))
+    ]
+    answers = write_lines(tmp_path / "samples.jsonl", rows)
+    generous = ("--timeout", "30", "--memory-mib", "4096")  # of Mbpp/255, see docs/benchmarks.md
+    assert "378 passed" in grade(answers, "--benchmark", "mbpp_plus", *generous)
+
+
+def test_two_files_are_compared_problem_by_problem(tmp_path: Path) -> None:
+    better = completions(tmp_path / "better.jsonl", 30, 30)
+    worse = completions(tmp_path / "worse.jsonl", 30, 12)
+    printed = grade(better, worse, "--benchmark", "humaneval", "--answered-only")
+    assert "humaneval, 30 problems x 1 answer" in printed
+    assert re.search(r"better minus it.*\n-+\nbetter +100\.0 .*\nworse +40\.0 .*\+60\.0", printed)
+    assert "worse: 18 failed, 12 passed" in printed
+
+
+def test_problems_without_an_answer_count_as_wrong_and_are_said(tmp_path: Path) -> None:
+    printed = grade(completions(tmp_path / "few.jsonl", 41), "--benchmark", "humaneval")
+    assert "123 of 164 problems have no answer, such as HumanEval/41, and count as wrong" in printed
+    assert "few  25.0" in printed
+
+
+def test_a_killed_grading_goes_on_from_its_last_verdict(tmp_path: Path) -> None:
+    answers = completions(tmp_path / "samples.jsonl")
+    kept = tmp_path / "samples.verdicts.jsonl"
+    command = [*GRADE, str(answers), "--benchmark", "humaneval", "--workers", "1"]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not kept.is_file() or len(kept.read_text().splitlines()) < 5:
+        assert first.poll() is None
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    kept.write_text(kept.read_text()[:-9])  # as a full disk or a power cut may leave it
+    before = verdicts_until_broken(kept)
+    assert "164 passed" in grade(answers, "--benchmark", "humaneval")
+    after = {row["task_id"]: row for row in verdicts(kept)}
+    assert len(after) == 164
+    assert all(after[row["task_id"]] == row for row in before)
+
+
+def verdicts_until_broken(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()[:-1]]
+
+
+def test_another_limit_grades_again(tmp_path: Path) -> None:
+    answers = completions(tmp_path / "samples.jsonl", 3)
+    grade(answers, "--benchmark", "humaneval")
+    first = verdicts(tmp_path / "samples.verdicts.jsonl")
+    grade(answers, "--benchmark", "humaneval", "--timeout", "5")
+    second = verdicts(tmp_path / "samples.verdicts.jsonl")
+    assert [row["timeout"] for row in second] == [5, 5, 5]
+    assert {row["key"] for row in first}.isdisjoint(row["key"] for row in second)
+
+
+CODE = HUMANEVAL[0]["prompt"] + HUMANEVAL[0]["canonical_solution"]
+TEXT = f"Here it is:\n```python\n{CODE}\n```"
+
+
+def as_parquet(folder: Path) -> Path:
+    sample = Sample(
+        prompt_id="HumanEval/0", sample_index=0, seed=0, prompt_token_ids=[1],
+        completion_token_ids=[2], text=TEXT, finish_reason="stop",
+    )  # fmt: skip
+    write_samples(folder / "shards" / "00000.parquet", [sample])
+    return folder
+
+
+def as_list(folder: Path, **fields: Any) -> Path:
+    (folder / "answers.json").write_text(json.dumps([fields]))
+    return folder / "answers.json"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: write_lines(
+            folder / "a.jsonl", [{"task_id": "HumanEval/0", "solution": CODE}]
+        ),
+        lambda folder: completions(folder / "a.jsonl", 1),
+        lambda folder: as_list(folder, question_id="HumanEval/0", code_list=[CODE]),
+        lambda folder: as_list(folder, question_id=0, output_list=[TEXT]),
+        lambda folder: write_lines(folder / "a.jsonl", [{"id": "humaneval/0", "text": TEXT}]),
+        as_parquet,
+    ],
+)
+def test_the_formats_of_other_tools_are_read(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    (answer,) = read_answers(write(tmp_path), TASKS, extraction=Extraction.official, thinking=False)
+    assert (answer.problem_id, answer.index) == ("HumanEval/0", 0)
+    assert (answer.code or "").strip() == CODE.strip()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "holds no answer"),
+        ([{"task_id": "Mbpp/2", "solution": "x"}], "Mbpp/2.*check --benchmark"),
+        ([{"task_id": "HumanEval/0"}], "answer 1 needs a problem"),
+        ([{"solution": "x"}], "answer 1 needs a problem"),
+        ([{"task_id": "HumanEval/0", "solution": 5}], "answer 1: solution holds no text"),
+        (
+            [{"task_id": f"HumanEval/{name}", "solution": "x"} for name in (0, 1, 2, 2)],
+            "2 answers to HumanEval/2 and 1 to most",
+        ),
+    ],
+)
+def test_what_cannot_be_graded_is_refused_in_one_line(
+    rows: list[dict[str, Any]], message: str, tmp_path: Path
+) -> None:
+    path = write_lines(tmp_path / "answers.jsonl", rows)
+    with pytest.raises(DataError, match=message):
+        read_answers(path, TASKS, extraction=Extraction.official, thinking=False)
+
+
+def test_the_command_says_what_is_wrong_and_ends_with_the_code_of_a_refusal(tmp_path: Path) -> None:
+    answers = completions(tmp_path / "samples.jsonl", 2)
+    printed = grade(answers, "--benchmark", "humanevil", code=REPORTED)
+    assert "did you mean" in printed.lower() and "Traceback" not in printed
+    assert "--k 5" in grade(answers, "--benchmark", "humaneval", "--k", "5", code=REPORTED)
+    assert "examples:" in grade("--help")
