@@ -48,6 +48,8 @@ def fingerprints(run: Run) -> dict[str, str]:
         ("eval.num_samples=4", ["base", "tuned", "base verdicts", "tuned verdicts"]),
         ("eval.timeout=2", ["base verdicts", "tuned verdicts"]),
         ("eval.grading=apple_release", ["base verdicts", "tuned verdicts"]),
+        ("eval.grading=tolerant", ["base verdicts", "tuned verdicts"]),
+        ("eval.extraction=lenient", ["base verdicts", "tuned verdicts"]),
         ("eval.temps=[0.3,0.5]", ["tuned", "tuned verdicts"]),
         ("seed=1", list(EVERY)),
         ("model.kind=thinking", list(EVERY)),

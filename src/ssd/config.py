@@ -164,10 +164,12 @@ class SandboxName(Enum):
 class Grading(Enum):
     """`official` follows each benchmark's own rules; `apple_release` grades LiveCodeBench as the
     paper's released code does: private tests only, one time limit for all tests of a program,
-    results of functions compared as text."""
+    results of functions compared as text; `tolerant` is `official` with floats that may differ by
+    1e-6 of their value, for LiveCodeBench and the inputs and outputs of one's own problems."""
 
     official = "official"
     apple_release = "apple_release"
+    tolerant = "tolerant"
 
 
 class Extraction(Enum):

@@ -26,9 +26,10 @@ from ssd.config import HASH_SPLIT, STAGES, DataConfig, DataSource, RunConfig
 from ssd.errors import ArtifactError, ConfigError, DataError, one_line
 from ssd.evaluate.benchmarks import benchmark_identity, load_benchmark
 from ssd.evaluate.generate import is_whole
+from ssd.evaluate.grade import num_workers, open_sandbox
 from ssd.evaluate.grading import require_modules
 from ssd.evaluate.parts import take_part
-from ssd.evaluate.sandbox import load_sandbox
+from ssd.evaluate.soundness import require_sound
 from ssd.evaluate.table import score_table
 from ssd.hardware import (
     check_installation,
@@ -214,21 +215,26 @@ def check(run: Run) -> None:
 
 
 def check_evaluation(run: Run) -> None:
-    """Try the sandbox, and read every benchmark.
+    """Try the sandbox, read every benchmark, and run the tests of one's own.
 
     Raises:
         HardwareError: generated code cannot be isolated here.
-        ConfigError, DataError: a benchmark is missing, malformed, or has no problem left.
+        ConfigError, DataError: a benchmark is missing, malformed, or has no problem left; tests of
+            one's own cannot fail, or fail their reference solution.
     """
     settings = run.config.eval
     parts = [*run.reported_on(), *(run.chosen_on() if run.selects else [])]
-    with load_sandbox(settings.sandbox, memory_mib=settings.memory_mib) as sandbox:
+    with open_sandbox(run) as sandbox:
         for name in dict.fromkeys(name for name, _ in parts):
             # Not kept: this process outlives every stage.
             benchmark = load_benchmark(name, settings.files, settings.grading, settings.limit)
             require_modules(benchmark, sandbox)
             for part in {part for one, part in parts if one == name}:
                 take_part(settings, benchmark, part)
+            if name == "jsonl":
+                require_sound(
+                    benchmark.tasks, sandbox, timeout=settings.timeout, workers=num_workers(run)
+                )
 
 
 def run_stage(run: Run, stage: str) -> None:

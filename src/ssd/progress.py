@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 
-def progress_bar(label: str, total: int, *, done: int = 0, unit: str) -> Any:
+def progress_bar(label: str, total: int, *, done: int = 0, unit: str, hidden: bool = False) -> Any:
     """A tqdm bar with time left; off a terminal, where a bar is a stream of lines,
     one every 15 s."""
     interval = 0.5 if sys.stderr.isatty() else 15.0
@@ -20,6 +20,7 @@ def progress_bar(label: str, total: int, *, done: int = 0, unit: str) -> Any:
         mininterval=interval,
         maxinterval=interval,
         dynamic_ncols=True,
+        disable=hidden,
     )
 
 

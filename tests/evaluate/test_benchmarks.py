@@ -184,7 +184,7 @@ def test_ones_own_problems_may_have_asserts_or_input_and_output(
     assert asserts.tests.judge == "assert add(1, 2) == 3\n"
     assert asserts.difficulty == "easy"
     assert isinstance(function.tests, Judged)
-    assert function.tests.data == [["2\n", "4\n"]]
+    assert function.tests.data == [[[2], 4]]
     assert not function.problem.reads_stdin
     assert isinstance(check.tests, Judged)
     assert check.tests.judge.endswith("\ncheck(add)\n")
@@ -209,7 +209,7 @@ def test_ones_own_problems_may_have_asserts_or_input_and_output(
 def test_a_bad_line_of_ones_own_is_refused_with_file_and_line(
     own: Callable[..., Benchmark], changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(DataError, match=r"own\.jsonl, problem 2: ") as error:
+    with pytest.raises(DataError, match=r"own\.jsonl, line 2: ") as error:
         own(OWN_ASSERTS, {**OWN_STDIN, **changes})
     assert message in str(error.value)
     assert "\n" not in str(error.value)
@@ -218,7 +218,7 @@ def test_a_bad_line_of_ones_own_is_refused_with_file_and_line(
 def test_repeated_ids_invalid_tests_and_empty_files_of_ones_own_are_refused(
     own: Callable[..., Benchmark],
 ) -> None:
-    with pytest.raises(DataError, match="problem 2: the id double comes twice"):
+    with pytest.raises(DataError, match="line 2: the id double comes twice"):
         own(OWN_STDIN, OWN_STDIN)
     with pytest.raises(DataError, match="test is no valid Python"):
         own({**OWN_ASSERTS, "test": "assert ("})

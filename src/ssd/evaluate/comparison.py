@@ -1,9 +1,20 @@
-"""Whether a program printed what was expected, by LiveCodeBench's rule."""
+"""Whether a program printed, or a function returned, what was expected, by LiveCodeBench's rule.
 
+This file's text also goes into the sandbox with tests that need it, so it imports nothing of the
+project.
+"""
+
+import math
 from decimal import Decimal, InvalidOperation
+from typing import Any
+
+TOLERANCE = 1e-6
+"""Relative difference that tolerant grading allows a float."""
 
 
-def same_output(printed: str, expected: str, *, decimals: bool = True) -> bool:
+def same_output(
+    printed: str, expected: str, *, decimals: bool = True, tolerant: bool = False
+) -> bool:
     """Whether two outputs agree line by line, white space at both ends of every line aside.
 
     A line whose text differs still agrees where both are numbers of equal value, in the same order
@@ -12,12 +23,34 @@ def same_output(printed: str, expected: str, *, decimals: bool = True) -> bool:
 
     Args:
         decimals: False to compare the text alone.
+        tolerant: numbers of which one at least has a fraction or an exponent may differ by
+            `TOLERANCE`, among words too.
     """
     lines, wanted = _lines(printed), _lines(expected)
     return len(lines) == len(wanted) and all(
-        line == want or (decimals and _same_numbers(line, want))
+        line == want
+        or (decimals and _same_numbers(line, want))
+        or (tolerant and _close_words(line, want))
         for line, want in zip(lines, wanted, strict=True)
     )
+
+
+def close_values(value: Any, expected: Any) -> bool:
+    """Whether two results are equal but for floats that differ by `TOLERANCE` at most; integers
+    are compared with floats as floats, and exactly with each other."""
+    kinds = {type(value), type(expected)}
+    if float in kinds and kinds <= {int, float}:
+        try:
+            return math.isclose(value, expected, rel_tol=TOLERANCE)
+        except OverflowError:  # an integer that no float holds
+            return False
+    if isinstance(expected, (list, tuple)) and type(value) is type(expected):
+        pairs = zip(value, expected, strict=False)
+        return len(value) == len(expected) and all(close_values(*pair) for pair in pairs)
+    if isinstance(expected, dict) and type(value) is dict:
+        same_keys = value.keys() == expected.keys()
+        return same_keys and all(close_values(value[key], expected[key]) for key in expected)
+    return bool(value == expected)
 
 
 def _lines(text: str) -> list[str]:
@@ -27,5 +60,21 @@ def _lines(text: str) -> list[str]:
 def _same_numbers(line: str, want: str) -> bool:
     try:
         return [Decimal(word) for word in line.split()] == [Decimal(word) for word in want.split()]
+    except (InvalidOperation, ValueError):  # not numbers, or a signalling NaN
+        return False
+
+
+def _close_words(line: str, want: str) -> bool:
+    words, wanted = line.split(), want.split()
+    return len(words) == len(wanted) and all(
+        word == other or _close(word, other) for word, other in zip(words, wanted, strict=True)
+    )
+
+
+def _close(word: str, want: str) -> bool:
+    try:
+        number, other = Decimal(word), Decimal(want)
+        fractional = any(sign in word + want for sign in ".eE")
+        return number == other or (fractional and close_values(float(number), float(other)))
     except (InvalidOperation, ValueError):  # not numbers, or a signalling NaN
         return False

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +11,13 @@ from typing import Any, TextIO
 import numpy as np
 
 from ssd.artifacts import fingerprint, write_text
-from ssd.config import BenchmarkFiles, Extraction, Grading, SandboxName
+from ssd.config import BenchmarkFiles, Extraction, Grading
 from ssd.errors import ConfigError, DataError
 from ssd.evaluate.answers import Answer, read_answers
 from ssd.evaluate.benchmarks import Benchmark, Task, benchmark_identity, load_benchmark
 from ssd.evaluate.grading import Verdict, program_hash, require_modules, run
-from ssd.evaluate.sandbox import PASSED, Sandbox, load_sandbox
+from ssd.evaluate.options import add_sandbox_options, open_sandbox
+from ssd.evaluate.sandbox import PASSED, Sandbox
 from ssd.evaluate.scores import benchmark_scores
 from ssd.evaluate.table import aligned, isolation, percent, signed
 from ssd.progress import progress_bar
@@ -69,13 +69,10 @@ def run_grade(arguments: list[str]) -> None:
     for out in outs.values():
         require_writable(out)
     verdicts = {}
-    workers = options.workers or len(os.sched_getaffinity(0))
-    with load_sandbox(
-        SandboxName(options.sandbox), memory_mib=options.memory_mib, workers=workers
-    ) as sandbox:
+    with open_sandbox(options) as sandbox:
         require_modules(benchmark, sandbox)
         for path in paths:
-            rows = grade_file(outs[path], answers[path], tasks, sandbox, rules, workers)
+            rows = grade_file(outs[path], answers[path], tasks, sandbox, rules, options.workers)
             verdicts[path] = with_missing(rows, benchmark, answered_only=options.answered_only)
             print(f"verdicts: {outs[path]}", flush=True)
     print(f"\n{summary(benchmark, verdicts, options.k, extraction, sandbox.name)}\n", flush=True)
@@ -107,13 +104,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="leave out problems without an answer, which otherwise count as wrong",
     )  # fmt: skip
     parser.add_argument("--thinking", action="store_true", help="texts begin with their reasoning")
-    choices = (("grading", Grading), ("extraction", Extraction), ("sandbox", SandboxName))
+    choices = (("grading", Grading), ("extraction", Extraction))
     for name, kind in choices:
         values = [one.value for one in kind]
         parser.add_argument(f"--{name}", choices=values, default=values[0], help=f"eval.{name}")
-    parser.add_argument("--timeout", type=float, default=6.0, help="seconds (default 6)")
-    parser.add_argument("--memory-mib", type=int, default=2048, help="default 2048")
-    parser.add_argument("--workers", type=int, help="programs at once (default: a core each)")
+    add_sandbox_options(parser)
     options = parser.parse_args(arguments)
     if options.other and options.other.resolve() == options.answers.resolve():
         raise ConfigError("grade takes two different files to compare")

@@ -38,7 +38,8 @@ def load_benchmark(
 ) -> Benchmark:
     """A benchmark's tasks, or a fixed subset of `limit` of them, in the order of its file.
 
-    `grading` changes LiveCodeBench alone; the others have one rule, recorded as `official`.
+    `grading` changes LiveCodeBench and, where it is tolerant, one's own inputs and outputs; the
+    others have one rule, recorded as `official`.
 
     Raises:
         ConfigError: there is no such benchmark.
@@ -49,8 +50,9 @@ def load_benchmark(
     if chosen is not None:
         return load_livecodebench(name, chosen, files, grading, limit)
     (path,) = benchmark_files(name, files)
+    tolerant = grading is Grading.tolerant
     if name == "jsonl":
-        tasks, release = load_own(path), path.name
+        tasks, release = load_own(path, grading), path.name
     else:
         tasks, release = [_task(name, row, path) for row in _rows(name, path)], None
         if name in PLUS:
@@ -62,7 +64,7 @@ def load_benchmark(
         tasks=fixed_subset(tasks, limit, key=lambda task: task.problem.problem_id),
         release=release,
         window=None,
-        grading=Grading.official.value,
+        grading=(grading if name == "jsonl" and tolerant else Grading.official).value,
     )
 
 

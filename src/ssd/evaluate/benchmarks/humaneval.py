@@ -24,6 +24,7 @@ def humaneval_task(row: dict[str, Any]) -> Task:
             before=row["prompt"],
             names=builtin_names([row["entry_point"], *definitions(row["prompt"])]),
         ),
+        prompt=row["prompt"],
     )
 
 

@@ -8,6 +8,7 @@ them well.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ssd.evaluate.benchmarks.livecodebench_files import (
     read_rows,
 )
 from ssd.evaluate.benchmarks.names import Window
-from ssd.evaluate.benchmarks.prelude import PRELUDES
+from ssd.evaluate.benchmarks.prelude import MOST_DIGITS, PRELUDES
 from ssd.evaluate.benchmarks.tasks import Benchmark, Judged, StdinTests, Task
 from ssd.problems import Problem, fixed_subset
 
@@ -38,6 +39,8 @@ ERRATA = {
 }
 """Problems whose official tests are known to be faulty, by question id (ERRATA.md of repository
 LiveCodeBench/LiveCodeBench); a file's own `errata` column adds to them."""
+Call = tuple[list[Any], Any]
+"""Arguments, and the result that is expected."""
 COLUMNS = (
     "question_id", "question_content", "starter_code", "difficulty", "contest_date",
     "public_test_cases", "private_test_cases", "metadata",
@@ -119,7 +122,7 @@ def official_tests(
     try:
         function = json.loads(row["metadata"] or "{}").get("func_name")
         tests = decode_tests(row["private_test_cases"])
-        if grading is Grading.official:
+        if grading is not Grading.apple_release:
             tests = decode_tests(row["public_test_cases"]) + tests
         pairs = tuple((str(test["input"]), str(test["output"])) for test in tests)
         if function is not None and not str(function).isidentifier():
@@ -134,8 +137,14 @@ def official_tests(
     if function is not None:
         return function_tests(function, pairs, grading), True
     pooled = grading is Grading.apple_release
-    before = PRELUDES[grading]
-    return StdinTests(tests=pairs, before=before, pooled=pooled, any_exit=True), False
+    program_tests = StdinTests(
+        tests=pairs,
+        before=PRELUDES[grading],
+        pooled=pooled,
+        any_exit=True,
+        tolerant=grading is Grading.tolerant,
+    )
+    return program_tests, False
 
 
 def function_tests(
@@ -148,15 +157,9 @@ def function_tests(
     each test has its own, and the results are compared as text.
     """
     apple = grading is Grading.apple_release
-    # The judge's process knows nothing of this project, so the comparison goes along as text.
-    judge = JUDGE.format(
-        function=function,
-        imports=Path(comparison.__file__).read_text(encoding="utf-8") if apple else "",
-        agree=AS_TEXT if apple else AS_VALUES,
-        fresh=apple,
-    )
+    agree = {Grading.apple_release: AS_TEXT, Grading.tolerant: AS_CLOSE_VALUES}
     return Judged(
-        judge=judge,
+        judge=judge_source(function, FROM_JSON, agree.get(grading, AS_VALUES), fresh=apple),
         before=PRELUDES[grading],
         data=[list(pair) for pair in pairs],
         names=builtin_names([function]),
@@ -165,8 +168,39 @@ def function_tests(
     )
 
 
+def call_tests(function: str, calls: Sequence[Call], *, tolerant: bool) -> Judged:
+    """Tests as of `function_tests`, whose arguments and results are values already."""
+    agree = AS_CLOSE_VALUES if tolerant else AS_VALUES
+    return Judged(
+        judge=judge_source(function, AS_THEY_ARE, agree, fresh=False),
+        before=PRELUDES[Grading.official],
+        data=[list(call) for call in calls],
+        names=builtin_names([function]),
+        per_call=True,
+    )
+
+
+def judge_source(function: str, values: tuple[str, str], agree: str, *, fresh: bool) -> str:
+    """The judge of one problem. Its process knows nothing of this project, so what compares goes
+    along as text."""
+    imports = "" if agree == AS_VALUES else Path(comparison.__file__).read_text(encoding="utf-8")
+    arguments, expected = values
+    return JUDGE.format(
+        function=function,
+        imports=imports,
+        arguments=arguments,
+        expected=expected,
+        agree=agree,
+        fresh=fresh,
+        digits=MOST_DIGITS,
+    )
+
+
+FROM_JSON = '[json.loads(line) for line in given.split("\\n")]', "json.loads(wanted)"
+AS_THEY_ARE = "given", "wanted"
 AS_VALUES = "result == expected"
 AS_TEXT = "same_output(str(result), str(expected))"
+AS_CLOSE_VALUES = "close_values(result, expected)"
 JUDGE = """\
 try:
     CLASS, FUNCTION = Solution, None
@@ -175,6 +209,9 @@ except NameError:
 {imports}
 import json
 import reprlib
+import sys
+
+sys.set_int_max_str_digits({digits})
 
 
 def find():
@@ -182,13 +219,13 @@ def find():
 
 
 call = find()
-for number, (lines, output) in enumerate(DATA, start=1):
+for number, (given, wanted) in enumerate(DATA, start=1):
     if {fresh}:
         call = find()
-    result = call(*[json.loads(line) for line in lines.split("\\n")])
+    result = call(*{arguments})
     if isinstance(result, tuple):
         result = list(result)
-    expected = json.loads(output)
+    expected = {expected}
     assert {agree}, f"test {{number}}: got {{reprlib.repr(result)}}"
 """
 """The judge of one problem: trusted source, which reaches the candidate's code only by calls.

@@ -1,47 +1,100 @@
-"""One's own problems: the benchmark `jsonl`, a JSON object a line."""
+"""One's own problems: the benchmark `jsonl`, a JSON object a line.
 
+What can be told from the file alone is refused when it is read; `ssd.evaluate.soundness` runs the
+tests for what cannot.
+"""
+
+import ast
+import json
+import warnings
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from ssd.config import Grading
-from ssd.errors import DataError
+from ssd.errors import DataError, one_line
+from ssd.evaluate.benchmarks.assertions import foreign_names, top_level, why_it_asserts_nothing
 from ssd.evaluate.benchmarks.humaneval import builtin_names
-from ssd.evaluate.benchmarks.livecodebench import function_tests
+from ssd.evaluate.benchmarks.livecodebench import Call, call_tests
 from ssd.evaluate.benchmarks.prelude import PRELUDES
 from ssd.evaluate.benchmarks.tasks import Judged, StdinTests, Task
-from ssd.problems import Problem, read_jsonl
+from ssd.problems import Problem, numbered_rows
 
 VERSION = 1
 """Of the fields below; every line names it as `version`."""
-FIELDS = {
-    "version", "id", "question", "starter_code", "difficulty", "date", "test", "entry_point",
-    "tests", "func_name",
-}  # fmt: skip
+TEXTS = (
+    "starter_code", "difficulty", "date", "test", "entry_point", "func_name", "reference",
+)  # fmt: skip
+FIELDS = {"version", "id", "question", "tests", *TEXTS}
+Refuse = Callable[[str], DataError]
 
 
-def load_own(path: Path) -> list[Task]:
+def load_own(path: Path, grading: Grading = Grading.official) -> list[Task]:
     """The problems of a file.
 
     Raises:
-        DataError: a line is no JSON, has another version, lacks a field, or repeats an id; the
-            message names file and line.
+        DataError: a line is no JSON, has another version, lacks a field, repeats an id, or has
+            tests that cannot fail; the message names file and line.
+    """
+    tasks, errors = read_own(path, grading)
+    if len(errors) > 1:
+        raise DataError(
+            f"{errors[0]} (and {len(errors) - 1} more: python -m ssd.evaluate check {path})"
+        )
+    if errors:
+        raise errors[0]
+    return tasks
+
+
+def read_own(path: Path, grading: Grading = Grading.official) -> tuple[list[Task], list[DataError]]:
+    """The problems of a file that can be used, and why each of the others cannot.
+
+    Raises:
+        DataError: the file cannot be read as JSON.
     """
     tasks: dict[str, Task] = {}
-    for number, row in enumerate(read_jsonl(path), start=1):
+    errors = []
+    for place, row in numbered_rows(path):
+        try:
+            task = own_task(row, f"{path}, {place}", grading)
+            if task.problem.problem_id in tasks:
+                raise DataError(
+                    f"{path}, {place}: the id {task.problem.problem_id} comes twice: "
+                    "give each its own"
+                )
+            tasks[task.problem.problem_id] = task
+        except DataError as error:
+            errors.append(error)
+    return list(tasks.values()), errors
 
-        def refuse(reason: str, number: int = number) -> DataError:
-            return DataError(f"{path}, problem {number}: {reason}")
 
-        task = own_task(row, refuse)
-        if task.problem.problem_id in tasks:
-            raise refuse(f"the id {task.problem.problem_id} comes twice: give each its own")
-        tasks[task.problem.problem_id] = task
-    return list(tasks.values())
+def own_task(row: dict[str, Any], place: str, grading: Grading) -> Task:
+    """One line as a task; `place` is where errors say that it is."""
+
+    def refuse(reason: str) -> DataError:
+        return DataError(f"{place}: {reason}")
+
+    require_fields(row, refuse)
+    kind = _asserts if "test" in row else _pairs
+    tests = kind(row, refuse, grading)
+    return Task(
+        problem=Problem(
+            problem_id=row["id"],
+            question=row["question"],
+            starter_code=row.get("starter_code") or None,
+            reads_stdin=isinstance(tests, StdinTests),
+        ),
+        tests=tests,
+        difficulty=row.get("difficulty"),
+        date=row.get("date"),
+        reference=row.get("reference"),
+        place=place,
+    )
 
 
-def own_task(row: dict[str, Any], refuse: Callable[[str], DataError]) -> Task:
-    """One line as a task; `refuse` makes the error of what is wrong with it."""
+def require_fields(row: dict[str, Any], refuse: Refuse) -> None:
+    """Refuse a line whose fields are not of the documented names and types."""
     if row.get("version") != VERSION:
         raise refuse(f'version is {row.get("version")!r}: this ssd reads "version": {VERSION}')
     unknown = sorted(set(row) - FIELDS)
@@ -50,50 +103,98 @@ def own_task(row: dict[str, Any], refuse: Callable[[str], DataError]) -> Task:
     for name in ("id", "question"):
         if not isinstance(row.get(name), str) or not row[name].strip():
             raise refuse(f"no text in field {name}: add it")
-    for name in ("starter_code", "difficulty", "date", "test", "entry_point", "func_name"):
+    for name in TEXTS:
         if not isinstance(row.get(name), str | None):
             raise refuse(f"field {name} is no text: write it as a JSON string")
-    if ("test" in row) == ("tests" in row):
+    if (row.get("test") is None) == (row.get("tests") is None):
         raise refuse("needs either test (Python asserts) or tests (a list of input and output)")
-    tests = _asserts(row, refuse) if "test" in row else _pairs(row, refuse)
-    starter = row.get("starter_code") or None
-    return Task(
-        problem=Problem(
-            problem_id=row["id"],
-            question=row["question"],
-            starter_code=starter,
-            reads_stdin=isinstance(tests, StdinTests),
-        ),
-        tests=tests,
-        difficulty=row.get("difficulty"),
-        date=row.get("date"),
-    )
+    for name in ("entry_point", "func_name"):
+        function = row.get(name)
+        if function is not None and not function.isidentifier():
+            raise refuse(f"{name} {function!r} is no function name: mend it")
+    for name in ("test", "reference"):
+        try:
+            _parse(row.get(name) or "")
+        except (SyntaxError, ValueError, RecursionError) as error:
+            raise refuse(f"{name} is no valid Python ({one_line(error)}): mend it") from error
 
 
-def _asserts(row: dict[str, Any], refuse: Callable[[str], DataError]) -> Judged:
-    try:
-        compile(row["test"], "test", "exec")
-    except (SyntaxError, ValueError) as error:
-        raise refuse(f"test is no valid Python ({error}): mend it") from error
+def _parse(source: str) -> ast.Module:
+    with warnings.catch_warnings(action="ignore"):  # "\w" where r"\w" is meant
+        compile(source, "test", "exec", dont_inherit=True)
+        return ast.parse(source)
+
+
+def _asserts(row: dict[str, Any], refuse: Refuse, grading: Grading) -> Judged:
     function = row.get("entry_point")
-    if function is None:
-        return Judged(judge=row["test"])
-    if not function.isidentifier():
-        raise refuse(f"entry_point {function!r} is no function name: mend it")
-    call = f"\ncheck({function})\n" if "def check(" in row["test"] else "\n"
-    return Judged(judge=row["test"] + call, names=builtin_names([function]))
+    judge = row["test"]
+    if function is not None:
+        called = "check" in top_level(_parse(judge))
+        judge += f"\ncheck({function})\n" if called else "\n"
+    with warnings.catch_warnings(action="ignore"):
+        reason = why_it_asserts_nothing(judge)
+        names = foreign_names(judge)
+    if reason is not None:
+        raise refuse(reason)
+    if not names and not (function and builtin_names([function])):
+        raise refuse("test calls nothing of the answer: name the function that it is about")
+    return Judged(judge=judge, names=builtin_names([function] if function else []))
 
 
-def _pairs(row: dict[str, Any], refuse: Callable[[str], DataError]) -> Judged | StdinTests:
+def _pairs(row: dict[str, Any], refuse: Refuse, grading: Grading) -> Judged | StdinTests:
     try:
         pairs = tuple((test["input"], test["output"]) for test in row["tests"])
     except (TypeError, KeyError) as error:
         raise refuse("tests is no list of objects with input and output: mend it") from error
     if not pairs or not all(isinstance(text, str) for pair in pairs for text in pair):
         raise refuse("tests needs one test at least, with input and output as JSON strings")
+    tolerant = grading is Grading.tolerant
     function = row.get("func_name")
-    if function is None:
-        return StdinTests(tests=pairs, before=PRELUDES[Grading.official])
-    if not function.isidentifier():
-        raise refuse(f"func_name {function!r} is no function name: mend it")
-    return function_tests(function, pairs)
+    if function is not None:
+        calls = [_call(number, *pair, refuse) for number, pair in enumerate(pairs, start=1)]
+        return call_tests(function, calls, tolerant=tolerant)
+    if not any(output.strip() for _, output in pairs):
+        raise refuse("no test expects any output, so a program that does nothing passes: add one")
+    return StdinTests(
+        tests=pairs, before=PRELUDES[Grading.official], any_exit=True, tolerant=tolerant
+    )
+
+
+def _call(number: int, lines: str, output: str, refuse: Refuse) -> Call:
+    """The arguments of a call, one value a line, and the expected result."""
+    try:
+        values = [literal(line) for line in lines.split("\n") if line.strip()]
+    except ValueError as error:
+        raise refuse(
+            f"test {number}: input line {error} is neither JSON nor a Python literal: "
+            "func_name takes one value per line"
+        ) from error
+    try:
+        expected = literal(output)
+    except ValueError as error:
+        raise refuse(
+            f"test {number}: output {error} is neither JSON nor a Python literal: quote text, "
+            "or leave out func_name for programs that print"
+        ) from error
+    return values, list(expected) if isinstance(expected, tuple) else expected
+
+
+def literal(text: str) -> Any:
+    """A value written as JSON, or else as a Python literal.
+
+    Raises:
+        ValueError: it is neither; the message is the text, shortened.
+    """
+    try:
+        return json.loads(text, parse_int=_integer)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ValueError(repr(text if len(text) < 60 else f"{text[:57]}...")) from error
+
+
+def _integer(digits: str) -> int:
+    return int(Decimal(digits))  # which knows no limit of 4,300 digits

@@ -37,6 +37,8 @@ class StdinTests:
     """Whether a program may leave with any exit code, as LiveCodeBench's may."""
     decimals: bool = True
     """Whether lines of numbers are compared by value where their text differs."""
+    tolerant: bool = False
+    """Whether numbers with a fraction may differ by `ssd.evaluate.comparison.TOLERANCE`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,12 @@ class Task:
     """Contest date, `YYYY-MM-DD`."""
     errata: str | None = None
     """Why the official tests of this problem are known to be faulty."""
+    prompt: str = ""
+    """Code that a bare completion goes on from, as HumanEval's are; empty where there is none."""
+    reference: str | None = None
+    """A solution that has to pass, where one's own problem brings one."""
+    place: str = ""
+    """File and line of one's own problem, for what is said of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

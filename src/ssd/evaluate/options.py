@@ -1,0 +1,58 @@
+"""Options of the commands that run code without a run's settings, whose defaults they share."""
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ssd.config import EvalConfig, SandboxName
+from ssd.evaluate.sandbox import Sandbox, load_sandbox
+
+Number = TypeVar("Number", int, float)
+DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(EvalConfig)}
+"""Of the settings of the same names."""
+
+
+def positive(kind: Callable[[str], Number]) -> Callable[[str], Number]:
+    """Reads a positive number."""
+
+    def read(text: str) -> Number:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"must be positive, got {text}")
+        return value
+
+    read.__name__ = kind.__name__  # which argparse names in its own message
+    return read
+
+
+def add_sandbox_options(parser: argparse.ArgumentParser) -> None:
+    """`--sandbox`, `--timeout`, `--memory-mib`, `--workers`: as `eval.sandbox` and so on."""
+    parser.add_argument(
+        "--sandbox", default=DEFAULTS["sandbox"].value, choices=[one.value for one in SandboxName],
+        help="what isolates the code, docs/sandbox.md; %(default)s by default",
+    )  # fmt: skip
+    parser.add_argument(
+        "--timeout", type=positive(float), default=DEFAULTS["timeout"], metavar="SECONDS",
+        help="per program, call or test, as each benchmark has it; %(default)s by default",
+    )  # fmt: skip
+    parser.add_argument(
+        "--memory-mib", type=positive(int), default=DEFAULTS["memory_mib"], metavar="MIB",
+        help="per program; %(default)s by default",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=positive(int), default=len(os.sched_getaffinity(0)), metavar="N",
+        help="programs run at once; one per core by default",
+    )  # fmt: skip
+
+
+def open_sandbox(given: argparse.Namespace) -> Sandbox:
+    """The sandbox that the options name.
+
+    Raises:
+        HardwareError: it does not start here.
+    """
+    return load_sandbox(
+        SandboxName(given.sandbox), memory_mib=given.memory_mib, workers=given.workers
+    )

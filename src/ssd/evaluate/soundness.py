@@ -1,0 +1,142 @@
+"""Whether one's own tests tell right answers from wrong ones: `python -m ssd.evaluate check FILE`.
+
+A problem's reference solution has to pass. A program that does nothing must not, and neither must
+functions that return nothing in particular: a test that those pass cannot fail.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ssd.errors import DataError
+from ssd.evaluate.benchmarks import Judged, StdinTests, Task
+from ssd.evaluate.benchmarks.assertions import foreign_names
+from ssd.evaluate.benchmarks.own import read_own
+from ssd.evaluate.grading import check
+from ssd.evaluate.options import add_sandbox_options, open_sandbox
+from ssd.evaluate.sandbox import PASSED, Sandbox
+from ssd.progress import progress_bar
+
+FLAWED = 1
+"""Exit code where a problem of the file is wrong; 3 where the file cannot be read at all."""
+IDLE = "", "None", "object()"
+"""What functions of a program that does nothing return; the empty text for no functions at all."""
+MANY = 200
+"""Problems from which on it takes long enough for a progress bar."""
+
+
+def flaw(task: Task, sandbox: Sandbox, timeout: float) -> str | None:
+    """What running a problem's tests shows to be wrong with it, with the remedy."""
+    tests = task.tests
+    assert tests is not None
+    if task.reference is not None:
+        outcome = check(tests, task.reference, sandbox, timeout)
+        if outcome.status != PASSED:
+            return (
+                f"{task.place}: the reference solution does not pass ({outcome.status}: "
+                f"{outcome.detail}): mend it or the test"
+            )
+    if isinstance(tests, StdinTests) or tests.data is not None:
+        return None  # compared by the grader or with ==: what does nothing has failed when read
+    empty, *hollow = (
+        check(tests, idle_program(tests, result), sandbox, timeout).status == PASSED
+        for result in IDLE
+    )
+    if empty:
+        return f"{task.place}: an empty program passes: add an assert that it fails"
+    if all(hollow):
+        names = ", ".join(candidate_names(tests))
+        return f"{task.place}: passes whatever {names} returns: add an assert that can fail"
+    return None
+
+
+def idle_program(tests: Judged, result: str) -> str:
+    """A program with the functions that tests use, each of which returns `result`."""
+    names = candidate_names(tests) if result else []
+    return "".join(f"def {name}(*_, **__):\n    return {result}\n" for name in names)
+
+
+def candidate_names(tests: Judged) -> list[str]:
+    """The names that tests use of an answer."""
+    return list(dict.fromkeys([*foreign_names(tests.judge), *tests.names]))
+
+
+def find_flaws(
+    tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float, workers: int
+) -> list[str]:
+    """Of every problem that is wrong, what is wrong, in order."""
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        progress_bar("checking tests", len(tasks), unit="problem", hidden=len(tasks) < MANY) as bar,
+    ):
+        found = []
+        for reason in pool.map(lambda task: flaw(task, sandbox, timeout), tasks):
+            bar.update(1)
+            if reason is not None:
+                found.append(reason)
+    return found
+
+
+def require_sound(tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float, workers: int) -> None:
+    """Refuse one's own problems whose tests cannot fail or whose reference does not pass, and say
+    how many have none.
+
+    Raises:
+        DataError: there is one; the message names its line.
+    """
+    flaws = find_flaws(tasks, sandbox, timeout=timeout, workers=workers)
+    if flaws:
+        path = tasks[0].place.rpartition(", ")[0]
+        more = f" (and {len(flaws) - 1} more: python -m ssd.evaluate check {path})"
+        raise DataError(flaws[0] + (more if len(flaws) > 1 else ""))
+    missing = without_reference(tasks)
+    if missing:
+        print(f"note: {missing}", flush=True)
+
+
+def without_reference(tasks: Sequence[Task]) -> str:
+    """What it means that problems have no reference solution; empty where all have one."""
+    count = sum(task.reference is None for task in tasks)
+    if not count:
+        return ""
+    return (
+        f"{count} of {len(tasks)} problems have no reference solution, so nothing shows that a "
+        'right answer passes their tests: add the field "reference"'
+    )
+
+
+def run_check(arguments: list[str]) -> None:
+    """Print a line for every problem of a file that is wrong, and leave with code 1 if there is
+    one.
+
+    Raises:
+        DataError: the file cannot be read.
+        HardwareError: code cannot be isolated on this machine.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m ssd.evaluate check",
+        description="Check problems of your own (docs/benchmarks.md has the format): fields and "
+        "types, that tests can fail, and that reference solutions pass.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="the .jsonl or .jsonl.gz file")
+    add_sandbox_options(parser)
+    given = parser.parse_args(arguments)
+    if not given.file.is_file():
+        raise DataError(f"{given.file} is no file: name a .jsonl or .jsonl.gz file")
+    tasks, errors = read_own(given.file)
+    flaws = [str(error) for error in errors]
+    with open_sandbox(given) as sandbox:
+        flaws += find_flaws(tasks, sandbox, timeout=given.timeout, workers=given.workers)
+    for line in flaws:
+        print(line)
+    total = len(tasks) + len(errors)
+    if not total:
+        raise DataError(f"{given.file} holds no problems")
+    print(f"{total} problems, {len(flaws)} wrong")
+    missing = without_reference(tasks)
+    if missing:
+        print(missing)
+    if flaws:
+        sys.exit(FLAWED)
