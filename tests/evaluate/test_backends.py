@@ -45,7 +45,6 @@ except HardwareError as error:
 def run_in(prefix: Path, backend: str, folder: Path) -> str:
     """What `GRADE` prints under an interpreter of its own, in `folder`."""
     path = [sysconfig.get_path("purelib"), *filter(None, sys.path)]
-    path = [entry for entry in path if Path(entry) not in (PACKAGE.parent,)]
     site = prefix / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
     finished = subprocess.run(
         [prefix / "bin" / "python", "-c", GRADE, backend, LOOK],
