@@ -19,7 +19,7 @@ from ssd.errors import ArtifactError, ConfigError, DataError
 from ssd.evaluate.grading import Verdict
 from ssd.evaluate.power import arm_verdicts, stored_benchmarks
 from ssd.evaluate.scores import benchmark_scores
-from ssd.evaluate.table import WIDTH, arm_block
+from ssd.evaluate.table import WIDTH, arm_block, pass_names, visible_sentence
 from ssd.report.collection import run_names
 from ssd.report.study_rows import short_names
 from ssd.run import load_run
@@ -65,6 +65,7 @@ def compare(folders: Sequence[Path], arm: str, benchmark: str | None) -> str:
         compared[title] = found[names[0]] | scores | {"models": models}
     notes = [
         *(length_note(title, names[0], one["comparisons"]) for title, one in compared.items()),
+        *(visible_note(title, one) for title, one in compared.items()),
         f"{arm} of each run; percent with 95 % intervals {RESAMPLED[settings.resample.value]}; "
         "differences are paired by problem, in points; p-values are not adjusted for their number",
     ]
@@ -103,6 +104,18 @@ def length_note(title: str, first: str, comparisons: dict[str, Any]) -> str:
         )
         changes.append(f"{value} [{low}, {high}] tokens longer than those of {name}")
     return f"{title}: mean answers of {first} are {', '.join(changes)}"
+
+
+def visible_note(title: str, scores: dict[str, Any]) -> str:
+    """What these answers could show of each other run, in a sentence."""
+    problems, samples = scores["num_problems"], scores["num_samples"]
+    metric = pass_names(next(iter(scores["models"].values())))[0]
+    k = int(metric.removeprefix("pass@"))
+    sentences = [
+        f"{visible_sentence(change[metric], problems, samples, k)} to {name}"
+        for name, change in scores["comparisons"].items()
+    ]
+    return f"{title}: {problems} x {samples} answers {'; '.join(sentences)} ({metric})"
 
 
 def main() -> None:

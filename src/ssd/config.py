@@ -190,8 +190,8 @@ class Selection(Enum):
 
 
 class Resample(Enum):
-    """What the bootstrap redraws: problems (with their samples as they are, whose noise their means
-    hold already), each problem's samples, or both."""
+    """What intervals are over: problems, whose scores hold the noise of their samples already; the
+    samples of these very problems; or both, which is the same as problems."""
 
     problems = "problems"
     samples = "samples"
@@ -776,7 +776,7 @@ class EvalConfig:
     workers: int | None = None
     """Programs run at once; the number of cores when null."""
     bootstrap: int = 10_000
-    """Resamples behind every interval."""
+    """Random choices of signs behind every p-value."""
     resample: Resample = Resample.problems
 
     def __post_init__(self) -> None:
@@ -810,8 +810,8 @@ class EvalConfig:
         for name in ("num_samples", "num_validation_samples"):
             require(
                 self.resample is Resample.problems or getattr(self, name) != 1,
-                f"eval.resample={self.resample.value} redraws a problem's answers and there is "
-                f"one: raise eval.{name}, or use eval.resample=problems",
+                f"eval.resample={self.resample.value} needs the noise of a problem's answers and "
+                f"there is one: raise eval.{name}, or use eval.resample=problems",
             )
         require(
             self.num_validation_samples is None or self.selection is Selection.heldout,

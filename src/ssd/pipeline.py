@@ -25,6 +25,7 @@ from ssd.artifacts import (
 from ssd.config import HASH_SPLIT, STAGES, DataConfig, DataSource, RunConfig
 from ssd.errors import ArtifactError, ConfigError, DataError, one_line
 from ssd.evaluate.benchmarks import benchmark_identity, load_benchmark
+from ssd.evaluate.estimates import METHOD
 from ssd.evaluate.generate import is_whole
 from ssd.evaluate.grade import num_workers, open_sandbox
 from ssd.evaluate.grading import require_modules
@@ -285,10 +286,11 @@ def report_is_current(run: Run) -> bool:
 
 
 def scores_are_current(run: Run) -> bool:
-    """Whether scores.json was made from exactly this run's verdicts and settings."""
+    """Whether scores.json was made from exactly this run's verdicts and settings, with today's
+    intervals."""
     path = run.folder / SCORES
     scores = read_json(path) if path.is_file() else {}
-    if scores.get("inputs") != run.score_inputs():
+    if scores.get("inputs") != run.score_inputs() or scores.get("intervals") != METHOD:
         return False
     verdicts = {
         model["verdicts"]

@@ -7,15 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.config import Resample
-from ssd.errors import ConfigError
-from ssd.evaluate.estimates import Redraws, interval, pass_at_k, sign_flip_p_value
-
-
-def draw(num_problems: int, num_resamples: int, resample: str = "problems", seed: int = 0):
-    return Redraws.draw(
-        num_problems, num_resamples, Resample(resample), np.random.default_rng(seed)
-    )
+from ssd.evaluate.estimates import (
+    difference_ends,
+    estimate,
+    fewest_changes,
+    largest_step,
+    mean_ends,
+    pass_at_k,
+    sampling_noise,
+    score_ends,
+    sign_flip_p_value,
+    smallest_significant,
+    t_quantile,
+    visible_difference,
+)
 
 
 @pytest.mark.parametrize("num_samples", [1, 2, 5, 7])
@@ -48,89 +53,167 @@ def test_pass_at_k_grows_with_k_and_with_correct_samples(num_samples: int, data)
     assert fewer <= pass_at_k(num_samples, np.array([correct]), k + 1)[0]
 
 
-def test_every_resample_draws_as_many_problems_as_there_are() -> None:
-    redraws = draw(7, 5000)
-    assert redraws.problems_B_P.shape == (5000, 7)
-    shares = np.bincount(redraws.problems_B_P.ravel(), minlength=7) / redraws.problems_B_P.size
-    np.testing.assert_allclose(shares, 1 / 7, atol=0.01)
+def bootstrap_ends(value_P: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What this project used before: percentile-bootstrap ends of one mean, 500 resamples."""
+    rows_B_P = rng.integers(len(value_P), size=(500, len(value_P)))
+    return np.quantile(value_P[rows_B_P].mean(axis=1), [0.025, 0.975])
 
 
-def test_an_interval_over_problems_has_the_width_of_the_binomial() -> None:
-    passed_P_G = np.repeat([[True], [False]], 200, axis=0)
-    means_B = draw(400, 20_000).pass_means(passed_P_G, 1, np.random.default_rng(0))
-    found = interval(0.5, means_B)
-    half = 1.96 * np.sqrt(0.25 / 400)
-    assert found["low"] == pytest.approx(0.5 - half, abs=0.003)
-    assert found["high"] == pytest.approx(0.5 + half, abs=0.003)
+def coverage(ends: np.ndarray, truth: np.ndarray | float) -> float:
+    """How often intervals, (2, R), hold the truth."""
+    return float(np.mean((ends[0] <= truth + 1e-12) & (truth - 1e-12 <= ends[1])))
 
 
-def test_intervals_end_at_their_bounds() -> None:
-    assert interval(0.9, np.array([-0.2, 0.9, 1.3]), 0, 1) == {"value": 0.9, "low": 0, "high": 1}
+def beta(mean: float, size: float, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    return rng.beta(mean * size, (1 - mean) * size, size=shape)
 
 
-def simulated_coverage(resample: str, *, fixed: bool, num_samples: int, k: int = 1) -> float:
-    """How often intervals hold the truth: of the population of problems, or of these problems."""
-    rng = np.random.default_rng(1)
-    covered, repeats = 0, 400
-    chances_P = rng.beta(0.6, 0.9, size=80)
-    for _ in range(repeats):
-        if not fixed:
-            chances_P = rng.beta(0.6, 0.9, size=80)
-        passed_P_G = rng.random((80, num_samples)) < chances_P[:, None]
-        means_B = Redraws.draw(80, 400, Resample(resample), rng).pass_means(passed_P_G, k, rng)
-        value = pass_at_k(num_samples, passed_P_G.sum(axis=1), k).mean()
-        found = interval(value, means_B, 0, 1)
-        truth = (1 - (1 - chances_P) ** k).mean() if fixed else 0.4
-        covered += found["low"] <= truth <= found["high"]
-    return covered / repeats
+PROMISED = 0.94 - 0.01
+"""94 %, less three standard errors of 4,000 repeats."""
 
 
-def test_intervals_over_problems_cover_the_population_about_as_often_as_they_say() -> None:
-    for num_samples in (1, 4):
-        assert 0.90 < simulated_coverage("problems", fixed=False, num_samples=num_samples) < 0.98
-
-
-@pytest.mark.parametrize(("num_samples", "k"), [(2, 1), (8, 1), (8, 3)])
-def test_intervals_over_samples_cover_what_these_problems_would_give(
-    num_samples: int, k: int
+@pytest.mark.parametrize("spread", [0.05, 1.0, 100.0])
+@pytest.mark.parametrize(("num_samples", "k"), [(1, 1), (4, 1), (20, 1), (5, 5), (20, 10)])
+def test_intervals_over_problems_hold_the_mean_of_the_population(
+    num_samples: int, k: int, spread: float
 ) -> None:
-    found = simulated_coverage("samples", fixed=True, num_samples=num_samples, k=k)
-    assert 0.89 < found < 0.985
+    rng = np.random.default_rng(0)
+    by_count = pass_at_k(num_samples, np.arange(num_samples + 1), k)
+    for num_problems, mean in itertools.product((20, 48, 164), (0.01, 0.03, 0.4, 0.97)):
+        chances_R_P = beta(mean, spread, (4000, num_problems), rng)
+        failing = (1 - mean) * spread + np.arange(k)
+        truth = 1 - np.prod(failing / (spread + np.arange(k)))
+        score_R_P = by_count[rng.binomial(num_samples, chances_R_P)]
+        assert coverage(score_ends(score_R_P), truth) > PROMISED, (num_problems, mean)
 
 
-def test_intervals_over_both_are_too_wide_and_never_too_narrow() -> None:
-    assert simulated_coverage("both", fixed=False, num_samples=4) > 0.94
+def test_the_percentile_bootstrap_would_fail_these_simulations() -> None:
+    rng = np.random.default_rng(0)
+    passed_R_P = (rng.random((600, 48)) < 0.03).astype(float)
+    old_R = np.array([bootstrap_ends(passed_P, rng) for passed_P in passed_R_P]).T
+    assert coverage(old_R, 0.03) < 0.85
+    assert coverage(score_ends(passed_R_P), 0.03) > PROMISED
+
+
+@pytest.mark.parametrize(("num_samples", "k"), [(1, 1), (4, 1), (20, 1), (5, 5)])
+def test_paired_intervals_over_problems_hold_the_mean_difference(num_samples: int, k: int) -> None:
+    rng = np.random.default_rng(1)
+    by_count = pass_at_k(num_samples, np.arange(num_samples + 1), k)
+    for num_problems, (base, share, to) in itertools.product(
+        (20, 48, 164), ((0.0, 0.03, 1.0), (0.0, 0.4, 1.0), (0.3, 0.05, 0.3), (0.5, 0.5, 0.7))
+    ):
+        shape = (4000, num_problems)
+        base_R_P = np.full(shape, base)
+        tuned_R_P = np.where(rng.random(shape) < share, to, base_R_P)
+        truth = share * ((1 - base) ** k - (1 - to) ** k)
+        one, other = (by_count[rng.binomial(num_samples, c)] for c in (tuned_R_P, base_R_P))
+        assert coverage(difference_ends(one, other), truth) > PROMISED, (num_problems, base, share)
+
+
+@pytest.mark.parametrize(("num_samples", "k"), [(2, 1), (8, 1), (8, 3), (10, 10)])
+@pytest.mark.parametrize("spread", [0.05, 1.0, 100.0])
+def test_intervals_over_samples_hold_what_these_problems_would_give(
+    num_samples: int, k: int, spread: float
+) -> None:
     rng = np.random.default_rng(2)
-    passed_P_G = rng.random((60, 4)) < 0.5
-    widths = {}
-    for resample in ("problems", "samples", "both"):
-        means_B = draw(60, 8000, resample).pass_means(passed_P_G, 1, np.random.default_rng(3))
-        widths[resample] = means_B.std()
-    within = passed_P_G.var(axis=1, ddof=1).mean() / 4 / 60
-    over_problems = passed_P_G.mean(axis=1).var() / 60
-    assert widths["problems"] == pytest.approx(np.sqrt(over_problems), rel=0.05)
-    assert widths["samples"] == pytest.approx(np.sqrt(within), rel=0.05)
-    assert widths["both"] == pytest.approx(np.sqrt(over_problems + 0.75 * within), rel=0.05)
+    by_count = pass_at_k(num_samples, np.arange(num_samples + 1), k)
+    step = largest_step(num_samples, k)
+    for num_problems, mean in itertools.product((20, 164), (0.03, 0.5, 0.9)):
+        base_R_P = beta(mean, spread, (4000, num_problems), rng)
+        tuned_R_P = np.minimum(base_R_P + 0.05 * (rng.random(base_R_P.shape) < 0.5), 1)
+        counts = [rng.binomial(num_samples, chances) for chances in (base_R_P, tuned_R_P)]
+        base_score, tuned_score = (by_count[count] for count in counts)
+        noise = [sampling_noise(num_samples, count, k) for count in counts]
+        truths = [(1 - (1 - chances) ** k).mean(axis=1) for chances in (base_R_P, tuned_R_P)]
+        assert coverage(score_ends(base_score, noise[0], step), truths[0]) > PROMISED
+        ends = difference_ends(tuned_score, base_score, noise[0] + noise[1], step)
+        assert coverage(ends, truths[1] - truths[0]) > PROMISED
 
 
-def test_redrawn_samples_are_centred_on_the_unbiased_score() -> None:
-    passed_P_G = np.arange(10) < np.array([[1], [3], [0], [7]])
-    value = pass_at_k(10, passed_P_G.sum(axis=1), 5).mean()
-    for resample in ("samples", "both"):
-        means_B = draw(4, 40_000, resample).pass_means(passed_P_G, 5, np.random.default_rng(1))
-        assert means_B.mean() == pytest.approx(value, abs=0.005)
+def test_widths_are_those_of_the_binomial_where_there_are_many_problems() -> None:
+    score_P = np.repeat([0.0, 1.0], 500)
+    low, high = score_ends(score_P)
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 1000), rel=0.02)
+    concentrated_P = np.tile([0.45, 0.5, 0.55], 333)
+    low, high = score_ends(concentrated_P)
+    assert high - low == pytest.approx(2 * 1.96 * concentrated_P.std() / np.sqrt(999), rel=0.1)
+
+
+@given(st.data(), st.integers(1, 40), st.integers(1, 6))
+def test_intervals_have_width_hold_their_value_and_stay_in_bounds(
+    data: st.DataObject, num_problems: int, num_samples: int
+) -> None:
+    counts = st.lists(st.integers(0, num_samples), min_size=num_problems, max_size=num_problems)
+    k = data.draw(st.integers(1, num_samples))
+    one, other = (np.array(data.draw(counts)) for _ in range(2))
+    one_P, other_P = (pass_at_k(num_samples, count, k) for count in (one, other))
+    noises = [None]
+    if num_samples > 1:
+        noises.append(sampling_noise(num_samples, one, k) + sampling_noise(num_samples, other, k))
+    for noise in noises:
+        step = largest_step(num_samples, k)
+        for value, ends, bounds in (
+            (one_P.mean(), score_ends(one_P, noise, step), (0, 1)),
+            ((one_P - other_P).mean(), difference_ends(one_P, other_P, noise, step), (-1, 1)),
+        ):
+            interval = estimate(value, ends)
+            assert (
+                bounds[0] <= interval["low"] <= interval["value"] <= interval["high"] <= bounds[1]
+            )
+            assert interval["high"] > interval["low"]
+            np.testing.assert_allclose([interval["low"], interval["high"]], ends, atol=1e-9)
+
+
+def test_swapped_models_have_mirrored_intervals() -> None:
+    one_P, other_P = np.array([0.5, 1, 0, 1, 1.0]), np.array([0, 1, 0, 0.5, 0.0])
+    low, high = difference_ends(one_P, other_P)
+    np.testing.assert_allclose(difference_ends(other_P, one_P), [-high, -low])
+    low, high = score_ends(one_P)
+    np.testing.assert_allclose(score_ends(1 - one_P), [1 - high, 1 - low])
+
+
+@pytest.mark.parametrize(("num_samples", "k"), [(2, 1), (6, 1), (6, 3), (6, 6), (3, 2)])
+def test_the_noise_of_sampling_is_the_variance_of_repeats(num_samples: int, k: int) -> None:
+    rng = np.random.default_rng(3)
+    chances_P = np.full(50, 0.3)
+    counts_R_P = rng.binomial(num_samples, chances_P, size=(20_000, 50))
+    total_R = pass_at_k(num_samples, counts_R_P, k).sum(axis=1)
+    noise = sampling_noise(num_samples, counts_R_P, k).mean()
+    assert noise == pytest.approx(total_R.var(), rel=0.05)
 
 
 def test_samples_that_always_agree_leave_no_noise_of_sampling() -> None:
-    passed_P_G = np.repeat([[True], [False], [True]], 4, axis=1).reshape(3, 4)
-    means_B = draw(3, 50, "samples").pass_means(passed_P_G, 2, np.random.default_rng(0))
-    np.testing.assert_allclose(means_B, 2 / 3)
+    for k in (1, 2, 4):
+        assert sampling_noise(4, np.array([4, 0, 4]), k) == pytest.approx(0)
 
 
-def test_one_sample_cannot_be_redrawn() -> None:
-    for resample in ("samples", "both"):
-        with pytest.raises(ConfigError, match=r"eval\.resample=problems"):
-            draw(3, 5, resample).pass_means(np.ones((3, 1), bool), 1, np.random.default_rng(0))
+def test_students_quantiles_are_those_of_the_tables() -> None:
+    for degrees, quantile in ((4, 2.7764), (10, 2.2281), (30, 2.0423), (1000, 1.9623)):
+        assert t_quantile(degrees) == pytest.approx(quantile, abs=0.005)
+    low, high = mean_ends(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
+    assert (low, high) == pytest.approx((3 - 2.7764 * 0.7071, 3 + 2.7764 * 0.7071), abs=0.005)
+    assert list(mean_ends(np.array([7.0]))) == [7, 7]
+
+
+@pytest.mark.parametrize("level", [0.05, 0.01, 0.2])
+def test_the_fewest_changes_are_the_first_that_the_test_rejects(level: float) -> None:
+    fewest = fewest_changes(level)
+    p_values = [sign_flip_p_value(np.ones(m), 2**15, np.random.default_rng(0)) for m in (1, 15)]
+    for changed in (fewest - 1, fewest):
+        differences_P = np.array([1.0] * changed + [0.0] * 20)
+        p_values.append(sign_flip_p_value(differences_P, 2**15, np.random.default_rng(0)))
+    assert p_values[2] >= level > p_values[3]
+    assert fewest_changes() == 6
+
+
+def test_what_a_run_can_show_is_no_less_than_its_test_could_call_significant() -> None:
+    assert smallest_significant(48, 1) == pytest.approx(6 / 48)
+    assert smallest_significant(164, 3) == pytest.approx(6 / 164 / 3)
+    assert smallest_significant(5, 1) == np.inf
+    assert smallest_significant(164, None) == 0
+    assert smallest_significant(10, 4, k=2) == pytest.approx(6 * (1 / 6) / 10)
+    assert visible_difference(-0.03, 0.03, 48, 1) == pytest.approx(0.125)
+    assert visible_difference(-0.03, 0.05, 164, 3) == pytest.approx(0.04)
 
 
 def test_the_sign_flip_test_is_exact_for_few_problems() -> None:

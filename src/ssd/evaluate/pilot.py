@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from ssd.errors import DataError
-from ssd.evaluate.estimates import Booleans, Floats, Integers
+from ssd.evaluate.estimates import Booleans, Floats, Integers, fewest_changes, smallest_significant
 
 SAMPLES = (1, 2, 3, 5, 10, 20)
 KNOWN = {
@@ -97,21 +97,29 @@ def measure(one_P_G: Booleans, other_P_G: Booleans) -> Pilot:
     return Pilot(differences_P, noise_P, single_P)
 
 
-def problems_needed(variance: float, difference: float, power: float, level: float) -> float:
+def problems_needed(
+    variance: float, difference: float, power: float, level: float, num_samples: int | None = None
+) -> float:
     """Problems at which a two-sided paired test at `level` finds a true `difference` in pass@1
     (a share) with probability `power`: (z_{1-level/2} + z_power)^2 variance / difference^2
     (Miller 2024, arXiv 2411.00640, section 5).
 
-    Never fewer than those whose 2^P signs let the sign-flip test reach the level at all.
+    Never fewer than the sign-flip test can call that difference significant with, where a sample is
+    one of `num_samples` per problem; None stands for infinitely many.
     """
-    fewest = math.floor(1 - math.log2(level)) + 1
+    fewest = float(fewest_changes(level))
+    if num_samples is not None:
+        fewest = max(fewest, fewest / (num_samples * difference))
     return max(_quantiles(power, level) ** 2 * variance / difference**2, fewest)
 
 
-def smallest_difference(variance: float, num_problems: int, power: float, level: float) -> float:
+def smallest_difference(
+    variance: float, num_problems: int, power: float, level: float, num_samples: int | None = None
+) -> float:
     """The difference in pass@1 (a share) that `num_problems` show with probability `power`;
     the same formula solved for the difference."""
-    return _quantiles(power, level) * math.sqrt(variance / num_problems)
+    by_noise = _quantiles(power, level) * math.sqrt(variance / num_problems)
+    return max(by_noise, smallest_significant(num_problems, num_samples, level=level))
 
 
 def power_report(
@@ -142,10 +150,10 @@ def power_report(
     rows = [["samples per problem", "problems", "95 % interval", "answers per model"]]
     counts: list[int | None] = [*pilot.sample_counts]
     for count in counts if pilot.noise_P is None else [*counts, None]:
-        value = problems_needed(float(pilot.variance(count)), difference / 100, power, level)
+        value = problems_needed(float(pilot.variance(count)), difference / 100, power, level, count)
         one_B = pilot.variance(count, slots_B_P)
         ends = [
-            problems_needed(float(one), difference / 100, power, level)
+            problems_needed(float(one), difference / 100, power, level, count)
             for one in np.quantile(one_B, [0.025, 0.975])
         ]
         low, high = (math.ceil(end) for end in ends)
@@ -164,7 +172,7 @@ def _sizes(pilot: Pilot, power: float, level: float) -> list[str]:
     rows = [header]
     for size, name in sizes.items():
         seen = [
-            smallest_difference(float(pilot.variance(count)), size, power, level)
+            smallest_difference(float(pilot.variance(count)), size, power, level, count)
             for count in pilot.sample_counts
         ]
         rows.append([f"{size:,}", *(f"{100 * one:.1f}" for one in seen), name])

@@ -1,6 +1,6 @@
 """Verdicts -> scores: every arm's pass@k with intervals, and the paired differences between them.
 
-Pure; random numbers are arguments. P problems, G samples per problem, B resamples.
+Pure; random numbers are arguments. P problems, G samples per problem.
 An arm is a model under one decoding: `base`, `tuned`, or a control.
 """
 
@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 
 from ssd.config import Resample
-from ssd.errors import DataError
+from ssd.errors import ConfigError, DataError
 from ssd.evaluate.estimates import (
     Booleans,
     Floats,
-    Redraws,
-    interval,
+    difference_ends,
+    estimate,
+    largest_step,
+    mean_ends,
     pass_at_k,
+    sampling_noise,
+    score_ends,
     sign_flip_p_value,
 )
 from ssd.evaluate.extraction import LOSING_FORMS
@@ -56,57 +60,72 @@ def pass_curve(passed_P_G: Booleans) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class ArmScores:
-    """A model's verdicts as arrays, and its scores in every resample."""
+    """A model's verdicts as arrays."""
 
     tokens_P: Floats
     """Mean answer length per problem."""
     scores: dict[int, Floats]
     """pass@k per problem, (P,), by k."""
-    resampled: dict[int, Floats]
-    """Mean pass@k of every resample, (B,), by k."""
-    resampled_tokens_B: Floats
+    noise: dict[int, Floats] | None
+    """Variance that sampling gives them, summed over problems, by k; None where intervals are over
+    problems, whose scores hold that noise already."""
+    steps: dict[int, float]
+    """The most that one more correct sample raises a problem's score, by k."""
 
     @classmethod
-    def of(
-        cls,
-        verdicts: Sequence[Verdict],
-        k: Sequence[int],
-        redraws: Redraws,
-        rng: np.random.Generator,
-    ) -> "ArmScores":
-        """The arrays behind one model's scores."""
+    def of(cls, verdicts: Sequence[Verdict], k: Sequence[int], resample: Resample) -> "ArmScores":
+        """The arrays behind one model's scores. Intervals over problems and their samples, `both`,
+        are those over problems.
+
+        Raises:
+            ConfigError: the noise of samples is asked for, and there is one per problem.
+        """
         passed_P_G = passed_matrix(verdicts)
         num_samples, correct_P = passed_P_G.shape[1], passed_P_G.sum(axis=1)
-        tokens_P = mean_tokens(verdicts)
+        if resample is not Resample.problems and num_samples == 1:
+            raise ConfigError(
+                f"eval.resample={resample.value} needs the noise of a problem's samples and there "
+                "is one per problem: raise eval.num_samples, or use eval.resample=problems"
+            )
+        noise = None
+        if resample is Resample.samples:
+            noise = {order: sampling_noise(num_samples, correct_P, order) for order in k}
         return cls(
-            tokens_P=tokens_P,
-            scores={one: pass_at_k(num_samples, correct_P, one) for one in k},
-            resampled={one: redraws.pass_means(passed_P_G, one, rng) for one in k},
-            resampled_tokens_B=redraws.means(tokens_P),
+            tokens_P=mean_tokens(verdicts),
+            scores={order: pass_at_k(num_samples, correct_P, order) for order in k},
+            noise=noise,
+            steps={order: largest_step(num_samples, order) for order in k},
         )
 
     def intervals(self) -> dict[str, dict[str, float]]:
         """pass@k with intervals, such as `{"pass@1": {"value", "low", "high"}}`."""
         return {
-            f"pass@{k}": interval(score_P.mean(), self.resampled[k], 0, 1)
+            f"pass@{k}": estimate(
+                score_P.mean(),
+                score_ends(score_P, None if self.noise is None else self.noise[k], self.steps[k]),
+            )
             for k, score_P in self.scores.items()
         }
 
-    def minus(self, other: "ArmScores", rng: np.random.Generator) -> dict[str, dict[str, float]]:
+    def minus(
+        self, other: "ArmScores", num_resamples: int, rng: np.random.Generator
+    ) -> dict[str, dict[str, float]]:
         """Difference in pass@k per problem, with interval and p-value, and in mean answer length
         in tokens, whose interval is over problems."""
-        num_resamples = len(self.resampled_tokens_B)
         changes = {}
         for k, score_P in self.scores.items():
-            differences_P = score_P - other.scores[k]
-            means_B = self.resampled[k] - other.resampled[k]
+            theirs_P, noise = other.scores[k], None
+            if self.noise is not None and other.noise is not None:
+                noise = self.noise[k] + other.noise[k]
+            change_P = score_P - theirs_P
             changes[f"pass@{k}"] = {
-                **interval(differences_P.mean(), means_B, -1, 1),
-                "p_value": sign_flip_p_value(differences_P, num_resamples, rng),
+                **estimate(
+                    change_P.mean(), difference_ends(score_P, theirs_P, noise, self.steps[k])
+                ),
+                "p_value": sign_flip_p_value(change_P, num_resamples, rng),
             }
-        longer_B = self.resampled_tokens_B - other.resampled_tokens_B
-        longer = float((self.tokens_P - other.tokens_P).mean())
-        return {**changes, "mean_tokens": interval(longer, longer_B)}
+        longer_P = self.tokens_P - other.tokens_P
+        return {**changes, "mean_tokens": estimate(longer_P.mean(), mean_ends(longer_P))}
 
 
 def mean_tokens(verdicts: Sequence[Verdict]) -> Floats:
@@ -143,17 +162,12 @@ def lost_to_form(verdicts: Sequence[Verdict]) -> dict[str, float] | None:
 
 
 def sweep_score(
-    verdicts: Sequence[Verdict],
-    *,
-    resample: Resample = Resample.problems,
-    num_resamples: int,
-    rng: np.random.Generator,
+    verdicts: Sequence[Verdict], resample: Resample = Resample.problems
 ) -> dict[str, Any]:
     """One candidate decoding's score on the problems that choose: `num_problems`, and `pass@1`
-    with its interval. Candidates scored with equally seeded generators share their resamples."""
-    num_problems = len({verdict.problem_id for verdict in verdicts})
-    redraws = Redraws.draw(num_problems, num_resamples, resample, rng)
-    return {"num_problems": num_problems, **ArmScores.of(verdicts, [1], redraws, rng).intervals()}
+    with its interval."""
+    scores = ArmScores.of(verdicts, [1], resample)
+    return {"num_problems": len(scores.tokens_P), **scores.intervals()}
 
 
 def benchmark_scores(
@@ -169,14 +183,14 @@ def benchmark_scores(
     """Scores of one benchmark from the verdicts by arm (`base`, `tuned`, and controls).
 
     Args:
-        groups: problem ids by the group's name, such as `hard` or `without errata`. A group is
-            resampled within itself; one without graded problems is left out.
+        groups: problem ids by the group's name, such as `hard` or `without errata`. A group's
+            intervals are of itself; one without graded problems is left out.
         reference: the arm that every other one is compared with, reference minus other; without
             its verdicts there are no comparisons.
 
     Raises:
         DataError: verdicts are missing, or the arms answered different problems.
-        ConfigError: samples are to be redrawn, and there is one per problem.
+        ConfigError: the noise of samples is asked for, and there is one per problem.
     """
     num_problems, num_samples = _shape(verdicts)
     draws = (k, reference, resample, num_resamples, rng)
@@ -228,12 +242,11 @@ def _scores(
     num_resamples: int,
     rng: np.random.Generator,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """pass@k by arm, and the reference minus each other arm, on shared resamples."""
-    redraws = Redraws.draw(_shape(verdicts)[0], num_resamples, resample, rng)
-    arms = {arm: ArmScores.of(rows, k, redraws, rng) for arm, rows in verdicts.items()}
+    """pass@k by arm, and the reference minus each other arm, paired by problem."""
+    arms = {arm: ArmScores.of(rows, k, resample) for arm, rows in verdicts.items()}
     compared = arms.get(reference)
     comparisons: dict[str, dict[str, Any]] = {
-        name: dict(compared.minus(arm, rng))
+        name: dict(compared.minus(arm, num_resamples, rng))
         for name, arm in arms.items()
         if compared is not None and name != reference
     }

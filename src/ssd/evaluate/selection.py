@@ -6,11 +6,9 @@ and leaves scores that mean what they say.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from ssd.arms import BASE, SAME, SWEPT, TUNED, UNIT
 from ssd.artifacts import Artifact, plain, write_json
@@ -127,7 +125,8 @@ def choose(run: Run) -> dict[str, Any]:
         sweeps[model] = []
         for how in candidates:
             verdicts = _pooled(run, model, how)
-            row = {**plain(how), **_score(run, verdicts), "chosen": how == best}
+            score = sweep_score(verdicts, run.config.eval.resample)
+            row = {**plain(how), **score, "chosen": how == best}
             sweeps[model].append(row)
             for verdict in verdicts:
                 name, problem_id = verdict.problem_id.split(":", 1)
@@ -156,13 +155,3 @@ def _pooled(run: Run, model: str, how: Setting) -> list[Verdict]:
         for name, part in run.chosen_on()
         for verdict in read_verdicts(run.verdicts(model, name, how, part).folder / VERDICTS)
     ]
-
-
-def _score(run: Run, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    settings = run.config.eval
-    return sweep_score(
-        verdicts,
-        resample=settings.resample,
-        num_resamples=settings.bootstrap,
-        rng=np.random.default_rng(run.config.seed),
-    )

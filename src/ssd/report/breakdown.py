@@ -68,8 +68,8 @@ def groups(facts: Facts) -> list[Section]:
             ]
             rows.append([f"{one.name} pass@{one.k}, {group}", f"{size:,}", *models, *changes])
     table = Table(
-        caption="Scores by difficulty and errata, with 95% intervals; each group is resampled "
-        "within itself, and many groups are many chances of a small p",
+        caption="Scores by difficulty and errata, with 95% intervals; each group is taken "
+        "by itself, and many groups are many chances of a small p",
         columns=["Group", "Problems", "Base", "Tuned", *(f"Tuned minus {arm}" for arm in arms)],
         align="lrrr" + "r" * len(arms),
         rows=rows,

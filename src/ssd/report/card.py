@@ -135,8 +135,7 @@ def _scores(export: Export) -> list[Block]:
     blocks.append(_table(export))
     blocks.append(
         Paragraph(
-            "Percent, and percentage points, with 95% bootstrap intervals; differences are paired "
-            "by problem."
+            "Percent, and percentage points, with 95% intervals; differences are paired by problem."
         )
     )
     if scores.selection is not None and scores.selection.mode == "test":

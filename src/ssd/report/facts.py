@@ -8,6 +8,7 @@ from ssd.analyse.records import Analysis, read_analysis
 from ssd.arms import UNIT
 from ssd.artifacts import Artifact, read_json, stored
 from ssd.errors import SSDError, one_line
+from ssd.evaluate.estimates import METHOD
 from ssd.report.scores import Scores, read_scores
 from ssd.run import COMMAND, SCORES, Run, load_run
 from ssd.tracking import read_metrics
@@ -180,6 +181,11 @@ def stale_scores(run: Run, scores: Scores | None) -> list[str]:
         names = ", ".join("answers" if name == "verdicts" else f"eval.{name}" for name in changed)
         return [
             f"The scores belong to other settings than config.yaml's ({names}): evaluate again."
+        ]
+    if scores.intervals != METHOD and not sentences:
+        return [
+            "The intervals are those of an earlier version, too narrow for few problems and near "
+            f"0 and 100%: python -m ssd.evaluate {run.folder} makes them anew from the verdicts."
         ]
     return sentences
 

@@ -169,7 +169,7 @@ def _dots(
 ) -> None:
     intervals = [interval for _, interval in shown]
     values = [interval.value for interval in intervals]
-    # A bootstrap interval need not hold its own estimate, and a bar cannot have a negative length.
+    # An interval in older scores need not hold its own estimate, and a bar has no negative length.
     reach = [
         [max(0.0, interval.value - interval.low) for interval in intervals],
         [max(0.0, interval.high - interval.value) for interval in intervals],

@@ -26,21 +26,14 @@ class Interval:
     p_value: float | None = None
 
     @property
-    def degenerate(self) -> bool:
-        """All resamples gave the same number: few problems, or none that changed.
-        It measures no uncertainty."""
-        return self.low == self.high
-
-    @property
     def excludes_zero(self) -> bool:
-        """Whether the interval of a difference has a width and 0 lies outside it."""
-        return not self.degenerate and not self.low <= 0 <= self.high
+        """Whether 0 lies outside the interval of a difference."""
+        return not self.low <= 0 <= self.high
 
     @property
     def decided(self) -> bool:
-        """Whether interval and test agree on a difference. A percentile bootstrap alone is too
-        easily sure: four of 24 problems that turn from failed to passed give an interval above
-        0, but p = 0.125."""
+        """Whether interval and test agree on a difference: five of 164 problems that turn from
+        failed to passed give an interval above 0, but p = 0.06."""
         return self.excludes_zero and (self.p_value is None or self.p_value < ALPHA)
 
 
@@ -180,7 +173,9 @@ class Scores:
     sandbox: str
     """What isolated the graded programs."""
     resample: str
-    """What the intervals redraw."""
+    """What the intervals are over."""
+    intervals: str | None
+    """The method behind them; None in scores of earlier versions of this project."""
     selection: Selection | None
     """None where nothing was chosen."""
     benchmarks: tuple[BenchmarkScores, ...]
@@ -215,6 +210,7 @@ def read_scores(run_dir: Path) -> Scores | None:
             inputs=stored["inputs"],
             sandbox=stored["sandbox"],
             resample=stored["resample"],
+            intervals=stored.get("intervals"),
             selection=_selection(stored["selection"]),
             benchmarks=tuple(_benchmark(name, one) for name, one in stored["benchmarks"].items()),
         )

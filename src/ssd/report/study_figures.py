@@ -90,7 +90,7 @@ def draw_t_eff(points: Sequence[Cell], fit: QuadraticFit) -> Drawing:
 
 
 def _points(panel: Axes, cells: Sequence[Cell], color: str, marker: str) -> None:
-    # A bootstrap interval need not hold its own estimate, and a bar cannot have a negative length.
+    # An interval in older scores need not hold its own estimate, and a bar has no negative length.
     reach = [
         [max(0.0, cell.score.value - cell.score.low) for cell in cells],
         [max(0.0, cell.score.high - cell.score.value) for cell in cells],

@@ -1,14 +1,12 @@
 """The answer in words: did self-distillation help on each benchmark, how much, and how surely."""
 
 from ssd.arms import ARMS, BASE, CHOSEN_ON_TEST, SWEPT, TUNED, UNIT
+from ssd.evaluate.table import visible_sentence
 from ssd.report.document import Block, Finding, Listing, Paragraph, Section
 from ssd.report.facts import Facts
 from ssd.report.formats import p_value, percent, signed, tested
 from ssd.report.scores import BenchmarkScores, Interval, ModelScores, Scores
 
-FEW_PROBLEMS = 30
-"""Below this a percentile bootstrap over problems gives intervals
-that are noticeably too narrow."""
 SHARE_SHIFT, LENGTH_SHIFT, LOST_SHIFT = 0.1, 0.2, 0.02
 """Changes worth a sentence: ten points in a share, a fifth in answer length."""
 FLATTERED = (
@@ -72,13 +70,7 @@ def finding(benchmark: BenchmarkScores) -> Finding:
     verdict = "undecided"
     if difference.decided:
         verdict = "better" if difference.low > 0 else "worse"
-    narrow = benchmark.num_problems < FEW_PROBLEMS and not difference.degenerate
-    few = (
-        f" With fewer than {FEW_PROBLEMS} problems these intervals tend to be too narrow."
-        if narrow
-        else ""
-    )
-    text = _weighed(benchmark, rival, difference) + _over_base(benchmark, verdict) + few
+    text = _weighed(benchmark, rival, difference) + _over_base(benchmark, verdict)
     return Finding(benchmark=benchmark.name, verdict=verdict, text=text)
 
 
@@ -135,21 +127,14 @@ def _weighed(benchmark: BenchmarkScores, rival: str, difference: Interval) -> st
             f"by {abs(100 * difference.value):.1f} points; "
             f"{interval} excludes 0 ({problems}{chance and f', {chance}'})."
         )
-    if difference.degenerate:
-        return (
-            f"{goes}, and every resample of the {problems} gives the same difference: "
-            "the interval has no width and does not say how sure this is."
-        )
     if difference.excludes_zero:
         return (
             f"{goes}; {interval} excludes 0, "
             f"but the paired test of the {problems} does not reject 0 ({chance})."
         )
-    visible = f"{50 * (difference.high - difference.low):.0f} points"
-    return (
-        f"{goes}, but {interval} contains 0{chance and f' ({chance})'}. "
-        f"{problems} can only show differences above about {visible}."
-    )
+    ends = {"low": difference.low, "high": difference.high}
+    visible = visible_sentence(ends, benchmark.num_problems, benchmark.num_samples, k)
+    return f"{goes}, but {interval} contains 0{chance and f' ({chance})'}. {problems} {visible}."
 
 
 def _title(benchmark: BenchmarkScores, rival: str) -> str:
