@@ -123,7 +123,7 @@ def test_an_experiment_wins_over_the_recipe_and_loses_to_the_command_line() -> N
         (["eval.checkpoint_steps=[99]"], "eval.checkpoint_steps=99 must lie in"),
         (["eval.checkpoint_steps=[6]", "eval.checkpoint_step=6"], "are both set: leave one out"),
         (["eval.controls=[base_swept]"], "there is nothing to sweep: add temperatures"),
-        (["eval.resample=both"], "redraws a problem's answers and there is one"),
+        (["eval.resample=both"], "needs the noise of a problem's answers and there is one"),
         (["eval.num_validation_samples=0"], "eval.num_validation_samples must be positive or null"),
         (
             ["eval.num_validation_samples=2", "eval.selection=test"],

@@ -24,6 +24,9 @@ RESAMPLED = {
     "samples": "over the samples of these problems",
     "both": "over problems and their samples",
 }
+INTERVALS = "pseudo-problems"
+"""The method of today's intervals (`ssd.evaluate.estimates`), stored beside scores: those with
+another word, or none, are made anew from their verdicts."""
 CHOSEN_ON_TEST = "CHOSEN ON THE TEST PROBLEMS (eval.selection=test)"
 
 

@@ -19,10 +19,11 @@ from ssd.errors import ArtifactError, ConfigError, DataError
 from ssd.evaluate.grading import Verdict
 from ssd.evaluate.power import arm_verdicts, stored_benchmarks
 from ssd.evaluate.scores import benchmark_scores
-from ssd.evaluate.table import WIDTH, arm_block, pass_names, visible_sentence
+from ssd.evaluate.table import WIDTH, arm_block, pass_names
 from ssd.report.collection import run_names
 from ssd.report.study_rows import short_names
 from ssd.run import load_run
+from ssd.significance import visible_sentence
 from ssd.stage import reporting_errors
 
 SAME = ("grading", "extraction", "release", "window")
@@ -111,10 +112,10 @@ def visible_note(title: str, scores: dict[str, Any]) -> str:
     problems, samples = scores["num_problems"], scores["num_samples"]
     metric = pass_names(next(iter(scores["models"].values())))[0]
     k = int(metric.removeprefix("pass@"))
-    sentences = [
-        f"{visible_sentence(change[metric], problems, samples, k)} to {name}"
-        for name, change in scores["comparisons"].items()
-    ]
+    sentences = []
+    for name, change in scores["comparisons"].items():
+        ends = change[metric]["low"], change[metric]["high"]
+        sentences.append(f"{visible_sentence(*ends, problems, samples, k)} to {name}")
     return f"{title}: {problems} x {samples} answers {'; '.join(sentences)} ({metric})"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from ssd.arms import BASE, UNIT
+from ssd.arms import BASE, INTERVALS, UNIT
 from ssd.artifacts import (
     MANIFEST,
     existing,
@@ -25,7 +25,6 @@ from ssd.artifacts import (
 from ssd.config import HASH_SPLIT, STAGES, DataConfig, DataSource, RunConfig
 from ssd.errors import ArtifactError, ConfigError, DataError, one_line
 from ssd.evaluate.benchmarks import benchmark_identity, load_benchmark
-from ssd.evaluate.estimates import METHOD
 from ssd.evaluate.generate import is_whole
 from ssd.evaluate.grade import num_workers, open_sandbox
 from ssd.evaluate.grading import require_modules
@@ -290,7 +289,7 @@ def scores_are_current(run: Run) -> bool:
     intervals."""
     path = run.folder / SCORES
     scores = read_json(path) if path.is_file() else {}
-    if scores.get("inputs") != run.score_inputs() or scores.get("intervals") != METHOD:
+    if scores.get("inputs") != run.score_inputs() or scores.get("intervals") != INTERVALS:
         return False
     verdicts = {
         model["verdicts"]

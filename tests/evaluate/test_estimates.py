@@ -10,16 +10,13 @@ from hypothesis import strategies as st
 from ssd.evaluate.estimates import (
     difference_ends,
     estimate,
-    fewest_changes,
     largest_step,
     mean_ends,
     pass_at_k,
     sampling_noise,
     score_ends,
     sign_flip_p_value,
-    smallest_significant,
     t_quantile,
-    visible_difference,
 )
 
 
@@ -193,27 +190,6 @@ def test_students_quantiles_are_those_of_the_tables() -> None:
     low, high = mean_ends(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
     assert (low, high) == pytest.approx((3 - 2.7764 * 0.7071, 3 + 2.7764 * 0.7071), abs=0.005)
     assert list(mean_ends(np.array([7.0]))) == [7, 7]
-
-
-@pytest.mark.parametrize("level", [0.05, 0.01, 0.2])
-def test_the_fewest_changes_are_the_first_that_the_test_rejects(level: float) -> None:
-    fewest = fewest_changes(level)
-    p_values = [sign_flip_p_value(np.ones(m), 2**15, np.random.default_rng(0)) for m in (1, 15)]
-    for changed in (fewest - 1, fewest):
-        differences_P = np.array([1.0] * changed + [0.0] * 20)
-        p_values.append(sign_flip_p_value(differences_P, 2**15, np.random.default_rng(0)))
-    assert p_values[2] >= level > p_values[3]
-    assert fewest_changes() == 6
-
-
-def test_what_a_run_can_show_is_no_less_than_its_test_could_call_significant() -> None:
-    assert smallest_significant(48, 1) == pytest.approx(6 / 48)
-    assert smallest_significant(164, 3) == pytest.approx(6 / 164 / 3)
-    assert smallest_significant(5, 1) == np.inf
-    assert smallest_significant(164, None) == 0
-    assert smallest_significant(10, 4, k=2) == pytest.approx(6 * (1 / 6) / 10)
-    assert visible_difference(-0.03, 0.03, 48, 1) == pytest.approx(0.125)
-    assert visible_difference(-0.03, 0.05, 164, 3) == pytest.approx(0.04)
 
 
 def test_the_sign_flip_test_is_exact_for_few_problems() -> None:

@@ -1,4 +1,4 @@
-"""Scores of arms on shared resamples, their differences, groups, and the form of answers."""
+"""Scores of arms, their differences, groups, and the form of answers."""
 
 from dataclasses import replace
 
@@ -51,7 +51,10 @@ def test_arms_graded_on_different_answers_are_an_error(shape: tuple[int, int]) -
 def test_equal_models_differ_by_nothing_with_p_1() -> None:
     passed_P_G = np.random.default_rng(0).random((50, 2)) < 0.5
     change = score([1, 2], base=passed_P_G, tuned=passed_P_G)["comparisons"]["base"]
-    assert change["pass@1"] == {"value": 0, "low": 0, "high": 0, "p_value": 1}
+    assert change["pass@1"]["value"] == 0
+    assert change["pass@1"]["p_value"] == 1
+    assert -change["pass@1"]["low"] == pytest.approx(change["pass@1"]["high"])
+    assert 0.03 < change["pass@1"]["high"] < 0.1  # six of 50 problems are 12 points
     assert change["pass@2"]["p_value"] == 1
     assert change["mean_tokens"] == {"value": 0, "low": 0, "high": 0}
 
@@ -97,8 +100,7 @@ def test_a_paired_interval_covers_the_true_difference_about_as_often_as_it_says(
         found = benchmark_scores(arms, [1], resample=resample, num_resamples=300, rng=rng)
         change = found["comparisons"]["base"]["pass@1"]
         covered += change["low"] <= 0.2 <= change["high"]
-    assert covered / 200 > 0.89
-    assert resample is Resample.both or covered / 200 < 0.99
+    assert covered / 200 > 0.91
 
 
 def test_an_answer_that_grows_longer_shows_with_its_interval() -> None:
@@ -134,7 +136,7 @@ def test_groups_are_scored_on_their_own_problems() -> None:
     assert group["pass@1"]["value"] == alone["models"]["tuned"]["pass@1"]["value"]
     change = found["comparisons"]["base"]["groups"]["easy"]["pass@1"]
     assert change["value"] == alone["comparisons"]["base"]["pass@1"]["value"]
-    assert change["low"] == pytest.approx(alone["comparisons"]["base"]["pass@1"]["low"], abs=0.1)
+    assert change["low"] == alone["comparisons"]["base"]["pass@1"]["low"]
     ungrouped = benchmark_scores(arms, [1], num_resamples=500, rng=np.random.default_rng(0))
     assert ungrouped["models"]["base"]["pass@1"] == found["models"]["base"]["pass@1"]
 
@@ -171,10 +173,10 @@ def test_equal_programs_of_a_problem_count_once_and_missing_ones_never() -> None
 
 def test_a_candidate_decoding_is_scored_by_pass_at_1() -> None:
     rows = verdicts_of(np.array([[True, False]] * 20 + [[False, False]] * 20))
-    found = sweep_score(rows, num_resamples=500, rng=np.random.default_rng(0))
+    found = sweep_score(rows)
     assert found["num_problems"] == 40
     assert found["pass@1"]["value"] == 0.25
-    assert 0.15 < found["pass@1"]["low"] < 0.25 < found["pass@1"]["high"] < 0.35
+    assert 0.16 < found["pass@1"]["low"] < 0.25 < found["pass@1"]["high"] < 0.35
 
 
 def test_the_score_dict_has_the_documented_shape() -> None:
@@ -188,8 +190,8 @@ def test_the_score_dict_has_the_documented_shape() -> None:
         "num_samples": 2,
         "models": {
             "base": {
-                "pass@1": {"value": 0.5, "low": 0.5, "high": 0.5},
-                "pass@2": {"value": 1, "low": 1, "high": 1},
+                "pass@1": {"value": 0.5, "low": 0, "high": 1},
+                "pass@2": {"value": 1, "low": 0, "high": 1},
                 "mean_tokens": 10,
                 "fence_share": 0.5,
                 "cut_share": 0.5,

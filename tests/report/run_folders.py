@@ -8,6 +8,7 @@ from typing import Any
 
 from runs import compose_config
 
+from ssd.arms import INTERVALS
 from ssd.artifacts import write_json
 from ssd.errors import SSDError
 from ssd.models import Weights
@@ -102,6 +103,7 @@ def write_scores(
         "version": 2,
         "inputs": inputs,
         "sandbox": sandbox,
+        "intervals": INTERVALS,
         "resample": "problems",
         "selection": selection,
         "benchmarks": benchmarks,

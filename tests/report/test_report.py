@@ -128,9 +128,18 @@ def test_an_interval_that_contains_zero_is_undecided_and_says_what_could_be_seen
     assert "-8.3 to +16.7 points, contains 0" in text
     assert (
         "contains 0 (p = 0.550). 24 problems with 2 answers each "
-        "can only show differences above about 12 points" in text
+        "can only show differences of about 12.5 points" in text
     )
-    assert "fewer than 30 problems" in text
+
+
+def test_what_could_be_seen_is_no_less_than_the_paired_test_takes(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    narrow = interval(0.0, -0.03, 0.03, p_value=1.0)
+    scores = benchmark_scores(run, narrow, num_problems=48, num_samples=1)
+    write_scores(run, humaneval=scores)
+    assert "48 problems with one answer each can only show differences of about 12.5 points" in (
+        markdown_of(run)
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,7 +157,6 @@ def test_an_interval_that_excludes_zero_is_a_verdict(
     text = markdown_of(run)
     assert expected in text
     assert "excludes 0 (164 problems with 2 answers each, p " in text
-    assert "fewer than 30" not in text
 
 
 def test_an_interval_beyond_zero_that_the_test_does_not_support_is_undecided(
@@ -174,15 +182,13 @@ def test_programs_run_without_isolation_are_called_that(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5])
-def test_an_interval_without_width_decides_nothing(tmp_path: Path, value: float) -> None:
+def test_one_problem_decides_nothing(tmp_path: Path, value: float) -> None:
     run = make_run(tmp_path)
-    write_scores(
-        run, humaneval=benchmark_scores(run, interval(value, value, value), num_problems=1)
-    )
+    unsure = interval(value, -1.0, 1.0, p_value=1.0)
+    write_scores(run, humaneval=benchmark_scores(run, unsure, num_problems=1))
     text = markdown_of(run)
     assert "**humaneval: undecided.**" in text
-    assert "the interval has no width" in text
-    assert "1 problem with 2 answers each" in text
+    assert "1 problem with 2 answers each cannot show any: the paired test takes 6" in text
 
 
 def test_headline_sorts_the_benchmarks_by_verdict(tmp_path: Path) -> None:

@@ -16,8 +16,6 @@ Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
 LEVEL = 0.95
 """Coverage of every interval."""
-METHOD = "pseudo-problems"
-"""Stored beside scores, so that those with other intervals are made anew from their verdicts."""
 SCORE_PSEUDO, DIFFERENCE_PSEUDO = 4, 3
 """Pseudo-problems, half of them at each end: Agresti and Coull's (1998) four for a share; for a
 paired difference Bonett and Price (2012) take two, which cover 93.5 % at 131 problems where all
@@ -165,35 +163,6 @@ def sampling_noise(num_samples: int, correct_P: Integers, k: int) -> Floats:
 def largest_step(num_samples: int, k: int) -> float:
     """The most that one more correct sample of G raises a problem's pass@k, the first one."""
     return min(1.0, k / num_samples)
-
-
-def fewest_changes(level: float = 1 - LEVEL) -> int:
-    """Problems that must change, all one way, for the sign-flip test to reject at `level`: of m
-    changes two of 2^m choices of signs are as far from 0, so 2^(1-m) < level. Six at 0.05."""
-    return math.floor(1 - math.log2(level)) + 1
-
-
-def smallest_significant(
-    num_problems: float, num_samples: int | None, k: int = 1, level: float = 1 - LEVEL
-) -> float:
-    """The smallest difference in pass@k, a share, that the sign-flip test could call significant:
-    the fewest changes it takes, each by the smallest step that a sample makes. Infinite where there
-    are fewer problems than that; 0 beyond them for infinitely many samples, None."""
-    fewest = fewest_changes(level)
-    if num_problems < fewest:
-        return math.inf
-    if num_samples is None:
-        return 0.0
-    step_N = np.diff(pass_at_k(num_samples, np.arange(num_samples + 1), k))
-    return float(fewest * step_N[step_N > 0].min() / num_problems)
-
-
-def visible_difference(
-    low: float, high: float, num_problems: int, num_samples: int, k: int = 1
-) -> float:
-    """About the smallest difference, a share, that these answers could show: half the interval of
-    the difference that they did show, and no less than the test could call significant."""
-    return max((high - low) / 2, smallest_significant(num_problems, num_samples, k))
 
 
 def sign_flip_p_value(differences_P: Floats, num_resamples: int, rng: np.random.Generator) -> float:

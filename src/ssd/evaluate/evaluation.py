@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ssd.arms import TUNED
+from ssd.arms import INTERVALS, TUNED
 from ssd.artifacts import write_json
 from ssd.evaluate.benchmarks import Benchmark
-from ssd.evaluate.estimates import METHOD
 from ssd.evaluate.generate import is_answered, is_whole, of_step, require_checkpoint
 from ssd.evaluate.grade import benchmark_facts, grade_answers, open_sandbox
 from ssd.evaluate.grading import VERDICTS, read_verdicts
@@ -152,7 +151,7 @@ def build_scores(run: Run, selection: dict[str, Any] | None) -> dict[str, Any]:
         "inputs": run.score_inputs(),
         "sandbox": ", ".join(sorted(backends)),
         "resample": run.config.eval.resample.value,
-        "intervals": METHOD,
+        "intervals": INTERVALS,
         "selection": selection and {name: selection[name] for name in kept},
         "benchmarks": benchmarks,
     }

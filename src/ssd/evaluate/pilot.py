@@ -14,7 +14,8 @@ from statistics import NormalDist
 import numpy as np
 
 from ssd.errors import DataError
-from ssd.evaluate.estimates import Booleans, Floats, Integers, fewest_changes, smallest_significant
+from ssd.evaluate.estimates import Booleans, Floats, Integers
+from ssd.significance import fewest_changes, smallest_significant
 
 SAMPLES = (1, 2, 3, 5, 10, 20)
 KNOWN = {

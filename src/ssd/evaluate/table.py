@@ -1,14 +1,11 @@
 """The score table as plain text, from the contents of scores.json; narrow enough for a terminal."""
 
-import math
 import textwrap
-from collections.abc import Mapping
 from typing import Any
 
 from ssd.arms import BASE, CHOSEN_ON_TEST, ISOLATION, RESAMPLED, TUNED, gain_sentence
 from ssd.config import Extraction
 from ssd.evaluate.extraction import RULES
-from ssd.evaluate.estimates import fewest_changes, visible_difference
 
 WIDTH = 100
 Benchmark = dict[str, Any]
@@ -66,17 +63,6 @@ def decoding(model: dict[str, Any]) -> str:
     parts += [f"p={model['top_p']:g}"] if model["top_p"] != 1 else []
     step = model["checkpoint_step"]
     return " ".join(parts + ([] if step is None else [f"step {step}"]))
-
-
-def visible_sentence(
-    change: Mapping[str, float], num_problems: int, num_samples: int, k: int
-) -> str:
-    """What a difference with this interval could have shown, to follow what was asked how often:
-    `can only show differences of about 12.5 points and more`."""
-    visible = visible_difference(change["low"], change["high"], num_problems, num_samples, k)
-    if math.isinf(visible):
-        return f"cannot show any: the paired test takes {fewest_changes()} changed problems"
-    return f"can only show differences of about {100 * visible:.1f} points and more"
 
 
 def isolation(sandbox: str) -> str:

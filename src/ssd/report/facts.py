@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ssd.analyse.records import Analysis, read_analysis
-from ssd.arms import UNIT
+from ssd.arms import INTERVALS, UNIT
 from ssd.artifacts import Artifact, read_json, stored
 from ssd.errors import SSDError, one_line
-from ssd.evaluate.estimates import METHOD
 from ssd.report.scores import Scores, read_scores
 from ssd.run import COMMAND, SCORES, Run, load_run
 from ssd.tracking import read_metrics
@@ -94,6 +93,11 @@ def collect(run_dir: Path, *, read_positions: bool = True) -> Facts:
         *unread,
         *missing_scores(run, scores),
     ]
+    if scores is not None and scores.intervals != INTERVALS:
+        missing.append(
+            "Intervals that cover: those of the scores are an earlier version's, too narrow for "
+            "few problems and near 0 and 100%; python -m ssd.evaluate RUN_DIR makes them anew."
+        )
     if command is None:
         missing.append(f"There is no {COMMAND}, so the exact command of this run is unknown.")
     return Facts(
@@ -181,11 +185,6 @@ def stale_scores(run: Run, scores: Scores | None) -> list[str]:
         names = ", ".join("answers" if name == "verdicts" else f"eval.{name}" for name in changed)
         return [
             f"The scores belong to other settings than config.yaml's ({names}): evaluate again."
-        ]
-    if scores.intervals != METHOD and not sentences:
-        return [
-            "The intervals are those of an earlier version, too narrow for few problems and near "
-            f"0 and 100%: python -m ssd.evaluate {run.folder} makes them anew from the verdicts."
         ]
     return sentences
 

@@ -8,11 +8,10 @@ from ssd.arms import BASE
 from ssd.artifacts import read_json
 from ssd.errors import ArtifactError
 from ssd.run import SCORES
+from ssd.significance import LEVEL
 
 VERSION = 2
 PASS_AT = "pass@"
-ALPHA = 0.05
-"""Significance level of the paired test, the counterpart of 95% intervals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +33,7 @@ class Interval:
     def decided(self) -> bool:
         """Whether interval and test agree on a difference: five of 164 problems that turn from
         failed to passed give an interval above 0, but p = 0.06."""
-        return self.excludes_zero and (self.p_value is None or self.p_value < ALPHA)
+        return self.excludes_zero and (self.p_value is None or self.p_value < LEVEL)
 
 
 Scored = dict[int, Interval]

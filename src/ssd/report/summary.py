@@ -1,11 +1,11 @@
 """The answer in words: did self-distillation help on each benchmark, how much, and how surely."""
 
 from ssd.arms import ARMS, BASE, CHOSEN_ON_TEST, SWEPT, TUNED, UNIT
-from ssd.evaluate.table import visible_sentence
 from ssd.report.document import Block, Finding, Listing, Paragraph, Section
 from ssd.report.facts import Facts
 from ssd.report.formats import p_value, percent, signed, tested
 from ssd.report.scores import BenchmarkScores, Interval, ModelScores, Scores
+from ssd.significance import visible_sentence
 
 SHARE_SHIFT, LENGTH_SHIFT, LOST_SHIFT = 0.1, 0.2, 0.02
 """Changes worth a sentence: ten points in a share, a fifth in answer length."""
@@ -132,8 +132,9 @@ def _weighed(benchmark: BenchmarkScores, rival: str, difference: Interval) -> st
             f"{goes}; {interval} excludes 0, "
             f"but the paired test of the {problems} does not reject 0 ({chance})."
         )
-    ends = {"low": difference.low, "high": difference.high}
-    visible = visible_sentence(ends, benchmark.num_problems, benchmark.num_samples, k)
+    visible = visible_sentence(
+        difference.low, difference.high, benchmark.num_problems, benchmark.num_samples, k
+    )
     return f"{goes}, but {interval} contains 0{chance and f' ({chance})'}. {problems} {visible}."
 
 
