@@ -122,7 +122,6 @@ def half_billion(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 
 
 @on_either
-@pytest.mark.timeout(150)
 @pytest.mark.parametrize("case", MEMORY)
 def test_a_training_takes_the_memory_that_was_planned(
     make_run: Make, half_billion: Callable[[str], Path], capsys: pytest.CaptureFixture[str],
