@@ -284,7 +284,7 @@ class DataConfig:
     """Name shown in reports; for `source=packaged` the name of the shipped set."""
     source: DataSource = DataSource.packaged
     path: str | None = None
-    """JSONL (optionally .gz) or Parquet file, for `source=file`."""
+    """JSON Lines or a JSON array (both optionally .gz), Parquet or CSV, for `source=file`."""
     hub_name: str | None = None
     """Hub data set, such as `microsoft/rStar-Coder`, for `source=hub`."""
     hub_config: str | None = None
@@ -294,7 +294,9 @@ class DataConfig:
     id_field: str = "id"
     """Column with a unique prompt id; row numbers are used where the column is absent."""
     question_field: str = "question"
-    """Column with the problem statement."""
+    """Column with the problem statement; or with chat messages, of which the first of the user is
+    taken, without system message and further turns. Below `instruction` comes the column `input`,
+    where a row has one."""
     starter_field: str | None = "starter_code"
     """Column with starter code; rows without it are plain questions."""
     limit: int | None = None

@@ -108,7 +108,7 @@ def prompt_file(data: DataConfig) -> Path:
         return packaged_file(data.name)
     path = Path(str(data.path))
     if not path.is_file():
-        raise DataError(f"data.path={path} is no file: name a .jsonl, .jsonl.gz or .parquet file")
+        raise DataError(f"data.path={path} is no file: name a .jsonl, .json, .parquet or .csv file")
     return path
 
 

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -112,9 +113,54 @@ def test_leetcode_prompts_load_by_column_name(shared: Path) -> None:
     assert len(problems) + counts["duplicates"] == 1890
 
 
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": "Hello."},
+]
+SHAPES = [
+    ("messages", {"messages": CHAT}, "hi"),
+    ("conversations", {"conversations": [{"from": "human", "value": "hi"}]}, "hi"),
+    ("prompt", {"prompt": "Write f."}, "Write f."),
+    ("prompt", {"prompt": CHAT[:2]}, "hi"),
+    ("instruction", {"instruction": "Write f.", "output": "x"}, "Write f."),
+    ("instruction", {"instruction": "Sort.", "input": "3 1", "output": "x"}, "Sort.\n\n3 1"),
+]
+
+
+@pytest.mark.parametrize(("field", "row", "question"), SHAPES)
+def test_the_shapes_people_have_are_read_and_their_column_is_named_where_it_is_not_set(
+    tmp_path: Path, field: str, row: dict[str, Any], question: str
+) -> None:
+    path, parquet = tmp_path / "p.jsonl", tmp_path / "p.parquet"
+    path.write_text(json.dumps(row))
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), parquet)
+    for file in (path, parquet):
+        with pytest.raises(DataError, match=f"row 1 .* add data.question_field={field}$"):
+            load_prompts(file_data(file))
+        problems, _ = load_prompts(file_data(file, f"data.question_field={field}"))
+        assert problems == [Problem("0", question)]
+
+
+def test_csv_files_and_json_arrays_are_read(tmp_path: Path) -> None:
+    table, array = tmp_path / "p.csv", tmp_path / "p.json"
+    table.write_text('\ufeffquestion,id\n"Add,\ntwo.",a\nSort.,b\n', encoding="utf-8")
+    array.write_text(json.dumps([{"question": "Add."}, {"question": "Sort."}], indent=2))
+    problems, _ = load_prompts(file_data(table))
+    assert problems == [Problem("a", "Add,\ntwo."), Problem("b", "Sort.")]
+    assert [one.question for one in load_prompts(file_data(array))[0]] == ["Add.", "Sort."]
+    table.write_bytes(b"question\n\xff\n")
+    with pytest.raises(DataError, match="no readable CSV"):
+        load_prompts(file_data(table))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ('{"question": "q", "starter_code": 5}', "row 1 has 5 in data.starter_field=starter_code"),
+        ('{"messages": [{"role": "assistant", "content": "a"}]}', "data.question_field"),
+        ("[1]", "item 1 is not a JSON object"),
+        ("[", "its array is not JSON"),
         ("", "holds no prompts"),
         ('{"question": "a"}\n{broken\n', "line 2 is not JSON"),
         ('{"question": "a"}\n[1]\n', "line 2 is not a JSON object"),

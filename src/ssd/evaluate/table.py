@@ -76,9 +76,14 @@ def size(name: str, one: Benchmark) -> str:
     if one["num_problems"] != one["num_total"]:
         problems = f"{one['num_problems']} of {one['num_total']} problems"
     answers = f"{one['num_samples']} answer{'' if one['num_samples'] == 1 else 's'}"
-    facts = [one["release"], one["window"], f"{one['grading']} grading"]
-    facts += ["lenient extraction"] if one["extraction"] == RULES[Extraction.lenient] else []
+    facts = [one["release"], one["window"], rules(one["grading"], one["extraction"])]
     return f"{name}, {problems} x {answers} ({', '.join(fact for fact in facts if fact)})"
+
+
+def rules(grading: str, extraction: str) -> str:
+    """`official grading`, and the rule by which code was extracted where it is not the usual."""
+    lenient = ", lenient extraction" if extraction == RULES[Extraction.lenient] else ""
+    return f"{grading} grading{lenient}"
 
 
 def groups(one: Benchmark) -> dict[str, int]:

@@ -16,6 +16,7 @@ from typing import Any
 from ssd.arms import TUNED
 from ssd.artifacts import read_json
 from ssd.errors import ArtifactError, SSDError, one_line
+from ssd.evaluate.table import rules
 from ssd.report.facts import Facts, collect, missing_scores
 from ssd.report.scores import VERSION, BenchmarkScores, Candidate, Interval, ModelScores
 from ssd.run import CONFIG, FAILURE, SCORES, WEIGHTS
@@ -309,7 +310,7 @@ def _profile(facts: Facts) -> dict[str, str]:
             if one.num_problems == one.num_total
             else f"{one.num_problems} of {one.num_total} problems"
         )
-        profile[one.name] = ", ".join([*edition, count, f"{one.grading} grading"])
+        profile[one.name] = ", ".join([*edition, count, rules(one.grading, one.extraction)])
     selection = facts.scores.selection if facts.scores is not None else None
     if selection is not None and selection.mode == "heldout":
         ids = sorted(f"{name}:{one}" for name, some in selection.problems.items() for one in some)

@@ -1,6 +1,8 @@
 """The prompt set: rows of a packaged set, a file or a hub data set, each once, in a fixed order."""
 
+import csv
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from ssd.config import DataConfig, DataSource
@@ -13,6 +15,13 @@ from ssd.problems import (
     prompt_file,
     read_jsonl,
 )
+
+USUAL_FIELDS = (
+    "question", "prompt", "instruction", "problem", "query", "messages", "conversations", "text",
+)  # fmt: skip
+"""Columns in which people keep questions, for the remedy of an error."""
+MOST_CHARACTERS = 2**31 - 1
+"""Of a cell of a CSV file; Python's own limit is 131,072."""
 
 
 def load_prompts(data: DataConfig) -> tuple[list[Problem], dict[str, int]]:
@@ -59,6 +68,8 @@ def _read(data: DataConfig) -> list[dict[str, Any]]:
     if data.source is DataSource.hub:
         return _read_hub(data)
     path = prompt_file(data)
+    if path.suffix == ".csv":
+        return _read_csv(path)
     if path.suffix != ".parquet":
         return read_jsonl(path)
     import pyarrow
@@ -71,6 +82,15 @@ def _read(data: DataConfig) -> list[dict[str, Any]]:
             f"data.path={path} is no readable Parquet file ({one_line(error)})"
         ) from error
     return rows
+
+
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    csv.field_size_limit(MOST_CHARACTERS)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"data.path={path} is no readable CSV file ({one_line(error)})") from error
 
 
 def _read_hub(data: DataConfig) -> list[dict[str, Any]]:
@@ -95,18 +115,47 @@ def _problems(data: DataConfig, rows: list[dict[str, Any]]) -> list[Problem]:
         return [packaged_problem(data.name, row) for row in rows]
     problems, seen = [], set()
     for number, row in enumerate(rows):
-        question = row.get(data.question_field)
-        if not isinstance(question, str) or not question.strip():
+        question = question_text(row, data.question_field)
+        if question is None:
             raise DataError(
                 f"data: row {number + 1} has no text in data.question_field={data.question_field}; "
-                f"{did_you_mean(data.question_field, list(row))}"
+                f"{_remedy(row, data.question_field)}"
             )
         problem_id = str(row.get(data.id_field, number))
         if problem_id in seen:  # several rows of one problem, worded differently
             problem_id = f"{problem_id}#{number}"
         seen.add(problem_id)
         starter = row.get(data.starter_field) if data.starter_field else None
+        if not isinstance(starter, str | None):
+            raise DataError(
+                f"data: row {number + 1} has {starter!r:.40} in data.starter_field="
+                f"{data.starter_field}, which is no text: mend it, or set data.starter_field=null"
+            )
         problems.append(
             Problem(problem_id=problem_id, question=question, starter_code=starter or None)
         )
     return problems
+
+
+def question_text(row: dict[str, Any], field: str) -> str | None:
+    """What a row asks: the text of a column, with Alpaca's `input` below its `instruction`; of a
+    column with chat messages, the first of the user. None where the column has neither."""
+    value = row.get(field)
+    if isinstance(value, list) and all(isinstance(turn, dict) for turn in value):
+        # `from` and `value` are ShareGPT's names.
+        turns = [
+            (t.get("role") or t.get("from"), t.get("content") or t.get("value")) for t in value
+        ]
+        value = next((text for role, text in turns if role in ("user", "human")), None)
+    if not isinstance(value, str) or not value.strip():
+        return None
+    more = row.get("input") if field == "instruction" else None
+    return f"{value}\n\n{more}" if isinstance(more, str) and more.strip() else value
+
+
+def _remedy(row: dict[str, Any], field: str) -> str:
+    """Which column to name instead: a known one that holds a question, or one spelled alike."""
+    readable = next((name for name in USUAL_FIELDS if question_text(row, name) is not None), None)
+    if readable is not None:
+        return f"{readable} has some: add data.question_field={readable}"
+    return f"name the column as data.question_field; {did_you_mean(field, list(row))}"
