@@ -115,8 +115,8 @@ def visible_note(title: str, scores: dict[str, Any]) -> str:
     sentences = []
     for name, change in scores["comparisons"].items():
         ends = change[metric]["low"], change[metric]["high"]
-        sentences.append(f"{visible_sentence(*ends, problems, samples, k)} to {name}")
-    return f"{title}: {problems} x {samples} answers {'; '.join(sentences)} ({metric})"
+        sentences.append(f"against {name} {visible_sentence(*ends, problems, samples, k)}")
+    return f"{title} {metric}: {problems} x {samples} answers {'; '.join(sentences)}"
 
 
 def main() -> None:
