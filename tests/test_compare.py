@@ -72,7 +72,9 @@ def test_equal_answers_do_not_differ(tmp_path: Path) -> None:
         len(re.findall(r"\+0\.0 \[-[\d.]+, \+[\d.]+\] p=1", told)) == 4
     )  # two runs, pass@1 and @2
     # Six answers of 48, or half the interval of no change at all: 12.5 and 12.5 points or so.
-    assert "24 x 2 answers against sampler.temp=1 can only show differences of about" in " ".join(told.split())
+    assert "24 x 2 answers against sampler.temp=1 can only show differences of about" in " ".join(
+        told.split()
+    )
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path) -> None:

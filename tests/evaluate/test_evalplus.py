@@ -80,6 +80,10 @@ def test_humaneval_plus_rows_of_both_formats_become_tasks() -> None:
         assert (task.tests.before, task.tests.names) == (common["prompt"], ())
         assert task.tests.per_call
     assert lists.problem == original.problem
+    broken = {**common, "task_id": "HumanEval/32"}
+    named = [plus_task({**broken, **inputs}), plus_task({**broken, "test": "assert False"})]
+    assert [task.errata for task in named] == [None, "wrong tests"]
+    assert original.errata is None
     assert isinstance(lists.tests, Judged)
     scope = {"DATA": lists.tests.data, "double": lambda x: x + x, "__name__": "judge"}
     exec(lists.tests.judge, scope)

@@ -195,6 +195,19 @@ def test_officially_wrong_programs_that_a_sample_shows_are_the_recorded_ones(
     assert sorted(set(not_passed(wrong, isolated)) - near) == golden["fail_a_sample"]
 
 
+def test_the_programs_on_which_the_official_harness_differs_are_the_recorded_ones(
+    isolated: Sandbox, graded: list[Graded]
+) -> None:
+    """It was run on all 529 that read standard input; these alone pass here and fail there."""
+    golden = json.loads((GOLDEN / "lcb_v5_harness_differs.json").read_text())
+    assert [len(names) for names in golden.values()] == [11, 3, 3]
+    names = {name for some in golden.values() for name in some}
+    differing = [one for one in graded if one.name in names]
+    assert len(differing) == 17
+    assert not_passed(differing, isolated) == {}
+    assert {one.name for one in differing if one.correct} == set(golden["readline and then read"])
+
+
 @pytest.mark.parametrize(
     ("grading", "code", "expected", "status"),
     [
@@ -209,6 +222,12 @@ def test_officially_wrong_programs_that_a_sample_shows_are_the_recorded_ones(
         (Grading.official, "def g(x, y): return x", "[1, 2]", ERROR),
         (Grading.official, "def f(x): return x", "[1, 2]", ERROR),
         (Grading.official, "def f(x: List[int], y): return heapify(x) or x", "[1, 2]", PASSED),
+        (Grading.official, "def f(x, y): return 10**8000", "1" + "0" * 8000, PASSED),
+        (Grading.official, "def f(x, y): return 10**8000 + 1", "1" + "0" * 8000, FAILED),
+        (Grading.official, "def f(x, y): return {'a': [0.1 + 0.2]}", '{"a": [0.3]}', FAILED),
+        (Grading.tolerant, "def f(x, y): return {'a': [0.1 + 0.2]}", '{"a": [0.3]}', PASSED),
+        (Grading.tolerant, "def f(x, y): return {'a': [0.31]}", '{"a": [0.3]}', FAILED),
+        (Grading.tolerant, "def f(x, y): return 10**9 + 1", "1000000000", FAILED),
     ],
 )
 def test_functions_are_called_with_json_and_compared_by_the_rule_that_is_set(

@@ -1,7 +1,7 @@
 """Problems of one's own: what they may hold, and that tests which cannot fail are refused."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from ssd.evaluate.benchmarks.own import literal, load_own, read_own
 from ssd.evaluate.grading import check
 from ssd.evaluate.sandbox import FAILED, PASSED, Sandbox, load_sandbox
 from ssd.evaluate.soundness import FLAWED, find_flaws, require_sound, run_check
+from ssd.pipeline import check_evaluation
+from ssd.run import Run
 
 SECONDS = 6.0
 DOUBLE = "def f(x): return 2*x"
@@ -179,6 +181,15 @@ def test_tests_of_every_honest_kind_are_taken(
     assert find_flaws(tasks, sandbox, timeout=SECONDS, workers=2) == []
 
 
+def test_a_run_on_tests_that_cannot_fail_is_refused_before_it_samples(
+    tmp_path: Path, sandbox: Sandbox, make_run: Callable[..., Run]
+) -> None:
+    path = write(tmp_path, {"test": "x = f(1)\nassert x is x"})
+    run = make_run("eval=jsonl", f"eval.files.jsonl={path}")
+    with pytest.raises(DataError, match=r"own\.jsonl, line 1: passes whatever f returns"):
+        check_evaluation(run)
+
+
 def test_problems_without_a_reference_are_counted(
     tmp_path: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,7 +202,7 @@ def test_check_names_every_wrong_line_and_leaves_with_a_code(
     tmp_path: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = {"test": "assert f(1) == 2", "reference": DOUBLE}
-    path = write(tmp_path, good, {"test": ""}, {**good, "reference": ALWAYS_99})
+    path = write(tmp_path, good, {**good, "reference": ALWAYS_99}, {"test": ""})
     with pytest.raises(SystemExit) as left:
         run_check([str(path)])
     assert left.value.code == FLAWED
@@ -202,7 +213,7 @@ def test_check_names_every_wrong_line_and_leaves_with_a_code(
     ]
     assert printed[2] == "3 problems, 2 wrong"
     run_check([str(write(tmp_path, good))])
-    assert capsys.readouterr().out == "1 problems, 0 wrong\n"
+    assert capsys.readouterr().out == "1 problem, 0 wrong\n"
 
 
 def test_a_json_array_is_read_as_its_items(tmp_path: Path) -> None:

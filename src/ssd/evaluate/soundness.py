@@ -129,14 +129,19 @@ def run_check(arguments: list[str]) -> None:
     flaws = [str(error) for error in errors]
     with open_sandbox(given) as sandbox:
         flaws += find_flaws(tasks, sandbox, timeout=given.timeout, workers=given.workers)
-    for line in flaws:
+    for line in sorted(flaws, key=lambda text: _line_number(text, given.file)):
         print(line)
     total = len(tasks) + len(errors)
     if not total:
         raise DataError(f"{given.file} holds no problems")
-    print(f"{total} problems, {len(flaws)} wrong")
+    print(f"{total} problem{'' if total == 1 else 's'}, {len(flaws)} wrong")
     missing = without_reference(tasks)
     if missing:
         print(missing)
     if flaws:
         sys.exit(FLAWED)
+
+
+def _line_number(text: str, path: Path) -> int:
+    """Of `FILE, line 3: what is wrong`."""
+    return int(text.removeprefix(f"{path}, ").partition(":")[0].split()[1])

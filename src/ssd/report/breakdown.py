@@ -21,7 +21,7 @@ def controls(facts: Facts) -> list[Section]:
         certain = one.difference[one.k].decided and one.difference[one.k].low > 0
         sentence = gain_sentence(one.values, certain=certain)
         if sentence:
-            blocks.append(Paragraph(f"On {one.name}, pass@{one.k}: {sentence}."))
+            blocks.append(Paragraph(f"On {one.title}, pass@{one.k}: {sentence}."))
     blocks += [_control_table(one) for one in compared]
     named = dict.fromkeys(arm for one in compared for arm in one.models)
     rows = [[arm, ARMS.get(arm, "")] for arm in ARMS if arm in named]
@@ -66,7 +66,7 @@ def groups(facts: Facts) -> list[Section]:
                 else "-"
                 for arm in arms
             ]
-            rows.append([f"{one.name} pass@{one.k}, {group}", f"{size:,}", *models, *changes])
+            rows.append([f"{one.title} pass@{one.k}, {group}", f"{size:,}", *models, *changes])
     table = Table(
         caption="Scores by difficulty and errata, with 95% intervals; each group is taken "
         "by itself, and many groups are many chances of a small p",
@@ -85,7 +85,7 @@ def regression(facts: Facts) -> list[Section]:
     blocks: list[Block] = [Paragraph(" ".join(elsewhere(one) for one in watched))]
     rows = [
         [
-            f"{one.name} pass@{k}, {arm}",
+            f"{one.title} pass@{k}, {arm}",
             formats.score(one.models[arm].pass_at[k]),
             formats.score(one.models[TUNED].pass_at[k]),
             formats.tested(comparison.pass_at[k]),
@@ -128,7 +128,7 @@ def _control_table(one: BenchmarkScores) -> Table:
             )
     metric = ", ".join(f"pass@{k}" for k in next(iter(one.models.values())).pass_at)
     return Table(
-        caption=f"{one.name}, {metric}: the tuned model beside every control, its paired "
+        caption=f"{one.title}, {metric}: the tuned model beside every control, its paired "
         "difference to each in percentage points and in tokens of mean answer length, with 95% "
         "intervals",
         columns=["Model", "Score", "Tuned minus it", "Tokens", "Decoding"],

@@ -150,7 +150,7 @@ def _scores(export: Export) -> list[Block]:
 def _table(export: Export) -> Table:
     rows = [
         [
-            f"{one.name} ({num_problems(one)})",
+            f"{one.title} ({num_problems(one)})",
             ARMS[arm],
             formats.decoding(*model.decoding, model.checkpoint_step),
             f"pass@{k} {formats.score(interval)}",
@@ -190,7 +190,7 @@ def _settings(facts: Facts) -> list[Block]:
 
 
 def _small(export: Export) -> list[str]:
-    sizes = [f"{one.name}, {num_problems(one)}" for one, _ in export.scored]
+    sizes = [f"{one.title}, {num_problems(one)}" for one, _ in export.scored]
     return [f"The evaluation is small: {'; '.join(sizes)}."] if sizes else []
 
 

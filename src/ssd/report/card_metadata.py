@@ -93,7 +93,7 @@ def eval_results(export: Export) -> list[EvalResult]:
         EvalResult(
             task_type="text-generation",
             dataset_type=hub_set(scores.name),
-            dataset_name=f"{scores.name} ({num_problems(scores)})",
+            dataset_name=f"{scores.title} ({num_problems(scores)})",
             dataset_config=scores.name,
             metric_type=f"pass@{k}",
             metric_name=f"pass@{k}",

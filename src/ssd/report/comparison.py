@@ -51,7 +51,7 @@ def _score_table(benchmarks: tuple[BenchmarkScores, ...], stored: Scores) -> Tab
             difference = (
                 formats.change(benchmark.difference[k]) if k in benchmark.difference else "-"
             )
-            rows.append([f"{benchmark.name} pass@{k}", *cells, difference, problems(benchmark)])
+            rows.append([f"{benchmark.title} pass@{k}", *cells, difference, problems(benchmark)])
     return Table(
         caption=f"pass@k with 95% intervals {RESAMPLED[stored.resample]}; the difference is tuned "
         "minus base in percentage points, paired by problem",
@@ -64,7 +64,7 @@ def _score_table(benchmarks: tuple[BenchmarkScores, ...], stored: Scores) -> Tab
 def _answer_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
     rows = [
         [
-            f"{benchmark.name}, {arm}",
+            f"{benchmark.title}, {arm}",
             f"{model.mean_tokens:.1f}",
             formats.percent(model.fence_share),
             formats.percent(model.cut_share),
@@ -115,7 +115,7 @@ def _benchmark_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
 
 def _status_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
     models = [
-        (f"{item.name}, {role}", model)
+        (f"{item.title}, {role}", model)
         for item in benchmarks
         for role, model in item.models.items()
     ]
@@ -137,12 +137,12 @@ def _score_figure(benchmarks: tuple[BenchmarkScores, ...]) -> Figure:
     for benchmark in benchmarks:
         for arm, model in benchmark.models.items():
             values += [
-                f"{benchmark.name} pass@{k} {arm} {formats.score(item)}"
+                f"{benchmark.title} pass@{k} {arm} {formats.score(item)}"
                 for k, item in model.pass_at.items()
             ]
         for arm, comparison in benchmark.comparisons.items():
             values += [
-                f"{benchmark.name} pass@{k} tuned minus {arm} {formats.change(item)} points"
+                f"{benchmark.title} pass@{k} tuned minus {arm} {formats.change(item)} points"
                 for k, item in comparison.pass_at.items()
             ]
     return Figure(
@@ -164,7 +164,7 @@ def _curve_figure(benchmarks: tuple[BenchmarkScores, ...]) -> list[Figure]:
     if not curved:
         return []
     values = [
-        f"{one.name} {arm} "
+        f"{one.title} {arm} "
         + ", ".join(
             f"{formats.percent(model.curve[k - 1])} at k {k}" for k in (1, len(model.curve))
         )
@@ -185,7 +185,7 @@ def _curve_figure(benchmarks: tuple[BenchmarkScores, ...]) -> list[Figure]:
 
 def _form_figure(benchmarks: tuple[BenchmarkScores, ...]) -> Figure:
     values = [
-        f"{one.name} {arm} {model.mean_tokens:.1f} tokens, "
+        f"{one.title} {arm} {model.mean_tokens:.1f} tokens, "
         f"{formats.percent(model.fence_share)} with a fence, "
         f"{formats.percent(model.cut_share)} cut off"
         for one in benchmarks

@@ -54,7 +54,7 @@ def draw_pass_curves(benchmarks: Sequence[BenchmarkScores]) -> Drawing:
             many = len(model.curve) > FEW_STEPS
             panel.plot(range(1, len(model.curve) + 1), model.curve, color=color, label=arm,
                        marker=None if many else marker, markersize=5, linewidth=1.6)  # fmt: skip
-        panel.set_title(item.name, loc="left", fontsize=FONT, color=INK, parse_math=False)
+        panel.set_title(item.title, loc="left", fontsize=FONT, color=INK, parse_math=False)
         panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(color=GRID)
@@ -181,7 +181,7 @@ def _dots(
 def _name_rows(panel: Axes, rows: Sequence[tuple[BenchmarkScores, int]]) -> None:
     # parse_math: a benchmark named `$x` is no formula.
     panel.set_yticks(
-        range(len(rows)), [f"{item.name}\npass@{k}" for item, k in rows], parse_math=False
+        range(len(rows)), [f"{item.title}\npass@{k}" for item, k in rows], parse_math=False
     )
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.grid(axis="x", color=GRID)

@@ -6,7 +6,9 @@ from typing import Any
 
 from ssd.arms import BASE
 from ssd.artifacts import read_json
+from ssd.config import Grading
 from ssd.errors import ArtifactError
+from ssd.evaluate.table import rules
 from ssd.run import SCORES
 from ssd.significance import LEVEL
 
@@ -112,6 +114,12 @@ class BenchmarkScores:
     """By the arm that the tuned model is compared with; empty without a tuned model."""
     group_sizes: dict[str, int]
     """Problems by group."""
+
+    @property
+    def title(self) -> str:
+        """The name, and the rules where they are not the benchmark's own."""
+        official = rules(self.grading, self.extraction) == rules(Grading.official.value, "")
+        return self.name if official else f"{self.name} ({rules(self.grading, self.extraction)})"
 
     @property
     def k(self) -> int:

@@ -64,14 +64,14 @@ def finding(benchmark: BenchmarkScores) -> Finding:
     """The verdict on one benchmark by its smallest k, against the strongest control that is there:
     decided only where paired interval and paired test exclude 0."""
     if not benchmark.comparisons:
-        return Finding(benchmark=benchmark.name, verdict="base only", text=_base_only(benchmark))
+        return Finding(benchmark=benchmark.title, verdict="base only", text=_base_only(benchmark))
     k, rival = benchmark.k, benchmark.rival
     difference = benchmark.comparisons[rival].pass_at[k]
     verdict = "undecided"
     if difference.decided:
         verdict = "better" if difference.low > 0 else "worse"
     text = _weighed(benchmark, rival, difference) + _over_base(benchmark, verdict)
-    return Finding(benchmark=benchmark.name, verdict=verdict, text=text)
+    return Finding(benchmark=benchmark.title, verdict=verdict, text=text)
 
 
 def caveat(scores: Scores) -> str:
@@ -97,12 +97,12 @@ def caveat(scores: Scores) -> str:
 def elsewhere(benchmark: BenchmarkScores) -> str:
     """What the training did to a benchmark out of domain."""
     if not benchmark.comparisons:
-        return f"Out of domain, on {benchmark.name}, only the base model was evaluated."
+        return f"Out of domain, on {benchmark.title}, only the base model was evaluated."
     change = benchmark.difference[benchmark.k]
     shown = "a change is shown" if change.decided else "no change is shown"
     before, after = (percent(benchmark.values[arm]) for arm in (BASE, TUNED))
     return (
-        f"Out of domain, on {benchmark.name}, pass@{benchmark.k} goes from {before} to {after}, "
+        f"Out of domain, on {benchmark.title}, pass@{benchmark.k} goes from {before} to {after}, "
         f"{tested(change)}: {shown}."
     )
 
@@ -178,7 +178,7 @@ def shifts(benchmark: BenchmarkScores) -> list[str]:
         found.append(
             f"answers that fail for their form alone go from {_lost(base)} to {_lost(tuned)}"
         )
-    return [f"On {benchmark.name}, {item}: part of the difference may be form." for item in found]
+    return [f"On {benchmark.title}, {item}: part of the difference may be form." for item in found]
 
 
 def _lost(model: ModelScores) -> str:
