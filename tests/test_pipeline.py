@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from runs import ROOT, compose_config
 
+from ssd.arms import INTERVALS
 from ssd.artifacts import verify
 from ssd.generation import read_samples
 from ssd.pipeline import is_current, link_artifacts
@@ -199,6 +200,17 @@ def test_a_report_older_than_its_analysis_is_written_again(make_run: Callable[..
     assert (run.folder / "analysis" / "manifest.json").is_file()
     os.utime(run.folder / "report.html", (time.time() + 10,) * 2)
     assert is_current(run, "report")
+
+
+def test_scores_with_other_intervals_are_made_anew(make_run: Callable[..., Run]) -> None:
+    run = make_run("stages=[evaluate]")
+    scores = {"inputs": run.score_inputs(), "benchmarks": {}, "intervals": INTERVALS}
+    for stored, current in ((scores, True), (scores | {"intervals": "other"}, False)):
+        (run.folder / "scores.json").write_text(json.dumps(stored))
+        assert is_current(run, "evaluate") is current
+    del scores["intervals"]
+    (run.folder / "scores.json").write_text(json.dumps(scores))
+    assert not is_current(run, "evaluate")
 
 
 def test_no_sample_left_after_filters_stops_with_the_remedy(tmp_path: Path) -> None:

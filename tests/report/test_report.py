@@ -304,6 +304,19 @@ def test_scores_of_other_settings_are_called_out(tmp_path: Path) -> None:
     assert text.index("The scores below are out of date.") < text.index("humaneval: undecided")
 
 
+def test_scores_with_older_intervals_are_shown_and_called_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
+    assert "an earlier version's" not in markdown_of(run)
+    path = run.folder / "scores.json"
+    stored = json.loads(path.read_text())
+    del stored["intervals"]
+    path.write_text(json.dumps(stored))
+    text = markdown_of(run)
+    assert "**humaneval: undecided.**" in text
+    assert "python -m ssd.evaluate RUN_DIR" in text
+
+
 def test_scores_of_another_evaluation_name_what_changed(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
