@@ -16,6 +16,8 @@ from ssd.config import BenchmarkFiles, Extraction, Grading
 from ssd.errors import DataError
 from ssd.evaluate.answers import read_answers
 from ssd.evaluate.benchmarks import load_benchmark
+from ssd.evaluate.standalone import beside
+from ssd.evaluate.verdict_lines import stored_rows
 from ssd.generation import Sample
 from ssd.generation.records import write_samples
 from ssd.problems import packaged_file, read_jsonl
@@ -92,18 +94,20 @@ def test_problems_without_an_answer_count_as_wrong_and_are_said(tmp_path: Path) 
     assert "few  25.0" in printed
 
 
-def test_a_killed_grading_goes_on_from_its_last_verdict(tmp_path: Path) -> None:
+def test_a_grading_that_is_killed_twice_goes_on_from_its_last_verdict(tmp_path: Path) -> None:
     answers = completions(tmp_path / "samples.jsonl")
     kept = tmp_path / "samples.verdicts.jsonl"
     command = [*GRADE, str(answers), "--benchmark", "humaneval", "--workers", "1"]
-    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not kept.is_file() or len(kept.read_text().splitlines()) < 5:
-        assert first.poll() is None
-        time.sleep(0.01)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    kept.write_text(kept.read_text()[:-9])  # as a full disk or a power cut may leave it
+    for number in (5, 10):
+        killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not kept.is_file() or len(kept.read_text().splitlines()) < number:
+            assert killed.poll() is None
+            time.sleep(0.01)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        kept.write_text(kept.read_text()[:-9])  # as a full disk or a power cut may leave it
     before = verdicts_until_broken(kept)
+    assert len(before) >= 9
     assert "164 passed" in grade(answers, "--benchmark", "humaneval")
     after = {row["task_id"]: row for row in verdicts(kept)}
     assert len(after) == 164
@@ -181,6 +185,33 @@ def test_what_cannot_be_graded_is_refused_in_one_line(
     path = write_lines(tmp_path / "answers.jsonl", rows)
     with pytest.raises(DataError, match=message):
         read_answers(path, TASKS, extraction=Extraction.official, thinking=False)
+
+
+def test_a_file_that_holds_no_verdicts_is_never_written_over(tmp_path: Path) -> None:
+    answers = completions(tmp_path / "samples.jsonl", 1)
+    text = answers.read_text()
+    command = (answers, "--benchmark", "humaneval", "--out", answers)
+    assert "line 1 is no verdict: set --out" in grade(*command, code=REPORTED)
+    assert answers.read_text() == text
+    answers.write_text("notes")
+    with pytest.raises(DataError, match="no verdict"):
+        list(stored_rows(answers))
+
+
+def test_a_folder_that_is_named_by_a_dot_has_its_verdicts_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "answers").mkdir()
+    monkeypatch.chdir(tmp_path / "answers")
+    assert beside(Path(".")) == tmp_path / "answers.verdicts.jsonl"
+
+
+def test_ones_own_benchmark_that_cannot_fail_grades_nothing(tmp_path: Path) -> None:
+    row = {"version": 1, "id": "a", "question": "q", "test": "x = f(1)\nassert x is x"}
+    own = write_lines(tmp_path / "own.jsonl", [row])
+    answers = write_lines(tmp_path / "a.jsonl", [{"task_id": "a", "code": "def f(x): return 1"}])
+    command = (answers, "--benchmark", "jsonl", "--file", own)
+    assert "own.jsonl, line 1: " in grade(*command, code=REPORTED)
 
 
 def test_the_command_says_what_is_wrong_and_ends_with_the_code_of_a_refusal(tmp_path: Path) -> None:

@@ -3,23 +3,25 @@
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 from ssd.artifacts import fingerprint, write_text
 from ssd.config import BenchmarkFiles, Extraction, Grading
-from ssd.errors import ConfigError, DataError
+from ssd.errors import ConfigError
 from ssd.evaluate.answers import Answer, read_answers
 from ssd.evaluate.benchmarks import Benchmark, Task, benchmark_identity, load_benchmark
 from ssd.evaluate.grading import Verdict, program_hash, require_modules, run
 from ssd.evaluate.options import add_sandbox_options, open_sandbox
 from ssd.evaluate.sandbox import PASSED, Sandbox
 from ssd.evaluate.scores import benchmark_scores
+from ssd.evaluate.soundness import require_sound
 from ssd.evaluate.table import aligned, isolation, percent, signed
+from ssd.evaluate.verdict_lines import require_writable, stored_rows, verdict_of, write_row
 from ssd.progress import progress_bar
 
 NO_ANSWER = "no_answer"
@@ -71,6 +73,10 @@ def run_grade(arguments: list[str]) -> None:
     verdicts = {}
     with open_sandbox(options) as sandbox:
         require_modules(benchmark, sandbox)
+        if benchmark.name == "jsonl":
+            require_sound(
+                benchmark.tasks, sandbox, timeout=options.timeout, workers=options.workers
+            )
         for path in paths:
             rows = grade_file(outs[path], answers[path], tasks, sandbox, rules, options.workers)
             verdicts[path] = with_missing(rows, benchmark, answered_only=options.answered_only)
@@ -127,6 +133,7 @@ def files_of(options: argparse.Namespace) -> BenchmarkFiles:
 
 def beside(path: Path) -> Path:
     """Where the verdicts on a file of answers go."""
+    path = path.resolve()  # a folder may be typed as `.`
     name = path.name.removesuffix(".gz")
     return path.with_name(f"{name.rpartition('.')[0] or name}.verdicts.jsonl")
 
@@ -143,6 +150,8 @@ def grade_file(
     same program was graded by the same rules before."""
     keys = [key_of(answer, rules) for answer in answers]
     done = {row["key"]: row for row in stored_rows(out)}
+    # Without the line that a kill has cut short, which the next one would be appended to.
+    write_text(out, "".join(f"{json.dumps(row)}\n" for row in done.values()))
     missing = {key: answer for key, answer in zip(keys, answers, strict=True) if key not in done}
 
     def row_of(item: tuple[str, Answer]) -> dict[str, Any]:
@@ -177,53 +186,9 @@ def grade_file(
     return [verdict_of(row) for row in rows]
 
 
-def require_writable(path: Path) -> None:
-    """Refuse a place where no verdict could be kept.
-
-    Raises:
-        ConfigError: names it.
-    """
-    try:
-        path.open("a").close()
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}): set --out") from error
-
-
 def key_of(answer: Answer, rules: dict[str, Any]) -> str:
     """Equal for answers to which the same verdict applies."""
     return fingerprint({"problem": answer.problem_id, "code": answer.code, **rules})
-
-
-def stored_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The verdicts that a file holds; the last line may have been cut short by a kill.
-
-    Raises:
-        DataError: the file holds something else.
-    """
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            row["key"], row["passed"]
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines):
-                return
-            raise DataError(f"{path}, line {number} is no verdict: set --out") from error
-        yield row
-
-
-def write_row(file: TextIO, row: dict[str, Any]) -> None:
-    file.write(f"{json.dumps(row)}\n")
-    file.flush()
-
-
-def verdict_of(row: dict[str, Any]) -> Verdict:
-    """A stored row as what scores are computed from; of tokens nothing is known."""
-    return Verdict(
-        problem_id=row["task_id"], sample_index=row["sample_index"], passed=row["passed"],
-        status=row["status"], detail=row["detail"], num_tokens=0, finish_reason="stop",
-        has_fence=False, program=row["program"], seconds=row["seconds"], backend=row["sandbox"],
-    )  # fmt: skip
 
 
 def with_missing(

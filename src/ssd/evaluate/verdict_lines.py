@@ -1,0 +1,57 @@
+"""Verdicts on answers from elsewhere as JSON Lines: appended as they come, read by the next run."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from ssd.errors import ConfigError, DataError
+from ssd.evaluate.grading import Verdict
+
+FIRST_FIELD = '{"task_id": "'
+"""How the line of a verdict begins."""
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a place where no verdict could be kept.
+
+    Raises:
+        ConfigError: names it.
+    """
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror}): set --out") from error
+
+
+def stored_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The verdicts that a file holds; the last line may have been cut short by a kill.
+
+    Raises:
+        DataError: the file holds something else.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            row["key"], row["passed"]
+        except (ValueError, KeyError, TypeError) as error:
+            cut_short = number == len(lines) and isinstance(error, ValueError)
+            if cut_short and FIRST_FIELD.startswith(line[: len(FIRST_FIELD)]):
+                return
+            raise DataError(f"{path}, line {number} is no verdict: set --out") from error
+        yield row
+
+
+def write_row(file: TextIO, row: dict[str, Any]) -> None:
+    file.write(f"{json.dumps(row)}\n")
+    file.flush()
+
+
+def verdict_of(row: dict[str, Any]) -> Verdict:
+    """A stored row as what scores are computed from; of tokens nothing is known."""
+    return Verdict(
+        problem_id=row["task_id"], sample_index=row["sample_index"], passed=row["passed"],
+        status=row["status"], detail=row["detail"], num_tokens=0, finish_reason="stop",
+        has_fence=False, program=row["program"], seconds=row["seconds"], backend=row["sandbox"],
+    )  # fmt: skip
