@@ -115,6 +115,7 @@ PROGRAM = "def double(x):\n    return 2 * x"
     [
         (f"```python\n{PROGRAM}\n```\nUse it:\n```python\nprint(double(2))\n```", USAGE_BLOCK),
         (f"```python\n{PROGRAM}\n```\nIt prints\n```\n4\n```", USAGE_BLOCK),
+        (f"```python\n{PROGRAM}\n```\n```\ndef test_it():\n  assert double(1)\n```", USAGE_BLOCK),
         (f"Here:\n```python\n{PROGRAM}\n", UNCLOSED_FENCE),
         (f"```python\nx = 1\n```\nBetter:\n```python\n{PROGRAM}", UNCLOSED_FENCE),
         (f"```python\n{PROGRAM}\n```\nOr so:\n```python\nx = ", UNCLOSED_FENCE),
@@ -134,3 +135,9 @@ def test_a_program_in_another_form_is_found_leniently(text: str, form: str) -> N
 )
 def test_where_both_rules_find_the_same_no_form_is_named(text: str) -> None:
     assert extract_leniently(text, thinking=False) == (extract_code(text, thinking=False), "")
+
+
+def test_a_solution_that_is_named_like_a_test_is_found_beside_its_use() -> None:
+    program = "def check_str(text):\n    return None"
+    text = f"```python\n{program}\n```\n```python\nprint(check_str('a'))\n```"
+    assert extract_leniently(text, thinking=False) == (program, USAGE_BLOCK)

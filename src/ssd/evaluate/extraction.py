@@ -12,6 +12,11 @@ RULES = {
 USAGE_BLOCK, UNCLOSED_FENCE, NO_FENCE = "usage block", "unclosed fence", "no fence"
 LOSING_FORMS = USAGE_BLOCK, UNCLOSED_FENCE, NO_FENCE
 DEFINITION = re.compile(r"^(async def|def|class)\s", re.MULTILINE)
+SOLUTION = re.compile(
+    r"^(async def|def|class)\s+(?!_?(run_?)?(test|check|demo|example))",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""A definition that does not look as if it tried a solution out; some solutions do look so."""
 STATEMENT = re.compile(
     r"^(@|(async def|def|class|import|from|for|while|if|try:|with|print\()\b|[A-Za-z_][\w, ]*=)",
     re.MULTILINE,
@@ -46,8 +51,8 @@ def extract_code(text: str, *, thinking: bool) -> str | None:
 
 def extract_leniently(text: str, *, thinking: bool) -> tuple[str | None, str]:
     """The code of an answer whatever its form, and the form that hides it from `extract_code`:
-    `usage block` where a block that defines nothing follows the one that does, `unclosed fence`, or
-    `no fence`; empty where both rules find the same."""
+    `usage block` where a block that defines nothing, or a test, follows the one that does,
+    `unclosed fence`, or `no fence`; empty where both rules find the same."""
     lines = final_answer(text, thinking=thinking).split("\n")
     fences = _fence_lines(lines)
     if not fences:
@@ -57,9 +62,13 @@ def extract_leniently(text: str, *, thinking: bool) -> tuple[str | None, str]:
         blocks = [
             "\n".join(lines[start + 1 : end]) for start, end in zip(fences[::2], ends, strict=False)
         ]
-        programs = [block for block in blocks if STATEMENT.search(block)]
-        code = next(filter(DEFINITION.search, reversed(programs)), None)
-        code = code if code is not None or not programs else programs[-1]
+        found = (
+            block
+            for pattern in (SOLUTION, DEFINITION, STATEMENT)
+            for block in reversed(blocks)
+            if STATEMENT.search(block) and pattern.search(block)
+        )
+        code = next(found, None)
         form = USAGE_BLOCK if len(fences) % 2 == 0 else UNCLOSED_FENCE
     same = code is None or code == extract_code(text, thinking=thinking)
     return (code, "") if same else (code, form)
