@@ -1,8 +1,8 @@
 """How often "95 %" intervals hold the truth, and how wide they are: candidates against what
 `ssd.evaluate.estimates` does, by simulation. Prints Markdown.
 
-    python benchmarks/coverage.py                # some minutes; the tables of docs/statistics.md
-    python benchmarks/coverage.py --repeats 200  # a minute, with less certain figures
+    python benchmarks/coverage.py                # 25 minutes; the tables of docs/statistics.md
+    python benchmarks/coverage.py --repeats 100  # some minutes, with less certain figures
 
 Every cell is a kind of benchmark: a number of problems, chances of passing from a Beta distribution
 of some mean and spread, samples per problem, and k. Chances are drawn anew for every repeat. The
