@@ -170,11 +170,17 @@ def newcombe(cell: Cell, counts: list[Integers], rng: np.random.Generator) -> Fl
 
 def posterior(cell: Cell, counts: list[Integers], rng: np.random.Generator) -> Floats:
     """Central 95 % of the posterior of E[1 - (1 - p)^k] under a beta-binomial model (Bowyer et al.
-    2025, arXiv 2503.01747), on a grid uniform in the mean and in the logarithm of the spread."""
-    mean, spread = (
-        axis.ravel()
-        for axis in np.meshgrid((np.arange(150) + 0.5) / 150, np.geomspace(0.05, 1000, 16))
-    )
+    2025, arXiv 2503.01747), uniform in the mean and in the logarithm of the spread. The grid lies
+    where the posterior of such a cell does, since a coarse one would be judged for its steps."""
+    noise = max(1 / cell.num_samples, 1 / (1 + cell.spread))
+    error = np.sqrt(cell.mean * (1 - cell.mean) * noise / cell.num_problems)
+    reach = 8 * error + 10 * noise / cell.num_problems
+    low, high = max(0.0, cell.mean - reach), min(1.0, cell.mean + reach)
+    means = low + (high - low) * (np.arange(120) + 0.5) / 120
+    factor = np.exp(min(7.0, 60 / np.sqrt(cell.num_problems)))
+    near = min(cell.spread, 1e4)
+    spreads = np.geomspace(near / factor, near * factor, 60)
+    mean, spread = (axis.ravel() for axis in np.meshgrid(means, spreads))
     log_passing = log_rising(mean * spread, cell.num_samples)
     log_failing = log_rising((1 - mean) * spread, cell.num_samples)
     likelihood = log_passing + log_failing[:, ::-1] - log_rising(spread, cell.num_samples)[:, -1:]
