@@ -24,6 +24,8 @@ RESAMPLED = {
     "samples": "over the samples of these problems",
     "both": "over problems and their samples",
 }
+LENIENT_RULE = "lenient_after_reasoning"
+"""What scores name as their extraction under `eval.extraction=lenient`."""
 INTERVALS = "pseudo-problems"
 """The method of today's intervals (`ssd.evaluate.estimates`), stored beside scores: those with
 another word, or none, are made anew from their verdicts."""
@@ -86,3 +88,9 @@ def gain_sentence(scores: Mapping[str, float], *, certain: bool) -> str:
         for part in parts
     ]
     return f"of {100 * whole:+z.1f} points over base, {', '.join(named)}"
+
+
+def rules(grading: str, extraction: str) -> str:
+    """`official grading`, and the rule by which code was extracted where it is not the usual."""
+    lenient = ", lenient extraction" if extraction == LENIENT_RULE else ""
+    return f"{grading} grading{lenient}"

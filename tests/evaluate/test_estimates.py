@@ -107,7 +107,10 @@ def test_paired_intervals_over_problems_hold_the_mean_difference(num_samples: in
         assert coverage(difference_ends(one, other), truth) > PROMISED, (num_problems, base, share)
 
 
-@pytest.mark.parametrize(("num_samples", "k"), [(2, 1), (8, 1), (8, 3), (10, 10)])
+@pytest.mark.parametrize(
+    ("num_samples", "k"),
+    [(2, 1), (8, 1), *(pytest.param(*more, marks=pytest.mark.slow) for more in ((8, 3), (10, 10)))],
+)
 @pytest.mark.parametrize("spread", [0.05, 1.0, 100.0])
 def test_intervals_over_samples_hold_what_these_problems_would_give(
     num_samples: int, k: int, spread: float

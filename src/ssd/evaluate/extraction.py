@@ -2,11 +2,12 @@
 
 import re
 
+from ssd.arms import LENIENT_RULE
 from ssd.config import Extraction
 
 RULES = {
     Extraction.official: "last_fenced_block_after_reasoning",
-    Extraction.lenient: "lenient_after_reasoning",
+    Extraction.lenient: LENIENT_RULE,
 }
 """Names of the rules below, stored with every score."""
 USAGE_BLOCK, UNCLOSED_FENCE, NO_FENCE = "usage block", "unclosed fence", "no fence"

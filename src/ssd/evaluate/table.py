@@ -3,9 +3,7 @@
 import textwrap
 from typing import Any
 
-from ssd.arms import BASE, CHOSEN_ON_TEST, ISOLATION, RESAMPLED, TUNED, gain_sentence
-from ssd.config import Extraction
-from ssd.evaluate.extraction import RULES
+from ssd.arms import BASE, CHOSEN_ON_TEST, ISOLATION, RESAMPLED, TUNED, gain_sentence, rules
 
 WIDTH = 100
 Benchmark = dict[str, Any]
@@ -78,12 +76,6 @@ def size(name: str, one: Benchmark) -> str:
     answers = f"{one['num_samples']} answer{'' if one['num_samples'] == 1 else 's'}"
     facts = [one["release"], one["window"], rules(one["grading"], one["extraction"])]
     return f"{name}, {problems} x {answers} ({', '.join(fact for fact in facts if fact)})"
-
-
-def rules(grading: str, extraction: str) -> str:
-    """`official grading`, and the rule by which code was extracted where it is not the usual."""
-    lenient = ", lenient extraction" if extraction == RULES[Extraction.lenient] else ""
-    return f"{grading} grading{lenient}"
 
 
 def groups(one: Benchmark) -> dict[str, int]:

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.arms import TUNED
+from ssd.arms import TUNED, rules
 from ssd.artifacts import read_json
 from ssd.errors import ArtifactError, SSDError, one_line
-from ssd.evaluate.table import rules
 from ssd.report.facts import Facts, collect, missing_scores
 from ssd.report.scores import VERSION, BenchmarkScores, Candidate, Interval, ModelScores
 from ssd.run import CONFIG, FAILURE, SCORES, WEIGHTS

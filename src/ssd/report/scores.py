@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.arms import BASE
+from ssd.arms import BASE, rules
 from ssd.artifacts import read_json
 from ssd.config import Grading
 from ssd.errors import ArtifactError
-from ssd.evaluate.table import rules
 from ssd.run import SCORES
 from ssd.significance import LEVEL
 
