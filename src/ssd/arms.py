@@ -94,3 +94,10 @@ def rules(grading: str, extraction: str) -> str:
     """`official grading`, and the rule by which code was extracted where it is not the usual."""
     lenient = ", lenient extraction" if extraction == LENIENT_RULE else ""
     return f"{grading} grading{lenient}"
+
+
+def lost_shares(shares: Mapping[str, float] | None) -> str:
+    """`6.2% (4.2% usage block, 2.1% no fence)`: answers lost to their form, in all and by form."""
+    shares = shares or {}
+    forms = [f"{share:.1%} {form}" for form, share in shares.items() if share > 0]
+    return f"{sum(shares.values()):.1%}" + (f" ({', '.join(forms)})" if forms else "")

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssd.config import Extraction
 from ssd.evaluate.extraction import (
     NO_FENCE,
     UNCLOSED_FENCE,
     USAGE_BLOCK,
+    extract,
     extract_code,
     extract_leniently,
     has_fences,
@@ -135,6 +137,16 @@ def test_a_program_in_another_form_is_found_leniently(text: str, form: str) -> N
 )
 def test_where_both_rules_find_the_same_no_form_is_named(text: str) -> None:
     assert extract_leniently(text, thinking=False) == (extract_code(text, thinking=False), "")
+
+
+@pytest.mark.parametrize("text", ["```\n4\n```", "no code", f"```\n{PROGRAM}\n```\n```\n4\n```"])
+def test_a_setting_chooses_the_rule_and_the_lenient_one_finds_what_the_official_one_does(
+    text: str,
+) -> None:
+    official = extract_code(text, thinking=False)
+    assert extract(text, Extraction.official, thinking=False) == official
+    lenient = extract(text, Extraction.lenient, thinking=False)
+    assert lenient == (PROGRAM if PROGRAM in text else official)
 
 
 def test_a_solution_that_is_named_like_a_test_is_found_beside_its_use() -> None:

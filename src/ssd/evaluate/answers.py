@@ -10,7 +10,7 @@ from typing import Any
 from ssd.config import Extraction
 from ssd.errors import DataError
 from ssd.evaluate.benchmarks import Judged, Task
-from ssd.evaluate.extraction import extract_code, extract_leniently
+from ssd.evaluate.extraction import extract
 from ssd.generation.records import SHARDS, read_samples
 from ssd.problems import read_jsonl
 
@@ -50,12 +50,6 @@ def read_answers(
     known = known_names([task.problem.problem_id for task in tasks])
     befores = {task.problem.problem_id: continued(task) for task in tasks}
 
-    def program(text: str) -> str | None:
-        official = extract_code(text, thinking=thinking)
-        if extraction is Extraction.official:
-            return official
-        return extract_leniently(text, thinking=thinking)[0] or official
-
     codes: dict[str, list[str | None]] = {}
     unknown: list[str] = []
     for name, field, value in answer_fields(path):
@@ -63,7 +57,7 @@ def read_answers(
         if problem is None:
             unknown.append(name)
             continue
-        code = program(value) if field in TEXTS else value
+        code = extract(value, extraction, thinking=thinking) if field in TEXTS else value
         codes.setdefault(problem, []).append(
             befores[problem] + value if field == COMPLETION else code
         )

@@ -35,6 +35,13 @@ def has_fences(text: str, *, thinking: bool = False) -> bool:
     return len(_fence_lines(final_answer(text, thinking=thinking).split("\n"))) >= 2
 
 
+def extract(text: str, rule: Extraction, *, thinking: bool) -> str | None:
+    """The code of an answer by the rule of `eval.extraction`, or None where it finds none."""
+    if rule is Extraction.official:
+        return extract_code(text, thinking=thinking)
+    return extract_leniently(text, thinking=thinking)[0]
+
+
 def extract_code(text: str, *, thinking: bool) -> str | None:
     """The text between the last two fence lines after the reasoning, or None where there are fewer
     than two.
@@ -53,7 +60,7 @@ def extract_code(text: str, *, thinking: bool) -> str | None:
 def extract_leniently(text: str, *, thinking: bool) -> tuple[str | None, str]:
     """The code of an answer whatever its form, and the form that hides it from `extract_code`:
     `usage block` where a block that defines nothing, or a test, follows the one that does,
-    `unclosed fence`, or `no fence`; empty where both rules find the same."""
+    `unclosed fence`, or `no fence`; empty where both rules find the same, or this one nothing."""
     lines = final_answer(text, thinking=thinking).split("\n")
     fences = _fence_lines(lines)
     if not fences:
@@ -71,8 +78,8 @@ def extract_leniently(text: str, *, thinking: bool) -> tuple[str | None, str]:
         )
         code = next(found, None)
         form = USAGE_BLOCK if len(fences) % 2 == 0 else UNCLOSED_FENCE
-    same = code is None or code == extract_code(text, thinking=thinking)
-    return (code, "") if same else (code, form)
+    official = extract_code(text, thinking=thinking)
+    return (official, "") if code in (None, official) else (code, form)
 
 
 def _bare_program(lines: list[str]) -> str | None:

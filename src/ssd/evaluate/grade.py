@@ -1,6 +1,5 @@
 """One model's verdicts: `python -m ssd.evaluate.grade RUN_DIR base|t1|tuned`."""
 
-import os
 import time
 from collections import Counter
 from typing import Any
@@ -14,6 +13,7 @@ from ssd.evaluate.sandbox import Sandbox, load_sandbox
 from ssd.evaluate.selection import Job, list_jobs
 from ssd.generation import read_samples
 from ssd.generation.records import SHARDS
+from ssd.hardware import allowed_cores
 from ssd.run import MODELS, Run, load_run, stage_parser
 from ssd.stage import reporting_errors
 
@@ -26,7 +26,7 @@ def open_sandbox(run: Run) -> Sandbox:
 
 def num_workers(run: Run) -> int:
     """Programs that are graded at once."""
-    return run.config.eval.workers or len(os.sched_getaffinity(0))
+    return run.config.eval.workers or allowed_cores()
 
 
 def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:

@@ -14,7 +14,7 @@ from ssd.config import Extraction
 from ssd.evaluate.benchmarks import Benchmark, Judged, StdinTests, Task
 from ssd.evaluate.benchmarks.tasks import pooled_limit
 from ssd.evaluate.comparison import same_output
-from ssd.evaluate.extraction import extract_code, extract_leniently, has_fences
+from ssd.evaluate.extraction import extract, extract_leniently, has_fences
 from ssd.evaluate.inside.jobs import HEAVY
 from ssd.evaluate.sandbox import ERROR, FAILED, PASSED, TIMEOUT, Outcome, Sandbox
 from ssd.generation import Sample
@@ -125,14 +125,13 @@ def grade_answer(
 ) -> Verdict:
     """Extract and run the code of one answer, and where it does not pass officially, also the code
     that is found leniently."""
-    code = extract_code(sample.text, thinking=thinking)
-    lenient, form = extract_leniently(sample.text, thinking=thinking)
-    lost_to = "" if extraction is Extraction.official else None
-    if extraction is Extraction.lenient and lenient is not None:
-        code = lenient
+    code = extract(sample.text, extraction, thinking=thinking)
     outcome = run(task, code, sandbox, timeout)
-    if lost_to == "" and form and outcome.status != PASSED:
-        lost_to = form if run(task, lenient, sandbox, timeout).status == PASSED else ""
+    lost_to = "" if extraction is Extraction.official else None
+    if lost_to == "" and outcome.status != PASSED:
+        lenient, form = extract_leniently(sample.text, thinking=thinking)
+        if form and run(task, lenient, sandbox, timeout).status == PASSED:
+            lost_to = form
     return Verdict(
         problem_id=sample.prompt_id,
         sample_index=sample.sample_index,

@@ -2,12 +2,12 @@
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ssd.config import EvalConfig, SandboxName
 from ssd.evaluate.sandbox import Sandbox, load_sandbox
+from ssd.hardware import allowed_cores
 
 Number = TypeVar("Number", int, float)
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(EvalConfig)}
@@ -42,7 +42,7 @@ def add_sandbox_options(parser: argparse.ArgumentParser) -> None:
         help="per program; %(default)s by default",
     )  # fmt: skip
     parser.add_argument(
-        "--workers", type=positive(int), default=len(os.sched_getaffinity(0)), metavar="N",
+        "--workers", type=positive(int), default=allowed_cores(), metavar="N",
         help="programs run at once; one per core by default",
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from ssd.errors import DataError
 from ssd.evaluate.estimates import Booleans, Floats, Integers
+from ssd.evaluate.table import WIDTH, aligned
 from ssd.significance import fewest_changes, smallest_significant
 
 SAMPLES = (1, 2, 3, 5, 10, 20)
@@ -27,7 +28,6 @@ KNOWN = {
 """Sizes of benchmarks that people report on."""
 RESAMPLES = 2000
 """Of the pilot's problems, behind the interval of the problems needed."""
-WIDTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +162,11 @@ def power_report(
         answers = "" if count is None else f"{needed * count:,}"
         name = "any number" if count is None else str(count)
         rows.append([name, f"{needed:,}", f"{low:,} to {high:,}", answers])
-    lines += [*_aligned(rows), "", "smallest difference, in points, that is seen with that power:"]
-    return "\n".join([*lines, "", *_sizes(pilot, power, level), *_notes(pilot)])
+    lines += [aligned(rows), "", "smallest difference, in points, that is seen with that power:"]
+    return "\n".join([*lines, "", _sizes(pilot, power, level), *_notes(pilot)])
 
 
-def _sizes(pilot: Pilot, power: float, level: float) -> list[str]:
+def _sizes(pilot: Pilot, power: float, level: float) -> str:
     here = len(pilot.differences_P)
     sizes = {here: "this pilot", **{size: name for size, name in KNOWN.items() if size != here}}
     header = ["problems", *(f"n={count}" for count in pilot.sample_counts), ""]
@@ -177,7 +177,7 @@ def _sizes(pilot: Pilot, power: float, level: float) -> list[str]:
             for count in pilot.sample_counts
         ]
         rows.append([f"{size:,}", *(f"{100 * one:.1f}" for one in seen), name])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _variances(pilot: Pilot) -> str:
@@ -198,15 +198,6 @@ def _notes(pilot: Pilot) -> list[str]:
     few = len(pilot.differences_P) < 30
     small = ["", "fewer than 30 problems: a pilot this small knows its variance badly"]
     return small if few else []
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
 
 
 def _quantiles(power: float, level: float) -> float:

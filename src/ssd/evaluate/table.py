@@ -1,9 +1,19 @@
 """The score table as plain text, from the contents of scores.json; narrow enough for a terminal."""
 
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
-from ssd.arms import BASE, CHOSEN_ON_TEST, ISOLATION, RESAMPLED, TUNED, gain_sentence, rules
+from ssd.arms import (
+    BASE,
+    CHOSEN_ON_TEST,
+    ISOLATION,
+    RESAMPLED,
+    TUNED,
+    gain_sentence,
+    lost_shares,
+    rules,
+)
 
 WIDTH = 100
 Benchmark = dict[str, Any]
@@ -98,9 +108,8 @@ def form_notes(name: str, one: Benchmark) -> list[str]:
     """How many answers of each arm fail for their form alone; nothing where none does."""
     losses = []
     for arm, model in one["models"].items():
-        shares = {form: s for form, s in (model.get("lost_to_form") or {}).items() if s > 0}
-        forms = ", ".join(f"{share:.1%} {form}" for form, share in shares.items())
-        losses += [f"{arm} {sum(shares.values()):.1%} ({forms})"] if shares else []
+        shares = model.get("lost_to_form") or {}
+        losses += [f"{arm} {lost_shares(shares)}"] if any(shares.values()) else []
     lost = f"{name}: answers wrong for the form of their code alone: {'; '.join(losses)}"
     return [lost] if losses else []
 
@@ -166,7 +175,7 @@ def _group_block(name: str, one: Benchmark) -> str:
     return aligned(rows)
 
 
-def aligned(rows: list[list[str] | str]) -> str:
+def aligned(rows: Sequence[list[str] | str]) -> str:
     """Cells in columns under a rule; a row that is one text stands over the following ones."""
     cells = [row for row in rows if isinstance(row, list)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

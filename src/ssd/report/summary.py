@@ -1,10 +1,10 @@
 """The answer in words: did self-distillation help on each benchmark, how much, and how surely."""
 
-from ssd.arms import ARMS, BASE, CHOSEN_ON_TEST, SWEPT, TUNED, UNIT
+from ssd.arms import ARMS, BASE, CHOSEN_ON_TEST, SWEPT, TUNED, UNIT, lost_shares
 from ssd.report.document import Block, Finding, Listing, Paragraph, Section
 from ssd.report.facts import Facts
 from ssd.report.formats import p_value, percent, signed, tested
-from ssd.report.scores import BenchmarkScores, Interval, ModelScores, Scores
+from ssd.report.scores import BenchmarkScores, Interval, Scores
 from ssd.significance import visible_sentence
 
 SHARE_SHIFT, LENGTH_SHIFT, LOST_SHIFT = 0.1, 0.2, 0.02
@@ -176,15 +176,10 @@ def shifts(benchmark: BenchmarkScores) -> list[str]:
             found.append(f"{name} go from {percent(before)} to {percent(after)}")
     if abs((tuned.lost_share or 0.0) - (base.lost_share or 0.0)) >= LOST_SHIFT:
         found.append(
-            f"answers that fail for their form alone go from {_lost(base)} to {_lost(tuned)}"
+            f"answers that fail for their form alone go from {lost_shares(base.lost_to_form)} "
+            f"to {lost_shares(tuned.lost_to_form)}"
         )
     return [f"On {benchmark.title}, {item}: part of the difference may be form." for item in found]
-
-
-def _lost(model: ModelScores) -> str:
-    """`6.2% (4.2% usage block, 2.1% no fence)`"""
-    forms = [f"{percent(s)} {form}" for form, s in (model.lost_to_form or {}).items() if s > 0]
-    return percent(model.lost_share or 0.0) + (f" ({', '.join(forms)})" if forms else "")
 
 
 def _problems(benchmark: BenchmarkScores) -> str:
