@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -142,3 +143,17 @@ def test_a_signal_stops_the_run_where_the_stage_ends_well_nonetheless(tmp_path: 
     with pytest.raises(PreemptedError):
         run_child(child(tmp_path, ends), "stage report")
     sender.join()
+
+
+def test_a_reader_that_has_enough_ends_a_command_without_a_word() -> None:
+    program = "from ssd.stage import reporting_errors\nwith reporting_errors():\n    {}"
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", program.format("print('x' * 100, flush=True)")]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, "")
+    command = [sys.executable, "-c", program.format("raise BrokenPipeError('of something else')")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "of something else" in ended.stderr

@@ -116,6 +116,24 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def holding(lock_file: Path, path: Path) -> Iterator[None]:
+    """Hold the lock that stands for writing `path`; waits, and says so, while another process
+    does. The file stays: processes that wait for it would not see that it was deleted."""
+    with explained(path):
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(lock_file)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"waiting: another process is writing {path}", flush=True)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with replacing(path) as temporary:
@@ -203,18 +221,8 @@ class Artifact:
     def writing(self) -> Iterator[Path]:
         """Hold the folder's lock; waits, and says so,
         while another process writes the same artifact."""
-        with explained(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / ".lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                print(f"waiting: another process is writing {self.folder}", flush=True)
-                lock.acquire()
-        try:
+        with holding(self.folder / ".lock", self.folder):
             yield self.folder
-        finally:
-            lock.release()
 
     def finish(self, *, started: float, counts: dict[str, Any], **facts: Any) -> None:
         """Write the manifest: inputs in full, file hashes, counts, versions,

@@ -52,7 +52,7 @@ def numbered_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     opened = gzip.open if path.suffix == ".gz" else open
     rows: list[tuple[str, dict[str, Any]]] = []
     try:
-        with opened(path, "rt", encoding="utf-8") as file:
+        with opened(path, "rt", encoding="utf-8-sig") as file:  # Windows tools mark their files
             for number, line in enumerate(file, start=1):
                 if not rows and line.lstrip().startswith("["):
                     return _array_rows(path, line + file.read())

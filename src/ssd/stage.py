@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -65,6 +65,10 @@ def reporting_errors() -> Iterator[None]:
 
         _report(str(explain(error)))
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and has_no_reader(sys.stdout):
+            # What Python flushes at its end must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
         if not is_refused(error):
             raise
         _report(f"{error.filename}: {error.strerror}; set output_dir to a writable folder")
@@ -75,6 +79,13 @@ def reporting_errors() -> Iterator[None]:
             flush=True,
         )
         sys.exit(128 + signal.SIGINT)
+
+
+def has_no_reader(stream: TextIO) -> bool:
+    """Whether a stream is a pipe whose reader has gone, as `| head -1` does when it has enough."""
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _stop(*_: Any) -> NoReturn:

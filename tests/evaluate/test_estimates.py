@@ -36,6 +36,13 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_correct_sample(num_samples: in
         np.testing.assert_allclose(pass_at_k(num_samples, correct_P, k), enumerated, atol=1e-15)
 
 
+def test_pass_at_k_of_uneven_problems_is_that_of_each_alone() -> None:
+    num_samples_P, correct_P = np.array([3, 5, 10]), np.array([1, 5, 2])
+    pairs = zip([3, 5, 10], correct_P, strict=True)
+    alone = [float(pass_at_k(number, correct, 3)) for number, correct in pairs]
+    np.testing.assert_allclose(pass_at_k(num_samples_P, correct_P, 3), alone)
+
+
 def test_pass_at_k_is_stable_for_many_samples() -> None:
     score_P = pass_at_k(100_000, np.array([0, 1, 50_000, 100_000]), 100)
     np.testing.assert_allclose(score_P, [0, 0.001, 1, 1], rtol=1e-9)
@@ -241,3 +248,12 @@ def test_p_values_of_swapped_models_are_equal(changes: list[bool], ties: int) ->
     )
     assert one == other
     assert 0 < one <= 1
+
+
+def test_the_paired_test_about_holds_its_level_for_ten_samples_against_one() -> None:
+    rng, significant = np.random.default_rng(0), 0
+    for _ in range(600):
+        rate_P = rng.beta(0.3, 0.7, size=48)
+        ten_P, one_P = (pass_at_k(n, rng.binomial(n, rate_P), 1) for n in (10, 1))
+        significant += sign_flip_p_value(ten_P - one_P, 400, rng) < 0.05
+    assert significant <= 45  # 7.5 %; 5 % are expected, with a standard error of 0.9

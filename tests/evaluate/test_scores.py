@@ -9,7 +9,14 @@ from answers import make_verdict
 from ssd.config import Resample
 from ssd.errors import ConfigError, DataError
 from ssd.evaluate.grading import Verdict
-from ssd.evaluate.scores import benchmark_scores, form, lost_to_form, passed_matrix, sweep_score
+from ssd.evaluate.scores import (
+    ArmScores,
+    benchmark_scores,
+    form,
+    lost_to_form,
+    passed_matrix,
+    sweep_score,
+)
 
 
 def verdicts_of(passed_P_G: np.ndarray, num_tokens: int = 10) -> list[Verdict]:
@@ -40,6 +47,18 @@ def test_a_missing_verdict_is_an_error() -> None:
         passed_matrix(verdicts[:-1])
     with pytest.raises(DataError, match="incomplete"):
         passed_matrix([])
+
+
+def test_problems_may_have_different_numbers_of_samples() -> None:
+    passed_P_G = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=bool)
+    verdicts = verdicts_of(passed_P_G)
+    even = ArmScores.of(verdicts, [1, 2], Resample.problems)
+    assert ArmScores.of_uneven(verdicts, [1, 2]).intervals() == even.intervals()
+    uneven = ArmScores.of_uneven([v for v in verdicts if v.sample_index < 2 or v.passed], [1, 2])
+    np.testing.assert_allclose(uneven.scores[1], [1, 0.5, 0])
+    uneven = ArmScores.of_uneven(verdicts[:-1], [1, 3])  # the last problem has three samples
+    np.testing.assert_allclose(uneven.scores[1], [0.5, 0.25, 0])
+    np.testing.assert_allclose(uneven.scores[3], [1, 0.75, 0])
 
 
 @pytest.mark.parametrize("shape", [(2, 1), (3, 2)])

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,15 @@ from typing import Any
 
 import pytest
 
+from ssd.artifacts import holding
 from ssd.config import BenchmarkFiles, Extraction, Grading
-from ssd.errors import DataError
-from ssd.evaluate.answers import read_answers
+from ssd.errors import ConfigError, DataError
+from ssd.evaluate.answers import Answer, read_answers
 from ssd.evaluate.benchmarks import load_benchmark
-from ssd.evaluate.standalone import beside
-from ssd.evaluate.verdict_lines import stored_rows
+from ssd.evaluate.grading import as_they_come
+from ssd.evaluate.options import naming_options
+from ssd.evaluate.standalone import require_answers, scored_problems
+from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows
 from ssd.generation import Sample
 from ssd.generation.records import write_samples
 from ssd.problems import packaged_file, read_jsonl
@@ -26,7 +30,8 @@ from ssd.stage import REPORTED
 GRADE = [sys.executable, "-m", "ssd.evaluate", "grade"]
 HUMANEVAL = read_jsonl(packaged_file("humaneval"))
 WRONG = "    return 1\n"
-TASKS = load_benchmark("humaneval", BenchmarkFiles(), Grading.official).tasks
+BENCHMARK = load_benchmark("humaneval", BenchmarkFiles(), Grading.official)
+TASKS = BENCHMARK.tasks
 
 
 def grade(*arguments: str | Path, code: int = 0) -> str:
@@ -173,10 +178,7 @@ def test_the_formats_of_other_tools_are_read(write: Callable[[Path], Path], tmp_
         ([{"task_id": "HumanEval/0"}], "answer 1 needs a problem"),
         ([{"solution": "x"}], "answer 1 needs a problem"),
         ([{"task_id": "HumanEval/0", "solution": 5}], "answer 1: solution holds no text"),
-        (
-            [{"task_id": f"HumanEval/{name}", "solution": "x"} for name in (0, 1, 2, 2)],
-            "2 answers to HumanEval/2 and 1 to most",
-        ),
+        ([{"task_id": "HumanEval/0", "solution": None}], "answer 1: solution holds no text"),
     ],
 )
 def test_what_cannot_be_graded_is_refused_in_one_line(
@@ -220,3 +222,144 @@ def test_the_command_says_what_is_wrong_and_ends_with_the_code_of_a_refusal(tmp_
     assert "did you mean" in printed.lower() and "Traceback" not in printed
     assert "--k 5" in grade(answers, "--benchmark", "humaneval", "--k", "5", code=REPORTED)
     assert "examples:" in grade("--help")
+
+
+def solutions(path: Path, *numbers: int) -> Path:
+    """A file with so many answers to the first problems."""
+    rows = [
+        {"task_id": f"HumanEval/{problem}", "solution": f"x = {index}"}
+        for problem, number in enumerate(numbers)
+        for index in range(number)
+    ]
+    return write_lines(path, rows)
+
+
+def read(path: Path) -> list[Answer]:
+    return read_answers(path, TASKS, extraction=Extraction.official, thinking=False)
+
+
+def test_uneven_numbers_of_answers_are_said_and_bound_k(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = solutions(tmp_path / "a.jsonl", 3, 3, 2)
+    answers = read(path)
+    assert "than 3, which most have: 1, such as HumanEval/2 with 2" in capsys.readouterr().out
+    require_answers(path, answers, [f"HumanEval/{n}" for n in range(164)], [1, 2])
+    with pytest.raises(ConfigError, match=r"--k 3: .* has 2 for HumanEval/2; choose 1 to 2"):
+        require_answers(path, answers, ["HumanEval/0", "HumanEval/2"], [1, 3])
+    require_answers(path, answers, ["HumanEval/0", "HumanEval/1"], [3])
+
+
+def test_of_two_files_the_problems_that_both_answer_are_left(tmp_path: Path) -> None:
+    files = {
+        tmp_path / "a.jsonl": (1, 0, 1, 1),
+        tmp_path / "b.jsonl": (2, 1, 0, 3),
+        tmp_path / "c.jsonl": (0, 1),
+    }
+    answers = {path: read(solutions(path, *numbers)) for path, numbers in files.items()}
+    first, second, third = answers
+    both = {path: answers[path] for path in (first, second)}
+    left = scored_problems(BENCHMARK, both, answered_only=True)
+    assert left == ["HumanEval/0", "HumanEval/3"]
+    assert len(scored_problems(BENCHMARK, both, answered_only=False)) == 164
+    with pytest.raises(DataError, match="no problem in common"):
+        apart = {path: answers[path] for path in (first, third)}
+        scored_problems(BENCHMARK, apart, answered_only=True)
+
+
+def test_files_with_different_numbers_of_answers_are_compared(tmp_path: Path) -> None:
+    rows = [
+        {"task_id": row["task_id"], "completion": text}
+        for row in HUMANEVAL[:8]
+        for text in (row["canonical_solution"], WRONG)
+    ]
+    two = write_lines(tmp_path / "qwen2.5-two.jsonl", rows)
+    one = completions(tmp_path / "one.jsonl", 9)
+    printed = grade(two, one, "--benchmark", "humaneval", "--answered-only")
+    assert "humaneval, 8 problems x 1 to 2 answers" in printed
+    assert re.search(r"\nqwen2.5-two +50\.0 .*\none +100\.0 .* -50\.0 ", printed)
+    assert "one: 8 passed" in printed
+    assert len(verdicts(tmp_path / "one.verdicts.jsonl")) == 9
+
+
+def test_a_second_grader_of_the_same_file_waits_and_uses_what_the_first_has_graded(
+    tmp_path: Path,
+) -> None:
+    answers = completions(tmp_path / "samples.jsonl", 3)
+    kept = tmp_path / "samples.verdicts.jsonl"
+    grade(answers, "--benchmark", "humaneval")
+    graded = kept.read_text()
+    kept.unlink()
+    with holding(tmp_path / ".samples.verdicts.jsonl.lock", kept):
+        command = [*GRADE, str(answers), "--benchmark", "humaneval"]
+        second = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert second.stdout is not None
+        while not second.stdout.readline().startswith("waiting: "):
+            assert second.poll() is None
+        assert not kept.exists()
+        kept.write_text(graded)
+    printed, _ = second.communicate(timeout=60)
+    assert "all verdicts are there from before" in printed
+    assert kept.read_text() == graded
+
+
+def test_a_file_as_windows_tools_write_it_is_read(tmp_path: Path) -> None:
+    text = json.dumps({"task_id": "HumanEval/0", "solution": CODE})
+    (tmp_path / "a.jsonl").write_bytes(f"\ufeff{text}\r\n\r\n".encode())
+    (tmp_path / "b.json").write_bytes(f"\ufeff[{text}]".encode())
+    assert [len(read(tmp_path / name)) for name in ("a.jsonl", "b.json")] == [1, 1]
+
+
+def test_programs_that_look_like_texts_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"task_id": "HumanEval/0", "solution": TEXT}, {"task_id": "x", "solution": CODE}]
+    read(write_lines(tmp_path / "a.jsonl", rows))
+    printed = capsys.readouterr().out
+    assert "code fences, run as they are: 1; name their field text" in printed
+    assert "left out: 1, such as to x" in printed
+
+
+def test_verdicts_go_to_no_device_and_to_no_file_of_both(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"/dev/null.*set --out"):
+        require_writable(Path("/dev/null"))
+    require_writable(tmp_path / "new.jsonl")
+    assert not (tmp_path / "new.jsonl").exists()
+    plain = completions(tmp_path / "a.jsonl", 1)
+    array = tmp_path / "a.json"
+    array.write_text(json.dumps([{"task_id": "HumanEval/0", "solution": CODE}]))
+    assert "set --out" in grade(plain, array, "--benchmark", "humaneval", code=REPORTED)
+
+
+@pytest.mark.parametrize(
+    ("setting", "option"),
+    [
+        ("set eval.files.lcb=FOLDER", "set --file FOLDER"),
+        ("name another as eval.files.jsonl", "name another as --file"),
+        ("eval.benchmarks: no benchmark", "--benchmark: no benchmark"),
+        ("type eval.sandbox=none", "type --sandbox none"),
+        ("needs eval.memory_mib=4096", "needs --memory-mib 4096"),
+    ],
+)
+def test_errors_name_the_options_of_the_command(setting: str, option: str) -> None:
+    with pytest.raises(DataError, match=f"^{option}$"), naming_options():
+        raise DataError(setting)
+
+
+def test_grading_imports_nothing_of_training_or_generation() -> None:
+    heavy = "torch", "transformers", "vllm", "lightning", "pandas", "pyarrow"
+    code = f"import ssd.evaluate.standalone, sys; print([m for m in {heavy} if m in sys.modules])"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
+
+
+def test_a_slow_program_holds_up_no_verdict_of_the_others() -> None:
+    others_are_there = threading.Event()
+
+    def work(item: int) -> int:
+        return item if item or others_are_there.wait(30) else -1
+
+    with as_they_come(work, range(4), 2) as results:
+        assert [next(results) for _ in range(3)] == [1, 2, 3]
+        others_are_there.set()
+        assert next(results) == 0

@@ -10,7 +10,7 @@ from typing import Any
 from ssd.config import Extraction
 from ssd.errors import DataError
 from ssd.evaluate.benchmarks import Judged, Task
-from ssd.evaluate.extraction import extract
+from ssd.evaluate.extraction import extract, has_fences
 from ssd.generation.records import SHARDS, read_samples
 from ssd.problems import read_jsonl
 
@@ -41,32 +41,48 @@ def read_answers(
     """The answers of a file to these tasks, by task and in the order of the file: JSON Lines (plain
     or gzipped), a JSON list, or a Parquet file or folder of this project.
 
-    Answers to other problems are left out, and said.
+    Answers to other problems are left out. That is said, and that programs look like texts, or that
+    some problems have more answers than others.
 
     Raises:
-        DataError: the file cannot be read, answers none of the tasks, or some of them more often
-            than others.
+        DataError: the file cannot be read, or answers none of the tasks.
     """
     known = known_names([task.problem.problem_id for task in tasks])
     befores = {task.problem.problem_id: continued(task) for task in tasks}
 
     codes: dict[str, list[str | None]] = {}
     unknown: list[str] = []
+    fenced = 0
     for name, field, value in answer_fields(path):
         problem = known(name)
         if problem is None:
             unknown.append(name)
             continue
+        fenced += field not in TEXTS and has_fences(value)
         code = extract(value, extraction, thinking=thinking) if field in TEXTS else value
         codes.setdefault(problem, []).append(
             befores[problem] + value if field == COMPLETION else code
         )
+    if unknown and not codes:
+        raise DataError(
+            f"none of the {len(unknown)} answers in {path} is to a problem of this benchmark "
+            f"(the first is to {unknown[0]}): check --benchmark and --file"
+        )
+    if not codes:
+        raise DataError(f"{path} holds no answer")
+    notes = uneven_notes(codes)
     if unknown:
-        other = f"{len(unknown)} answers to what is no problem of the benchmark ({unknown[0]})"
-        if not codes:
-            raise DataError(f"{path} holds {other} and no other: check --benchmark and --file")
-        print(f"note: {path} holds {other}; they are left out", flush=True)
-    require_even(path, codes)
+        notes.append(
+            f"answers to no problem of this benchmark, left out: {len(unknown)}, "
+            f"such as to {unknown[0]}"
+        )
+    if fenced:
+        notes.append(
+            f"programs with code fences, run as they are: {fenced}; name their field text to have "
+            "the code extracted"
+        )
+    for note in notes:
+        print(f"note: {path}: {note}", flush=True)
     ordered = [name for name in befores if name in codes]
     return [Answer(name, index, code) for name in ordered for index, code in enumerate(codes[name])]
 
@@ -84,21 +100,14 @@ def continued(task: Task) -> str:
     return task.tests.before if is_humaneval and isinstance(task.tests, Judged) else ""
 
 
-def require_even(path: Path, codes: dict[str, list[str | None]]) -> None:
-    """Refuse a file without answers, or with more of them to some problems.
-
-    Raises:
-        DataError: names such a problem.
-    """
-    if not codes:
-        raise DataError(f"{path} holds no answer")
-    (common, _), *others = Counter(map(len, codes.values())).most_common()
-    if others:
-        name = next(name for name, listed in codes.items() if len(listed) != common)
-        raise DataError(
-            f"{path} holds {len(codes[name])} answers to {name} and {common} to most problems: "
-            "give every problem as many"
-        )
+def uneven_notes(codes: dict[str, list[str | None]]) -> list[str]:
+    """That some problems have more answers than others; a sampling may have been cut short."""
+    ((common, _),) = Counter(map(len, codes.values())).most_common(1)
+    others = [name for name, listed in codes.items() if len(listed) != common]
+    return others and [
+        f"problems with another number of answers than {common}, which most have: {len(others)}, "
+        f"such as {others[0]} with {len(codes[others[0]])}"
+    ]
 
 
 def answer_fields(path: Path) -> Iterator[tuple[str, str, str]]:
@@ -107,6 +116,8 @@ def answer_fields(path: Path) -> Iterator[tuple[str, str, str]]:
     Raises:
         DataError: a row lacks what an answer needs.
     """
+    if not path.exists():
+        raise DataError(f"{path} is not there: name a .jsonl, .json or .parquet file of answers")
     if path.is_dir() or path.suffix == ".parquet":
         shards = path / SHARDS if (path / SHARDS).is_dir() else path
         for sample in read_samples(shards):
@@ -122,7 +133,9 @@ def answer_fields(path: Path) -> Iterator[tuple[str, str, str]]:
             )
         values = row[field] if field.endswith("_list") else [row[field]]
         if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
-            raise DataError(f"{path}, answer {number}: {field} holds no text")
+            raise DataError(
+                f'{path}, answer {number}: {field} holds no text: write "" for an empty answer'
+            )
         for value in values:
             yield str(name), field.removesuffix("_list"), value
 
@@ -133,12 +146,10 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
     Raises:
         DataError: the file holds neither.
     """
-    if not path.is_file():
-        raise DataError(f"{path} is no file of answers: name a .jsonl, .json or .parquet file")
     if path.suffix != ".json":
         return read_jsonl(path)
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

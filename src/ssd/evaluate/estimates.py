@@ -22,16 +22,20 @@ paired difference Bonett and Price (2012) take two, which cover 93.5 % at 131 pr
 changes go one way, and three 94.4 % and more."""
 
 
-def pass_at_k(num_samples: int, num_correct_P: Integers, k: int) -> Floats:
+def pass_at_k(num_samples: int | Integers, num_correct_P: Integers, k: int) -> Floats:
     """Unbiased pass@k per problem, 1 - C(n-c, k) / C(n, k)
     (Chen et al. 2021, arXiv 2107.03374, eq. 1).
 
     The ratio of binomials is the product of (n-c-j) / (n-j) over j < k: factors in [0, 1],
     so large n is safe.
+
+    Args:
+        num_samples: n, of every problem or of each, (P,); k at least.
     """
     drawn_k = np.arange(k)
-    wrong_P_k = np.maximum(num_samples - num_correct_P[..., None] - drawn_k, 0)
-    score_P: Floats = 1.0 - np.prod(wrong_P_k / (num_samples - drawn_k), axis=-1)
+    left_P_k = np.asarray(num_samples)[..., None] - drawn_k
+    wrong_P_k = np.maximum(left_P_k - num_correct_P[..., None], 0)
+    score_P: Floats = 1.0 - np.prod(wrong_P_k / left_P_k, axis=-1)
     return score_P
 
 

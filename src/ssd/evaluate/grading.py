@@ -4,10 +4,12 @@ import dataclasses
 import hashlib
 import shutil
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ssd.artifacts import read_rows, write_rows
 from ssd.config import Extraction
@@ -20,6 +22,8 @@ from ssd.evaluate.sandbox import ERROR, FAILED, PASSED, TIMEOUT, Outcome, Sandbo
 from ssd.generation import Sample
 from ssd.progress import progress_bar
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 VERDICTS = "verdicts.parquet"
 PARTS = "parts"
 PART_SIZE = 256
@@ -163,6 +167,20 @@ def program_hash(code: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12] if text else ""
 
 
+@contextmanager
+def as_they_come(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[Iterator[Result]]:
+    """What `work` makes of the items on so many threads, in the order in which it is there: a slow
+    program holds up none of the others."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        futures = [pool.submit(work, item) for item in items]
+        yield (future.result() for future in as_completed(futures))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def grade(
     tasks: Sequence[Task],
     samples: Sequence[Sample],
@@ -194,18 +212,18 @@ def grade(
             task, sample, sandbox, timeout=timeout, thinking=thinking, extraction=extraction
         )
 
-    pool = ThreadPoolExecutor(workers)
-    try:
-        with progress_bar(label, len(samples), done=len(done), unit="program") as bar:
-            for first in range(0, len(missing), PART_SIZE):
-                fresh = []
-                for verdict in pool.map(one, missing[first : first + PART_SIZE]):
-                    fresh.append(verdict)
-                    bar.update(1)
+    fresh: list[Verdict] = []
+    with (
+        progress_bar(label, len(samples), done=len(done), unit="program") as bar,
+        as_they_come(one, missing, workers) as verdicts_as_they_come,
+    ):
+        for number, verdict in enumerate(verdicts_as_they_come, start=1):
+            fresh.append(verdict)
+            bar.update(1)
+            if len(fresh) == PART_SIZE or number == len(missing):
                 write_verdicts(parts / f"{time.time_ns()}.parquet", fresh)
                 done |= {(v.problem_id, v.sample_index): v for v in fresh}
-    finally:
-        pool.shutdown(cancel_futures=True)
+                fresh = []
     verdicts = [done[sample.prompt_id, sample.sample_index] for sample in samples]
     write_verdicts(folder / VERDICTS, verdicts)
     shutil.rmtree(parts, ignore_errors=True)

@@ -2,10 +2,13 @@
 
 import argparse
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ssd.config import EvalConfig, SandboxName
+from ssd.errors import ConfigError, DataError, HardwareError
 from ssd.evaluate.sandbox import Sandbox, load_sandbox
 from ssd.hardware import allowed_cores
 
@@ -45,6 +48,25 @@ def add_sandbox_options(parser: argparse.ArgumentParser) -> None:
         "--workers", type=positive(int), default=allowed_cores(), metavar="N",
         help="programs run at once; one per core by default",
     )  # fmt: skip
+
+
+SETTING = re.compile(r"\beval\.(?:(files)\.\w+|(benchmark)s|([a-z_]+))(=?)")
+"""A setting, which a run would have, as errors name it."""
+
+
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Errors name the command's options in the place of a run's settings: `--file FOLDER` for
+    `eval.files.lcb=FOLDER`."""
+
+    def option(setting: re.Match[str]) -> str:
+        name = "file" if setting[1] else setting[2] or setting[3]
+        return f"--{name.replace('_', '-')}{' ' if setting[4] else ''}"
+
+    try:
+        yield
+    except (ConfigError, DataError, HardwareError) as error:
+        raise type(error)(SETTING.sub(option, str(error))) from error
 
 
 def open_sandbox(given: argparse.Namespace) -> Sandbox:

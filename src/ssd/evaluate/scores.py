@@ -97,6 +97,22 @@ class ArmScores:
             steps={order: largest_step(num_samples, order) for order in k},
         )
 
+    @classmethod
+    def of_uneven(cls, verdicts: Sequence[Verdict], k: Sequence[int]) -> "ArmScores":
+        """The same of problems with different numbers of samples, of which each needs `max(k)`:
+        pass@k is unbiased for each of them. Intervals are over problems."""
+        passed: dict[str, list[bool]] = defaultdict(list)
+        for verdict in verdicts:
+            passed[verdict.problem_id].append(verdict.passed)
+        num_samples_P = np.array([len(passed[problem]) for problem in sorted(passed)])
+        correct_P = np.array([sum(passed[problem]) for problem in sorted(passed)])
+        return cls(
+            tokens_P=mean_tokens(verdicts),
+            scores={order: pass_at_k(num_samples_P, correct_P, order) for order in k},
+            noise=None,
+            steps={order: largest_step(int(num_samples_P.min()), order) for order in k},
+        )
+
     def intervals(self) -> dict[str, dict[str, float]]:
         """pass@k with intervals, such as `{"pass@1": {"value", "low", "high"}}`."""
         return {

@@ -15,7 +15,7 @@ from ssd.evaluate.benchmarks import Judged, StdinTests, Task
 from ssd.evaluate.benchmarks.assertions import foreign_names
 from ssd.evaluate.benchmarks.own import read_own
 from ssd.evaluate.grading import check
-from ssd.evaluate.options import add_sandbox_options, open_sandbox
+from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
 from ssd.evaluate.sandbox import PASSED, Sandbox
 from ssd.progress import progress_bar
 
@@ -107,6 +107,7 @@ def without_reference(tasks: Sequence[Task]) -> str:
     )
 
 
+@naming_options()
 def run_check(arguments: list[str]) -> None:
     """Print a line for every problem of a file that is wrong, and leave with code 1 if there is
     one.

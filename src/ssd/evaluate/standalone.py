@@ -3,29 +3,23 @@
 import argparse
 import json
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ssd.artifacts import fingerprint, write_text
+from ssd.artifacts import fingerprint, holding, write_text
 from ssd.config import BenchmarkFiles, Extraction, Grading
-from ssd.errors import ConfigError
+from ssd.errors import ConfigError, DataError
+from ssd.evaluate.answer_scores import summary, with_missing
 from ssd.evaluate.answers import Answer, read_answers
 from ssd.evaluate.benchmarks import Benchmark, Task, benchmark_identity, load_benchmark
-from ssd.evaluate.grading import Verdict, program_hash, require_modules, run
-from ssd.evaluate.options import add_sandbox_options, open_sandbox
+from ssd.evaluate.grading import Verdict, as_they_come, program_hash, require_modules, run
+from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
 from ssd.evaluate.sandbox import PASSED, Sandbox
-from ssd.evaluate.scores import benchmark_scores
 from ssd.evaluate.soundness import require_sound
-from ssd.evaluate.table import aligned, isolation, percent, signed
-from ssd.evaluate.verdict_lines import require_writable, stored_rows, verdict_of, write_row
+from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows, verdict_of, write_row
 from ssd.progress import progress_bar
 
-NO_ANSWER = "no_answer"
-RESAMPLES = 10_000
 EXAMPLES = """\
 examples:
   %(prog)s samples.jsonl --benchmark humaneval
@@ -38,6 +32,7 @@ come: the same command goes on from them. See docs/grading.md.
 """
 
 
+@naming_options()
 def run_grade(arguments: list[str]) -> None:
     """Grade one or two files of answers and print their scores.
 
@@ -53,12 +48,9 @@ def run_grade(arguments: list[str]) -> None:
         path: read_answers(path, benchmark.tasks, extraction=extraction, thinking=options.thinking)
         for path in paths
     }
+    scored = scored_problems(benchmark, answers, answered_only=options.answered_only)
     for path in paths:
-        most = 1 + max(answer.index for answer in answers[path])
-        if min(options.k) < 1 or max(options.k) > most:
-            raise ConfigError(
-                f"--k {max(options.k)}: {path} has {most} for each problem; choose 1 to {most}"
-            )
+        require_answers(path, answers[path], scored, options.k)
     tasks = {task.problem.problem_id: task for task in benchmark.tasks}
     rules = {
         "benchmark": benchmark.name,
@@ -68,6 +60,8 @@ def run_grade(arguments: list[str]) -> None:
         "memory_mib": options.memory_mib,
     }
     outs = {path: beside(path) for path in paths} | ({paths[0]: options.out} if options.out else {})
+    if len(outs) > len({out.resolve() for out in outs.values()}):
+        raise ConfigError(f"the verdicts on both files would go to {outs[paths[0]]}: set --out")
     for out in outs.values():
         require_writable(out)
     verdicts = {}
@@ -79,7 +73,7 @@ def run_grade(arguments: list[str]) -> None:
             )
         for path in paths:
             rows = grade_file(outs[path], answers[path], tasks, sandbox, rules, options.workers)
-            verdicts[path] = with_missing(rows, benchmark, answered_only=options.answered_only)
+            verdicts[path] = with_missing(rows, scored, max(options.k))
             print(f"verdicts: {outs[path]}", flush=True)
     print(f"\n{summary(benchmark, verdicts, options.k, extraction, sandbox.name)}\n", flush=True)
 
@@ -131,11 +125,51 @@ def files_of(options: argparse.Namespace) -> BenchmarkFiles:
     return BenchmarkFiles(**{name: options.file})
 
 
-def beside(path: Path) -> Path:
-    """Where the verdicts on a file of answers go."""
-    path = path.resolve()  # a folder may be typed as `.`
-    name = path.name.removesuffix(".gz")
-    return path.with_name(f"{name.rpartition('.')[0] or name}.verdicts.jsonl")
+def scored_problems(
+    benchmark: Benchmark, answers: Mapping[Path, Sequence[Answer]], *, answered_only: bool
+) -> list[str]:
+    """The problems that count, in the benchmark's order: all, or what every file answers. What a
+    file lacks is said.
+
+    Raises:
+        DataError: no problem is answered by every file.
+    """
+    names = [task.problem.problem_id for task in benchmark.tasks]
+    answered = {path: {answer.problem_id for answer in rows} for path, rows in answers.items()}
+    for path, its in answered.items():
+        missing = [name for name in names if name not in its]
+        if missing:
+            counts = "are left out" if answered_only else "count as wrong (--answered-only)"
+            print(
+                f"note: {path}: {len(missing)} of {len(names)} problems have no answer, such as "
+                f"{missing[0]}, and {counts}",
+                flush=True,
+            )
+    if not answered_only:
+        return names
+    common = set.intersection(*answered.values())
+    if not common:
+        raise DataError(f"{' and '.join(map(str, answered))} answer no problem in common")
+    return [name for name in names if name in common]
+
+
+def require_answers(
+    path: Path, answers: Sequence[Answer], scored: Collection[str], k: Sequence[int]
+) -> None:
+    """Refuse a k for which a problem has too few answers: pass@k is defined from k answers on.
+
+    Raises:
+        ConfigError: names the k and such a problem.
+    """
+    numbers = Counter(answer.problem_id for answer in answers if answer.problem_id in scored)
+    if not numbers:
+        return
+    fewest = min(numbers, key=lambda name: numbers[name])
+    if min(k) < 1 or max(k) > numbers[fewest]:
+        wrong = min(k) if min(k) < 1 else max(k)
+        raise ConfigError(
+            f"--k {wrong}: {path} has {numbers[fewest]} for {fewest}; choose 1 to {numbers[fewest]}"
+        )
 
 
 def grade_file(
@@ -147,7 +181,19 @@ def grade_file(
     workers: int,
 ) -> list[Verdict]:
     """A verdict per answer, in order; written to `out` as they come, and taken from there where the
-    same program was graded by the same rules before."""
+    same program was graded by the same rules before. Another grader of the same file waits."""
+    with holding(out.with_name(f".{out.name}.lock"), out):
+        return _grade_file(out, answers, tasks, sandbox, rules, workers)
+
+
+def _grade_file(
+    out: Path,
+    answers: Sequence[Answer],
+    tasks: dict[str, Task],
+    sandbox: Sandbox,
+    rules: dict[str, Any],
+    workers: int,
+) -> list[Verdict]:
     keys = [key_of(answer, rules) for answer in answers]
     done = {row["key"]: row for row in stored_rows(out)}
     # Without the line that a kill has cut short, which the next one would be appended to.
@@ -165,19 +211,27 @@ def grade_file(
             **rules, "key": key,
         }  # fmt: skip
 
-    pool = ThreadPoolExecutor(workers)
-    try:
-        total = len(set(keys))
-        with (
-            out.open("a", encoding="utf-8") as file,
-            progress_bar(out.stem, total, done=total - len(missing), unit="program") as bar,
-        ):
-            for row in pool.map(row_of, missing.items()):
-                write_row(file, row)
-                done[row["key"]] = row
-                bar.update(1)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    total = len(set(keys))
+    other = len(done) - (total - len(missing))
+    if other:
+        print(
+            f"note: {out}: verdicts on other programs or by other rules, replaced: {other}",
+            flush=True,
+        )
+    if not missing:
+        print(f"note: {out}: all verdicts are there from before", flush=True)
+    with (
+        out.open("a", encoding="utf-8") as file,
+        progress_bar(
+            f"grading {out.name}", total, done=total - len(missing), unit="program",
+            hidden=not missing,
+        ) as bar,
+        as_they_come(row_of, missing.items(), workers) as rows_as_they_come,
+    ):  # fmt: skip
+        for row in rows_as_they_come:
+            write_row(file, row)
+            done[row["key"]] = row
+            bar.update(1)
     rows = [
         {**done[key], "sample_index": answer.index}
         for key, answer in zip(keys, answers, strict=True)
@@ -189,75 +243,3 @@ def grade_file(
 def key_of(answer: Answer, rules: dict[str, Any]) -> str:
     """Equal for answers to which the same verdict applies."""
     return fingerprint({"problem": answer.problem_id, "code": answer.code, **rules})
-
-
-def with_missing(
-    verdicts: list[Verdict], benchmark: Benchmark, *, answered_only: bool
-) -> list[Verdict]:
-    """The verdicts, and failed ones for the problems that nobody answered."""
-    answered = {verdict.problem_id for verdict in verdicts}
-    names = [task.problem.problem_id for task in benchmark.tasks]
-    missing = [name for name in names if name not in answered]
-    if missing:
-        counts = "are left out" if answered_only else "count as wrong (--answered-only)"
-        print(
-            f"note: {len(missing)} of {len(names)} problems have no answer, such as {missing[0]}, "
-            f"and {counts}",
-            flush=True,
-        )
-    empty = {"passed": False, "status": NO_ANSWER, "detail": "", "program": "", "seconds": 0.0}
-    samples = range(1 + max(verdict.sample_index for verdict in verdicts))
-    return verdicts + [
-        verdict_of({**empty, "task_id": name, "sample_index": index, "sandbox": ""})
-        for name in ([] if answered_only else missing)
-        for index in samples
-    ]
-
-
-def summary(
-    benchmark: Benchmark,
-    verdicts: dict[Path, list[Verdict]],
-    k: list[int],
-    extraction: Extraction,
-    backend: str,
-) -> str:
-    """The scores as a table, and what has to be said beside them.
-
-    Raises:
-        DataError: two files answer different problems.
-    """
-    names = distinct_names(list(verdicts))
-    first = next(iter(names.values()))
-    scores = benchmark_scores(
-        {names[path]: rows for path, rows in verdicts.items()}, k, reference=first,
-        num_resamples=RESAMPLES, rng=np.random.default_rng(0),
-    )  # fmt: skip
-    compared = bool(scores["comparisons"])
-    rows: list[list[str] | str] = [
-        ["", *(f"pass@{at}" for at in k)] + [f"{first} minus it, pass@{at}" for at in k if compared]
-    ]
-    for name, model in scores["models"].items():
-        changes = scores["comparisons"].get(name, {})
-        row = [name, *(percent(model[f"pass@{at}"]) for at in k)]
-        rows.append(
-            row + [signed(changes[f"pass@{at}"]) if changes else "" for at in k if compared]
-        )
-    facts = [benchmark.release, benchmark.window, f"{benchmark.grading} grading"]
-    statuses = [
-        f"{names[path]}: "
-        + ", ".join(f"{n} {s}" for s, n in Counter(v.status for v in listed).most_common())
-        for path, listed in verdicts.items()
-    ]
-    return "\n".join([
-        f"{benchmark.name}, {scores['num_problems']} problems x {scores['num_samples']} "
-        f"answer{'' if scores['num_samples'] == 1 else 's'} "
-        f"({', '.join(fact for fact in facts if fact)}; texts: {extraction.value} extraction)",
-        aligned(rows), "", *statuses,
-        f"percent with 95 % intervals over problems; code ran {isolation(backend)}",
-    ])  # fmt: skip
-
-
-def distinct_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """The files' names, with their folders where these are alike."""
-    names = {path: path.name.partition(".")[0] for path in paths}
-    return names if len(set(names.values())) == len(paths) else {path: str(path) for path in paths}

@@ -1,6 +1,8 @@
 """Verdicts on answers from elsewhere as JSON Lines: appended as they come, read by the next run."""
 
 import json
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,16 +14,34 @@ FIRST_FIELD = '{"task_id": "'
 """How the line of a verdict begins."""
 
 
+def stem(path: Path) -> str:
+    """The name of a file of answers without its format: `qwen2.5` of `qwen2.5.jsonl.gz`."""
+    name = path.name.removesuffix(".gz")
+    known = Path(name).suffix in (".jsonl", ".json", ".parquet")
+    return Path(name).stem if known else name
+
+
+def beside(path: Path) -> Path:
+    """Where the verdicts on a file of answers go."""
+    path = path.resolve()  # a folder may be typed as `.`
+    return path.with_name(f"{stem(path)}.verdicts.jsonl")
+
+
 def require_writable(path: Path) -> None:
-    """Refuse a place where no verdict could be kept.
+    """Refuse a place where no verdict could be kept, or where something else is.
 
     Raises:
-        ConfigError: names it.
+        ConfigError: it cannot be written.
+        DataError: it holds something else.
     """
     try:
-        path.open("a").close()
+        if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
+            raise ConfigError(f"{path} is no file that can be written: set --out")
+        tempfile.TemporaryFile(dir=path.parent).close()  # verdicts replace their file as a whole
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror}): set --out") from error
+    for _ in stored_rows(path):
+        pass
 
 
 def stored_rows(path: Path) -> Iterator[dict[str, Any]]:
