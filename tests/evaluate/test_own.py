@@ -115,6 +115,9 @@ def test_right_answers_pass_and_wrong_ones_do_not(
         ({"test": "assert f(1) == 2", "reference": 5}, "field reference is no text"),
         ({"test": "assert f(1) == 2", "starter_code": 5}, "field starter_code is no text"),
         ({"test": "assert f(1) == 2", "tests": []}, "either test"),
+        ({"test": "assert f(1) == 2", "func_name": "f"}, "func_name with tests"),
+        ({**program("4"), "entry_point": "f"}, "func_name with tests"),
+        (program("4", "\ud800"), "surrogate"),
     ],
 )
 def test_a_line_that_cannot_tell_right_from_wrong_is_refused_when_it_is_read(

@@ -108,10 +108,20 @@ def require_fields(row: dict[str, Any], refuse: Refuse) -> None:
             raise refuse(f"field {name} is no text: write it as a JSON string")
     if (row.get("test") is None) == (row.get("tests") is None):
         raise refuse("needs either test (Python asserts) or tests (a list of input and output)")
-    for name in ("entry_point", "func_name"):
+    for name, kind in (("entry_point", "test"), ("func_name", "tests")):
         function = row.get(name)
         if function is not None and not function.isidentifier():
             raise refuse(f"{name} {function!r} is no function name: mend it")
+        if function is not None and row.get(kind) is None:
+            raise refuse(
+                "entry_point goes with test (asserts), func_name with tests (input and output)"
+            )
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise refuse(
+            "half a character (a lone surrogate, \\ud800 to \\udfff): remove it"
+        ) from error
     for name in ("test", "reference"):
         try:
             _parse(row.get(name) or "")
