@@ -15,13 +15,13 @@ import pytest
 
 from ssd.artifacts import holding
 from ssd.config import BenchmarkFiles, Extraction, Grading
-from ssd.errors import ConfigError, DataError
+from ssd.errors import ArtifactError, ConfigError, DataError
 from ssd.evaluate.answers import Answer, read_answers
 from ssd.evaluate.benchmarks import load_benchmark
 from ssd.evaluate.grading import as_they_come
 from ssd.evaluate.options import naming_options
 from ssd.evaluate.standalone import require_answers, scored_problems
-from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows
+from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows, write_row
 from ssd.generation import Sample
 from ssd.generation.records import write_samples
 from ssd.problems import packaged_file, read_jsonl
@@ -338,12 +338,21 @@ def test_verdicts_go_to_no_device_and_to_no_file_of_both(tmp_path: Path) -> None
         ("name another as eval.files.jsonl", "name another as --file"),
         ("eval.benchmarks: no benchmark", "--benchmark: no benchmark"),
         ("type eval.sandbox=none", "type --sandbox none"),
+        ("set output_dir=OTHER_FOLDER", "set --out OTHER_FOLDER"),
         ("needs eval.memory_mib=4096", "needs --memory-mib 4096"),
     ],
 )
 def test_errors_name_the_options_of_the_command(setting: str, option: str) -> None:
     with pytest.raises(DataError, match=f"^{option}$"), naming_options():
         raise DataError(setting)
+
+
+def test_a_full_disk_is_said_with_the_remedy() -> None:
+    with (
+        open("/dev/full", "ab", buffering=0) as file,
+        pytest.raises(ArtifactError, match=r"no space left while writing /dev/full: free some"),
+    ):
+        write_row(file, {"key": "a"})
 
 
 def test_grading_imports_nothing_of_training_or_generation() -> None:

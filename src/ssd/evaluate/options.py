@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ssd.config import EvalConfig, SandboxName
-from ssd.errors import ConfigError, DataError, HardwareError
+from ssd.errors import ArtifactError, ConfigError, DataError, HardwareError
 from ssd.evaluate.sandbox import Sandbox, load_sandbox
 from ssd.hardware import allowed_cores
 
@@ -50,7 +50,7 @@ def add_sandbox_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-SETTING = re.compile(r"\beval\.(?:(files)\.\w+|(benchmark)s|([a-z_]+))(=?)")
+SETTING = re.compile(r"\b(?:(out)put_dir|eval\.(?:(file)s\.\w+|(benchmark)s|([a-z_]+)))(=?)")
 """A setting, which a run would have, as errors name it."""
 
 
@@ -60,12 +60,13 @@ def naming_options() -> Iterator[None]:
     `eval.files.lcb=FOLDER`."""
 
     def option(setting: re.Match[str]) -> str:
-        name = "file" if setting[1] else setting[2] or setting[3]
-        return f"--{name.replace('_', '-')}{' ' if setting[4] else ''}"
+        *names, assigned = setting.groups()
+        (name,) = filter(None, names)
+        return f"--{name.replace('_', '-')}{' ' if assigned else ''}"
 
     try:
         yield
-    except (ConfigError, DataError, HardwareError) as error:
+    except (ArtifactError, ConfigError, DataError, HardwareError) as error:
         raise type(error)(SETTING.sub(option, str(error))) from error
 
 

@@ -221,7 +221,7 @@ def _grade_file(
     if not missing:
         print(f"note: {out}: all verdicts are there from before", flush=True)
     with (
-        out.open("a", encoding="utf-8") as file,
+        out.open("ab", buffering=0) as file,
         progress_bar(
             f"grading {out.name}", total, done=total - len(missing), unit="program",
             hidden=not missing,

@@ -4,9 +4,11 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from ssd.artifacts import explained
 from ssd.errors import ConfigError, DataError
 from ssd.evaluate.grading import Verdict
 
@@ -63,9 +65,16 @@ def stored_rows(path: Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def write_row(file: TextIO, row: dict[str, Any]) -> None:
-    file.write(f"{json.dumps(row)}\n")
-    file.flush()
+def write_row(file: FileIO, row: dict[str, Any]) -> None:
+    """Append a verdict to an unbuffered file.
+
+    Raises:
+        ArtifactError: the disk is full; the line is then cut short, as `stored_rows` allows.
+    """
+    line = f"{json.dumps(row)}\n".encode()
+    with explained(Path(os.fsdecode(file.name))):
+        while line:  # a disk that fills up takes a part
+            line = line[file.write(line) :]
 
 
 def verdict_of(row: dict[str, Any]) -> Verdict:

@@ -119,9 +119,7 @@ def require_fields(row: dict[str, Any], refuse: Refuse) -> None:
     try:
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise refuse(
-            "half a character (a lone surrogate, \\ud800 to \\udfff): remove it"
-        ) from error
+        raise refuse("a lone surrogate (\\ud800 to \\udfff) is no character: remove it") from error
     for name in ("test", "reference"):
         try:
             _parse(row.get(name) or "")
