@@ -123,6 +123,14 @@ def verdicts_until_broken(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()[:-1]]
 
 
+def test_what_isolated_the_code_is_said_of_stored_verdicts_too(tmp_path: Path) -> None:
+    answers = completions(tmp_path / "samples.jsonl", 2)
+    grade(answers, "--benchmark", "humaneval", "--sandbox", "none")
+    kept = tmp_path / "samples.verdicts.jsonl"
+    write_lines(kept, verdicts(kept)[:1])
+    assert re.search("isolated by .*, not isolated", grade(answers, "--benchmark", "humaneval"))
+
+
 def test_another_limit_grades_again(tmp_path: Path) -> None:
     answers = completions(tmp_path / "samples.jsonl", 3)
     grade(answers, "--benchmark", "humaneval")
@@ -220,6 +228,9 @@ def test_the_command_says_what_is_wrong_and_ends_with_the_code_of_a_refusal(tmp_
     answers = completions(tmp_path / "samples.jsonl", 2)
     printed = grade(answers, "--benchmark", "humanevil", code=REPORTED)
     assert "did you mean" in printed.lower() and "Traceback" not in printed
+    assert "nowhere.jsonl is not there" in grade(
+        tmp_path / "nowhere.jsonl", "--benchmark", "lcb_v6", code=REPORTED
+    )
     assert "--k 5" in grade(answers, "--benchmark", "humaneval", "--k", "5", code=REPORTED)
     assert "examples:" in grade("--help")
 
@@ -244,10 +255,10 @@ def test_uneven_numbers_of_answers_are_said_and_bound_k(
     path = solutions(tmp_path / "a.jsonl", 3, 3, 2)
     answers = read(path)
     assert "than 3, which most have: 1, such as HumanEval/2 with 2" in capsys.readouterr().out
-    require_answers(path, answers, [f"HumanEval/{n}" for n in range(164)], [1, 2])
+    require_answers(path, answers, {f"HumanEval/{n}" for n in range(164)}, [1, 2])
     with pytest.raises(ConfigError, match=r"--k 3: .* has 2 for HumanEval/2; choose 1 to 2"):
-        require_answers(path, answers, ["HumanEval/0", "HumanEval/2"], [1, 3])
-    require_answers(path, answers, ["HumanEval/0", "HumanEval/1"], [3])
+        require_answers(path, answers, {"HumanEval/0", "HumanEval/2"}, [1, 3])
+    require_answers(path, answers, {"HumanEval/0", "HumanEval/1"}, [3])
 
 
 def test_of_two_files_the_problems_that_both_answer_are_left(tmp_path: Path) -> None:

@@ -35,9 +35,11 @@ def summary(
     verdicts: dict[Path, list[Verdict]],
     k: list[int],
     extraction: Extraction,
-    backend: str,
 ) -> str:
     """The scores as a table, and what has to be said beside them."""
+    # As stored: some programs may have run before this command, in another sandbox.
+    backends = {verdict.backend for rows in verdicts.values() for verdict in rows} - {""}
+    isolated = isolation(", ".join(sorted(backends)))
     names = distinct_names(list(verdicts))
     rng = np.random.default_rng(0)
     arms = {path: ArmScores.of_uneven(rows, k) for path, rows in verdicts.items()}
@@ -61,7 +63,7 @@ def summary(
         f"{benchmark.name}, {size(verdicts)} "
         f"({', '.join(fact for fact in facts if fact)}; texts: {extraction.value} extraction)",
         aligned(rows), "", *statuses,
-        f"percent with 95 % intervals over problems; code ran {isolation(backend)}",
+        f"percent with 95 % intervals over problems; code ran {isolated}",
     ])  # fmt: skip
 
 

@@ -49,7 +49,6 @@ def read_answers(
     """
     known = known_names([task.problem.problem_id for task in tasks])
     befores = {task.problem.problem_id: continued(task) for task in tasks}
-
     codes: dict[str, list[str | None]] = {}
     unknown: list[str] = []
     fenced = 0
@@ -116,8 +115,6 @@ def answer_fields(path: Path) -> Iterator[tuple[str, str, str]]:
     Raises:
         DataError: a row lacks what an answer needs.
     """
-    if not path.exists():
-        raise DataError(f"{path} is not there: name a .jsonl, .json or .parquet file of answers")
     if path.is_dir() or path.suffix == ".parquet":
         shards = path / SHARDS if (path / SHARDS).is_dir() else path
         for sample in read_samples(shards):

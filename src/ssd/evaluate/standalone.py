@@ -3,7 +3,7 @@
 import argparse
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def run_grade(arguments: list[str]) -> None:
     }
     scored = scored_problems(benchmark, answers, answered_only=options.answered_only)
     for path in paths:
-        require_answers(path, answers[path], scored, options.k)
+        require_answers(path, answers[path], set(scored), options.k)
     tasks = {task.problem.problem_id: task for task in benchmark.tasks}
     rules = {
         "benchmark": benchmark.name,
@@ -75,7 +75,7 @@ def run_grade(arguments: list[str]) -> None:
             rows = grade_file(outs[path], answers[path], tasks, sandbox, rules, options.workers)
             verdicts[path] = with_missing(rows, scored, max(options.k))
             print(f"verdicts: {outs[path]}", flush=True)
-    print(f"\n{summary(benchmark, verdicts, options.k, extraction, sandbox.name)}\n", flush=True)
+    print(f"\n{summary(benchmark, verdicts, options.k, extraction)}\n", flush=True)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -83,6 +83,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
     Raises:
         ConfigError: two answers are compared with themselves.
+        DataError: a file is not there.
     """
     parser = argparse.ArgumentParser(
         prog="python -m ssd.evaluate grade",
@@ -110,6 +111,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.add_argument(f"--{name}", choices=values, default=values[0], help=f"eval.{name}")
     add_sandbox_options(parser)
     options = parser.parse_args(arguments)
+    for path in filter(None, (options.answers, options.other)):
+        if not path.exists():
+            raise DataError(f"{path} is not there: name a file of answers, or a corpus's folder")
     if options.other and options.other.resolve() == options.answers.resolve():
         raise ConfigError("grade takes two different files to compare")
     return options
@@ -154,7 +158,7 @@ def scored_problems(
 
 
 def require_answers(
-    path: Path, answers: Sequence[Answer], scored: Collection[str], k: Sequence[int]
+    path: Path, answers: Sequence[Answer], scored: set[str], k: Sequence[int]
 ) -> None:
     """Refuse a k for which a problem has too few answers: pass@k is defined from k answers on.
 
@@ -162,8 +166,6 @@ def require_answers(
         ConfigError: names the k and such a problem.
     """
     numbers = Counter(answer.problem_id for answer in answers if answer.problem_id in scored)
-    if not numbers:
-        return
     fewest = min(numbers, key=lambda name: numbers[name])
     if min(k) < 1 or max(k) > numbers[fewest]:
         wrong = min(k) if min(k) < 1 else max(k)
