@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from ssd.artifacts import holding
-from ssd.config import BenchmarkFiles, Extraction, Grading
+from ssd.config import BenchmarkFiles, Extraction, Grading, SandboxName
 from ssd.errors import ArtifactError, ConfigError, DataError
 from ssd.evaluate.answers import Answer, read_answers
 from ssd.evaluate.benchmarks import load_benchmark
 from ssd.evaluate.grading import as_they_come
 from ssd.evaluate.options import naming_options
+from ssd.evaluate.sandbox import load_sandbox
 from ssd.evaluate.standalone import require_answers, scored_problems
 from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows, write_row
 from ssd.generation import Sample
@@ -117,6 +118,30 @@ def test_a_grading_that_is_killed_twice_goes_on_from_its_last_verdict(tmp_path: 
     after = {row["task_id"]: row for row in verdicts(kept)}
     assert len(after) == 164
     assert all(after[row["task_id"]] == row for row in before)
+
+
+@pytest.mark.parametrize("sandbox", ["auto", "none"])
+def test_an_interruption_ends_the_programs_that_run(tmp_path: Path, sandbox: str) -> None:
+    rows = [
+        {"task_id": "HumanEval/0", "completion": HUMANEVAL[0]["canonical_solution"]},
+        {"task_id": "HumanEval/1", "completion": "    while True: pass\n"},
+    ]
+    answers = write_lines(tmp_path / "samples.jsonl", rows)
+    limits = ("--timeout", "500", "--workers", "2", "--sandbox", sandbox)
+    command = [*GRADE, str(answers), "--benchmark", "humaneval", *limits]
+    grader = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    kept = tmp_path / "samples.verdicts.jsonl"
+    while not kept.is_file() or not kept.read_text():
+        assert grader.poll() is None
+        time.sleep(0.01)
+    grader.send_signal(signal.SIGINT)
+    _, said = grader.communicate(timeout=60)
+    assert grader.returncode == 128 + signal.SIGINT
+    assert "the same command goes on" in said and "Traceback" not in said
+    assert [row["task_id"] for row in verdicts(kept)] == ["HumanEval/0"]
 
 
 def verdicts_until_broken(path: Path) -> list[dict[str, Any]]:
@@ -379,7 +404,10 @@ def test_a_slow_program_holds_up_no_verdict_of_the_others() -> None:
     def work(item: int) -> int:
         return item if item or others_are_there.wait(30) else -1
 
-    with as_they_come(work, range(4), 2) as results:
+    with (
+        load_sandbox(SandboxName.none, memory_mib=64) as sandbox,
+        as_they_come(work, range(4), sandbox, 2) as results,
+    ):
         assert [next(results) for _ in range(3)] == [1, 2, 3]
         others_are_there.set()
         assert next(results) == 0

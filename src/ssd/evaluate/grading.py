@@ -169,14 +169,17 @@ def program_hash(code: str) -> str:
 
 @contextmanager
 def as_they_come(
-    work: Callable[[Item], Result], items: Iterable[Item], workers: int
+    work: Callable[[Item], Result], items: Iterable[Item], sandbox: Sandbox, workers: int
 ) -> Iterator[Iterator[Result]]:
     """What `work` makes of the items on so many threads, in the order in which it is there: a slow
-    program holds up none of the others."""
+    program holds up none of the others, and not Ctrl-C, which ends what runs in the sandbox."""
     pool = ThreadPoolExecutor(workers)
     try:
         futures = [pool.submit(work, item) for item in items]
         yield (future.result() for future in as_completed(futures))
+    except BaseException:
+        sandbox.stop()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -215,7 +218,7 @@ def grade(
     fresh: list[Verdict] = []
     with (
         progress_bar(label, len(samples), done=len(done), unit="program") as bar,
-        as_they_come(one, missing, workers) as verdicts_as_they_come,
+        as_they_come(one, missing, sandbox, workers) as verdicts_as_they_come,
     ):
         for number, verdict in enumerate(verdicts_as_they_come, start=1):
             fresh.append(verdict)

@@ -76,6 +76,8 @@ class Sandbox:
         self._backend = backend
         self._memory = memory_mib * 2**20
         self._idle: list[Worker] = []
+        self._busy: set[Worker] = set()
+        self._stopped = False
         self._lock = threading.Lock()
         self._free = threading.Semaphore(workers)
 
@@ -169,6 +171,8 @@ class Sandbox:
                 try:
                     return self._attempt(request)
                 except WorkerFault as error:
+                    if self._stopped:
+                        raise
                     fault = error
                 if reason := self.try_out():
                     raise HardwareError(
@@ -187,10 +191,15 @@ class Sandbox:
         """
         worker = self._take()
         try:
+            if self._stopped:
+                raise WorkerFault("stopped")
             reply = worker.run(request)
         except BaseException:
             worker.close()
             raise
+        finally:
+            with self._lock:
+                self._busy.discard(worker)
         self._give(worker, reply.clean)
         return reply
 
@@ -218,9 +227,11 @@ class Sandbox:
 
     def _take(self) -> Worker:
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return Worker(self._backend)
+            worker = self._idle.pop() if self._idle else None
+        worker = worker or Worker(self._backend)
+        with self._lock:
+            self._busy.add(worker)
+        return worker
 
     def _give(self, worker: Worker, clean: bool) -> None:
         if clean:
@@ -228,6 +239,14 @@ class Sandbox:
                 self._idle.append(worker)
         else:
             worker.close()
+
+    def stop(self) -> None:
+        """End the programs that run, whose threads then see a `WorkerFault`; nothing runs here any
+        more."""
+        with self._lock:
+            self._stopped = True
+            for worker in self._busy:
+                worker.kill()
 
     def close(self) -> None:
         """End every idle worker."""

@@ -228,7 +228,7 @@ def _grade_file(
             f"grading {out.name}", total, done=total - len(missing), unit="program",
             hidden=not missing,
         ) as bar,
-        as_they_come(row_of, missing.items(), workers) as rows_as_they_come,
+        as_they_come(row_of, missing.items(), sandbox, workers) as rows_as_they_come,
     ):  # fmt: skip
         for row in rows_as_they_come:
             write_row(file, row)

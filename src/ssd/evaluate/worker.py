@@ -100,6 +100,7 @@ class Worker:
         self.connection, theirs = socket.socketpair()
         self.connection.settimeout(START_SECONDS)
         self.process: subprocess.Popen[bytes] | None = None
+        self.job: socket.socket | None = None
         with theirs, tempfile.TemporaryFile() as errors:
             try:
                 self._start(theirs, errors.fileno())
@@ -175,6 +176,7 @@ class Worker:
         with contextlib.ExitStack() as ours:
             try:
                 connection, output, other = self._send(request, ours)
+                self.job = connection
                 reply = follow(request.timeout, connection, output, other, heard)
                 status, detail = endings.verdict(reply, heard)
                 return Reply(
@@ -204,6 +206,14 @@ class Worker:
                 handed.append(writer)
             jobs.send_job(self.connection, request.numbers(), handed)
         return connection, pipes[0][0], pipes[1][0]
+
+    def kill(self) -> None:
+        """End the worker at once while another thread waits for it, which then closes it."""
+        if self.process is not None and self.backend.isolated:
+            self.process.kill()  # the kernel ends the namespace with it
+        elif self.job is not None:
+            with contextlib.suppress(OSError):  # the job has just ended
+                self.job.shutdown(socket.SHUT_WR)  # which ends the job
 
     def close(self) -> None:
         """End the worker and all that it has started."""
