@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,20 @@ def open_grader(which: str, memory_mib: int, folder: Path) -> Grader:
     if reason := sandbox.try_out():
         pytest.skip(reason)
     return sandbox
+
+
+def grader_fixture(memory_mib: int) -> Any:
+    """A module's fixture `grader`: each kind of grader in turn."""
+
+    @pytest.fixture(scope="module", params=GRADERS)
+    def grader(
+        request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[Grader]:
+        grader = open_grader(request.param, memory_mib, tmp_path_factory.mktemp("mark"))
+        yield grader
+        grader.close()
+
+    return grader
 
 
 def serve(name: str, memory_mib: int) -> None:

@@ -4,26 +4,14 @@ a right program passes and a wrong one fails, with the same words as ever.
 A hundred programs by default, thousands with `-m slow`.
 """
 
-from collections.abc import Iterator
-
 import pytest
-from graders import GRADERS, Grader, open_grader
+from graders import Grader, grader_fixture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-MEMORY_MIB = 128
 SECONDS = 0.5
 
-
-@pytest.fixture(scope="module", params=GRADERS)
-def grader(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Grader]:
-    """Each kind of grader in turn."""
-    grader = open_grader(request.param, MEMORY_MIB, tmp_path_factory.mktemp("mark"))
-    yield grader
-    grader.close()
-
+grader = grader_fixture(memory_mib=128)
 
 PIDS = st.sampled_from(["0", "1", "2", "3", "-1", "os.getpid()", "os.getppid()", "NEAR"])
 SIGNALS = st.sampled_from([1, 2, 9, 13, 15, 17, 18, 19, 24])

@@ -2,30 +2,18 @@
 the programs before it. On every isolating backend, as every kind of user."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from answers import fenced, make_sample
-from graders import GRADERS, Grader, open_grader
+from graders import Grader, grader_fixture
 
 from ssd.config import BenchmarkFiles, Grading
 from ssd.evaluate.benchmarks import load_benchmark
 from ssd.evaluate.grading import grade_answer, read_verdicts, write_verdicts
 from ssd.evaluate.sandbox import Sandbox
 
-MEMORY_MIB = 512
-
-
-@pytest.fixture(scope="module", params=GRADERS)
-def grader(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Grader]:
-    """Each kind of grader in turn."""
-    grader = open_grader(request.param, MEMORY_MIB, tmp_path_factory.mktemp("mark"))
-    yield grader
-    grader.close()
-
+grader = grader_fixture(memory_mib=512)
 
 RIGHT = """
 import os, random
@@ -129,6 +117,45 @@ def test_what_a_program_does_to_the_sandbox_ends_with_its_job(grader: Grader, ma
     assert outcome.status != "passed"
     assert not outcome.detail.startswith("SystemExit"), outcome.detail
     assert_untouched(grader)
+
+
+BUSY = """
+import os, time
+for _ in range(6):
+    if os.fork() == 0:
+        {act}
+        while True: pass
+def f(x):
+    end = time.time() + 4
+    while os.getpriority(os.PRIO_PROCESS, 0) < 19 and time.time() < end: pass
+    return os.getpriority(os.PRIO_PROCESS, 0)
+"""
+
+
+def test_a_job_with_many_busy_processes_waits_behind_all_others(grader: Grader) -> None:
+    judge = "assert f(1) == 19, f(1)"
+    assert grader.judge(BUSY.format(act="pass"), judge, timeout=5).detail == ""
+    assert_untouched(grader)
+    # Kernels that group processes by session would give each of these the share of a job.
+    outcome = grader.judge(BUSY.format(act="os.setsid()"), "time.sleep(4)", timeout=5)
+    assert (outcome.status, outcome.detail) == ("error", "more than 4 sessions at work")
+
+
+def test_names_and_ports_that_a_program_leaves_taken_are_free_for_the_next(grader: Grader) -> None:
+    take = """
+import socket
+a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+named, listening = socket.socket(socket.AF_UNIX), socket.socket()
+named.bind("\\0name")
+listening.bind(("0.0.0.0", 5000))
+"""
+    leave = (
+        "for one, other in ((a, b), (b, a)):\n"
+        "    fds = [one.fileno(), other.fileno(), named.fileno(), listening.fileno()]\n"
+        "    socket.send_fds(one, [b'x'], fds)"
+    )
+    for _ in range(3):  # a cycle lives until the kernel collects it
+        assert grader.execute(f"{take}{leave}", "", timeout=5).detail == ""
 
 
 def test_other_processes_cannot_be_named(grader: Grader) -> None:

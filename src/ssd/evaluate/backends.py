@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssd.evaluate.inside.root import DEVICES, STREAMS
+
 BWRAP, NAMESPACES, NONE = "bwrap", "namespaces", "none"
 INSIDE = Path(__file__).with_name("inside")
 BOOT = (
@@ -30,7 +32,6 @@ BUBBLEWRAP = (
     "--as-pid-1", "--uid", "0", "--gid", "0", "--cap-add", "ALL",
 )  # fmt: skip
 """What it gives the worker to set up its /tmp with, the worker gives up before the first job."""
-DEVICES = ("null", "zero", "random", "urandom")
 NUM_PROCESSES = 64
 """Processes and threads of a job."""
 PER_NAMESPACE = (5, 14)
@@ -96,14 +97,8 @@ class Backend:
         command += ["--dir", "/dev"]
         for name in DEVICES:
             command += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
-        command += [
-            "--symlink",
-            "/proc/self/fd",
-            "/dev/fd",
-            "--symlink",
-            scratch_folder(),
-            "/dev/shm",
-        ]
+        for link, target in {**STREAMS, "/dev/shm": scratch_folder()}.items():
+            command += ["--symlink", target, link]
         command += ["--proc", "/proc"] if self.proc else ["--dir", "/proc"]
         return [*command, "--dir", scratch_folder(), "--remount-ro", "/", "--chdir", "/"]
 

@@ -203,6 +203,7 @@ class Worker:
                 ours.callback(os.close, reader)
                 theirs.callback(os.close, writer)
                 os.set_blocking(reader, False)
+                os.fchmod(writer, 0o602)  # so that another user's program may open /dev/stdout
                 handed.append(writer)
             jobs.send_job(self.connection, request.numbers(), handed)
         return connection, pipes[0][0], pipes[1][0]

@@ -4,6 +4,7 @@ Nothing here is trusted once the candidate has run: what it replaces, it replace
 """
 
 import atexit
+import contextlib
 import io
 import os
 import pickle
@@ -83,6 +84,10 @@ def run_program(request: Request) -> None:
         for stream in (sys.stdout, sys.__stdout__):
             if stream is not None and not stream.closed:
                 stream.flush()
+        for value in list(vars(sys.modules["__main__"]).values()):
+            if isinstance(value, io.IOBase) and not value.closed:
+                with contextlib.suppress(Exception):  # as where the interpreter deletes them
+                    value.flush()
     except BaseException as error:
         code = code or 120
         last_words(error)

@@ -1,5 +1,6 @@
 """One job, as process 1 of the worker sees it: its numbers, its processes, its limits."""
 
+import contextlib
 import math
 import os
 import select
@@ -28,6 +29,9 @@ OUT_OF_MEMORY, FAULT, GONE = 86, 87, 88
 begin; the candidate has closed its connection to it."""
 MOST_PROCESSES = 256
 """Where the kernel does not bound them, a job with so many is ended."""
+MOST_BUSY, MOST_SESSIONS = 4, 4
+"""Threads of a job that may compete with other jobs for processors as equals, and sessions of those
+that run: kernels that group threads by session give each the share of a whole job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +160,21 @@ def end(job: Job) -> None:
 
 
 def sample(job: Job) -> None:
-    """Compare what all processes of a job use with what they may."""
+    """Compare what all processes of a job use with what they may; those of a job with many busy
+    threads wait behind all others from then on, lest it make other workers' programs late."""
     pids = processes.neighbours() if os.getpid() == 1 else processes.descendants()
     pids = [pid for pid in pids if pid != job.judge]
     if len(pids) > MOST_PROCESSES:
         job.status, job.detail = "error", f"more than {MOST_PROCESSES} processes"
         return
+    threads, sessions = processes.busy_threads(pids)
+    if len(sessions) > MOST_SESSIONS:
+        job.status, job.detail = "error", f"more than {MOST_SESSIONS} sessions at work"
+        return
+    if len(threads) > MOST_BUSY:
+        for thread in threads:
+            with contextlib.suppress(OSError):  # it has ended
+                os.setpriority(os.PRIO_PROCESS, thread, 19)
     # A fork starts with what this process has.
     base = processes.private_bytes(os.getpid())
     used = sum(max(processes.private_bytes(pid) - base, 0) for pid in pids)

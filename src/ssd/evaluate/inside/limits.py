@@ -62,17 +62,22 @@ def guard(*, with_parent: bool) -> None:
 
 
 def limit_process(num_processes: int) -> None:
-    """The limits that all processes of a job share; `num_processes` counts threads too."""
+    """The limits that all processes of a job share; `num_processes` counts threads too.
+
+    A program may lift its stack's, as some do before they recurse: memory bounds it anyway.
+    """
     for kind, value in (
         (resource.RLIMIT_NPROC, num_processes),
         (resource.RLIMIT_NOFILE, NUM_FILES),
         (resource.RLIMIT_FSIZE, FILE_BYTES),
-        (resource.RLIMIT_STACK, STACK_BYTES),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
     ):
         set_limit(kind, value)
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    soft = STACK_BYTES if hard == resource.RLIM_INFINITY else min(STACK_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
 
 
 def limit_memory(size: int) -> None:

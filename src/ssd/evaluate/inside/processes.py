@@ -47,6 +47,20 @@ def neighbours() -> list[int]:
     return []
 
 
+def busy_threads(pids: list[int]) -> tuple[list[int], set[bytes]]:
+    """Threads of these processes that run or could run now, and the sessions they belong to."""
+    threads, sessions = [], set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for name in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{name}/stat", "rb") as file:
+                    state, _, _, session = file.read().rpartition(b")")[2].split()[:4]
+                if state == b"R":
+                    threads.append(int(name))
+                    sessions.add(session)
+    return threads, sessions
+
+
 def private_bytes(pid: int) -> int:
     """Memory of a process that is in no file, 0 where it has ended: its own and what it shares,
     which is counted for each process that has it."""

@@ -13,12 +13,20 @@ from .limits import libc
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
-CLONE_VM, CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWPID = 0x100, 0x20000, 0x8000000, 0x20000000
+CLONE_VM, CLONE_NEWNS, CLONE_NEWIPC = 0x100, 0x20000, 0x8000000
+CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
 PAUSE = ctypes.cast(libc.pause, ctypes.c_void_p)
 STACK = ctypes.create_string_buffer(2**16)
 STACK_END = ctypes.c_void_p((ctypes.addressof(STACK) + len(STACK)) & ~63)
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 DEVICES = ("null", "zero", "random", "urandom")
+STREAMS = {
+    "/dev/fd": "/proc/self/fd",
+    "/dev/stdin": "/proc/self/fd/0",
+    "/dev/stdout": "/proc/self/fd/1",
+    "/dev/stderr": "/proc/self/fd/2",
+}
+"""Links and what they lead to."""
 FLAGS = {"nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": MS_NOEXEC}
 """Options that a namespace may not take away from a mount it has inherited."""
 HOME_OPTIONS = "size=64m,nr_inodes=4096,mode=0700"
@@ -60,7 +68,8 @@ def build_root(layout: list[tuple[str, bool]], home: str) -> None:
     os.mkdir("/dev")
     for name in DEVICES:
         bind(f"/old/dev/{name}", f"/dev/{name}")
-    os.symlink("/proc/self/fd", "/dev/fd")
+    for link, target in STREAMS.items():
+        os.symlink(target, link)
     os.symlink(home, "/dev/shm")
     for folder in (home, "/proc"):
         os.makedirs(folder, exist_ok=True)
@@ -157,9 +166,10 @@ def fork_into(pid: int) -> int:
 
 
 def enter(home: str, owner: int) -> None:
-    """Give this process mounts and System V objects of its own, an empty `home`, and a /proc of its
-    process namespace."""
-    checked(libc.unshare(CLONE_NEWNS | CLONE_NEWIPC), "no namespaces for a job")
+    """Give this process mounts, System V objects and a dead network of its own, an empty `home`,
+    and a /proc of its process namespace."""
+    own = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET
+    checked(libc.unshare(own), "no namespaces for a job")
     mount_home(home, owner)
     flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
     try:

@@ -65,7 +65,8 @@ def rules(column: int, setup: bool) -> list[tuple[int, list[bytes]]]:
     families = demand(FIRST, (UNIX, INET, INET6), NO_SUCH_FAMILY)
     by_number[calls.SOCKET[column]] = families + allowed
     of_itself = demand(FIRST, (0,)) + allowed
-    by_number[calls.SETPRIORITY[column]] = demand(SECOND, (0,)) + of_itself
+    # Process 1 of a worker makes others' threads nice too.
+    by_number[calls.SETPRIORITY[column]] = ([] if setup else demand(SECOND, (0,))) + of_itself
     by_number |= {pair[column]: of_itself for pair in calls.OF_THE_CALLER}
     no_namespace = [step(LOAD, FIRST), step(JUMP_SET, NEW_NAMESPACES, 0, 1), *denied]
     by_number[calls.CLONE[column]] = no_namespace + allowed

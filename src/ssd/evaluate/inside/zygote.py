@@ -7,6 +7,7 @@ nothing of a job is left when the next one starts.
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import random
@@ -79,7 +80,16 @@ def preload(place: forks.Place, heavy: int) -> None:
             place.loaded.append(name)
             with contextlib.suppress(Exception):  # the program finds it again, and reports it
                 __import__(name)
+                seed_numpy()
             settle(place)
+
+
+def seed_numpy() -> None:
+    """Have numpy's random numbers begin alike in every fork, generators without a seed included:
+    what they ask the system for is drawn from a generator that every fork has a copy of."""
+    bit_generator: Any = importlib.import_module("numpy.random.bit_generator")
+    bit_generator.randbits = random.Random(0).getrandbits
+    importlib.import_module("numpy.random").seed(0)
 
 
 def is_empty() -> bool:
