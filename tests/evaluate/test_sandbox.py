@@ -258,7 +258,7 @@ BOMB = """
 import os
 while True:
     try:
-        if os.fork() == 0: os.setsid()
+        if os.fork(): pass
     except OSError: pass
 """
 
@@ -276,6 +276,8 @@ def test_a_fork_bomb_is_bounded_by_the_kernel(isolated: Sandbox) -> None:
     assert judged(isolated, count, "assert 50 < f() < 64, f()").detail == ""
     for _ in range(2):
         assert judged(isolated, BOMB).status == "timeout"
+    scattered = BOMB.replace("fork(): pass", "fork() == 0: os.setsid()")
+    assert judged(isolated, scattered).detail == "more than 4 sessions at work"
     assert_well(isolated)
 
 

@@ -319,6 +319,7 @@ PROGRAMS = {
         "text = open('/dev/stdin').read()\nopen('/dev/stdout', 'w').write(text)", "a\nb", "a\nb"
     ),
     "own file": ("import os\nfile = os.fdopen(1, 'w')\nprint('kept', file=file)", "", "kept\n"),
+    "no modules": ("import sys\nprint(1)\nsys.modules.clear()", "", "1\n"),
     "stack": (
         "from resource import *\nsetrlimit(RLIMIT_STACK, (RLIM_INFINITY, RLIM_INFINITY))\n"
         "print(1)",

@@ -84,14 +84,20 @@ def run_program(request: Request) -> None:
         for stream in (sys.stdout, sys.__stdout__):
             if stream is not None and not stream.closed:
                 stream.flush()
-        for value in list(vars(sys.modules["__main__"]).values()):
-            if isinstance(value, io.IOBase) and not value.closed:
-                with contextlib.suppress(Exception):  # as where the interpreter deletes them
-                    value.flush()
+        flush_files()
     except BaseException as error:
         code = code or 120
         last_words(error)
     os._exit(code)
+
+
+def flush_files() -> None:
+    """Write out what files hold that the program has not closed, as the interpreter does where it
+    deletes a module's names; like there, no error of theirs counts."""
+    with contextlib.suppress(Exception):
+        for value in list(vars(sys.modules["__main__"]).values()):
+            if isinstance(value, io.IOBase) and not value.closed:
+                value.flush()
 
 
 def exit_code(error: SystemExit) -> int:

@@ -15,6 +15,8 @@ NUM_CAPABILITIES = 64
 CAPABILITY_HEADER = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0))
 NO_CAPABILITIES = ctypes.create_string_buffer(24)
 NUM_FILES = 128
+NUM_SIGNALS = 1024
+"""That wait to be received, and timers; an ordinary user's programs share the user's own."""
 FILE_BYTES = 64 * 2**20
 STACK_BYTES = 120 * 2**20
 """The kernel keeps at least 128 MiB of address space free below the stack."""
@@ -72,6 +74,7 @@ def limit_process(num_processes: int) -> None:
         (resource.RLIMIT_FSIZE, FILE_BYTES),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_SIGPENDING, NUM_SIGNALS),
         (resource.RLIMIT_MEMLOCK, 0),
     ):
         set_limit(kind, value)
