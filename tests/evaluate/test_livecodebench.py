@@ -6,6 +6,7 @@ import datetime
 import gzip
 import json
 import pickle
+import tracemalloc
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -314,6 +315,22 @@ def test_outputs_that_agree(printed: str, expected: str) -> None:
 )
 def test_outputs_that_differ(printed: str, expected: str) -> None:
     assert not same_output(printed, expected)
+
+
+def test_of_what_is_printed_no_more_is_taken_apart_than_is_expected() -> None:
+    for printed in ("12 " * 10**6, "12\n" * 10**6):
+        tracemalloc.start()
+        assert not same_output(printed, "12", tolerant=True)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 4 * len(printed)
+
+
+@pytest.mark.parametrize("printed", ["1e999", "-1e999", "inf", "1e400 "])
+def test_a_number_that_no_float_holds_is_close_to_itself_alone(printed: str) -> None:
+    assert not same_output(printed, "9" * 400, tolerant=True)
+    assert not same_output(printed, "1.5e401", tolerant=True)
+    assert same_output("15e400", "1.5e401", tolerant=True)
 
 
 def test_text_alone_can_decide() -> None:
