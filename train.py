@@ -10,7 +10,7 @@ os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 import hydra
 from omegaconf import DictConfig
 
-from ssd.composition import register
+from ssd.config.composition import register
 from ssd.jobs import exit_code, launch, naming_lost_jobs
 from ssd.stage import reporting_errors
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from ssd.artifacts import explained
-from ssd.composition import register, run_slug
 from ssd.config import RunConfig, Selection, to_run_config
+from ssd.config.composition import register, run_slug
 from ssd.errors import ArtifactError, ConfigError, SSDError, one_line
 from ssd.report.collection import held_out
 from ssd.report.facts import collect

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from ssd.config import BenchmarkFiles, Grading
+from ssd.config.benchmarks import SIZES, window
 from ssd.errors import DataError
 from ssd.evaluate.benchmarks import Benchmark, Judged, StdinTests, load_benchmark
 from ssd.evaluate.benchmarks.livecodebench import ERRATA
 from ssd.evaluate.benchmarks.livecodebench_files import decode_tests, file_names
-from ssd.evaluate.benchmarks.names import SIZES, window
 from ssd.evaluate.benchmarks.prelude import APPLE_RELEASE, OFFICIAL
 from ssd.evaluate.comparison import same_output
 

@@ -3,7 +3,7 @@
 from calendar import monthrange
 
 from ssd.config import EvalConfig
-from ssd.evaluate.benchmarks.names import Window, window
+from ssd.config.benchmarks import Window, window
 from ssd.run import ALL, VALIDATION
 
 SIZES = {

@@ -14,6 +14,7 @@ from typing import Any
 
 from ssd.artifacts import hash_file
 from ssd.config import BenchmarkFiles, Grading
+from ssd.config.benchmarks import Window
 from ssd.errors import DataError
 from ssd.evaluate import comparison
 from ssd.evaluate.benchmarks.humaneval import builtin_names
@@ -23,7 +24,6 @@ from ssd.evaluate.benchmarks.livecodebench_files import (
     find_files,
     read_rows,
 )
-from ssd.evaluate.benchmarks.names import Window
 from ssd.evaluate.benchmarks.prelude import MOST_DIGITS, PRELUDES
 from ssd.evaluate.benchmarks.tasks import Benchmark, Judged, StdinTests, Task
 from ssd.problems import Problem, fixed_subset

@@ -822,7 +822,7 @@ class EvalConfig:
         )
 
     def _check_benchmarks(self) -> None:
-        from ssd.evaluate.benchmarks.names import check_name  # which imports this module
+        from ssd.config.benchmarks import check_name
 
         require(len(self.benchmarks) > 0, "eval.benchmarks is empty: name one, such as humaneval")
         both = [*self.benchmarks, *self.regression, self.validation]

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from runs import ROOT, compose_config
 
-from ssd.composition import run_slug, setting_names
 from ssd.config import AdapterType, ModelKind, RunConfig
+from ssd.config.composition import run_slug, setting_names
 from ssd.errors import ConfigError
 
 CONF = ROOT / "conf"
