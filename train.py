@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from ssd.config.composition import register
 from ssd.jobs import exit_code, launch, naming_lost_jobs
-from ssd.stage import reporting_errors
+from ssd.runtime.stage import reporting_errors
 
 register()
 

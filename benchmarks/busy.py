@@ -44,8 +44,8 @@ VARIABLES = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKT
 def main() -> None:
     from runs import compose_config
 
-    from ssd.hardware import busy_cores
     from ssd.models.fetch import fetch
+    from ssd.runtime.hardware import busy_cores
 
     arguments = parse_arguments()
     arguments.model = str(arguments.model or fetch(compose_config().model).path)

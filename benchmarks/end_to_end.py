@@ -176,8 +176,8 @@ def make_job(arguments: argparse.Namespace) -> dict[str, Any]:
     from runs import compose_config
 
     from ssd.config import Precision
-    from ssd.hardware import product_precision
     from ssd.models.chat import encode_prompt, load_tokenizer, user_turn
+    from ssd.runtime.hardware import product_precision
     from ssd.sample.prompts import load_prompts
 
     config = compose_config(*overrides(arguments))

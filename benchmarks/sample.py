@@ -53,8 +53,8 @@ def main() -> None:
     from runs import compose_config
 
     from ssd.generation.engines import LazyEngine, load_engine
-    from ssd.hardware import resolve
     from ssd.models.fetch import fetch
+    from ssd.runtime.hardware import resolve
     from ssd.sample.prompts import load_prompts
 
     model = () if arguments.model is None else (f"model.path={arguments.model}",)

@@ -154,8 +154,8 @@ def run_contestant(
 ) -> dict[str, float]:
     """Tokens/s after the warm-up, peak GiB, and the first step's loss; `threads` are variables
     in place of those that the pipeline would set for ours."""
-    from ssd.hardware import thread_settings
     from ssd.launch import tcmalloc
+    from ssd.runtime.hardware import thread_settings
 
     if threads is None:
         on_cpu = arguments.device == "cpu"
@@ -206,9 +206,9 @@ def run_ours(samples: list[Any], arguments: argparse.Namespace, settings: tuple[
 
     from ssd.generation import Sample
     from ssd.generation.records import write_samples
-    from ssd.hardware import resolve
     from ssd.models.weights import locate
     from ssd.run import Run, save_run
+    from ssd.runtime.hardware import resolve
     from ssd.tracking import read_metrics
     from ssd.train.trainer import train
 

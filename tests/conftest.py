@@ -17,10 +17,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from runs import ROOT, compose_config
 
-from ssd.hardware import resolve
 from ssd.models import Weights
 from ssd.models.fetch import fetch
 from ssd.run import Run, save_run
+from ssd.runtime.hardware import resolve
 
 # A machine with other work is no reason to fail.
 settings.register_profile("patient", deadline=None)

@@ -20,9 +20,9 @@ from runs import ROOT, compose_config
 
 from ssd.artifacts import read_json
 from ssd.config import Accelerator, Recompute
-from ssd.hardware import resolve
-from ssd.plan.devices import device_memory
 from ssd.run import Run, load_run
+from ssd.runtime.devices import device_memory
+from ssd.runtime.hardware import resolve
 
 SECONDS = 330
 """A driver that takes longer is killed. Two starts of vLLM's compiled engine and three of Python

@@ -11,7 +11,7 @@ from ssd.config import Accelerator
 from ssd.errors import ConfigError
 from ssd.launch import stage_command, stage_environment, tcmalloc
 from ssd.run import Run
-from ssd.stage import REPORTED
+from ssd.runtime.stage import REPORTED
 
 
 def test_one_process_needs_no_launcher(make_run: Callable[..., Run]) -> None:
@@ -27,7 +27,7 @@ def test_several_processes_go_through_torchrun_which_passes_signals_on(
     assert "--standalone" in command
     assert "--nproc-per-node=2" in command
     assert any("SIGTERM,SIGUSR1" in part for part in command)
-    assert "ssd.torchrun" not in stage_command(run, "sample")
+    assert "ssd.runtime.torchrun" not in stage_command(run, "sample")
 
 
 def test_inside_slurm_every_node_starts_torchrun(
@@ -56,15 +56,15 @@ def test_a_stage_on_cpu_shares_the_cores_that_are_free_unless_the_user_says_othe
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    monkeypatch.setattr("ssd.hardware.PROC_STAT", tmp_path / "none")  # nothing else runs
+    monkeypatch.setattr("ssd.runtime.hardware.PROC_STAT", tmp_path / "none")  # nothing else runs
     cores = len(os.sched_getaffinity(0))
     run = make_run("hardware.devices=2")
     assert stage_environment(run, "train")["OMP_NUM_THREADS"] == str(max(cores // 2, 1))
     assert stage_environment(run, "sample")["OMP_NUM_THREADS"] == str(cores)
     busy = tmp_path / "stat"
     busy.write_text("cpu  0 0 0 100 0 0 0 0 0 0\n")  # no core is ever idle
-    monkeypatch.setattr("ssd.hardware.LOOKS", (0.01,))
-    monkeypatch.setattr("ssd.hardware.PROC_STAT", busy)
+    monkeypatch.setattr("ssd.runtime.hardware.LOOKS", (0.01,))
+    monkeypatch.setattr("ssd.runtime.hardware.PROC_STAT", busy)
     environment = stage_environment(run, "evaluate")
     if cores > 1:
         assert (environment["OMP_NUM_THREADS"], environment["OMP_WAIT_POLICY"]) == ("1", "passive")
@@ -78,10 +78,10 @@ def test_a_stage_computes_with_the_threads_of_its_environment(
     make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("ssd.hardware.LOOKS", (0.01,))
+    monkeypatch.setattr("ssd.runtime.hardware.LOOKS", (0.01,))
     busy = tmp_path / "stat"
     busy.write_text("cpu  0 0 0 100 0 0 0 0 0 0\n")  # no core is ever idle
-    monkeypatch.setattr("ssd.hardware.PROC_STAT", busy)
+    monkeypatch.setattr("ssd.runtime.hardware.PROC_STAT", busy)
     done = subprocess.run(
         [sys.executable, "-c", "import torch; print(torch.get_num_threads())"],
         env=stage_environment(make_run(), "train"),
@@ -134,6 +134,6 @@ def test_a_workers_one_line_error_is_the_launchers_whole_output(
 def test_a_killed_worker_ends_the_launcher_by_the_same_signal(tmp_path: Path) -> None:
     worker = tmp_path / "worker.py"
     worker.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    command = [sys.executable, "-m", "ssd.torchrun", "--standalone", "--nproc-per-node=1"]
+    command = [sys.executable, "-m", "ssd.runtime.torchrun", "--standalone", "--nproc-per-node=1"]
     done = subprocess.run([*command, str(worker)], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL

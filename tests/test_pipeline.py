@@ -19,7 +19,7 @@ from ssd.artifacts import verify
 from ssd.generation import read_samples
 from ssd.pipeline import is_current, link_artifacts
 from ssd.run import Run, load_run
-from ssd.stage import REPORTED
+from ssd.runtime.stage import REPORTED
 
 
 def command(output: Path, *arguments: str) -> list[str]:

@@ -23,8 +23,8 @@ from ssd.evaluate.table import WIDTH, arm_block, pass_names
 from ssd.report.collection import run_names
 from ssd.report.study_rows import short_names
 from ssd.run import load_run
+from ssd.runtime.stage import reporting_errors
 from ssd.significance import visible_sentence
-from ssd.stage import reporting_errors
 
 SAME = ("grading", "extraction", "release", "window")
 """What two scores of a benchmark must share to be compared."""

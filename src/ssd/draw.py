@@ -9,8 +9,8 @@ from ssd.arms import BASE
 from ssd.evaluate.generate import answer_all
 from ssd.generation.engines import run_engine
 from ssd.run import Run, load_run, stage_parser
+from ssd.runtime.stage import reporting_errors
 from ssd.sample.corpus import sample
-from ssd.stage import reporting_errors
 
 
 def draw(run: Run) -> None:

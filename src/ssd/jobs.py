@@ -29,7 +29,7 @@ from ssd.report.collection import collect_study
 from ssd.report.study import STUDY_PAGE, write_study
 from ssd.report.study_rows import study_table
 from ssd.run import FAILURE
-from ssd.stage import REPORTED, RESUMABLE, PreemptedError, ReportedError
+from ssd.runtime.stage import REPORTED, RESUMABLE, PreemptedError, ReportedError
 
 SUBMITTED = "SUBMITIT_EXECUTOR"
 """Environment variable of jobs that the submitit launcher has started."""

@@ -13,9 +13,9 @@ from ctypes.util import find_library
 from ssd.arms import BASE
 from ssd.config import Accelerator
 from ssd.errors import ConfigError
-from ssd.hardware import thread_settings
 from ssd.run import Run
-from ssd.stage import PREEMPTION_SIGNALS, run_child
+from ssd.runtime.hardware import thread_settings
+from ssd.runtime.stage import PREEMPTION_SIGNALS, run_child
 
 MODULES = {"sample": "ssd.draw"}
 """Of stages whose process does more than the stage of its name alone."""
@@ -52,7 +52,7 @@ def torchrun(run: Run) -> list[str]:
     """torchrun with one process per device, which passes a cluster's signals on."""
     signals = {"SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", *(s.name for s in PREEMPTION_SIGNALS)}
     return [
-        sys.executable, "-m", "ssd.torchrun",
+        sys.executable, "-m", "ssd.runtime.torchrun",
         f"--nproc-per-node={run.config.hardware.devices or 1}",
         f"--signals-to-handle={','.join(sorted(signals))}",
         f"--shutdown-timeout={SHUTDOWN_SECONDS}",

@@ -31,7 +31,13 @@ from ssd.evaluate.grading import require_modules
 from ssd.evaluate.parts import take_part
 from ssd.evaluate.soundness import require_sound
 from ssd.evaluate.table import score_table
-from ssd.hardware import (
+from ssd.launch import export_model, stage_command, stage_environment
+from ssd.models import Weights
+from ssd.models.weights import locate, model_length, require_trainable
+from ssd.plan.enforcement import print_plan, settle
+from ssd.run import CONFIG, SCORES, WEIGHTS, Run, require_tokenizer, save_run
+from ssd.runtime.devices import assume
+from ssd.runtime.hardware import (
     check_installation,
     check_training,
     check_wandb_reports,
@@ -40,14 +46,8 @@ from ssd.hardware import (
     require_build,
     resolve,
 )
-from ssd.launch import export_model, stage_command, stage_environment
-from ssd.models import Weights
-from ssd.models.weights import locate, model_length, require_trainable
-from ssd.plan.devices import assume
-from ssd.plan.enforcement import print_plan, settle
-from ssd.run import CONFIG, SCORES, WEIGHTS, Run, require_tokenizer, save_run
+from ssd.runtime.stage import run_child
 from ssd.sample.prompts import load_prompts
-from ssd.stage import run_child
 
 REPORT = "report.html"
 DRAW = ("sample", "train", "evaluate")

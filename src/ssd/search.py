@@ -27,7 +27,7 @@ from ssd.report.facts import collect
 from ssd.report.formats import percent
 from ssd.report.study import study_report
 from ssd.report.study_rows import study_table
-from ssd.stage import RESUMABLE, reporting_errors
+from ssd.runtime.stage import RESUMABLE, reporting_errors
 
 if TYPE_CHECKING:
     import optuna

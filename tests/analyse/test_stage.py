@@ -25,9 +25,9 @@ from ssd.arms import BASE, TUNED
 from ssd.artifacts import verify, write_json
 from ssd.config import TruncationConfig
 from ssd.errors import ArtifactError, DataError
-from ssd.hardware import resolve
 from ssd.models.fetch import fetch
 from ssd.run import Run, save_run
+from ssd.runtime.hardware import resolve
 from ssd.tracking import read_metrics
 from ssd.train.trainer import train
 

@@ -26,7 +26,7 @@ from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows, wr
 from ssd.generation import Sample
 from ssd.generation.records import write_samples
 from ssd.problems import packaged_file, read_jsonl
-from ssd.stage import REPORTED
+from ssd.runtime.stage import REPORTED
 
 GRADE = [sys.executable, "-m", "ssd.evaluate", "grade"]
 HUMANEVAL = read_jsonl(packaged_file("humaneval"))

@@ -26,12 +26,12 @@ from ssd.generation.requests import build_requests
 from ssd.generation.truncation import tempered_probabilities
 from ssd.generation.vllm_engine import lora_rank
 from ssd.generation.vllm_memory import cache_blocks
-from ssd.hardware import resolve
 from ssd.models import Weights
 from ssd.models.chat import load_tokenizer
 from ssd.models.fetch import fetch
 from ssd.problems import Problem
 from ssd.run import Run
+from ssd.runtime.hardware import resolve
 from ssd.train.network import adapt
 
 GREEDY = Decoding(temp=0.0, top_k=None, top_p=1.0, max_new_tokens=12)

@@ -9,8 +9,8 @@ from vllm import ir
 
 from ssd.generation.engines import load_engine
 from ssd.generation.vllm_kernels import PROVIDER
-from ssd.hardware import resolve
 from ssd.models import Weights
+from ssd.runtime.hardware import resolve
 
 EPSILON = 1e-6
 

@@ -16,9 +16,9 @@ from runs import ROOT, compose_config
 
 from ssd.config import Recompute, RunConfig
 from ssd.errors import HardwareError
-from ssd.hardware import resolve
 from ssd.plan.enforcement import PLAN, settle
-from ssd.stage import REPORTED
+from ssd.runtime.hardware import resolve
+from ssd.runtime.stage import REPORTED
 
 TINY = ("model=tiny", "sampler=transformers", "train.max_steps=2", "data.limit=2",
         "sampler.max_new_tokens=2", "sampler.filters=[]", "logger=none")  # fmt: skip

@@ -13,8 +13,8 @@ from ssd.artifacts import read_json
 from ssd.config import Accelerator, HardwareConfig, RunConfig
 from ssd.generation.vllm_memory import memory_share
 from ssd.plan.architecture import KNOWN, Architecture, measure
-from ssd.plan.devices import GIB, UNKNOWN, assume, device_memory, find_card, peak_tflops
 from ssd.plan.memory import NF4, RESERVE, Memory, host_bytes, memory
+from ssd.runtime.devices import GIB, UNKNOWN, assume, device_memory, find_card, peak_tflops
 
 ROW = 2**14
 

@@ -8,8 +8,8 @@ from runs import compose_config
 from ssd.artifacts import read_json
 from ssd.config import AdapterConfig, Attention
 from ssd.plan.architecture import KNOWN, measure
-from ssd.plan.devices import GIB, assume
 from ssd.plan.outline import FAMILIES, outline, surely_fits
+from ssd.runtime.devices import GIB, assume
 
 SIZES = read_json(KNOWN)
 

@@ -18,7 +18,7 @@ from ssd.config import RunConfig
 from ssd.plan.plan import Plan, make_plan
 from ssd.plan.table import plan_text
 from ssd.run import Run
-from ssd.stage import REPORTED
+from ssd.runtime.stage import REPORTED
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 PAPER = ("hardware=gpu_8",)

@@ -11,11 +11,11 @@ from run_folders import BETTER, UNDECIDED, benchmark_scores, make_run, make_sele
 
 from ssd.artifacts import read_json, write_json
 from ssd.errors import ArtifactError, ConfigError, HardwareError
-from ssd.hardware import check_wandb_reports
 from ssd.report import study_report
 from ssd.report.wandb_plan import PLAN, Panel, Panels, ReportPlan, Text, read_plan
 from ssd.report.wandb_report import publish, to_report
 from ssd.run import FAILURE
+from ssd.runtime.hardware import check_wandb_reports
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("wandb_workspaces") is None,

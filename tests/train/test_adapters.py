@@ -14,12 +14,12 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from ssd import hardware
 from ssd.config import AdapterConfig, AdapterType
 from ssd.errors import ConfigError
 from ssd.launch import stage_command, stage_environment
 from ssd.models import Weights
 from ssd.run import Run, step_folders
+from ssd.runtime import hardware
 from ssd.tracking import read_metrics
 from ssd.train.attention import check_isolation
 from ssd.train.network import CompletionLoss, adapt, build

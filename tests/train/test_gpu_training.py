@@ -15,10 +15,10 @@ from test_trainer import GOLDEN, losses, trained
 
 from ssd.launch import stage_command, stage_environment
 from ssd.plan.architecture import find_architecture
-from ssd.plan.devices import GIB
 from ssd.plan.memory import RESERVE, memory
 from ssd.run import Run
-from ssd.stage import run_child
+from ssd.runtime.devices import GIB
+from ssd.runtime.stage import run_child
 from ssd.train.compiled import DISABLED
 
 Make = Callable[..., Run]

@@ -10,8 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ssd.config import OptimizerConfig
 from ssd.errors import ConfigError, HardwareError
-from ssd.hardware import check_training
 from ssd.run import Run
+from ssd.runtime.hardware import check_training
 from ssd.train import checkpoints
 from ssd.train.data import Steps
 from ssd.train.module import clip_gradients, make_optimizer

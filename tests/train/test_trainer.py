@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from ssd.errors import ArtifactError, DataError, ModelError, SSDError
 from ssd.launch import stage_command, stage_environment
 from ssd.run import Run, step_folder, step_folders
-from ssd.stage import REPORTED, RESUMABLE, PreemptedError, run_child
+from ssd.runtime.stage import REPORTED, RESUMABLE, PreemptedError, run_child
 from ssd.tracking import read_metrics
 from ssd.train import checkpoints
 from ssd.train.export import export_again

@@ -34,8 +34,8 @@ from ssd.errors import ArtifactError
 from ssd.generation import Sample
 from ssd.models.chat import load_tokenizer
 from ssd.models.weights import model_length
-from ssd.progress import silence_loading_bars
 from ssd.run import Run, require_tokenizer
+from ssd.runtime.progress import silence_loading_bars
 from ssd.tracking import Tracker
 
 MEANS = ("entropy", "kept_mass", "cross_entropy")

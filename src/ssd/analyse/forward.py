@@ -16,8 +16,8 @@ from ssd.config import Accelerator, HardwareConfig
 from ssd.errors import HardwareError
 from ssd.generation import Sample
 from ssd.models.network import body, check_head, head, load
-from ssd.progress import progress_bar
 from ssd.run import Run
+from ssd.runtime.progress import progress_bar
 
 
 @dataclass(frozen=True, slots=True)

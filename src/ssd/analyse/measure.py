@@ -17,7 +17,7 @@ from ssd.config import TruncationConfig
 from ssd.decomposition import decompose, has_target, target
 from ssd.generation import Sample
 from ssd.generation.truncation import tempered_probabilities
-from ssd.progress import progress_bar
+from ssd.runtime.progress import progress_bar
 
 LOGITS_AT_ONCE = 2**22
 """Elements of one part's logits: 16 MiB in fp32. On two cores a quarter of it gave 320 positions

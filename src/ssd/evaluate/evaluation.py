@@ -32,7 +32,7 @@ from ssd.evaluate.selection import (
 from ssd.evaluate.table import score_table
 from ssd.launch import export_model
 from ssd.run import ALL, SCORES, Run
-from ssd.stage import run_child
+from ssd.runtime.stage import run_child
 
 VERSION = 2
 

@@ -19,11 +19,11 @@ from ssd.generation import Decoding, Request, Sample, generate_shards, read_samp
 from ssd.generation.engines import LazyEngine, run_engine
 from ssd.generation.records import SHARDS
 from ssd.generation.requests import build_requests
-from ssd.hardware import compute_dtype
 from ssd.models.chat import load_tokenizer
 from ssd.models.weights import model_length
 from ssd.run import MODELS, Run, load_run, stage_parser
-from ssd.stage import reporting_errors, run_child
+from ssd.runtime.hardware import compute_dtype
+from ssd.runtime.stage import reporting_errors, run_child
 
 
 def generate(run: Run, model: str, step: int | None = None) -> None:

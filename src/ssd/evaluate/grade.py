@@ -13,9 +13,9 @@ from ssd.evaluate.sandbox import Sandbox, load_sandbox
 from ssd.evaluate.selection import Job, list_jobs
 from ssd.generation import read_samples
 from ssd.generation.records import SHARDS
-from ssd.hardware import allowed_cores
 from ssd.run import MODELS, Run, load_run, stage_parser
-from ssd.stage import reporting_errors
+from ssd.runtime.hardware import allowed_cores
+from ssd.runtime.stage import reporting_errors
 
 
 def open_sandbox(run: Run) -> Sandbox:

@@ -20,7 +20,7 @@ from ssd.evaluate.extraction import extract, extract_leniently, has_fences
 from ssd.evaluate.inside.jobs import HEAVY
 from ssd.evaluate.sandbox import ERROR, FAILED, PASSED, TIMEOUT, Outcome, Sandbox
 from ssd.generation import Sample
-from ssd.progress import progress_bar
+from ssd.runtime.progress import progress_bar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -18,7 +18,7 @@ from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandb
 from ssd.evaluate.sandbox import PASSED, Sandbox
 from ssd.evaluate.soundness import require_sound
 from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows, verdict_of, write_row
-from ssd.progress import progress_bar
+from ssd.runtime.progress import progress_bar
 
 EXAMPLES = """\
 examples:

@@ -10,8 +10,8 @@ from typing import Self
 from ssd.arms import BASE
 from ssd.config import EngineName, HardwareConfig, ModelConfig
 from ssd.generation.records import Engine
-from ssd.hardware import compute_dtype
 from ssd.run import Run
+from ssd.runtime.hardware import compute_dtype
 
 
 def load_engine(

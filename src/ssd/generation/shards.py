@@ -16,7 +16,7 @@ from ssd.generation.records import (
     read_samples,
     write_samples,
 )
-from ssd.progress import progress_bar
+from ssd.runtime.progress import progress_bar
 
 SHARD_SECONDS = 120.0
 """A shard is written after this time even if it is small."""

@@ -14,7 +14,7 @@ from ssd.config import Accelerator, HardwareConfig, ModelConfig
 from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Logprobs, Request
 from ssd.generation.truncation import tempered_probabilities
 from ssd.models.chat import load_tokenizer, stop_token_ids
-from ssd.progress import silence_loading_bars
+from ssd.runtime.progress import silence_loading_bars
 
 MAX_BATCH = 16
 """Rows decoded together; a batch runs until its longest row ends, so larger ones wait longer."""

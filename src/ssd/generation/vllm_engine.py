@@ -24,9 +24,9 @@ from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Logprobs, 
 from ssd.generation.vllm_log import find_cause, own_cause, printing_to
 from ssd.generation.vllm_memory import CPU_BLOCK, cache_blocks, memory_share
 from ssd.generation.vllm_process import notice_death
-from ssd.hardware import thread_settings
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.models.weights import has_experts
+from ssd.runtime.hardware import thread_settings
 
 SHUTDOWN_SECONDS = 30.0
 """How long vLLM's processes have to end before they are killed."""

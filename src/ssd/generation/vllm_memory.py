@@ -7,11 +7,10 @@ from pathlib import Path
 from ssd.artifacts import read_json
 from ssd.config import Accelerator, HardwareConfig
 from ssd.errors import HardwareError
-from ssd.gpus import visible_gpus
-from ssd.hardware import CPU_SEQUENCES, available_memory
 from ssd.models.weights import model_length, weight_bytes
-from ssd.plan.devices import device_memory
-from ssd.plan.engine import UTILIZATION
+from ssd.runtime.devices import UTILIZATION, device_memory
+from ssd.runtime.gpus import visible_gpus
+from ssd.runtime.hardware import CPU_SEQUENCES, available_memory
 
 CPU_BLOCK, GPU_BLOCK = 32, 16
 """Tokens of a block of the key-value cache; on GPUs what vLLM chooses for most kernels."""

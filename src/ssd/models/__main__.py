@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from ssd.artifacts import write_json
 from ssd.config import to_run_config
 from ssd.models.fetch import fetch
-from ssd.progress import silence_loading_bars
-from ssd.stage import reporting_errors
+from ssd.runtime.progress import silence_loading_bars
+from ssd.runtime.stage import reporting_errors
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from ssd.artifacts import write_json
 from ssd.config import RunConfig, to_run_config
 from ssd.errors import ArtifactError, ConfigError, one_line
 from ssd.run import CONFIG
-from ssd.stage import reporting_errors
+from ssd.runtime.stage import reporting_errors
 
 
 def read_config(path: Path) -> tuple[RunConfig, Path]:

@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 from ssd.artifacts import fingerprint, plain, read_json, write_text
 from ssd.config import Accelerator, Recompute, RunConfig
 from ssd.errors import HardwareError
-from ssd.plan.devices import UNKNOWN, device_memory, gib
 from ssd.plan.outline import surely_fits
 from ssd.run import CONFIG, WEIGHTS
-from ssd.stage import run_child
+from ssd.runtime.devices import UNKNOWN, device_memory, gib
+from ssd.runtime.stage import run_child
 
 PLAN = "plan.json"
 PLANNED = "plan.yaml"

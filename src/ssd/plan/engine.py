@@ -6,9 +6,9 @@ memory bandwidth, and spends time on each sequence for scheduling and sampling.
 """
 
 from ssd.config import Accelerator, EngineName, HardwareConfig, RunConfig
-from ssd.hardware import compute_dtype
 from ssd.plan.architecture import Architecture
-from ssd.plan.devices import ASSUMED, GIB, cpu_tflops, find_card
+from ssd.runtime.devices import ASSUMED, GIB, UTILIZATION, cpu_tflops, find_card
+from ssd.runtime.hardware import compute_dtype
 
 BF16, FP32 = 2, 4
 REACHED = 0.7
@@ -17,8 +17,6 @@ SEQUENCE_SECONDS = 30e-6
 """Of each step, for each sequence in flight. Qwen3-4B's shape on one H200, 512 sequences of 534
 tokens: 20,100 tokens per second by this formula; the bare engine had 26,400, and `train.py` 16,820
 while it still asked for log-probabilities."""
-UTILIZATION = 0.9
-"""Share of GPU memory that the engine claims where `hardware.memory_utilization` is null."""
 CPU_SHARE = 0.45
 """Of the rate of fp32 products, at 2 per active parameter and token: 344 tokens per second of
 SmolLM2-135M, 48 sequences at once, where that rate was 0.205 TFLOP/s."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from ssd.config import STAGES, Accelerator, Dtype, EngineName, RunConfig
 from ssd.plan.architecture import Architecture
 from ssd.plan.choice import TIGHT, least_memory, memory_of
-from ssd.plan.devices import GIB, gib
 from ssd.plan.engine import (
     BF16,
     RESERVE,
@@ -25,6 +24,7 @@ from ssd.plan.remedies import (
 )
 from ssd.plan.work import disk_bytes
 from ssd.plan.workload import Workload
+from ssd.runtime.devices import GIB, gib
 
 TRAINING, ENGINE, DISK, ANALYSIS = "training", "engine", "disk", "analysis"
 LEFT_FREE = 2**30

@@ -17,10 +17,10 @@ from ssd.config import (
     RunConfig,
     TrainConfig,
 )
-from ssd.hardware import product_precision
 from ssd.plan.activations import Widths, activation_bytes, widths
 from ssd.plan.architecture import Architecture
-from ssd.plan.devices import GIB
+from ssd.runtime.devices import GIB
+from ssd.runtime.hardware import product_precision
 from ssd.train.chunks import chunk_size
 
 FP32 = 4

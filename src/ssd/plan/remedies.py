@@ -21,9 +21,9 @@ from ssd.config import (
 from ssd.errors import ConfigError
 from ssd.plan.architecture import Architecture
 from ssd.plan.choice import LESS_AND_LESS
-from ssd.plan.devices import GIB, gib
 from ssd.plan.engine import longest_context, sequence_bytes
 from ssd.plan.workload import Workload
+from ssd.runtime.devices import GIB, gib
 
 EIGHT_BIT = "bitsandbytes.optim.AdamW8bit"
 SHORTEST = 1024

@@ -1,12 +1,12 @@
 """The plan as text: tables of a label, a value and where the value comes from."""
 
 from ssd.config import Accelerator, AdapterType, HardwareConfig, Recompute
-from ssd.plan.devices import GIB
 from ssd.plan.enforcement import OPEN
 from ssd.plan.hours import Hours, Part
 from ssd.plan.memory import num_trained
 from ssd.plan.plan import Plan
 from ssd.report.formats import duration
+from ssd.runtime.devices import GIB
 
 Rows = list[tuple[str, str, str]]
 """Label, value, note."""

@@ -14,9 +14,9 @@ from ssd.config import (
     TrainConfig,
 )
 from ssd.plan.architecture import Architecture
-from ssd.plan.devices import peak_tflops
 from ssd.plan.memory import FP32, moment_bytes, num_trained
 from ssd.plan.workload import Workload
+from ssd.runtime.devices import peak_tflops
 
 UTILIZATION = {
     Recompute.full: (0.248, 0.341),

@@ -9,7 +9,7 @@ from ssd.report.collection import is_run, is_study
 from ssd.report.document import Finding
 from ssd.report.wandb_report import log_figures
 from ssd.run import load_run
-from ssd.stage import reporting_errors
+from ssd.runtime.stage import reporting_errors
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from ssd.report.files import FIGURES
 from ssd.report.results import RESULTS
 from ssd.report.study import STUDY_PAGE
 from ssd.run import COMMAND, CONFIG, FAILURE, SCORES, SELECTION, WEIGHTS
-from ssd.stage import reporting_errors
+from ssd.runtime.stage import reporting_errors
 from ssd.tracking import METRICS
 
 ARTIFACTS = "artifacts"

@@ -13,7 +13,6 @@ from filelock import FileLock
 from ssd.artifacts import fingerprint, read_json, write_json
 from ssd.config import LoggerConfig
 from ssd.errors import ArtifactError, HardwareError, SSDError, one_line
-from ssd.hardware import check_wandb_reports
 from ssd.report.collection import Study, collect_study, is_run
 from ssd.report.document import Figure
 from ssd.report.files import FIGURES
@@ -28,7 +27,8 @@ from ssd.report.wandb_plan import (
     write_plan,
 )
 from ssd.run import Run, load_run
-from ssd.stage import reporting_errors
+from ssd.runtime.hardware import check_wandb_reports
+from ssd.runtime.stage import reporting_errors
 from ssd.tracking import Tracker, has_login, wandb_mode
 
 PUSHED, LOCK = "wandb_report.url.json", ".wandb_report.lock"

@@ -2,8 +2,8 @@
 
 from ssd.generation.engines import run_engine
 from ssd.run import load_run, stage_parser
+from ssd.runtime.stage import reporting_errors
 from ssd.sample.corpus import sample
-from ssd.stage import reporting_errors
 
 if __name__ == "__main__":
     arguments = stage_parser(

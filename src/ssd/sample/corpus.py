@@ -12,11 +12,11 @@ from ssd.generation import Request, Sample, generate_shards, read_samples
 from ssd.generation.engines import LazyEngine
 from ssd.generation.records import SHARDS, decoding, write_samples
 from ssd.generation.requests import build_requests
-from ssd.hardware import compute_dtype
 from ssd.models.chat import encode_exchange, load_tokenizer
 from ssd.models.weights import model_length, vocabulary_size
 from ssd.problems import Problem
 from ssd.run import Run
+from ssd.runtime.hardware import compute_dtype
 from ssd.sample.filters import apply_filters
 from ssd.sample.prompts import load_prompts
 from ssd.tracking import Tracker

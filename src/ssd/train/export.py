@@ -19,9 +19,9 @@ from ssd.config import AdapterType
 from ssd.errors import ArtifactError, ModelError
 from ssd.models.network import load
 from ssd.models.weights import TOKENIZER_FILES, quantisation
-from ssd.progress import silence_loading_bars
 from ssd.run import ADAPTER, MODEL, Run, load_run, stage_parser, step_folders
-from ssd.stage import reporting_errors
+from ssd.runtime.progress import silence_loading_bars
+from ssd.runtime.stage import reporting_errors
 from ssd.train.checkpoints import WEIGHTS, trained_weights
 from ssd.train.network import adapt
 

@@ -18,8 +18,8 @@ from ssd.config import (
     TrainConfig,
 )
 from ssd.errors import ModelError
-from ssd.hardware import product_precision
 from ssd.models.network import body, check_head, head, inner_model, load
+from ssd.runtime.hardware import product_precision
 from ssd.train.attention import attention_kwargs, choose_attention, packed_mask
 from ssd.train.data import MicroBatch
 from ssd.train.experts import balance_loss, register_experts

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from ssd.config import HardwareConfig, Precision, TrainConfig
-from ssd.hardware import product_precision
+from ssd.runtime.hardware import product_precision
 from ssd.train.network import CompletionLoss
 
 

@@ -21,11 +21,11 @@ from ssd.artifacts import Artifact, explained
 from ssd.config import Accelerator, AdapterType, HardwareConfig, Precision, RunConfig
 from ssd.errors import ArtifactError
 from ssd.generation import read_samples
-from ssd.hardware import product_precision
 from ssd.models.weights import has_experts
-from ssd.progress import progress_bar, silence_loading_bars
 from ssd.run import ADAPTER, MODEL, Run, step_folder
-from ssd.stage import PREEMPTION_SIGNALS, PreemptedError
+from ssd.runtime.hardware import product_precision
+from ssd.runtime.progress import progress_bar, silence_loading_bars
+from ssd.runtime.stage import PREEMPTION_SIGNALS, PreemptedError
 from ssd.tracking import Tracker
 from ssd.train import checkpoints
 from ssd.train.data import CorpusDataModule, Steps, make_examples

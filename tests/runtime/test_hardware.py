@@ -12,11 +12,11 @@ import pytest
 import torch
 from runs import compose_config
 
-from ssd import hardware
 from ssd.config import Accelerator, Dtype, HardwareConfig, Precision
 from ssd.errors import ConfigError, HardwareError
-from ssd.gpus import visible_gpus
-from ssd.hardware import (
+from ssd.runtime import hardware
+from ssd.runtime.gpus import visible_gpus
+from ssd.runtime.hardware import (
     busy_cores,
     check_installation,
     check_training,
@@ -242,10 +242,10 @@ def test_a_busy_machine_leaves_one_thread_and_says_so(
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    monkeypatch.setattr("ssd.hardware.LOOKS", (0.01, 0.02))
+    monkeypatch.setattr("ssd.runtime.hardware.LOOKS", (0.01, 0.02))
     unchanging = tmp_path / "stat"
     unchanging.write_text("cpu  0 0 0 100 0 0 0 0 0 0\n")  # no core is ever idle
-    monkeypatch.setattr("ssd.hardware.PROC_STAT", unchanging)
+    monkeypatch.setattr("ssd.runtime.hardware.PROC_STAT", unchanging)
     assert thread_settings() == {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"}
     (line,) = capsys.readouterr().out.splitlines()
     cores = os.cpu_count()
@@ -257,7 +257,7 @@ def test_a_quiet_machine_is_used_whole_without_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("ssd.hardware.PROC_STAT", tmp_path / "none")
+    monkeypatch.setattr("ssd.runtime.hardware.PROC_STAT", tmp_path / "none")
     cores = len(os.sched_getaffinity(0))
     assert thread_settings() == {"OMP_NUM_THREADS": str(cores)}
     assert thread_settings(processes=10 * cores)["OMP_NUM_THREADS"] == "1"
@@ -267,10 +267,10 @@ def test_a_quiet_machine_is_used_whole_without_a_word(
 def test_what_the_user_sets_for_threads_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssd.hardware.LOOKS", (0.01,))
+    monkeypatch.setattr("ssd.runtime.hardware.LOOKS", (0.01,))
     unchanging = tmp_path / "stat"
     unchanging.write_text("cpu  0 0 0 100 0 0 0 0 0 0\n")  # no core is ever idle
-    monkeypatch.setattr("ssd.hardware.PROC_STAT", unchanging)
+    monkeypatch.setattr("ssd.runtime.hardware.PROC_STAT", unchanging)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     assert thread_settings() == {"OMP_NUM_THREADS": "1"}
