@@ -1,5 +1,5 @@
 """How often "95 %" intervals hold the truth, and how wide they are: candidates against what
-`ssd.evaluate.estimates` does, by simulation. Prints Markdown.
+`ssd.method.estimates` does, by simulation. Prints Markdown.
 
     python benchmarks/coverage.py                # 25 minutes; the tables of docs/statistics.md
     python benchmarks/coverage.py --repeats 100  # some minutes, with less certain figures
@@ -21,7 +21,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from ssd.evaluate.estimates import (
+from ssd.method.estimates import (
     DIFFERENCE_PSEUDO,
     SCORE_PSEUDO,
     difference_ends,

@@ -13,8 +13,8 @@ from run_folders import UNDECIDED, benchmark_scores, make_run, write_scores
 
 from ssd.compare import compare
 from ssd.errors import ArtifactError, ConfigError, DataError
-from ssd.evaluate.estimates import sign_flip_p_value
 from ssd.evaluate.grading import VERDICTS, write_verdicts
+from ssd.method.estimates import sign_flip_p_value
 from ssd.run import Run
 
 PROBLEMS, ANSWERS = 24, 2

@@ -14,7 +14,7 @@ from ssd.arms import SAME, SWEPT, UNIT
 from ssd.config import BenchmarkFiles, Grading, LongSamples, RunConfig
 from ssd.config.benchmarks import Window, window
 from ssd.evaluate.benchmarks import load_benchmark
-from ssd.evaluate.pilot import smallest_difference
+from ssd.method.pilot import smallest_difference
 from ssd.plan.plan import Plan, make_plan
 from ssd.plan.problems import count_window
 from ssd.plan.table import plan_text

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ssd.analyse.advice import Suggestion, advise, main
-from ssd.analyse.fit import QuadraticFit, fit_quadratic
 from ssd.errors import ArtifactError, ConfigError
+from ssd.method.fit import QuadraticFit, fit_quadratic
 
 
 def a_fit(peak: float, span: tuple[float, float] = (0.3, 3.0)) -> QuadraticFit:

@@ -11,10 +11,10 @@ from runs import compose_config
 
 from ssd.artifacts import read_json, write_json
 from ssd.errors import ArtifactError, ConfigError, DataError
-from ssd.evaluate.estimates import sign_flip_p_value
 from ssd.evaluate.grading import VERDICTS, write_verdicts
-from ssd.evaluate.pilot import SAMPLES, measure, power_report, problems_needed, smallest_difference
 from ssd.evaluate.power import run_power
+from ssd.method.estimates import sign_flip_p_value
+from ssd.method.pilot import SAMPLES, measure, power_report, problems_needed, smallest_difference
 from ssd.models import Weights
 from ssd.run import Run, save_run
 

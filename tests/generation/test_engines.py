@@ -12,20 +12,14 @@ from transformers import AutoModelForCausalLM
 
 from ssd.config import AdapterConfig, AdapterType, EngineName
 from ssd.errors import HardwareError
-from ssd.generation import (
-    Completion,
-    Decoding,
-    Request,
-    generate_shards,
-    read_samples,
-    request_seed,
-)
+from ssd.generation import Completion, Request, generate_shards, read_samples, request_seed
 from ssd.generation.engines import LazyEngine, load_engine
 from ssd.generation.records import Engine
 from ssd.generation.requests import build_requests
-from ssd.generation.truncation import tempered_probabilities
 from ssd.generation.vllm_engine import lora_rank
 from ssd.generation.vllm_memory import cache_blocks
+from ssd.method.decoding import Decoding
+from ssd.method.truncation import tempered_probabilities
 from ssd.models import Weights
 from ssd.models.chat import load_tokenizer
 from ssd.models.fetch import fetch

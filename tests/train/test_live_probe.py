@@ -14,7 +14,7 @@ from torch import nn
 
 from ssd.analyse.records import TERMS
 from ssd.config import AnalyseConfig
-from ssd.decomposition import Target, decompose, target
+from ssd.method.decomposition import Target, decompose, target
 from ssd.run import Run
 from ssd.tracking import read_metrics
 from ssd.train import probe

@@ -13,12 +13,12 @@ from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ssd.config import Attention, Norm
+from ssd.method.packing import packed_rows
 from ssd.train.attention import choose_attention
 from ssd.train.data import Example, MicroBatch, collate, loss_weights
 from ssd.train.loss import chunk_size, weighted_cross_entropy
 from ssd.train.module import learning_rate_factor, parameter_groups
 from ssd.train.network import CompletionLoss
-from ssd.train.packing import packed_rows
 
 VOCABULARY = 97
 

@@ -21,8 +21,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ssd.config import EngineName
 from ssd.errors import ModelError
-from ssd.generation import Decoding, Request
+from ssd.generation import Request
 from ssd.generation.engines import load_engine
+from ssd.method.decoding import Decoding
 from ssd.models import Weights
 from ssd.models.fetch import fetch
 from ssd.run import Run

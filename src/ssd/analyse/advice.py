@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ssd.analyse.fit import QuadraticFit, fit_quadratic
 from ssd.artifacts import read_json
 from ssd.errors import ArtifactError, ConfigError
+from ssd.method.fit import QuadraticFit, fit_quadratic
 
 LOWEST, HIGHEST = 0.1, 2.0
 """T_eval that is advised; the paper's sweeps end at 1.5."""

@@ -14,9 +14,9 @@ from torch import Tensor
 from ssd.analyse.forward import States
 from ssd.analyse.records import TEMPS, TERMS, TOP, Positions
 from ssd.config import TruncationConfig
-from ssd.decomposition import decompose, has_target, target
 from ssd.generation import Sample
-from ssd.generation.truncation import tempered_probabilities
+from ssd.method.decomposition import decompose, has_target, target
+from ssd.method.truncation import tempered_probabilities
 from ssd.runtime.progress import progress_bar
 
 LOGITS_AT_ONCE = 2**22

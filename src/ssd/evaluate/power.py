@@ -12,8 +12,8 @@ import numpy as np
 from ssd.artifacts import read_json
 from ssd.errors import ArtifactError, ConfigError, DataError, did_you_mean
 from ssd.evaluate.grading import VERDICTS, Verdict, read_verdicts
-from ssd.evaluate.pilot import measure, power_report
 from ssd.evaluate.scores import passed_matrix
+from ssd.method.pilot import measure, power_report
 from ssd.run import SCORES, Run, load_run
 
 

@@ -13,7 +13,9 @@ import numpy as np
 
 from ssd.config import Resample
 from ssd.errors import ConfigError, DataError
-from ssd.evaluate.estimates import (
+from ssd.evaluate.extraction import LOSING_FORMS
+from ssd.evaluate.grading import Verdict
+from ssd.method.estimates import (
     Booleans,
     Floats,
     difference_ends,
@@ -25,8 +27,6 @@ from ssd.evaluate.estimates import (
     score_ends,
     sign_flip_p_value,
 )
-from ssd.evaluate.extraction import LOSING_FORMS
-from ssd.evaluate.grading import Verdict
 
 REFERENCE = "tuned"
 """The arm that every other one is compared with."""

@@ -7,15 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 from ssd.generation.engines import LazyEngine
-from ssd.generation.records import (
-    SHARDS,
-    Completion,
-    Decoding,
-    Request,
-    Sample,
-    read_samples,
-    write_samples,
-)
+from ssd.generation.records import SHARDS, Completion, Request, Sample, read_samples, write_samples
+from ssd.method.decoding import Decoding
 from ssd.runtime.progress import progress_bar
 
 SHARD_SECONDS = 120.0

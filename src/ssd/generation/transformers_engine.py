@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ssd.config import Accelerator, HardwareConfig, ModelConfig
-from ssd.generation.records import GREEDY_TEMP, Completion, Decoding, Logprobs, Request
-from ssd.generation.truncation import tempered_probabilities
+from ssd.generation.records import Completion, Logprobs, Request
+from ssd.method.decoding import GREEDY_TEMP, Decoding
+from ssd.method.truncation import tempered_probabilities
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.runtime.progress import silence_loading_bars
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 
-from ssd.generation.truncation import truncate_
+from ssd.method.truncation import truncate_
 
 TRUNCATION = f"{__name__}:Truncation"
 

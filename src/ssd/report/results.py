@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ssd.analyse.fit import fit_quadratic
 from ssd.analyse.summary import kind_table
 from ssd.artifacts import plain, write_json
 from ssd.config import AdapterType
+from ssd.method.fit import fit_quadratic
 from ssd.report.collection import Cell, Study, cells, held_out, run_names, training
 from ssd.report.facts import Facts, StageResult
 from ssd.report.results_scores import benchmark, estimate, selected

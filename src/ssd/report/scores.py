@@ -8,8 +8,8 @@ from ssd.arms import BASE, rules
 from ssd.artifacts import read_json
 from ssd.config import Grading
 from ssd.errors import ArtifactError
+from ssd.method.significance import LEVEL
 from ssd.run import SCORES
-from ssd.significance import LEVEL
 
 VERSION = 2
 PASS_AT = "pass@"

@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from ssd.analyse.fit import QuadraticFit
+from ssd.method.fit import QuadraticFit
 from ssd.report.canvas import FONT, GRID, INK, STYLES, ZERO, blank, drawing
 from ssd.report.collection import Cell
 from ssd.report.document import Drawing

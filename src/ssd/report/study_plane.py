@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssd.analyse.advice import advise
-from ssd.analyse.fit import FEWEST, QuadraticFit, fit_quadratic
+from ssd.method.fit import FEWEST, QuadraticFit, fit_quadratic
 from ssd.report import formats
 from ssd.report.collection import Cell, cells, held_out, run_names, training
 from ssd.report.document import Block, Figure, Heading, Paragraph, Section, Table

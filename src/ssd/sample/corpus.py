@@ -10,8 +10,9 @@ from ssd.config import LongPrompts
 from ssd.errors import ConfigError, DataError
 from ssd.generation import Request, Sample, generate_shards, read_samples
 from ssd.generation.engines import LazyEngine
-from ssd.generation.records import SHARDS, decoding, write_samples
+from ssd.generation.records import SHARDS, write_samples
 from ssd.generation.requests import build_requests
+from ssd.method.decoding import decoding
 from ssd.models.chat import encode_exchange, load_tokenizer
 from ssd.models.weights import model_length, vocabulary_size
 from ssd.problems import Problem

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from ssd.config import LongSamples, Norm
 from ssd.errors import DataError
 from ssd.generation import Sample
+from ssd.method.packing import packed_rows, padded_rows
 from ssd.train.loss import IGNORE
-from ssd.train.packing import packed_rows, padded_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from ssd.artifacts import fingerprint, replacing
 from ssd.config import AnalyseConfig
-from ssd.decomposition import Decomposition, Target, decompose, has_target, target
+from ssd.method.decomposition import Decomposition, Target, decompose, has_target, target
 from ssd.run import Run
 from ssd.tracking import Tracker
 from ssd.train.data import Example, collate

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssd.generation.records import GREEDY_TEMP
-from ssd.generation.truncation import tempered_probabilities
+from ssd.method.decoding import GREEDY_TEMP
+from ssd.method.truncation import tempered_probabilities
 
 
 @dataclass(frozen=True, slots=True)

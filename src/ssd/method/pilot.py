@@ -14,9 +14,9 @@ from statistics import NormalDist
 import numpy as np
 
 from ssd.errors import DataError
-from ssd.evaluate.estimates import Booleans, Floats, Integers
 from ssd.evaluate.table import WIDTH, aligned
-from ssd.significance import fewest_changes, smallest_significant
+from ssd.method.estimates import Booleans, Floats, Integers
+from ssd.method.significance import fewest_changes, smallest_significant
 
 SAMPLES = (1, 2, 3, 5, 10, 20)
 KNOWN = {

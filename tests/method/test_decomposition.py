@@ -11,9 +11,9 @@ from runs import compose_config
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ssd.decomposition import Decomposition, decompose, has_target, target
 from ssd.errors import SSDError
-from ssd.generation.truncation import tempered_probabilities
+from ssd.method.decomposition import Decomposition, decompose, has_target, target
+from ssd.method.truncation import tempered_probabilities
 from ssd.models import Weights
 from ssd.models.fetch import fetch
 

@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.train.packing import best_fit_decreasing, packed_rows, padded_rows
+from ssd.method.packing import best_fit_decreasing, packed_rows, padded_rows
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.evaluate.estimates import (
+from ssd.method.estimates import (
     difference_ends,
     estimate,
     largest_step,

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p_pytorch
 
-from ssd.generation.truncation import tempered_probabilities, truncate_
+from ssd.method.truncation import tempered_probabilities, truncate_
 
 
 def reference(

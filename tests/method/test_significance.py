@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ssd.evaluate.estimates import pass_at_k, sign_flip_p_value
-from ssd.significance import (
+from ssd.method.estimates import pass_at_k, sign_flip_p_value
+from ssd.method.significance import (
     fewest_changes,
     smallest_significant,
     visible_difference,

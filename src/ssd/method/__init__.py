@@ -1,0 +1,1 @@
+"""The mathematics, pure: no files, ranks, clocks or random numbers that are not arguments."""
