@@ -30,8 +30,8 @@ from ssd.config import BenchmarkFiles, Grading, SandboxName
 from ssd.errors import HardwareError
 from ssd.evaluate.benchmarks import Task, load_benchmark
 from ssd.evaluate.grading import check
-from ssd.evaluate.sandbox import PASSED, Sandbox, load_sandbox
 from ssd.problems import packaged_file, read_jsonl
+from ssd.sandbox.pool import PASSED, Sandbox, load_sandbox
 
 CODE = "def add(a, b):\n    return a + b\n"
 TEST = "assert add(1, 2) == 3\n"

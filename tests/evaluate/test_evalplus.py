@@ -12,8 +12,8 @@ from ssd.evaluate.benchmarks import Judged, load_benchmark
 from ssd.evaluate.benchmarks.evalplus import plus_task
 from ssd.evaluate.benchmarks.evalplus_judge import agree, is_floats, judge, restore
 from ssd.evaluate.grading import check
-from ssd.evaluate.sandbox import load_sandbox
 from ssd.problems import packaged_file, read_jsonl
+from ssd.sandbox.pool import load_sandbox
 
 
 def published_inputs(test: str) -> list[Any]:

@@ -15,8 +15,8 @@ from ssd.evaluate.benchmarks import Benchmark, Judged, StdinTests, Task, load_be
 from ssd.evaluate.benchmarks.livecodebench import function_tests
 from ssd.evaluate.benchmarks.prelude import OFFICIAL
 from ssd.evaluate.grading import check
-from ssd.evaluate.sandbox import ERROR, FAILED, PASSED, TIMEOUT, Outcome, Sandbox, load_sandbox
 from ssd.problems import packaged_file, read_jsonl
+from ssd.sandbox.pool import ERROR, FAILED, PASSED, TIMEOUT, Outcome, Sandbox, load_sandbox
 
 GOLDEN = Path(__file__).parent / "golden"
 WORKERS = 2

@@ -12,10 +12,10 @@ from ssd.errors import DataError, HardwareError
 from ssd.evaluate.benchmarks.assertions import foreign_names
 from ssd.evaluate.benchmarks.own import literal, load_own, read_own
 from ssd.evaluate.grading import check
-from ssd.evaluate.sandbox import FAILED, PASSED, Sandbox, load_sandbox
 from ssd.evaluate.soundness import FLAWED, find_flaws, require_sound, run_check
 from ssd.pipeline import check_evaluation
 from ssd.run import Run
+from ssd.sandbox.pool import FAILED, PASSED, Sandbox, load_sandbox
 
 SECONDS = 6.0
 DOUBLE = "def f(x): return 2*x"

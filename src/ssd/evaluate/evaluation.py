@@ -19,7 +19,6 @@ from ssd.evaluate.grade import benchmark_facts, grade_answers, open_sandbox
 from ssd.evaluate.grading import VERDICTS, read_verdicts
 from ssd.evaluate.metrics import track
 from ssd.evaluate.parts import load_part
-from ssd.evaluate.sandbox import Sandbox
 from ssd.evaluate.scores import benchmark_scores
 from ssd.evaluate.selection import (
     Arm,
@@ -33,6 +32,7 @@ from ssd.evaluate.table import score_table
 from ssd.launch import export_model
 from ssd.run import ALL, SCORES, Run
 from ssd.runtime.stage import run_child
+from ssd.sandbox.pool import Sandbox
 
 VERSION = 2
 

@@ -9,13 +9,13 @@ from ssd.evaluate.benchmarks import Benchmark
 from ssd.evaluate.extraction import RULES
 from ssd.evaluate.grading import grade, require_modules
 from ssd.evaluate.parts import load_part
-from ssd.evaluate.sandbox import Sandbox, load_sandbox
 from ssd.evaluate.selection import Job, list_jobs
 from ssd.generation import read_samples
 from ssd.generation.records import SHARDS
 from ssd.run import MODELS, Run, load_run, stage_parser
 from ssd.runtime.hardware import allowed_cores
 from ssd.runtime.stage import reporting_errors
+from ssd.sandbox.pool import Sandbox, load_sandbox
 
 
 def open_sandbox(run: Run) -> Sandbox:

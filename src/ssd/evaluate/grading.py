@@ -17,10 +17,10 @@ from ssd.evaluate.benchmarks import Benchmark, Judged, StdinTests, Task
 from ssd.evaluate.benchmarks.tasks import pooled_limit
 from ssd.evaluate.comparison import same_output
 from ssd.evaluate.extraction import extract, extract_leniently, has_fences
-from ssd.evaluate.inside.jobs import HEAVY
-from ssd.evaluate.sandbox import ERROR, FAILED, PASSED, TIMEOUT, Outcome, Sandbox
 from ssd.generation import Sample
 from ssd.runtime.progress import progress_bar
+from ssd.sandbox.inside.jobs import HEAVY
+from ssd.sandbox.pool import ERROR, FAILED, PASSED, TIMEOUT, Outcome, Sandbox
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,7 +42,7 @@ class Verdict:
     sample_index: int
     passed: bool
     status: str
-    """A status of `ssd.evaluate.sandbox`, `no_code`, or `no_tests` where the benchmark has none."""
+    """A status of `ssd.sandbox.pool`, `no_code`, or `no_tests` where the benchmark has none."""
     detail: str
     """The exception or limit in one line; empty where the answer passed."""
     num_tokens: int

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from ssd.config import EvalConfig, SandboxName
 from ssd.errors import ArtifactError, ConfigError, DataError, HardwareError
-from ssd.evaluate.sandbox import Sandbox, load_sandbox
 from ssd.runtime.hardware import allowed_cores
+from ssd.sandbox.pool import Sandbox, load_sandbox
 
 Number = TypeVar("Number", int, float)
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(EvalConfig)}

@@ -16,8 +16,8 @@ from ssd.evaluate.benchmarks.assertions import foreign_names
 from ssd.evaluate.benchmarks.own import read_own
 from ssd.evaluate.grading import check
 from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
-from ssd.evaluate.sandbox import PASSED, Sandbox
 from ssd.runtime.progress import progress_bar
+from ssd.sandbox.pool import PASSED, Sandbox
 
 FLAWED = 1
 """Exit code where a problem of the file is wrong; 3 where the file cannot be read at all."""

@@ -15,8 +15,8 @@ import pytest
 
 from ssd.config import SandboxName
 from ssd.errors import HardwareError
-from ssd.evaluate import backends
-from ssd.evaluate.sandbox import Outcome, Sandbox, load_sandbox
+from ssd.sandbox import backends
+from ssd.sandbox.pool import Outcome, Sandbox, load_sandbox
 
 TIMEOUT = 2.0
 MEMORY_MIB = 256
@@ -331,7 +331,7 @@ def test_a_program_does_not_outlive_a_killed_grader(name: str) -> None:
         f"subprocess.run([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}])"
     )
     source = (
-        "from ssd.config import SandboxName; from ssd.evaluate.sandbox import load_sandbox\n"
+        "from ssd.config import SandboxName; from ssd.sandbox.pool import load_sandbox\n"
         f"sandbox = load_sandbox(SandboxName.{name}, memory_mib=512)\n"
         f"sandbox.judge({code!r}, '', timeout=300)"
     )

@@ -5,7 +5,7 @@ import signal
 from dataclasses import dataclass, field
 from typing import Any
 
-from ssd.evaluate.inside.jobs import GONE, OUT_OF_MEMORY
+from ssd.sandbox.inside.jobs import GONE, OUT_OF_MEMORY
 
 PASSED, FAILED, ERROR, TIMEOUT, MEMORY, OUTPUT = (
     "passed",

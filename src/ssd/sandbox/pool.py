@@ -14,17 +14,9 @@ from typing import Any
 
 from ssd.config import SandboxName
 from ssd.errors import HardwareError
-from ssd.evaluate.backends import Backend, candidates
-from ssd.evaluate.endings import (
-    ERROR,
-    FAILED,
-    MEMORY,
-    OUTPUT,
-    PASSED,
-    TIMEOUT,
-    printable,
-)
-from ssd.evaluate.worker import Reply, Request, Worker, WorkerFault, judge_payload
+from ssd.sandbox.backends import Backend, candidates
+from ssd.sandbox.endings import ERROR, FAILED, MEMORY, OUTPUT, PASSED, TIMEOUT, printable
+from ssd.sandbox.worker import Reply, Request, Worker, WorkerFault, judge_payload
 
 __all__ = [
     "ERROR",

@@ -14,8 +14,8 @@ import pytest
 
 from ssd.config import SandboxName
 from ssd.errors import HardwareError
-from ssd.evaluate.backends import candidates
-from ssd.evaluate.sandbox import Sandbox, load_sandbox
+from ssd.sandbox.backends import candidates
+from ssd.sandbox.pool import Sandbox, load_sandbox
 
 SELF, WATCHED, ORDINARY = "this user", "root without a second id", "an ordinary user"
 GRADERS = [

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import ssd
-from ssd.evaluate import backends
-from ssd.evaluate.backends import INSIDE, is_shown, layout
-from ssd.evaluate.inside import seccomp
+from ssd.sandbox import backends
+from ssd.sandbox.backends import INSIDE, is_shown, layout
+from ssd.sandbox.inside import seccomp
 
 PACKAGE = Path(ssd.__file__).parent
 LOOK = """
@@ -87,7 +87,7 @@ def test_a_kernel_that_nests_no_namespaces_is_refused_at_the_start(
     backend: str, tmp_path: Path
 ) -> None:
     load = (
-        "from ssd.config import SandboxName; from ssd.evaluate.sandbox import load_sandbox\n"
+        "from ssd.config import SandboxName; from ssd.sandbox.pool import load_sandbox\n"
         f"load_sandbox(SandboxName.{backend}, memory_mib=512).close(); print('started')"
     )
     python = [sys.executable, "-c", load]

@@ -15,9 +15,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ssd.evaluate import backends, endings
-from ssd.evaluate.backends import Backend
-from ssd.evaluate.inside import jobs, wire
+from ssd.sandbox import backends, endings
+from ssd.sandbox.backends import Backend
+from ssd.sandbox.inside import jobs, wire
 
 START_SECONDS = 60.0
 GRACE_SECONDS = 20.0

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssd.evaluate.inside.root import DEVICES, STREAMS
+from ssd.sandbox.inside.root import DEVICES, STREAMS
 
 BWRAP, NAMESPACES, NONE = "bwrap", "namespaces", "none"
 INSIDE = Path(__file__).with_name("inside")

@@ -11,7 +11,7 @@ from graders import Grader, grader_fixture
 from ssd.config import BenchmarkFiles, Grading
 from ssd.evaluate.benchmarks import load_benchmark
 from ssd.evaluate.grading import grade_answer, read_verdicts, write_verdicts
-from ssd.evaluate.sandbox import Sandbox
+from ssd.sandbox.pool import Sandbox
 
 grader = grader_fixture(memory_mib=512)
 

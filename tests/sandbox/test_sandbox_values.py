@@ -8,7 +8,7 @@ import pytest
 
 from ssd.config import SandboxName
 from ssd.errors import HardwareError
-from ssd.evaluate.sandbox import Outcome, Sandbox, load_sandbox
+from ssd.sandbox.pool import Outcome, Sandbox, load_sandbox
 
 
 @pytest.fixture(scope="module")
