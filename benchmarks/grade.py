@@ -28,9 +28,9 @@ from collections.abc import Callable, Sequence
 
 from ssd.config import BenchmarkFiles, Grading, SandboxName
 from ssd.errors import HardwareError
-from ssd.evaluate.benchmarks import Task, load_benchmark
 from ssd.evaluate.grading import check
 from ssd.problems import packaged_file, read_jsonl
+from ssd.problems.benchmarks import Task, load_benchmark
 from ssd.sandbox.pool import PASSED, Sandbox, load_sandbox
 
 CODE = "def add(a, b):\n    return a + b\n"

@@ -54,8 +54,8 @@ def main() -> None:
 
     from ssd.generation.engines import LazyEngine, load_engine
     from ssd.models.fetch import fetch
+    from ssd.problems.prompts import load_prompts
     from ssd.runtime.hardware import resolve
-    from ssd.sample.prompts import load_prompts
 
     model = () if arguments.model is None else (f"model.path={arguments.model}",)
     config = compose_config(f"hardware={arguments.hardware}", *model, *arguments.overrides)

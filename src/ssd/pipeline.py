@@ -24,7 +24,6 @@ from ssd.artifacts import (
 )
 from ssd.config import HASH_SPLIT, STAGES, DataConfig, DataSource, RunConfig
 from ssd.errors import ArtifactError, ConfigError, DataError, one_line
-from ssd.evaluate.benchmarks import benchmark_identity, load_benchmark
 from ssd.evaluate.generate import is_whole
 from ssd.evaluate.grade import num_workers, open_sandbox
 from ssd.evaluate.grading import require_modules
@@ -35,6 +34,8 @@ from ssd.launch import export_model, stage_command, stage_environment
 from ssd.models import Weights
 from ssd.models.weights import locate, model_length, require_trainable
 from ssd.plan.enforcement import print_plan, settle
+from ssd.problems.benchmarks import benchmark_identity, load_benchmark
+from ssd.problems.prompts import load_prompts
 from ssd.run import CONFIG, SCORES, WEIGHTS, Run, require_tokenizer, save_run
 from ssd.runtime.devices import assume
 from ssd.runtime.hardware import (
@@ -47,7 +48,6 @@ from ssd.runtime.hardware import (
     resolve,
 )
 from ssd.runtime.stage import run_child
-from ssd.sample.prompts import load_prompts
 
 REPORT = "report.html"
 DRAW = ("sample", "train", "evaluate")

@@ -35,10 +35,10 @@ from ssd.config import (
     to_run_config,
 )
 from ssd.errors import ArtifactError, ConfigError, DataError, one_line
-from ssd.evaluate.benchmarks import benchmark_identity
-from ssd.evaluate.extraction import RULES
 from ssd.models import Weights
 from ssd.problems import prompt_file
+from ssd.problems.benchmarks import benchmark_identity
+from ssd.problems.extraction import RULES
 
 MODELS = (BASE, UNIT, TUNED)
 """The frozen model, the control trained on its samples of temperature 1, and the tuned model."""

@@ -17,7 +17,6 @@ from ssd.artifacts import read_json, verify
 from ssd.config import Extraction
 from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.evaluation import evaluate
-from ssd.evaluate.extraction import RULES
 from ssd.evaluate.generate import benchmark_requests, generate
 from ssd.evaluate.grading import read_verdicts, write_verdicts
 from ssd.evaluate.metrics import answer_rows
@@ -27,6 +26,7 @@ from ssd.generation import read_samples
 from ssd.generation.records import write_samples
 from ssd.models.chat import load_tokenizer
 from ssd.problems import packaged_rows
+from ssd.problems.extraction import RULES
 from ssd.run import ALL, TEST, VALIDATION, Run
 from ssd.tracking import read_metrics
 

@@ -17,7 +17,6 @@ from ssd.artifacts import holding
 from ssd.config import BenchmarkFiles, Extraction, Grading, SandboxName
 from ssd.errors import ArtifactError, ConfigError, DataError
 from ssd.evaluate.answers import Answer, read_answers
-from ssd.evaluate.benchmarks import load_benchmark
 from ssd.evaluate.grading import as_they_come
 from ssd.evaluate.options import naming_options
 from ssd.evaluate.standalone import require_answers, scored_problems
@@ -25,6 +24,7 @@ from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows, wr
 from ssd.generation import Sample
 from ssd.generation.records import write_samples
 from ssd.problems import packaged_file, read_jsonl
+from ssd.problems.benchmarks import load_benchmark
 from ssd.runtime.stage import REPORTED
 from ssd.sandbox.pool import load_sandbox
 

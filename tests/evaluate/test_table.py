@@ -8,8 +8,8 @@ import pytest
 
 from ssd.arms import ARMS, gain_parts, gain_sentence
 from ssd.config import Extraction
-from ssd.evaluate.extraction import RULES
 from ssd.evaluate.table import CHOSEN_ON_TEST, score_table
+from ssd.problems.extraction import RULES
 
 SCORES = {"base": 0.40, "base_swept": 0.44, "base_same_decoding": 0.42, "t1": 0.45, "tuned": 0.50}
 

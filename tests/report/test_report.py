@@ -23,7 +23,7 @@ from run_folders import (
 
 from ssd.config import Extraction
 from ssd.errors import ArtifactError
-from ssd.evaluate.extraction import RULES
+from ssd.problems.extraction import RULES
 from ssd.report import report
 from ssd.report.cost import cost
 from ssd.report.facts import Facts, collect

@@ -9,8 +9,8 @@ from answers import fenced, make_sample
 from graders import Grader, grader_fixture
 
 from ssd.config import BenchmarkFiles, Grading
-from ssd.evaluate.benchmarks import load_benchmark
 from ssd.evaluate.grading import grade_answer, read_verdicts, write_verdicts
+from ssd.problems.benchmarks import load_benchmark
 from ssd.sandbox.pool import Sandbox
 
 grader = grader_fixture(memory_mib=512)

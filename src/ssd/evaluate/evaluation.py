@@ -13,7 +13,6 @@ import numpy as np
 
 from ssd.arms import INTERVALS, TUNED
 from ssd.artifacts import write_json
-from ssd.evaluate.benchmarks import Benchmark
 from ssd.evaluate.generate import is_answered, is_whole, of_step, require_checkpoint
 from ssd.evaluate.grade import benchmark_facts, grade_answers, open_sandbox
 from ssd.evaluate.grading import VERDICTS, read_verdicts
@@ -30,6 +29,7 @@ from ssd.evaluate.selection import (
 )
 from ssd.evaluate.table import score_table
 from ssd.launch import export_model
+from ssd.problems.benchmarks import Benchmark
 from ssd.run import ALL, SCORES, Run
 from ssd.runtime.stage import run_child
 from ssd.sandbox.pool import Sandbox

@@ -6,7 +6,7 @@ import hashlib
 
 from ssd.config import BenchmarkFiles, EvalConfig, Grading
 from ssd.errors import DataError
-from ssd.evaluate.benchmarks import Benchmark, load_benchmark
+from ssd.problems.benchmarks import Benchmark, load_benchmark
 from ssd.run import ALL, VALIDATION
 
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from ssd.config import Resample
 from ssd.errors import ConfigError, DataError
-from ssd.evaluate.extraction import LOSING_FORMS
 from ssd.evaluate.grading import Verdict
 from ssd.method.estimates import (
     Booleans,
@@ -27,6 +26,7 @@ from ssd.method.estimates import (
     score_ends,
     sign_flip_p_value,
 )
+from ssd.problems.extraction import LOSING_FORMS
 
 REFERENCE = "tuned"
 """The arm that every other one is compared with."""

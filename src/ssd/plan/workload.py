@@ -6,8 +6,8 @@ from pathlib import Path
 from ssd.artifacts import Artifact, existing, read_json
 from ssd.config import DataSource, LongSamples, RunConfig
 from ssd.models.weights import locate
+from ssd.problems.prompts import load_prompts
 from ssd.run import Run
-from ssd.sample.prompts import load_prompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

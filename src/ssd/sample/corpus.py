@@ -16,10 +16,10 @@ from ssd.method.decoding import decoding
 from ssd.models.chat import encode_exchange, load_tokenizer
 from ssd.models.weights import model_length, vocabulary_size
 from ssd.problems import Problem
+from ssd.problems.prompts import load_prompts
 from ssd.run import Run
 from ssd.runtime.hardware import compute_dtype
 from ssd.sample.filters import apply_filters
-from ssd.sample.prompts import load_prompts
 from ssd.tracking import Tracker
 
 CORPUS = "corpus.parquet"

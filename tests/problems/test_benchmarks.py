@@ -12,7 +12,8 @@ import pytest
 
 from ssd.config import BenchmarkFiles, Grading
 from ssd.errors import ConfigError, DataError
-from ssd.evaluate.benchmarks import (
+from ssd.problems import packaged_file, read_jsonl
+from ssd.problems.benchmarks import (
     NAMES,
     Benchmark,
     Judged,
@@ -22,7 +23,6 @@ from ssd.evaluate.benchmarks import (
     load_benchmark,
     pooled_limit,
 )
-from ssd.problems import packaged_file, read_jsonl
 
 OWN_STDIN = {
     "version": 1,

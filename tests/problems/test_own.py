@@ -9,11 +9,11 @@ import pytest
 
 from ssd.config import Grading, SandboxName
 from ssd.errors import DataError, HardwareError
-from ssd.evaluate.benchmarks.assertions import foreign_names
-from ssd.evaluate.benchmarks.own import literal, load_own, read_own
 from ssd.evaluate.grading import check
 from ssd.evaluate.soundness import FLAWED, find_flaws, require_sound, run_check
 from ssd.pipeline import check_evaluation
+from ssd.problems.benchmarks.assertions import foreign_names
+from ssd.problems.benchmarks.own import literal, load_own, read_own
 from ssd.run import Run
 from ssd.sandbox.pool import FAILED, PASSED, Sandbox, load_sandbox
 

@@ -17,11 +17,11 @@ import pytest
 from ssd.config import BenchmarkFiles, Grading
 from ssd.config.benchmarks import SIZES, window
 from ssd.errors import DataError
-from ssd.evaluate.benchmarks import Benchmark, Judged, StdinTests, load_benchmark
-from ssd.evaluate.benchmarks.livecodebench import ERRATA
-from ssd.evaluate.benchmarks.livecodebench_files import decode_tests, file_names
-from ssd.evaluate.benchmarks.prelude import APPLE_RELEASE, OFFICIAL
-from ssd.evaluate.comparison import same_output
+from ssd.problems.benchmarks import Benchmark, Judged, StdinTests, load_benchmark
+from ssd.problems.benchmarks.livecodebench import ERRATA
+from ssd.problems.benchmarks.livecodebench_files import decode_tests, file_names
+from ssd.problems.benchmarks.prelude import APPLE_RELEASE, OFFICIAL
+from ssd.problems.outputs import same_output
 
 
 def encode(tests: Any) -> str:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from ssd.config import BenchmarkFiles, Grading, SandboxName
-from ssd.evaluate.benchmarks import Judged, load_benchmark
-from ssd.evaluate.benchmarks.evalplus import plus_task
-from ssd.evaluate.benchmarks.evalplus_judge import agree, is_floats, judge, restore
 from ssd.evaluate.grading import check
 from ssd.problems import packaged_file, read_jsonl
+from ssd.problems.benchmarks import Judged, load_benchmark
+from ssd.problems.benchmarks.evalplus import plus_task
+from ssd.problems.benchmarks.evalplus_judge import agree, is_floats, judge, restore
 from ssd.sandbox.pool import load_sandbox
 
 

@@ -38,7 +38,7 @@ class StdinTests:
     decimals: bool = True
     """Whether lines of numbers are compared by value where their text differs."""
     tolerant: bool = False
-    """Whether numbers with a fraction may differ by `ssd.evaluate.comparison.TOLERANCE`."""
+    """Whether numbers with a fraction may differ by `ssd.problems.outputs.TOLERANCE`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

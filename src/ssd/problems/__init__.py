@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ssd.config import DataConfig, DataSource
 from ssd.errors import ConfigError, DataError, did_you_mean
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent.parent / "data"
 MBPP_SPLITS = {
     "prompt": range(1, 11),
     "test": range(11, 511),

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssd.config import Extraction
-from ssd.evaluate.extraction import (
+from ssd.problems import read_jsonl
+from ssd.problems.extraction import (
     NO_FENCE,
     UNCLOSED_FENCE,
     USAGE_BLOCK,
@@ -16,7 +17,6 @@ from ssd.evaluate.extraction import (
     extract_leniently,
     has_fences,
 )
-from ssd.problems import read_jsonl
 
 BLOCK = "```python\nx = 1\n```"
 DRAFT = "```python\ndraft = 0\n```"

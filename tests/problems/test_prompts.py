@@ -9,7 +9,7 @@ from runs import compose_config
 
 from ssd.errors import ConfigError, DataError
 from ssd.problems import Problem, fixed_subset
-from ssd.sample.prompts import drop_duplicates, load_prompts
+from ssd.problems.prompts import drop_duplicates, load_prompts
 
 
 def file_data(path: Path, *overrides: str):  # type: ignore[no-untyped-def]

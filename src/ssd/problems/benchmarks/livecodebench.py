@@ -16,17 +16,16 @@ from ssd.artifacts import hash_file
 from ssd.config import BenchmarkFiles, Grading
 from ssd.config.benchmarks import Window
 from ssd.errors import DataError
-from ssd.evaluate import comparison
-from ssd.evaluate.benchmarks.humaneval import builtin_names
-from ssd.evaluate.benchmarks.livecodebench_files import (
+from ssd.problems import Problem, fixed_subset, outputs
+from ssd.problems.benchmarks.humaneval import builtin_names
+from ssd.problems.benchmarks.livecodebench_files import (
     REPOSITORY,
     decode_tests,
     find_files,
     read_rows,
 )
-from ssd.evaluate.benchmarks.prelude import MOST_DIGITS, PRELUDES
-from ssd.evaluate.benchmarks.tasks import Benchmark, Judged, StdinTests, Task
-from ssd.problems import Problem, fixed_subset
+from ssd.problems.benchmarks.prelude import MOST_DIGITS, PRELUDES
+from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, Task
 
 MULTIPLE, INTERACTIVE, ERRONEOUS = "several right answers", "interactive", "wrong tests"
 ERRATA = {
@@ -183,7 +182,7 @@ def call_tests(function: str, calls: Sequence[Call], *, tolerant: bool) -> Judge
 def judge_source(function: str, values: tuple[str, str], agree: str, *, fresh: bool) -> str:
     """The judge of one problem. Its process knows nothing of this project, so what compares goes
     along as text."""
-    imports = "" if agree == AS_VALUES else Path(comparison.__file__).read_text(encoding="utf-8")
+    imports = "" if agree == AS_VALUES else Path(outputs.__file__).read_text(encoding="utf-8")
     arguments, expected = values
     return JUDGE.format(
         function=function,
