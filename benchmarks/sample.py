@@ -103,10 +103,11 @@ def make_ways(
     """Functions that draw requests and return how many tokens they drew."""
     from vllm import TokensPrompt
 
-    from ssd.generation import generate_shards, read_samples
+    from ssd.generation import generate_shards
     from ssd.generation.vllm_engine import sampling_params
     from ssd.generation.vllm_truncation import ask
     from ssd.method.decoding import Decoding
+    from ssd.records.samples import read_samples
 
     engine: Any = lazy.get()
     cut = Decoding(TEMP, TOP_K, TOP_P, max_new_tokens)

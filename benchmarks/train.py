@@ -204,9 +204,8 @@ def run_ours(samples: list[Any], arguments: argparse.Namespace, settings: tuple[
     """The train stage itself, on a corpus made of the samples."""
     from runs import compose_config
 
-    from ssd.generation import Sample
-    from ssd.generation.records import write_samples
     from ssd.models.weights import locate
+    from ssd.records.samples import Sample, write_samples
     from ssd.run import Run, save_run
     from ssd.runtime.hardware import resolve
     from ssd.tracking import read_metrics

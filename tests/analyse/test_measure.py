@@ -12,10 +12,10 @@ import torch
 
 from ssd.analyse.forward import States
 from ssd.analyse.measure import after_truncation, candidates, measure, support
-from ssd.analyse.records import TEMPS, TOP
 from ssd.config import TruncationConfig
-from ssd.generation import Sample
 from ssd.method.truncation import tempered_probabilities
+from ssd.records.analysis import TEMPS, TOP
+from ssd.records.samples import Sample
 
 BASE_PROBS = [0.5, 0.3, 0.15] + [0.05 / 21] * 21
 TUNED_PROBS = [0.7, 0.2, 0.09] + [0.01 / 21] * 21

@@ -20,12 +20,12 @@ from ssd.analyse.analysis import analyse, in_short
 from ssd.analyse.forward import load_network, read_states
 from ssd.analyse.measure import measure
 from ssd.analyse.probe import read_probe
-from ssd.analyse.records import TERMS, Analysis, positions_file, read_analysis, read_positions
 from ssd.arms import BASE, TUNED
 from ssd.artifacts import verify, write_json
 from ssd.config import TruncationConfig
 from ssd.errors import ArtifactError, DataError
 from ssd.models.fetch import fetch
+from ssd.records.analysis import TERMS, Analysis, positions_file, read_analysis, read_positions
 from ssd.run import Run, save_run
 from ssd.runtime.hardware import resolve
 from ssd.tracking import read_metrics

@@ -7,17 +7,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ssd.analyse.records import (
-    FIELDS,
-    TEMPS,
-    TERMS,
-    TOP,
-    Analysis,
-    Positions,
-    ProbeSample,
-    read_analysis,
-    write_analysis,
-)
 from ssd.analyse.summary import (
     ALL,
     Estimate,
@@ -33,6 +22,17 @@ from ssd.analyse.summary import (
 from ssd.arms import BASE, TUNED
 from ssd.artifacts import write_json
 from ssd.method.locks import FORK, LOCK, OTHER
+from ssd.records.analysis import (
+    FIELDS,
+    TEMPS,
+    TERMS,
+    TOP,
+    Analysis,
+    Positions,
+    ProbeSample,
+    read_analysis,
+    write_analysis,
+)
 
 HEADS = {LOCK: [0.9, 0.05], FORK: [0.4, 0.35], OTHER: [0.5, 0.09]}
 SAMPLE = [0, 0, 1, 1, 2, 2]

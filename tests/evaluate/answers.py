@@ -1,7 +1,7 @@
 """Samples and verdicts as the stages before would have made them."""
 
 from ssd.evaluate.grading import Verdict
-from ssd.generation import Sample
+from ssd.records.samples import Sample
 
 
 def fenced(code: str) -> str:

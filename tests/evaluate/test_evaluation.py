@@ -22,11 +22,10 @@ from ssd.evaluate.grading import read_verdicts, write_verdicts
 from ssd.evaluate.metrics import answer_rows
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.selection import Job, choice_jobs, list_jobs
-from ssd.generation import read_samples
-from ssd.generation.records import write_samples
 from ssd.models.chat import load_tokenizer
 from ssd.problems import packaged_rows
 from ssd.problems.extraction import RULES
+from ssd.records.samples import read_samples, write_samples
 from ssd.run import ALL, TEST, VALIDATION, Run
 from ssd.tracking import read_metrics
 

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM
 
 from ssd.config import AdapterConfig, AdapterType, EngineName
 from ssd.errors import HardwareError
-from ssd.generation import Completion, Request, generate_shards, read_samples, request_seed
+from ssd.generation import Completion, Request, generate_shards, request_seed
+from ssd.generation.engine import Engine
 from ssd.generation.engines import LazyEngine, load_engine
-from ssd.generation.records import Engine
 from ssd.generation.requests import build_requests
 from ssd.generation.vllm_engine import lora_rank
 from ssd.generation.vllm_memory import cache_blocks
@@ -24,6 +24,7 @@ from ssd.models import Weights
 from ssd.models.chat import load_tokenizer
 from ssd.models.fetch import fetch
 from ssd.problems import Problem
+from ssd.records.samples import read_samples
 from ssd.run import Run
 from ssd.runtime.hardware import resolve
 from ssd.train.network import adapt

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ssd.analyse.records import TEMPS, TOP, Positions, ProbeSample, write_analysis
+from ssd.records.analysis import TEMPS, TOP, Positions, ProbeSample, write_analysis
 from ssd.run import Run
 
 VOCABULARY = 64

@@ -15,8 +15,8 @@ from run_folders import (
     write_scores,
 )
 
-from ssd.analyse.records import read_analysis
 from ssd.analyse.summary import kind_table
+from ssd.records.analysis import read_analysis
 from ssd.report.analysis import why
 from ssd.report.document import Document, Figure, Listing, Paragraph, Section, Table
 from ssd.report.facts import Facts, collect

@@ -18,7 +18,7 @@ from run_folders import (
     write_scores,
 )
 
-from ssd.analyse.records import Analysis
+from ssd.records.analysis import Analysis
 from ssd.report import report
 from ssd.report.facts import collect
 

@@ -9,9 +9,9 @@ import pytest
 from analyses import HOSTILE, finish_analysis
 from run_folders import make_run
 
-from ssd.analyse.records import Analysis, read_analysis
 from ssd.analyse.summary import base_kinds
 from ssd.config import AnalyseConfig
+from ssd.records.analysis import Analysis, read_analysis
 from ssd.report.code_map import (
     CHANGE_STEPS,
     ENTROPY_STEPS,

@@ -2,8 +2,8 @@
 
 import pytest
 
+from ssd.records.scores import Interval
 from ssd.report import formats
-from ssd.report.scores import Interval
 
 
 def test_a_difference_that_rounds_to_zero_has_no_minus_sign() -> None:

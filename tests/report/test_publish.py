@@ -14,8 +14,7 @@ from run_folders import UNDECIDED, benchmark_scores, make_run, write_scores
 from ssd.artifacts import read_json, verify
 from ssd.errors import ArtifactError
 from ssd.evaluate.grading import VERDICTS, Verdict, write_verdicts
-from ssd.generation import Sample, read_samples
-from ssd.generation.records import SHARDS, write_samples
+from ssd.records.samples import SHARDS, Sample, read_samples, write_samples
 from ssd.report import report, study_report
 from ssd.report.publish import ARTIFACTS, STORE, publish, without_paths
 from ssd.run import FAILURE, WEIGHTS, Run

@@ -1,4 +1,4 @@
-from ssd.generation import Sample
+from ssd.records.samples import Sample
 from ssd.sample.filters import apply_filters
 
 

@@ -4,10 +4,9 @@ import time
 from pathlib import Path
 
 from ssd.artifacts import read_json
-from ssd.generation import Sample
-from ssd.generation.records import write_samples
 from ssd.models.random_init import byte_tokenizer
 from ssd.plan.architecture import KNOWN
+from ssd.records.samples import Sample, write_samples
 from ssd.run import Run
 
 

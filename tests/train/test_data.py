@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from ssd.config import LongSamples, Norm
 from ssd.errors import DataError
-from ssd.generation import Sample
+from ssd.records.samples import Sample
 from ssd.train.data import Example, Steps, collate, loss_weights, make_examples, step_indices
 
 

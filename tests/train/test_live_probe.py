@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from test_trainer import LENGTHS
 from torch import nn
 
-from ssd.analyse.records import TERMS
 from ssd.config import AnalyseConfig
 from ssd.method.decomposition import Target, decompose, target
+from ssd.records.analysis import TERMS
 from ssd.run import Run
 from ssd.tracking import read_metrics
 from ssd.train import probe

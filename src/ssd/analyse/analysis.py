@@ -16,7 +16,14 @@ import torch
 from ssd.analyse.forward import States, load_network, read_states
 from ssd.analyse.measure import measure
 from ssd.analyse.probe import read_probe, token_texts, vocabulary_texts
-from ssd.analyse.records import (
+from ssd.analyse.summary import ALL, kind_table
+from ssd.arms import BASE, TUNED
+from ssd.artifacts import Artifact, explained
+from ssd.config import TruncationConfig
+from ssd.errors import ArtifactError
+from ssd.models.chat import load_tokenizer
+from ssd.models.weights import model_length
+from ssd.records.analysis import (
     Analysis,
     Positions,
     ProbeSample,
@@ -26,14 +33,7 @@ from ssd.analyse.records import (
     write_positions,
     write_probe,
 )
-from ssd.analyse.summary import ALL, kind_table
-from ssd.arms import BASE, TUNED
-from ssd.artifacts import Artifact, explained
-from ssd.config import TruncationConfig
-from ssd.errors import ArtifactError
-from ssd.generation import Sample
-from ssd.models.chat import load_tokenizer
-from ssd.models.weights import model_length
+from ssd.records.samples import Sample
 from ssd.run import Run, require_tokenizer
 from ssd.runtime.progress import silence_loading_bars
 from ssd.tracking import Tracker

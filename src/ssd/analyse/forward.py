@@ -14,8 +14,8 @@ from torch.nn.functional import linear
 
 from ssd.config import Accelerator, HardwareConfig
 from ssd.errors import HardwareError
-from ssd.generation import Sample
 from ssd.models.network import body, check_head, head, load
+from ssd.records.samples import Sample
 from ssd.run import Run
 from ssd.runtime.progress import progress_bar
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssd.analyse.forward import States
-from ssd.analyse.records import TEMPS, TERMS, TOP, Positions
 from ssd.config import TruncationConfig
-from ssd.generation import Sample
 from ssd.method.decomposition import decompose, has_target, target
 from ssd.method.truncation import tempered_probabilities
+from ssd.records.analysis import TEMPS, TERMS, TOP, Positions
+from ssd.records.samples import Sample
 from ssd.runtime.progress import progress_bar
 
 LOGITS_AT_ONCE = 2**22

@@ -4,9 +4,8 @@ from typing import Any
 
 from ssd.artifacts import Artifact
 from ssd.errors import DataError
-from ssd.generation import Sample, read_samples
-from ssd.generation.records import SHARDS
 from ssd.problems import fixed_subset
+from ssd.records.samples import SHARDS, Sample, read_samples
 
 CORPUS = "corpus.parquet"
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ssd.analyse.records import TERMS, Analysis
 from ssd.arms import BASE
 from ssd.method.locks import FORK, KINDS, LOCK, classify
+from ssd.records.analysis import TERMS, Analysis
 
 ALL = "all"
 """The row over every kind."""

@@ -9,10 +9,10 @@ from typing import Any
 
 from ssd.config import Extraction
 from ssd.errors import DataError
-from ssd.generation.records import SHARDS, read_samples
 from ssd.problems import read_jsonl
 from ssd.problems.benchmarks import Judged, Task
 from ssd.problems.extraction import extract, has_fences
+from ssd.records.samples import SHARDS, read_samples
 
 IDS = ("task_id", "question_id", "id")
 """Fields that name a problem: of EvalPlus and HumanEval, of LiveCodeBench, of anybody."""

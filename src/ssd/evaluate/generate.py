@@ -15,13 +15,13 @@ from ssd.artifacts import plain
 from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.selection import Job, best_setting, choice_jobs, list_jobs
-from ssd.generation import Request, Sample, generate_shards, read_samples
+from ssd.generation import Request, generate_shards
 from ssd.generation.engines import LazyEngine, run_engine
-from ssd.generation.records import SHARDS
 from ssd.generation.requests import build_requests
 from ssd.method.decoding import Decoding
 from ssd.models.chat import load_tokenizer
 from ssd.models.weights import model_length
+from ssd.records.samples import SHARDS, Sample, read_samples
 from ssd.run import MODELS, Run, load_run, stage_parser
 from ssd.runtime.hardware import compute_dtype
 from ssd.runtime.stage import reporting_errors, run_child

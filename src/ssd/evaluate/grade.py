@@ -8,10 +8,9 @@ from ssd.config import Extraction, ModelKind
 from ssd.evaluate.grading import grade, require_modules
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.selection import Job, list_jobs
-from ssd.generation import read_samples
-from ssd.generation.records import SHARDS
 from ssd.problems.benchmarks import Benchmark
 from ssd.problems.extraction import RULES
+from ssd.records.samples import SHARDS, read_samples
 from ssd.run import MODELS, Run, load_run, stage_parser
 from ssd.runtime.hardware import allowed_cores
 from ssd.runtime.stage import reporting_errors

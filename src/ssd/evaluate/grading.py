@@ -13,11 +13,11 @@ from typing import TypeVar
 
 from ssd.artifacts import read_rows, write_rows
 from ssd.config import Extraction
-from ssd.generation import Sample
 from ssd.problems.benchmarks import Benchmark, Judged, StdinTests, Task
 from ssd.problems.benchmarks.tasks import pooled_limit
 from ssd.problems.extraction import extract, extract_leniently, has_fences
 from ssd.problems.outputs import same_output
+from ssd.records.samples import Sample
 from ssd.runtime.progress import progress_bar
 from ssd.sandbox.inside.jobs import HEAVY
 from ssd.sandbox.pool import ERROR, FAILED, PASSED, TIMEOUT, Outcome, Sandbox

@@ -6,8 +6,7 @@ from ssd.arms import BASE, TUNED
 from ssd.artifacts import fingerprint, stored
 from ssd.evaluate.grading import VERDICTS, read_verdicts
 from ssd.evaluate.table import pass_names
-from ssd.generation import read_samples
-from ssd.generation.records import SHARDS
+from ssd.records.samples import SHARDS, read_samples
 from ssd.run import Run
 from ssd.tracking import Tracker
 

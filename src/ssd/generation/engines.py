@@ -9,7 +9,7 @@ from typing import Self
 
 from ssd.arms import BASE
 from ssd.config import EngineName, HardwareConfig, ModelConfig
-from ssd.generation.records import Engine
+from ssd.generation.engine import Engine
 from ssd.run import Run
 from ssd.runtime.hardware import compute_dtype
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ssd.config import Accelerator, HardwareConfig, ModelConfig
-from ssd.generation.records import Completion, Logprobs, Request
+from ssd.generation.engine import Completion, Logprobs, Request
 from ssd.method.decoding import GREEDY_TEMP, Decoding
 from ssd.method.truncation import tempered_probabilities
 from ssd.models.chat import load_tokenizer, stop_token_ids

@@ -20,7 +20,7 @@ from typing import Any, Self, get_args
 from ssd.artifacts import read_json
 from ssd.config import Accelerator, HardwareConfig, ModelConfig
 from ssd.errors import HardwareError, one_line
-from ssd.generation.records import Completion, Logprobs, Request
+from ssd.generation.engine import Completion, Logprobs, Request
 from ssd.generation.vllm_log import find_cause, own_cause, printing_to
 from ssd.generation.vllm_memory import CPU_BLOCK, cache_blocks, memory_share
 from ssd.generation.vllm_process import notice_death

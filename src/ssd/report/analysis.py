@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from ssd.analyse.records import Analysis
 from ssd.analyse.summary import ALL, Estimate, KindRow, base_kinds, kind_table
 from ssd.arms import BASE, TUNED
 from ssd.method.locks import FORK, LOCK
+from ssd.records.analysis import Analysis
 from ssd.report import formats
 from ssd.report.analysis_figures import (
     bin_figure,

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from ssd.analyse.records import Analysis
 from ssd.analyse.summary import (
     ALL,
     HeadMassBin,
@@ -19,6 +18,7 @@ from ssd.analyse.summary import (
     survivors_by_temp,
 )
 from ssd.method.locks import FORK, LOCK
+from ssd.records.analysis import Analysis
 from ssd.report.analysis_tables import number, share
 from ssd.report.canvas import FONT, GRID, INK, STYLES, ZERO, blank, drawing, legend
 from ssd.report.document import Drawing, Figure

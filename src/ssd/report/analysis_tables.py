@@ -2,9 +2,9 @@
 
 import math
 
-from ssd.analyse.records import TERMS, Analysis
 from ssd.analyse.summary import Estimate, KindRow, sensitivity
 from ssd.method.locks import FORK, LOCK
+from ssd.records.analysis import TERMS, Analysis
 from ssd.report import formats
 from ssd.report.document import Table
 

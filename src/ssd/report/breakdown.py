@@ -2,12 +2,19 @@
 
 from ssd.analyse.advice import advise
 from ssd.arms import ARMS, BASE, TUNED, gain_sentence
+from ssd.records.scores import (
+    BenchmarkScores,
+    Candidate,
+    Comparison,
+    ModelScores,
+    Scored,
+    Selection,
+)
 from ssd.report import formats
 from ssd.report.collection import training as trained_at
 from ssd.report.comparison import problems
 from ssd.report.document import Block, Code, Listing, Paragraph, Section, Table
 from ssd.report.facts import Facts
-from ssd.report.scores import BenchmarkScores, Candidate, Comparison, ModelScores, Scored, Selection
 from ssd.report.summary import FLATTERED, elsewhere
 
 

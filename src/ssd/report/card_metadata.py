@@ -8,9 +8,9 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ssd.arms import UNIT
 from ssd.config import DataSource
+from ssd.records.scores import BenchmarkScores
 from ssd.report.exports import Export
 from ssd.report.facts import Facts
-from ssd.report.scores import BenchmarkScores
 from ssd.run import MODEL
 
 CARD = "README.md"

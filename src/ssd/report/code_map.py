@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssd.analyse.records import Analysis, Positions
 from ssd.arms import BASE, TUNED
 from ssd.config import AnalyseConfig
 from ssd.method.locks import FORK, classify
+from ssd.records.analysis import Analysis, Positions
 from ssd.report.document import Block, CodeMap, Program, Reading, Table
 
 NUM_TOP = 5

@@ -16,8 +16,8 @@ from typing import Any
 from ssd.arms import TUNED, rules
 from ssd.artifacts import read_json
 from ssd.errors import ArtifactError, SSDError, one_line
+from ssd.records.scores import VERSION, BenchmarkScores, Candidate, Interval, ModelScores
 from ssd.report.facts import Facts, collect, missing_scores
-from ssd.report.scores import VERSION, BenchmarkScores, Candidate, Interval, ModelScores
 from ssd.run import CONFIG, FAILURE, SCORES, WEIGHTS
 
 UNREADABLE = (SSDError, OSError, KeyError, TypeError, ValueError, AttributeError)

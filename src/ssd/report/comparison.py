@@ -1,11 +1,11 @@
 """The report's scores: pass@k with intervals, the answers' form, and the figure of all arms."""
 
 from ssd.arms import ISOLATION, RESAMPLED
+from ssd.records.scores import BenchmarkScores, Scores
 from ssd.report import formats
 from ssd.report.document import Block, Figure, Listing, Paragraph, Section, Table
 from ssd.report.facts import Facts
 from ssd.report.figures import draw_form, draw_pass_curves, draw_scores
-from ssd.report.scores import BenchmarkScores, Scores
 from ssd.report.summary import shifts
 
 ROLES = ("base", "tuned")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssd.arms import TUNED, UNIT
+from ssd.records.scores import BenchmarkScores, ModelScores
 from ssd.report.facts import Facts
-from ssd.report.scores import BenchmarkScores, ModelScores
 
 
 @dataclass(frozen=True, slots=True)

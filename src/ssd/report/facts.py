@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.analyse.records import Analysis, read_analysis
 from ssd.arms import INTERVALS, UNIT
 from ssd.artifacts import Artifact, read_json, stored
 from ssd.errors import SSDError, one_line
-from ssd.report.scores import Scores, read_scores
+from ssd.records.analysis import Analysis, read_analysis
+from ssd.records.scores import Scores, read_scores
 from ssd.run import COMMAND, SCORES, Run, load_run
 from ssd.tracking import read_metrics
 

@@ -6,9 +6,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from ssd.records.scores import BenchmarkScores, Interval
 from ssd.report.canvas import FONT, GRID, INK, LEGEND_COLUMNS, STYLES, ZERO, blank, drawing, legend
 from ssd.report.document import Drawing
-from ssd.report.scores import BenchmarkScores, Interval
 
 DIFFERENCE = ("#24292f", "s")
 SPREAD = 0.28

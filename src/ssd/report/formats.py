@@ -2,7 +2,7 @@
 
 from ssd.arms import TUNED
 from ssd.config import TruncationConfig
-from ssd.report.scores import Interval, Scores
+from ssd.records.scores import Interval, Scores
 
 
 def percent(share: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ssd.artifacts import plain
-from ssd.report.scores import BenchmarkScores, Comparison, Interval, ModelScores, Scored, Selection
+from ssd.records.scores import BenchmarkScores, Comparison, Interval, ModelScores, Scored, Selection
 from ssd.report.summary import finding
 
 

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ssd.arms import ARMS, BASE, TUNED, gain_parts
+from ssd.records.scores import BenchmarkScores
 from ssd.report import formats
 from ssd.report.collection import Study, held_out, reported, run_names
 from ssd.report.document import Block, Code, Document, Listing, Paragraph, Section, Table
-from ssd.report.scores import BenchmarkScores
 from ssd.report.study_cost import costs, run_costs
 from ssd.report.study_plane import temperatures
 from ssd.report.study_rows import (

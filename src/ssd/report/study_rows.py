@@ -5,12 +5,12 @@ from typing import Any
 
 from ssd.arms import BASE, TUNED
 from ssd.artifacts import plain
+from ssd.records.scores import BenchmarkScores
 from ssd.report import formats
 from ssd.report.collection import Study, Unfinished, held_out, reported, run_names, training
 from ssd.report.document import Table
 from ssd.report.facts import Facts
 from ssd.report.markdown import markdown_table
-from ssd.report.scores import BenchmarkScores
 
 SELECTION = (
     "Choosing a row by these scores selects on the test problems, so the chosen row's score is "

@@ -2,10 +2,10 @@
 
 from ssd.arms import ARMS, BASE, CHOSEN_ON_TEST, SWEPT, TUNED, UNIT, lost_shares
 from ssd.method.significance import visible_sentence
+from ssd.records.scores import BenchmarkScores, Interval, Scores
 from ssd.report.document import Block, Finding, Listing, Paragraph, Section
 from ssd.report.facts import Facts
 from ssd.report.formats import p_value, percent, signed, tested
-from ssd.report.scores import BenchmarkScores, Interval, Scores
 
 SHARE_SHIFT, LENGTH_SHIFT, LOST_SHIFT = 0.1, 0.2, 0.02
 """Changes worth a sentence: ten points in a share, a fifth in answer length."""

@@ -7,10 +7,10 @@ from typing import Any
 from ssd.artifacts import read_json, write_json
 from ssd.config import LoggerConfig
 from ssd.errors import ArtifactError
+from ssd.records.scores import BenchmarkScores
 from ssd.report.collection import Study, held_out
 from ssd.report.document import Block, Code, CodeMap, Figure, Section, Table
 from ssd.report.markdown import blocks_markdown
-from ssd.report.scores import BenchmarkScores
 
 VERSION = 1
 PLAN = "wandb_report.json"

@@ -8,15 +8,15 @@ from typing import Any
 from ssd.artifacts import plain
 from ssd.config import LongPrompts
 from ssd.errors import ConfigError, DataError
-from ssd.generation import Request, Sample, generate_shards, read_samples
+from ssd.generation import Request, generate_shards
 from ssd.generation.engines import LazyEngine
-from ssd.generation.records import SHARDS, write_samples
 from ssd.generation.requests import build_requests
 from ssd.method.decoding import decoding
 from ssd.models.chat import encode_exchange, load_tokenizer
 from ssd.models.weights import model_length, vocabulary_size
 from ssd.problems import Problem
 from ssd.problems.prompts import load_prompts
+from ssd.records.samples import SHARDS, Sample, read_samples, write_samples
 from ssd.run import Run
 from ssd.runtime.hardware import compute_dtype
 from ssd.sample.filters import apply_filters

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ssd.generation import Sample
+from ssd.records.samples import Sample
 
 
 def keep_non_empty(samples: list[Sample]) -> list[Sample]:

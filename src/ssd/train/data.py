@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from ssd.config import LongSamples, Norm
 from ssd.errors import DataError
-from ssd.generation import Sample
 from ssd.method.packing import packed_rows, padded_rows
+from ssd.records.samples import Sample
 from ssd.train.loss import IGNORE
 
 

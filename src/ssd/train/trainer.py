@@ -20,8 +20,8 @@ from transformers import AutoConfig
 from ssd.artifacts import Artifact, explained
 from ssd.config import Accelerator, AdapterType, HardwareConfig, Precision, RunConfig
 from ssd.errors import ArtifactError
-from ssd.generation import read_samples
 from ssd.models.weights import has_experts
+from ssd.records.samples import read_samples
 from ssd.run import ADAPTER, MODEL, Run, step_folder
 from ssd.runtime.hardware import product_precision
 from ssd.runtime.progress import progress_bar, silence_loading_bars

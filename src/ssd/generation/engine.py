@@ -1,16 +1,11 @@
-"""What an engine is asked and what comes back, and the Parquet record kept between stages."""
+"""What an engine is asked and what comes back."""
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
-from ssd.artifacts import read_rows, write_rows
 from ssd.method.decoding import Decoding
-
-SHARDS = "shards"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,53 +79,7 @@ class Engine(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One stored completion, of a corpus or of a benchmark;
-    `write_samples` and `read_samples` are its only doors."""
-
-    prompt_id: str
-    sample_index: int
-    seed: int
-    prompt_token_ids: list[int]
-    completion_token_ids: list[int]
-    text: str
-    finish_reason: str
-    logprobs: list[float] | None = None
-    topk_token_ids: list[list[int]] | None = None
-    topk_logprobs: list[list[float]] | None = None
-    """As in `Logprobs`; None where `sampler.logprobs` asks for none."""
-    train_prompt_token_ids: list[int] | None = None
-    train_completion_token_ids: list[int] | None = None
-    """Set only by prompt formats that train on another context than they sampled from."""
-
-    def training_ids(self) -> tuple[list[int], list[int]]:
-        """Prompt and completion ids that training uses: the stored ones, never re-rendered."""
-        if self.train_prompt_token_ids is not None and self.train_completion_token_ids is not None:
-            return self.train_prompt_token_ids, self.train_completion_token_ids
-        return self.prompt_token_ids, self.completion_token_ids
-
-
 def request_seed(run_seed: int, prompt_id: str, sample_index: int) -> int:
     """Seed of one request, 63 bits: independent of order, sharding and resumption."""
     digest = hashlib.sha256(f"{run_seed}\0{prompt_id}\0{sample_index}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-def write_samples(path: Path, samples: Sequence[Sample]) -> None:
-    """Write samples as one Parquet file, atomically."""
-    write_rows(path, [dataclasses.asdict(sample) for sample in samples])
-
-
-def read_samples(path: Path) -> list[Sample]:
-    """Samples of one Parquet file, as they stand there; or of all shards of a folder, by prompt id
-    and sample index, since shards hold answers in the order in which they ended."""
-    if not path.is_dir():
-        return [_sample(row) for row in read_rows(path)]
-    samples = [_sample(row) for file in path.glob("*.parquet") for row in read_rows(file)]
-    return sorted(samples, key=lambda sample: (sample.prompt_id, sample.sample_index))
-
-
-def _sample(row: dict[str, Any]) -> Sample:
-    row.pop("logprob_sum", None)  # corpora of earlier versions hold it; nothing has read it
-    return Sample(**row)

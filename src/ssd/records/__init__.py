@@ -1,0 +1,1 @@
+"""What passes between stages: each record with one writer, one reader and a version."""
