@@ -154,7 +154,7 @@ def run_contestant(
 ) -> dict[str, float]:
     """Tokens/s after the warm-up, peak GiB, and the first step's loss; `threads` are variables
     in place of those that the pipeline would set for ours."""
-    from ssd.launch import tcmalloc
+    from ssd.run.launch import tcmalloc
     from ssd.runtime.hardware import thread_settings
 
     if threads is None:
@@ -207,8 +207,8 @@ def run_ours(samples: list[Any], arguments: argparse.Namespace, settings: tuple[
     from ssd.models.weights import locate
     from ssd.records.samples import Sample, write_samples
     from ssd.run import Run, save_run
+    from ssd.run.tracking import read_metrics
     from ssd.runtime.hardware import resolve
-    from ssd.tracking import read_metrics
     from ssd.train.trainer import train
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -30,13 +30,13 @@ from ssd.evaluate.grading import require_modules
 from ssd.evaluate.parts import take_part
 from ssd.evaluate.soundness import require_sound
 from ssd.evaluate.table import score_table
-from ssd.launch import export_model, stage_command, stage_environment
 from ssd.models import Weights
 from ssd.models.weights import locate, model_length, require_trainable
 from ssd.plan.enforcement import print_plan, settle
 from ssd.problems.benchmarks import benchmark_identity, load_benchmark
 from ssd.problems.prompts import load_prompts
 from ssd.run import CONFIG, SCORES, WEIGHTS, Run, require_tokenizer, save_run
+from ssd.run.launch import export_model, stage_command, stage_environment
 from ssd.runtime.devices import assume
 from ssd.runtime.hardware import (
     check_installation,

@@ -27,8 +27,8 @@ from ssd.errors import ArtifactError, DataError
 from ssd.models.fetch import fetch
 from ssd.records.analysis import TERMS, Analysis, positions_file, read_analysis, read_positions
 from ssd.run import Run, save_run
+from ssd.run.tracking import read_metrics
 from ssd.runtime.hardware import resolve
-from ssd.tracking import read_metrics
 from ssd.train.trainer import train
 
 LENGTHS = [(5, 9), (12, 3), (4, 20), (7, 0), (3, 15), (9, 2)]

@@ -27,7 +27,7 @@ from ssd.problems import packaged_rows
 from ssd.problems.extraction import RULES
 from ssd.records.samples import read_samples, write_samples
 from ssd.run import ALL, TEST, VALIDATION, Run
-from ssd.tracking import read_metrics
+from ssd.run.tracking import read_metrics
 
 SMALL = (
     "eval=humaneval",

@@ -16,11 +16,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from ssd.config import AdapterConfig, AdapterType
 from ssd.errors import ConfigError
-from ssd.launch import stage_command, stage_environment
 from ssd.models import Weights
 from ssd.run import Run, step_folders
+from ssd.run.launch import stage_command, stage_environment
+from ssd.run.tracking import read_metrics
 from ssd.runtime import hardware
-from ssd.tracking import read_metrics
 from ssd.train.attention import check_isolation
 from ssd.train.network import CompletionLoss, adapt, build
 from ssd.train.trainer import parameter_counts, train

@@ -13,10 +13,10 @@ import torch
 from corpora import save_random, write_corpus
 from test_trainer import GOLDEN, losses, trained
 
-from ssd.launch import stage_command, stage_environment
 from ssd.plan.architecture import find_architecture
 from ssd.plan.memory import RESERVE, memory
 from ssd.run import Run
+from ssd.run.launch import stage_command, stage_environment
 from ssd.runtime.devices import GIB
 from ssd.runtime.stage import run_child
 from ssd.train.compiled import DISABLED

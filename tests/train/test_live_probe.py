@@ -16,7 +16,7 @@ from ssd.config import AnalyseConfig
 from ssd.method.decomposition import Target, decompose, target
 from ssd.records.analysis import TERMS
 from ssd.run import Run
-from ssd.tracking import read_metrics
+from ssd.run.tracking import read_metrics
 from ssd.train import probe
 from ssd.train.data import Example
 from ssd.train.loss import IGNORE

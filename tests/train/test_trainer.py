@@ -13,10 +13,10 @@ from corpora import write_corpus
 from transformers import AutoModelForCausalLM
 
 from ssd.errors import ArtifactError, DataError, ModelError, SSDError
-from ssd.launch import stage_command, stage_environment
 from ssd.run import Run, step_folder, step_folders
+from ssd.run.launch import stage_command, stage_environment
+from ssd.run.tracking import read_metrics
 from ssd.runtime.stage import REPORTED, RESUMABLE, PreemptedError, run_child
-from ssd.tracking import read_metrics
 from ssd.train import checkpoints
 from ssd.train.export import export_again
 from ssd.train.module import SelfDistillation

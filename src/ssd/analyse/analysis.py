@@ -35,8 +35,8 @@ from ssd.records.analysis import (
 )
 from ssd.records.samples import Sample
 from ssd.run import Run, require_tokenizer
+from ssd.run.tracking import Tracker
 from ssd.runtime.progress import silence_loading_bars
-from ssd.tracking import Tracker
 
 MEANS = ("entropy", "kept_mass", "cross_entropy")
 """Of these the manifest has each model's mean."""

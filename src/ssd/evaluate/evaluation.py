@@ -28,9 +28,9 @@ from ssd.evaluate.selection import (
     write_selection,
 )
 from ssd.evaluate.table import score_table
-from ssd.launch import export_model
 from ssd.problems.benchmarks import Benchmark
 from ssd.run import ALL, SCORES, Run
+from ssd.run.launch import export_model
 from ssd.runtime.stage import run_child
 from ssd.sandbox.pool import Sandbox
 

@@ -8,7 +8,7 @@ from ssd.evaluate.grading import VERDICTS, read_verdicts
 from ssd.evaluate.table import pass_names
 from ssd.records.samples import SHARDS, read_samples
 from ssd.run import Run
-from ssd.tracking import Tracker
+from ssd.run.tracking import Tracker
 
 
 def track(run: Run, scores: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from ssd.errors import SSDError, one_line
 from ssd.records.analysis import Analysis, read_analysis
 from ssd.records.scores import Scores, read_scores
 from ssd.run import COMMAND, SCORES, Run, load_run
-from ssd.tracking import read_metrics
+from ssd.run.tracking import read_metrics
 
 Manifest = dict[str, Any]
 

@@ -27,8 +27,8 @@ from ssd.report.files import FIGURES
 from ssd.report.results import RESULTS
 from ssd.report.study import STUDY_PAGE
 from ssd.run import COMMAND, CONFIG, FAILURE, SCORES, SELECTION, WEIGHTS
+from ssd.run.tracking import METRICS
 from ssd.runtime.stage import reporting_errors
-from ssd.tracking import METRICS
 
 ARTIFACTS = "artifacts"
 STORE = "store"

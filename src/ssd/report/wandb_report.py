@@ -27,9 +27,9 @@ from ssd.report.wandb_plan import (
     write_plan,
 )
 from ssd.run import Run, load_run
+from ssd.run.tracking import Tracker, has_login, wandb_mode
 from ssd.runtime.hardware import check_wandb_reports
 from ssd.runtime.stage import reporting_errors
-from ssd.tracking import Tracker, has_login, wandb_mode
 
 PUSHED, LOCK = "wandb_report.url.json", ".wandb_report.lock"
 COLUMNS, HEIGHT = 24, 8

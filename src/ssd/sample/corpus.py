@@ -18,9 +18,9 @@ from ssd.problems import Problem
 from ssd.problems.prompts import load_prompts
 from ssd.records.samples import SHARDS, Sample, read_samples, write_samples
 from ssd.run import Run
+from ssd.run.tracking import Tracker
 from ssd.runtime.hardware import compute_dtype
 from ssd.sample.filters import apply_filters
-from ssd.tracking import Tracker
 
 CORPUS = "corpus.parquet"
 

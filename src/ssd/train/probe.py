@@ -24,7 +24,7 @@ from ssd.artifacts import fingerprint, replacing
 from ssd.config import AnalyseConfig
 from ssd.method.decomposition import Decomposition, Target, decompose, has_target, target
 from ssd.run import Run
-from ssd.tracking import Tracker
+from ssd.run.tracking import Tracker
 from ssd.train.data import Example, collate
 from ssd.train.loss import loss_tokens
 from ssd.train.module import SelfDistillation

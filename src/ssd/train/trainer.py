@@ -23,10 +23,10 @@ from ssd.errors import ArtifactError
 from ssd.models.weights import has_experts
 from ssd.records.samples import read_samples
 from ssd.run import ADAPTER, MODEL, Run, step_folder
+from ssd.run.tracking import Tracker
 from ssd.runtime.hardware import product_precision
 from ssd.runtime.progress import progress_bar, silence_loading_bars
 from ssd.runtime.stage import PREEMPTION_SIGNALS, PreemptedError
-from ssd.tracking import Tracker
 from ssd.train import checkpoints
 from ssd.train.data import CorpusDataModule, Steps, make_examples
 from ssd.train.export import export, gather_weights

@@ -9,8 +9,8 @@ import pytest
 
 from ssd.config import Accelerator
 from ssd.errors import ConfigError
-from ssd.launch import stage_command, stage_environment, tcmalloc
 from ssd.run import Run
+from ssd.run.launch import stage_command, stage_environment, tcmalloc
 from ssd.runtime.stage import REPORTED
 
 

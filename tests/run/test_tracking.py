@@ -10,7 +10,7 @@ import pytest
 
 from ssd.config import LoggerConfig, WandbMode
 from ssd.run import Run
-from ssd.tracking import Tracker, has_login, read_metrics, wandb_mode
+from ssd.run.tracking import Tracker, has_login, read_metrics, wandb_mode
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
