@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssd.analyse import toy
 from ssd.errors import ConfigError
+from ssd.toy import machine as toy
 
 TUNED = toy.student(toy.teacher(), toy.T_TRAIN, toy.TRAIN_TOP_P)
 

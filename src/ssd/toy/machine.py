@@ -172,7 +172,7 @@ def main(arguments: list[str]) -> None:
         f"T_train={given.t_train:g}, top-p {given.train_top_p:g}\n\n{places(base, tuned)}\n\n"
         f"best success over T_eval in [{TEMPS[0]:g}, {TEMPS[-1]:g}]\n{table(base, tuned, top_ps)}\n"
     )
-    from ssd.analyse.toy_figure import write_figure  # matplotlib takes a second to import
+    from ssd.toy.figure import write_figure
 
     for path in write_figure(given.out, base, tuned, given.eval_top_p, top_ps):
         print(f"written: {path}", flush=True)

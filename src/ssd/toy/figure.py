@@ -6,8 +6,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from ssd.analyse.toy import TEMPS, Machine, best, success
 from ssd.artifacts import replacing
+from ssd.toy.machine import TEMPS, Machine, best, success
 
 INK, GRID, EDGE = "#24292f", "#e3e6ea", "#8a929c"
 STYLES = {"teacher": ("#0072B2", "o"), "student": ("#D55E00", "D")}

@@ -1,0 +1,1 @@
+"""The paper's toy machine of locks and forks."""
