@@ -11,7 +11,7 @@ import hydra
 from omegaconf import DictConfig
 
 from ssd.config.composition import register
-from ssd.jobs import exit_code, launch, naming_lost_jobs
+from ssd.drive.jobs import exit_code, launch, naming_lost_jobs
 from ssd.runtime.stage import reporting_errors
 
 register()

@@ -205,7 +205,7 @@ def test_config_needs_neither_torch_nor_vllm(tmp_path: Path) -> None:
     import sys
 
     program = (
-        "import sys, ssd.config, ssd.jobs; "
+        "import sys, ssd.config, ssd.drive.jobs; "
         "sys.exit(any(m in sys.modules for m in ('torch', 'vllm')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

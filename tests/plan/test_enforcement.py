@@ -151,7 +151,9 @@ def test_a_training_without_a_corpus_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_the_drivers_side_imports_no_torch() -> None:
-    program = "import sys, ssd.pipeline; print([m for m in ('torch', 'vllm') if m in sys.modules])"
+    program = (
+        "import sys, ssd.drive.pipeline; print([m for m in ('torch', 'vllm') if m in sys.modules])"
+    )
     shown = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from ssd.config import Grading, SandboxName
+from ssd.drive.pipeline import check_evaluation
 from ssd.errors import DataError, HardwareError
 from ssd.evaluate.grading import check
 from ssd.evaluate.soundness import FLAWED, find_flaws, require_sound, run_check
-from ssd.pipeline import check_evaluation
 from ssd.problems.benchmarks.assertions import foreign_names
 from ssd.problems.benchmarks.own import literal, load_own, read_own
 from ssd.run import Run

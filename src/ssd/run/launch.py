@@ -17,7 +17,7 @@ from ssd.run import Run
 from ssd.runtime.hardware import thread_settings
 from ssd.runtime.stage import PREEMPTION_SIGNALS, run_child
 
-MODULES = {"sample": "ssd.draw"}
+MODULES = {"sample": "ssd.drive.draw"}
 """Of stages whose process does more than the stage of its name alone."""
 SHUTDOWN_SECONDS = 600
 """How long torchrun waits for the checkpoint that a signal asks for."""

@@ -23,8 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.artifacts import write_json
 from ssd.config import RunConfig, to_run_config
+from ssd.drive.pipeline import run_pipeline
 from ssd.errors import ConfigError, SSDError, StageError, one_line
-from ssd.pipeline import run_pipeline
 from ssd.report.collection import collect_study
 from ssd.report.study import STUDY_PAGE, write_study
 from ssd.report.study_rows import study_table

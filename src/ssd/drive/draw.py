@@ -1,4 +1,4 @@
-"""`python -m ssd.draw RUN_DIR`: all that the frozen model can draw before anything is trained.
+"""`python -m ssd.drive.draw RUN_DIR`: all that the frozen model can draw before any training.
 
 That is the corpus, the control's too, and where the run goes on to evaluate, the base model's
 answers as far as no choice of the tuned model's decides how they are drawn. One engine serves them:
@@ -38,7 +38,7 @@ def longest_model_len(run: Run) -> int | None:
 
 if __name__ == "__main__":
     arguments = stage_parser(
-        "ssd.draw",
+        "ssd.drive.draw",
         "Draw the run's corpus, and the base model's answers where the run evaluates; resumes what "
         "a killed run left.",
     ).parse_args()

@@ -16,7 +16,7 @@ from runs import ROOT, compose_config
 
 from ssd.arms import INTERVALS
 from ssd.artifacts import verify
-from ssd.pipeline import is_current, link_artifacts
+from ssd.drive.pipeline import is_current, link_artifacts
 from ssd.records.samples import read_samples
 from ssd.run import Run, load_run
 from ssd.runtime.stage import REPORTED

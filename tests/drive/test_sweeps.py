@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from runs import ROOT, compose_config
 
 from ssd.config import RunConfig, TruncationConfig
+from ssd.drive.jobs import SUBMITTED, check_launcher, count_jobs, naming_lost_jobs
 from ssd.errors import ConfigError, StageError
-from ssd.jobs import SUBMITTED, check_launcher, count_jobs, naming_lost_jobs
 from ssd.runtime.stage import REPORTED, ReportedError, run_child
 
 PRESETS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))

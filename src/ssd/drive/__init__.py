@@ -1,0 +1,1 @@
+"""From a composed configuration to finished runs: the pipeline, a sweep's jobs."""
