@@ -14,8 +14,8 @@ from ssd.arms import SAME, SWEPT, UNIT
 from ssd.config import BenchmarkFiles, Grading, LongSamples, RunConfig
 from ssd.config.benchmarks import Window, window
 from ssd.method.pilot import smallest_difference
+from ssd.plan.counts import count_window
 from ssd.plan.plan import Plan, make_plan
-from ssd.plan.problems import count_window
 from ssd.plan.table import plan_text
 from ssd.problems.benchmarks import load_benchmark
 from ssd.report.formats import duration

@@ -10,6 +10,7 @@ from runs import compose_config
 from ssd.artifacts import read_json
 from ssd.config import AdapterConfig, Attention, RunConfig
 from ssd.plan.architecture import KNOWN, Architecture, measure
+from ssd.plan.counts import count_problems
 from ssd.plan.engine import (
     REACHED,
     SEQUENCE_SECONDS,
@@ -20,7 +21,6 @@ from ssd.plan.engine import (
 )
 from ssd.plan.hours import Hours
 from ssd.plan.plan import make_plan
-from ssd.plan.problems import count_problems
 
 H100 = 80 * 2**30
 QWEN_4B = "Qwen/Qwen3-4B-Instruct-2507"

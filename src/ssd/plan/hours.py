@@ -12,8 +12,8 @@ from ssd.config import STAGES, ModelKind, RunConfig
 from ssd.evaluate.selection import list_arms
 from ssd.models import Weights
 from ssd.plan.architecture import Architecture
+from ssd.plan.counts import SIZES, count_problems
 from ssd.plan.engine import engine_speed
-from ssd.plan.problems import SIZES, count_problems
 from ssd.plan.work import Work
 from ssd.plan.workload import Workload
 from ssd.run import Run
