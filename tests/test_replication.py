@@ -18,7 +18,7 @@ from ssd.plan.counts import count_window
 from ssd.plan.plan import Plan, make_plan
 from ssd.plan.table import plan_text
 from ssd.problems.benchmarks import load_benchmark
-from ssd.report.formats import duration
+from ssd.report.render.formats import duration
 
 MODELS = {
     "replicate_4b": ("qwen3_4b", "Qwen/Qwen3-4B-Instruct-2507"),

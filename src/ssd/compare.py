@@ -21,8 +21,8 @@ from ssd.evaluate.power import arm_verdicts, stored_benchmarks
 from ssd.evaluate.scores import benchmark_scores
 from ssd.evaluate.table import WIDTH, arm_block, pass_names
 from ssd.method.significance import visible_sentence
-from ssd.report.collection import run_names
-from ssd.report.study_rows import short_names
+from ssd.report.study.collection import run_names
+from ssd.report.study.rows import short_names
 from ssd.run import load_run
 from ssd.runtime.stage import reporting_errors
 

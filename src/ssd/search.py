@@ -22,11 +22,11 @@ from ssd.artifacts import explained
 from ssd.config import RunConfig, Selection, to_run_config
 from ssd.config.composition import register, run_slug
 from ssd.errors import ArtifactError, ConfigError, SSDError, one_line
-from ssd.report.collection import held_out
-from ssd.report.facts import collect
-from ssd.report.formats import percent
-from ssd.report.study import study_report
-from ssd.report.study_rows import study_table
+from ssd.report.render.formats import percent
+from ssd.report.run.facts import collect
+from ssd.report.study.collection import held_out
+from ssd.report.study.rows import study_table
+from ssd.report.study.study import study_report
 from ssd.runtime.stage import RESUMABLE, reporting_errors
 
 if TYPE_CHECKING:

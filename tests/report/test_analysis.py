@@ -17,10 +17,10 @@ from run_folders import (
 
 from ssd.analyse.summary import kind_table
 from ssd.records.analysis import read_analysis
-from ssd.report.analysis import why
-from ssd.report.document import Document, Figure, Listing, Paragraph, Section, Table
-from ssd.report.facts import Facts, collect
-from ssd.report.markdown import markdown
+from ssd.report.render.document import Document, Figure, Listing, Paragraph, Section, Table
+from ssd.report.render.markdown import markdown
+from ssd.report.run.analysis import why
+from ssd.report.run.facts import Facts, collect
 from ssd.run import Run
 
 

@@ -18,11 +18,11 @@ from run_folders import (
 )
 
 from ssd.report import study_table
-from ssd.report.collection import collect_study
-from ssd.report.facts import collect
-from ssd.report.html import html
-from ssd.report.markdown import markdown
-from ssd.report.sections import document
+from ssd.report.render.html import html
+from ssd.report.render.markdown import markdown
+from ssd.report.run.facts import collect
+from ssd.report.run.sections import document
+from ssd.report.study.collection import collect_study
 from ssd.run import Run
 
 SURE = interval(0.15, 0.09, 0.21, p_value=0.0001)

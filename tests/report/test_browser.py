@@ -20,7 +20,7 @@ from run_folders import (
 
 from ssd.records.analysis import Analysis
 from ssd.report import report
-from ssd.report.facts import collect
+from ssd.report.run.facts import collect
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(

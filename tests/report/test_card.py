@@ -20,8 +20,8 @@ from run_folders import (
 
 from ssd.artifacts import verify
 from ssd.models import Weights
-from ssd.report.card import write_cards
-from ssd.report.facts import collect
+from ssd.report.exports.card import write_cards
+from ssd.report.run.facts import collect
 from ssd.run import Run, save_run, step_folder
 
 ONE = "eval.benchmarks=[humaneval]"

@@ -12,7 +12,9 @@ from run_folders import make_run
 from ssd.analyse.summary import base_kinds
 from ssd.config import AnalyseConfig
 from ssd.records.analysis import Analysis, read_analysis
-from ssd.report.code_map import (
+from ssd.report.render.document import CodeMap, Document, Section
+from ssd.report.render.html import html
+from ssd.report.run.code_map import (
     CHANGE_STEPS,
     ENTROPY_STEPS,
     chosen_programs,
@@ -22,8 +24,6 @@ from ssd.report.code_map import (
     shades,
     visible,
 )
-from ssd.report.document import CodeMap, Document, Section
-from ssd.report.html import html
 
 SETTINGS = AnalyseConfig()
 

@@ -16,7 +16,7 @@ from run_folders import (
 
 from ssd.artifacts import read_json, write_json
 from ssd.errors import ArtifactError
-from ssd.report.collection import Study, cells, collect_study, held_out, run_names
+from ssd.report.study.collection import Study, cells, collect_study, held_out, run_names
 from ssd.run import Run
 
 ONE = "eval.benchmarks=[humaneval]"

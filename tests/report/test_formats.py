@@ -3,7 +3,7 @@
 import pytest
 
 from ssd.records.scores import Interval
-from ssd.report import formats
+from ssd.report.render import formats
 
 
 def test_a_difference_that_rounds_to_zero_has_no_minus_sign() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from run_folders import UNDECIDED, benchmark_scores, make_run, write_scores
 
-from ssd.report.facts import collect
-from ssd.report.html import html
-from ssd.report.markdown import markdown
-from ssd.report.sections import document
+from ssd.report.render.html import html
+from ssd.report.render.markdown import markdown
+from ssd.report.run.facts import collect
+from ssd.report.run.sections import document
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "wbr"}
 HOSTILE = '<script>alert(1)</script>|`x`*y* & "quoted" [a](javascript:alert(1))'

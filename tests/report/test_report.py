@@ -25,10 +25,10 @@ from ssd.config import Extraction
 from ssd.errors import ArtifactError
 from ssd.problems.extraction import RULES
 from ssd.report import report
-from ssd.report.cost import cost
-from ssd.report.facts import Facts, collect
-from ssd.report.markdown import markdown
-from ssd.report.sections import document
+from ssd.report.render.markdown import markdown
+from ssd.report.run.cost import cost
+from ssd.report.run.facts import Facts, collect
+from ssd.report.run.sections import document
 from ssd.run import Run
 
 

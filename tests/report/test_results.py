@@ -25,9 +25,9 @@ from run_folders import (
 )
 
 from ssd.artifacts import read_json, write_json
-from ssd.report.collection import collect_study
-from ssd.report.facts import collect
 from ssd.report.results import RESULTS, SCHEMA, run_results, write_results, write_study_results
+from ssd.report.run.facts import collect
+from ssd.report.study.collection import collect_study
 from ssd.run import FAILURE, Run
 
 VALIDATOR = jsonschema.Draft202012Validator(read_json(SCHEMA))

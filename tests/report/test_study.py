@@ -21,11 +21,11 @@ from run_folders import (
 from ssd.arms import BASE, SWEPT
 from ssd.errors import ArtifactError
 from ssd.report import study_report, study_table
-from ssd.report.collection import Study, collect_study
-from ssd.report.document import Document
-from ssd.report.study_cost import run_costs
-from ssd.report.study_document import document
-from ssd.report.study_plane import planes
+from ssd.report.render.document import Document
+from ssd.report.study.collection import Study, collect_study
+from ssd.report.study.cost import run_costs
+from ssd.report.study.document import document
+from ssd.report.study.plane import planes
 from ssd.run import Run
 
 ONE = "eval.benchmarks=[humaneval]"
@@ -262,7 +262,7 @@ def test_command_line_collects_any_runs_into_a_folder(tmp_path: Path) -> None:
 def test_the_study_table_needs_no_plotting_library() -> None:
     heavy = "{'matplotlib', 'jinja2', 'torch', 'vllm', 'pyarrow'}"
     code = (
-        "import sys, ssd.report.study, ssd.report.study_rows; "
+        "import sys, ssd.report.study.study, ssd.report.study.rows; "
         f"print(sorted({heavy} & set(sys.modules)))"
     )
     printed = subprocess.run(

@@ -12,7 +12,7 @@ from run_folders import BETTER, UNDECIDED, benchmark_scores, make_run, make_sele
 from ssd.artifacts import read_json, write_json
 from ssd.errors import ArtifactError, ConfigError, HardwareError
 from ssd.report import study_report
-from ssd.report.wandb_plan import PLAN, Panel, Panels, ReportPlan, Text, read_plan
+from ssd.report.exports.wandb_plan import PLAN, Panel, Panels, ReportPlan, Text, read_plan
 from ssd.report.wandb_report import publish, to_report
 from ssd.run import FAILURE
 from ssd.runtime.hardware import check_wandb_reports

@@ -25,9 +25,9 @@ from ssd.artifacts import write_json
 from ssd.config import RunConfig, to_run_config
 from ssd.drive.pipeline import run_pipeline
 from ssd.errors import ConfigError, SSDError, StageError, one_line
-from ssd.report.collection import collect_study
-from ssd.report.study import STUDY_PAGE, write_study
-from ssd.report.study_rows import study_table
+from ssd.report.study.collection import collect_study
+from ssd.report.study.rows import study_table
+from ssd.report.study.study import STUDY_PAGE, write_study
 from ssd.run import FAILURE
 from ssd.runtime.stage import REPORTED, RESUMABLE, PreemptedError, ReportedError
 

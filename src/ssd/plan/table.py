@@ -5,7 +5,7 @@ from ssd.plan.enforcement import OPEN
 from ssd.plan.hours import Hours, Part
 from ssd.plan.memory import num_trained
 from ssd.plan.plan import Plan
-from ssd.report.formats import duration
+from ssd.report.render.formats import duration
 from ssd.runtime.devices import GIB
 
 Rows = list[tuple[str, str, str]]

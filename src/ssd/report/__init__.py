@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from ssd.report.document import Document
-from ssd.report.files import write_document
-from ssd.report.study import study_report, write_study
-from ssd.report.study_rows import study_table
+from ssd.report.render.document import Document
+from ssd.report.render.files import write_document
+from ssd.report.study.rows import study_table
+from ssd.report.study.study import study_report, write_study
 
 __all__ = ["report", "study_report", "study_table", "write_document", "write_study"]
 
@@ -20,10 +20,10 @@ def report(run_dir: Path) -> Document:
         ConfigError: its configuration is not valid.
     """
     # matplotlib takes a third of a second that the study table does not need.
-    from ssd.report.card import write_cards
-    from ssd.report.facts import collect
+    from ssd.report.exports.card import write_cards
     from ssd.report.results import write_results
-    from ssd.report.sections import document
+    from ssd.report.run.facts import collect
+    from ssd.report.run.sections import document
 
     facts = collect(run_dir)
     content = document(facts)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ssd.errors import ArtifactError, ConfigError
 from ssd.report import report, study_report, study_table
-from ssd.report.collection import is_run, is_study
-from ssd.report.document import Finding
+from ssd.report.render.document import Finding
+from ssd.report.study.collection import is_run, is_study
 from ssd.report.wandb_report import log_figures
 from ssd.run import load_run
 from ssd.runtime.stage import reporting_errors

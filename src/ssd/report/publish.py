@@ -21,11 +21,11 @@ from typing import Any
 
 from ssd.artifacts import MANIFEST, Artifact, read_rows, replacing, write_text
 from ssd.errors import ArtifactError
-from ssd.report.collection import is_run, is_study
-from ssd.report.facts import collect, made_artifacts
-from ssd.report.files import FIGURES
+from ssd.report.render.files import FIGURES
 from ssd.report.results import RESULTS
-from ssd.report.study import STUDY_PAGE
+from ssd.report.run.facts import collect, made_artifacts
+from ssd.report.study.collection import is_run, is_study
+from ssd.report.study.study import STUDY_PAGE
 from ssd.run import COMMAND, CONFIG, FAILURE, SCORES, SELECTION, WEIGHTS
 from ssd.run.tracking import METRICS
 from ssd.runtime.stage import reporting_errors

@@ -17,10 +17,10 @@ from ssd.analyse.summary import kind_table
 from ssd.artifacts import plain, write_json
 from ssd.config import AdapterType
 from ssd.method.fit import fit_quadratic
-from ssd.report.collection import Cell, Study, cells, held_out, run_names, training
-from ssd.report.facts import Facts, StageResult
-from ssd.report.results_scores import benchmark, estimate, selected
-from ssd.report.study_cost import run_costs
+from ssd.report.exports.results_scores import benchmark, estimate, selected
+from ssd.report.run.facts import Facts, StageResult
+from ssd.report.study.collection import Cell, Study, cells, held_out, run_names, training
+from ssd.report.study.cost import run_costs
 
 VERSION = 1
 RESULTS = "results.json"

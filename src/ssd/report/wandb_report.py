@@ -13,10 +13,7 @@ from filelock import FileLock
 from ssd.artifacts import fingerprint, read_json, write_json
 from ssd.config import LoggerConfig
 from ssd.errors import ArtifactError, HardwareError, SSDError, one_line
-from ssd.report.collection import Study, collect_study, is_run
-from ssd.report.document import Figure
-from ssd.report.files import FIGURES
-from ssd.report.wandb_plan import (
+from ssd.report.exports.wandb_plan import (
     PLAN,
     Panel,
     Panels,
@@ -26,6 +23,9 @@ from ssd.report.wandb_plan import (
     read_plan,
     write_plan,
 )
+from ssd.report.render.document import Figure
+from ssd.report.render.files import FIGURES
+from ssd.report.study.collection import Study, collect_study, is_run
 from ssd.run import Run, load_run
 from ssd.run.tracking import Tracker, has_login, wandb_mode
 from ssd.runtime.hardware import check_wandb_reports

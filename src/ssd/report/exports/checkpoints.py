@@ -1,0 +1,59 @@
+"""The checkpoints that a run's trainings export, each with its own facts and scores."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssd.arms import TUNED, UNIT
+from ssd.records.scores import BenchmarkScores, ModelScores
+from ssd.report.run.facts import Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One exported checkpoint of a run."""
+
+    facts: Facts
+    """Of the run that trained it: for the control `t1`, the control's."""
+    model: str
+    """`tuned` or `t1`."""
+    step: int | None
+    """Training step; None for the final model."""
+
+    @property
+    def folder(self) -> Path:
+        """Holds `model/`, `adapter/` or both, where it was exported."""
+        return self.facts.run.trained_folder(TUNED, self.step)
+
+    @property
+    def scored(self) -> list[tuple[BenchmarkScores, ModelScores]]:
+        """What this checkpoint scored on each benchmark; nothing where the scores on file belong to
+        other settings."""
+        scores = self.facts.scores
+        if scores is None or self.facts.stale:
+            return []
+        return [
+            (one, arm)
+            for one in scores.benchmarks
+            for arm in one.models.values()
+            if (arm.model, arm.checkpoint_step) == (self.model, self.step)
+        ]
+
+
+def exports(facts: Facts) -> list[Export]:
+    """The final model of each training of the run, and the earlier steps that are reported."""
+    if facts.checkpoint is None:
+        return []
+    trained = {TUNED: facts}
+    if facts.control:
+        corpus, checkpoint = facts.control
+        control = facts.run.control()
+        trained[UNIT] = dataclasses.replace(
+            facts, run=control, corpus=corpus, checkpoint=checkpoint
+        )
+    benchmarks = facts.scores.benchmarks if facts.scores is not None else ()
+    arms = [arm for one in benchmarks for arm in one.models.values() if arm.model in trained]
+    steps = [(model, None) for model in trained] + [
+        (arm.model, arm.checkpoint_step) for arm in arms
+    ]
+    return [Export(trained[model], model, step) for model, step in dict.fromkeys(steps)]

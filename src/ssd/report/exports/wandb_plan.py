@@ -1,0 +1,227 @@
+"""A study's report on W&B as data: texts, and panels over the study's W&B runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssd.artifacts import read_json, write_json
+from ssd.config import LoggerConfig
+from ssd.errors import ArtifactError
+from ssd.records.scores import BenchmarkScores
+from ssd.report.render.document import Block, Code, CodeMap, Figure, Section, Table
+from ssd.report.render.markdown import blocks_markdown
+from ssd.report.study.collection import Study, held_out
+
+VERSION = 1
+PLAN = "wandb_report.json"
+MAX_TITLE = 128
+"""Characters that W&B takes."""
+SETTINGS = ("t_train", "top_k", "top_p", "lr", "t_eval")
+"""Axes of a sweep, as the evaluation logs them into each run's summary."""
+TERMS = ("support_compression", "reshaping", "alignment", "constant", "cross_entropy", "kept_mass")
+"""What training logs of the loss's decomposition."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """Markdown below a heading."""
+
+    kind: str = "text"
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One plot."""
+
+    kind: str
+    """`bars` of summary keys; `scatter` of two, x and y; `parallel` coordinates of several; `lines`
+    of logged keys over steps; `images` by name."""
+    title: str
+    metrics: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panels:
+    """Plots over the study's W&B runs of one stage."""
+
+    kind: str = "panels"
+    title: str
+    group: str
+    """The W&B group, which is the study."""
+    job_type: str
+    """The stage."""
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportPlan:
+    """A whole report."""
+
+    version: int = VERSION
+    project: str
+    entity: str | None
+    """None for the account's default."""
+    title: str
+    description: str
+    blocks: tuple[Text | Panels, ...]
+
+
+def write_plan(folder: Path, plan: ReportPlan) -> None:
+    """Write `wandb_report.json` into a study folder.
+
+    Raises:
+        ArtifactError: the folder cannot be written.
+    """
+    write_json(folder / PLAN, plan)
+
+
+def read_plan(folder: Path) -> ReportPlan:
+    """The report that `write_plan` wrote.
+
+    Raises:
+        ArtifactError: there is none, or it is damaged or of another version.
+    """
+    path = folder / PLAN
+    if not path.is_file():
+        raise ArtifactError(
+            f"{path} is not there: it is written with each report of a run that has "
+            "report.wandb=true"
+        )
+    stored = read_json(path)
+    remedy = "run python -m ssd.report on a run of this study that has report.wandb=true"
+    try:
+        if stored["version"] != VERSION:
+            raise ArtifactError(f"{path} has version {stored['version']}, not {VERSION}: {remedy}")
+        blocks = tuple(_read_block(one) for one in stored["blocks"])
+        return ReportPlan(**{**stored, "blocks": blocks})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error!r}): {remedy}") from error
+
+
+def build(study: Study, logger: LoggerConfig) -> ReportPlan:
+    """The report of a study: in words what was found, what failed and what a choice among the runs
+    is worth; then panels over its W&B runs."""
+    group = study.runs[0].run.config.study if study.runs else study.name
+    return ReportPlan(
+        project=logger.project,
+        entity=logger.entity,
+        title=f"Simple self-distillation, study {group}"[:MAX_TITLE],
+        description=f"{len(study.runs)} runs with scores, {len(study.unfinished)} unfinished, "
+        "failed or apart.",
+        blocks=(*_texts(study), *_panels(study, group)),
+    )
+
+
+def _read_block(stored: dict[str, Any]) -> Text | Panels:
+    if stored["kind"] == "text":
+        return Text(**stored)
+    panels = tuple(
+        Panel(**{**one, "metrics": tuple(one["metrics"])}) for one in stored["panels"]
+    )  # JSON has no tuples
+    return Panels(**{**stored, "panels": panels})
+
+
+def _texts(study: Study) -> list[Text]:
+    # matplotlib, which these import, is not for who only reads a plan.
+    from ssd.report.study.cost import costs
+    from ssd.report.study.document import controls, summary, table_of_runs
+
+    sections = [summary(study)]
+    if study.runs:
+        sections += [table_of_runs(study), controls(study), costs(study.runs)]
+    return [_text(section) for section in sections]
+
+
+def _text(section: Section) -> Text:
+    """A section of the study's report, without what W&B's Markdown cannot show."""
+    shown = [block for block in section.blocks if not _hidden(block)]
+    return Text(title=section.title, text=blocks_markdown(shown))
+
+
+def _hidden(block: Block) -> bool:
+    folded = isinstance(block, (Table, Code)) and block.folded
+    return folded or isinstance(block, (Figure, CodeMap))
+
+
+def _panels(study: Study, group: str) -> list[Panels]:
+    """Score panels, sweep panels and training panels; none without scores."""
+    if not study.runs:
+        return []
+    grids = {
+        ("Scores", "evaluate"): _scores(study),
+        ("Sweep", "evaluate"): _sweep(study),
+        ("Training", "train"): [
+            Panel(kind="lines", title=name.replace("_", " "), metrics=(f"{place}/{name}",))
+            for place, names in (("train", ("loss", "grad_norm")), ("decomposition", TERMS))
+            for name in names
+        ],
+        ("Analysis", "analyse"): _analysis(study),
+        ("Figures of the runs' reports", "report"): [
+            Panel(kind="images", title="Scores", metrics=("figures/scores",))
+        ],
+    }
+    return [
+        Panels(title=title, group=group, job_type=stage, panels=tuple(panels))
+        for (title, stage), panels in grids.items()
+        if panels
+    ]
+
+
+def _scores(study: Study) -> list[Panel]:
+    """Base and tuned model on every benchmark, and the gain with the ends of its interval."""
+    bars = [
+        Panel(
+            kind="bars",
+            title=f"pass@{k}, {name}: base and tuned model",
+            metrics=tuple(f"eval/{name}/{arm}/pass@{k}" for arm in ("base", "tuned")),
+        )
+        for name, k in dict.fromkeys((one.name, one.k) for one in _benchmarks(study))
+    ]
+    gain = Panel(
+        kind="bars",
+        title="Gain over the base model, and its 95% interval",
+        metrics=("gain", "gain_low", "gain_high"),
+    )
+    return [*bars, gain]
+
+
+def _sweep(study: Study) -> list[Panel]:
+    """What the settings have to do with the scores."""
+    score = f"pass@{_benchmarks(study)[0].k}"
+    chosen = ("held_out",) if any(held_out(facts) is not None for facts in study.runs) else ()
+    return [
+        Panel(
+            kind="parallel",
+            title="Settings and scores",
+            metrics=(*SETTINGS, *chosen, score, "gain"),
+        ),
+        Panel(
+            kind="scatter",
+            title=f"{score} by T_eff = T_train T_eval",
+            metrics=("t_eff", score),
+        ),
+        *(
+            Panel(kind="scatter", title=f"{name} by {by}", metrics=(by, name))
+            for name, by in (("gain", "t_train"), ("gain", "answer_tokens"), (score, "hours"))
+        ),
+    ]
+
+
+def _analysis(study: Study) -> list[Panel]:
+    """Entropy at locks and forks, where a run was analysed."""
+    if not any(facts.analysis is not None for facts in study.runs):
+        return []
+    return [
+        Panel(
+            kind="bars",
+            title=f"Mean entropy at {kind}s, nats: base and tuned model",
+            metrics=tuple(f"analysis/{model}/{kind}/entropy" for model in ("base", "tuned")),
+        )
+        for kind in ("lock", "fork")
+    ]
+
+
+def _benchmarks(study: Study) -> list[BenchmarkScores]:
+    return [one for facts in study.runs if facts.scores is not None for one in facts.scores.main]

@@ -1,0 +1,1 @@
+"""What every report is drawn on: its document, and that as Markdown, HTML and figures."""

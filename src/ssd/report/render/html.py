@@ -1,0 +1,79 @@
+"""HTML of a report: one file that asks no server for anything, images inline, text autoescaped.
+
+Its content policy refuses every request and every script but the page's own, which it names by
+hash. Completions are hostile text: they reach the page as escaped text and as JSON without a `<`.
+"""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from ssd.report.render.document import Document
+from ssd.report.run.code_map import CHANGE_STEPS, ENTROPY_STEPS, page_data, ranges, shades
+
+FOLDER = Path(__file__).parent
+TEMPLATE, STYLE, SCRIPT = "report.html.jinja", "report.css", "report.js"
+
+
+def html(document: Document) -> str:
+    """The whole report as one self-contained page."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "data_uri": _data_uri,
+        "breakable": _breakable,
+        "unbroken": _unbroken,
+        "shades": shades,
+        "visible": _visible,
+        "page_data": lambda block: _json(page_data(block)),
+    }
+    script = (FOLDER / SCRIPT).read_text(encoding="utf-8")
+    return environment.get_template(TEMPLATE).render(
+        document=document,
+        style=Markup((FOLDER / STYLE).read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=_hash(script),
+        entropy_ranges=ranges(ENTROPY_STEPS),
+        change_ranges=ranges(CHANGE_STEPS),
+    )
+
+
+def _hash(script: str) -> str:
+    """How a content policy names an inline script."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
+
+
+def _json(value: Any) -> Markup:
+    """JSON inside a script element, whose end it cannot contain."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _visible(token: str) -> Markup:
+    """A token's text, with a mark before each line's end."""
+    return Markup('<i class="end"></i>\n').join(escape(line) for line in token.split("\n"))
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def _breakable(name: str) -> Markup:
+    """A run name that may wrap after each override."""
+    return Markup(",<wbr>").join(escape(part) for part in name.split(","))
+
+
+def _unbroken(cell: str) -> str:
+    """A number that wraps before its interval or not at all."""
+    return cell.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}[", " [")

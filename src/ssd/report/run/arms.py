@@ -1,0 +1,200 @@
+"""The report's scores: pass@k with intervals, the answers' form, and the figure of all arms."""
+
+from ssd.arms import ISOLATION, RESAMPLED
+from ssd.records.scores import BenchmarkScores, Scores
+from ssd.report.render import formats
+from ssd.report.render.document import Block, Figure, Listing, Paragraph, Section, Table
+from ssd.report.run.facts import Facts
+from ssd.report.run.figures import draw_form, draw_pass_curves, draw_scores
+from ssd.report.run.summary import shifts
+
+ROLES = ("base", "tuned")
+
+
+def scores(facts: Facts) -> list[Section]:
+    """The score section, or none where there are no scores."""
+    if facts.scores is None or not facts.scores.benchmarks:
+        return []
+    benchmarks = facts.scores.benchmarks
+    main = facts.scores.main or benchmarks
+    blocks: list[Block] = [
+        _score_table(main, facts.scores),
+        _score_figure(main),
+        *_curve_figure(main),
+        _answer_table(benchmarks),
+        _form_figure(benchmarks),
+    ]
+    notes = [note for benchmark in benchmarks for note in shifts(benchmark)]
+    if notes:
+        blocks.append(Listing(notes))
+    blocks += [_status_table(benchmarks), _benchmark_table(benchmarks)]
+    backends = facts.scores.sandbox.split(", ")
+    ran = ", ".join(ISOLATION.get(name, f"in the sandbox {name}") for name in backends)
+    blocks.append(Paragraph(f"Generated programs ran {ran}."))
+    return [Section("Scores", blocks)]
+
+
+def problems(benchmark: BenchmarkScores) -> str:
+    """`123 of 164 (test)`: problems that are reported, and what part they are."""
+    counted = f"{benchmark.num_problems:,}"
+    if benchmark.num_total != benchmark.num_problems:
+        counted += f" of {benchmark.num_total:,}"
+    return f"{counted} ({benchmark.split})"
+
+
+def _score_table(benchmarks: tuple[BenchmarkScores, ...], stored: Scores) -> Table:
+    rows = []
+    for benchmark in benchmarks:
+        for k in benchmark.models["base"].pass_at:
+            models = [benchmark.models.get(role) for role in ROLES]
+            cells = [formats.score(model.pass_at[k]) if model else "-" for model in models]
+            difference = (
+                formats.change(benchmark.difference[k]) if k in benchmark.difference else "-"
+            )
+            rows.append([f"{benchmark.title} pass@{k}", *cells, difference, problems(benchmark)])
+    return Table(
+        caption=f"pass@k with 95% intervals {RESAMPLED[stored.resample]}; the difference is tuned "
+        "minus base in percentage points, paired by problem",
+        columns=["Benchmark", "Base", "Tuned", "Difference", "Problems (split)"],
+        align="lrrrr",
+        rows=rows,
+    )
+
+
+def _answer_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
+    rows = [
+        [
+            f"{benchmark.title}, {arm}",
+            f"{model.mean_tokens:.1f}",
+            formats.percent(model.fence_share),
+            formats.percent(model.cut_share),
+            "-" if model.lost_share is None else formats.percent(model.lost_share),
+            f"{model.distinct_programs:.2f}",
+            formats.decoding(*model.decoding, model.checkpoint_step),
+        ]
+        for benchmark in benchmarks
+        for arm, model in benchmark.models.items()
+    ]
+    return Table(
+        caption="The form of the answers (length in tokens, shares with a code fence, cut off by "
+        "the length cap, and wrong for their form alone, different programs per problem), and how "
+        "they were decoded",
+        columns=[
+            "Model",
+            "Mean length",
+            "With fence",
+            "Cut off",
+            "Lost to form",
+            "Programs",
+            "Decoding",
+        ],
+        align="lrrrrrl",
+        rows=rows,
+    )
+
+
+def _benchmark_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
+    rows = [
+        [
+            one.name,
+            one.release or "-",
+            one.window or "-",
+            problems(one),
+            str(one.num_samples),
+            f"{one.grading}; {one.extraction.replace('_', ' ')}",
+        ]
+        for one in benchmarks
+    ]
+    return Table(
+        caption="What was scored: without release, window and count a score means little",
+        columns=["Benchmark", "Release", "Window", "Problems", "Answers each", "Grading; code"],
+        align="lllrrl",
+        rows=rows,
+    )
+
+
+def _status_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
+    models = [
+        (f"{item.title}, {role}", model)
+        for item in benchmarks
+        for role, model in item.models.items()
+    ]
+    found = dict.fromkeys(status for _, model in models for status in model.statuses)
+    statuses = sorted(found, key=lambda status: status != "passed")
+    return Table(
+        caption="How the graded programs ended",
+        columns=["Model", *statuses],
+        align="l" + "r" * len(statuses),
+        rows=[
+            [name, *(str(model.statuses.get(status, 0)) for status in statuses)]
+            for name, model in models
+        ],
+    )
+
+
+def _score_figure(benchmarks: tuple[BenchmarkScores, ...]) -> Figure:
+    values = []
+    for benchmark in benchmarks:
+        for arm, model in benchmark.models.items():
+            values += [
+                f"{benchmark.title} pass@{k} {arm} {formats.score(item)}"
+                for k, item in model.pass_at.items()
+            ]
+        for arm, comparison in benchmark.comparisons.items():
+            values += [
+                f"{benchmark.title} pass@{k} tuned minus {arm} {formats.change(item)} points"
+                for k, item in comparison.pass_at.items()
+            ]
+    return Figure(
+        name="scores",
+        caption="pass@k of every model, and the tuned model's paired difference to each; "
+        "bars are 95% intervals.",
+        alt=f"Dot plot with interval bars. {'; '.join(values)}.",
+        drawing=draw_scores(benchmarks),
+    )
+
+
+def _curve_figure(benchmarks: tuple[BenchmarkScores, ...]) -> list[Figure]:
+    """The curves of benchmarks with several answers per problem."""
+    curved = [
+        one
+        for one in benchmarks
+        if one.num_samples > 1 and all(model.curve for model in one.models.values())
+    ]
+    if not curved:
+        return []
+    values = [
+        f"{one.title} {arm} "
+        + ", ".join(
+            f"{formats.percent(model.curve[k - 1])} at k {k}" for k in (1, len(model.curve))
+        )
+        for one in curved
+        for arm, model in one.models.items()
+    ]
+    return [
+        Figure(
+            name="pass_curves",
+            caption="pass@k over k by the unbiased estimator, up to the answers per problem. "
+            "Intervals stand in the table above; towards the right end fewer draws lie behind "
+            "a point.",
+            alt=f"Line plot. {'; '.join(values)}.",
+            drawing=draw_pass_curves(curved),
+        )
+    ]
+
+
+def _form_figure(benchmarks: tuple[BenchmarkScores, ...]) -> Figure:
+    values = [
+        f"{one.title} {arm} {model.mean_tokens:.1f} tokens, "
+        f"{formats.percent(model.fence_share)} with a fence, "
+        f"{formats.percent(model.cut_share)} cut off"
+        for one in benchmarks
+        for arm, model in one.models.items()
+    ]
+    return Figure(
+        name="form",
+        caption="Form of the answers by model: mean length in tokens, shares with a code fence and "
+        "cut off by the length cap.",
+        alt=f"Dot plots. {'; '.join(values)}.",
+        drawing=draw_form(benchmarks),
+    )

@@ -1,0 +1,93 @@
+"""What a run cost: wall time and tokens of every artifact, and how much of it was there before."""
+
+from datetime import datetime
+
+from ssd.report.render import formats
+from ssd.report.render.document import Block, Paragraph, Section, Table
+from ssd.report.run.facts import Facts, Manifest, StageResult, made_artifacts
+from ssd.report.study.cost import run_costs
+
+TOKENS = ("num_tokens", "num_positions")
+"""Counts of a manifest that are tokens: drawn ones, or positions read."""
+
+
+def cost(facts: Facts) -> list[Section]:
+    """A row per finished artifact, and what they sum to; nothing where none is finished. What two
+    models share, such as `base` and a `base_swept` that chose the same, is counted once."""
+    first = {result.fingerprint: result for result in reversed(facts.results)}
+    finished = [
+        (result, result.manifest)
+        for result in facts.results
+        if result.manifest is not None and first[result.fingerprint] is result
+    ]
+    choosing = [one for one in run_costs(facts) if one.fingerprint not in first]
+    if not finished and not choosing:
+        return []
+    rows = [_row(facts, result, manifest) for result, manifest in finished]
+    total = sum(manifest["wall_seconds"] for _, manifest in finished)
+    if choosing:
+        spent = sum(one.seconds for one in choosing)
+        total += spent
+        name = f"Answers and verdicts that chose the settings ({len(choosing)} artifacts)"
+        rows.append([name, formats.duration(spent), "-", "-"])
+    blocks: list[Block] = [
+        Paragraph(_sum(facts, [manifest for _, manifest in finished], total) + _starts(facts)),
+        Table(
+            caption="Wall time of the process that made each artifact; tokens drawn by sampling "
+            "and answers, with loss over all epochs in training, and read by the analysis",
+            columns=["Artifact", "Wall time", "Tokens", "Made by"],
+            align="lrrl",
+            rows=rows,
+        ),
+    ]
+    return [Section("Cost", blocks)]
+
+
+def _row(facts: Facts, result: StageResult, manifest: Manifest) -> list[str]:
+    tokens = _tokens(manifest)
+    return [
+        result.label,
+        formats.duration(manifest["wall_seconds"]),
+        "-" if tokens is None else f"{tokens:,}",
+        {None: "-", True: "reused", False: "this run"}[_reused(facts, manifest)],
+    ]
+
+
+def _tokens(manifest: Manifest) -> int | None:
+    counts: dict[str, int] = manifest["counts"]
+    if "num_loss_tokens" in counts:
+        return round(counts["num_loss_tokens"] * counts.get("epochs", 1))
+    return next((counts[name] for name in TOKENS if name in counts), None)
+
+
+def _reused(facts: Facts, manifest: Manifest) -> bool | None:
+    """Whether an artifact was there when the run was last started; None where that is unknown."""
+    if facts.launched is None:
+        return None
+    # Manifests count whole seconds.
+    return datetime.fromisoformat(manifest["finished"]).timestamp() < int(facts.launched)
+
+
+def _sum(facts: Facts, manifests: list[Manifest], total: float) -> str:
+    text = f"Together {formats.duration(total)}"
+    if facts.launched is None or not total:
+        return f"{text}."
+    before = sum(one["wall_seconds"] for one in manifests if _reused(facts, one))
+    return (
+        f"{text}, of which {formats.percent(before / total)} in artifacts that were there when the "
+        "run was last started."
+    )
+
+
+def _starts(facts: Facts) -> str:
+    """How often an engine was started for what the run needs, and what that took; nothing where
+    manifests do not say."""
+    seconds = [
+        start
+        for made in {artifact.folder: artifact for artifact in made_artifacts(facts)}.values()
+        if made.done and (start := made.manifest().get("engine_start_seconds"))
+    ]
+    if not seconds:
+        return ""
+    times = "once" if len(seconds) == 1 else f"{len(seconds)} times"
+    return f" An engine was started {times}, which took {formats.duration(sum(seconds))} of it."

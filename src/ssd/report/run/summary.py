@@ -1,0 +1,202 @@
+"""The answer in words: did self-distillation help on each benchmark, how much, and how surely."""
+
+from ssd.arms import ARMS, BASE, CHOSEN_ON_TEST, SWEPT, TUNED, UNIT, lost_shares
+from ssd.method.significance import visible_sentence
+from ssd.records.scores import BenchmarkScores, Interval, Scores
+from ssd.report.render.document import Block, Finding, Listing, Paragraph, Section
+from ssd.report.render.formats import p_value, percent, signed, tested
+from ssd.report.run.facts import Facts
+
+SHARE_SHIFT, LENGTH_SHIFT, LOST_SHIFT = 0.1, 0.2, 0.02
+"""Changes worth a sentence: ten points in a share, a fifth in answer length."""
+FLATTERED = (
+    f"{CHOSEN_ON_TEST}: the scores of what was chosen are biased upwards, since the problems that "
+    "chose are the ones that are reported."
+)
+MISSING = {
+    SWEPT: "Part of a difference can be decoding: the base model under its own best decoding was "
+    "not compared (eval.controls=[base_swept]).",
+    UNIT: "Part can come with any fine-tuning on own samples: a model trained on its samples of "
+    "temperature 1 was not compared (eval.controls=[t1]).",
+}
+"""What each control that is not there leaves open."""
+WORDS = {
+    "better": "The tuned model is better on",
+    "worse": "the tuned model is worse on",
+    "undecided": "undecided on",
+    "base only": "only the base model was evaluated on",
+}
+
+
+def summary(facts: Facts) -> Section:
+    """The first section of a report."""
+    blocks: list[Block] = []
+    scores = facts.scores
+    if facts.stale:
+        blocks += [Paragraph("The scores below are out of date."), Listing(list(facts.stale))]
+    if scores is None or not scores.main:
+        blocks.append(
+            Paragraph("This run has no scores, so whether self-distillation helped is not known.")
+        )
+    else:
+        findings = [finding(benchmark) for benchmark in scores.main]
+        blocks += [Paragraph(headline(findings)), *findings]
+        if scores.selection is not None and scores.selection.mode == "test":
+            blocks.append(Paragraph(FLATTERED))
+        if any(benchmark.comparisons for benchmark in scores.main):
+            blocks.append(Paragraph(caveat(scores)))
+        if scores.regression:
+            blocks.append(Listing([elsewhere(benchmark) for benchmark in scores.regression]))
+    if facts.missing:
+        blocks += [Paragraph("What this report lacks:"), Listing(list(facts.missing))]
+    return Section("Summary", blocks)
+
+
+def headline(findings: list[Finding]) -> str:
+    """All findings in one sentence: `Better on humaneval; undecided on mbpp.`"""
+    groups = {word: [item.benchmark for item in findings if item.verdict == word] for word in WORDS}
+    parts = [f"{WORDS[word]} {' and '.join(names)}" for word, names in groups.items() if names]
+    sentence = "; ".join(parts) + "."
+    return sentence[0].upper() + sentence[1:]
+
+
+def finding(benchmark: BenchmarkScores) -> Finding:
+    """The verdict on one benchmark by its smallest k, against the strongest control that is there:
+    decided only where paired interval and paired test exclude 0."""
+    if not benchmark.comparisons:
+        return Finding(benchmark=benchmark.title, verdict="base only", text=_base_only(benchmark))
+    k, rival = benchmark.k, benchmark.rival
+    difference = benchmark.comparisons[rival].pass_at[k]
+    verdict = "undecided"
+    if difference.decided:
+        verdict = "better" if difference.low > 0 else "worse"
+    text = _weighed(benchmark, rival, difference) + _over_base(benchmark, verdict)
+    return Finding(benchmark=benchmark.title, verdict=verdict, text=text)
+
+
+def caveat(scores: Scores) -> str:
+    """What these differences do not separate, and how settings came about."""
+    models = [benchmark.models for benchmark in scores.main if benchmark.comparisons]
+    arms = {arm for one in models for arm in one}
+    sentences = [MISSING[arm] for arm in MISSING if arm not in arms]
+    same = all(one[BASE].decoding == one[TUNED].decoding for one in models)
+    sentences.append(
+        "Base and tuned model are decoded at the same settings."
+        if same
+        else "Base and tuned model are decoded at different settings."
+    )
+    chosen = scores.selection
+    if chosen is None:
+        sentences.append("Settings are as configured; none was chosen by a score.")
+    elif chosen.mode != "test":
+        problems = " and ".join(f"{len(ids)} of {name}" for name, ids in chosen.problems.items())
+        sentences.append(f"Settings were chosen on held-out problems: {problems}.")
+    return " ".join(sentences)
+
+
+def elsewhere(benchmark: BenchmarkScores) -> str:
+    """What the training did to a benchmark out of domain."""
+    if not benchmark.comparisons:
+        return f"Out of domain, on {benchmark.title}, only the base model was evaluated."
+    change = benchmark.difference[benchmark.k]
+    shown = "a change is shown" if change.decided else "no change is shown"
+    before, after = (percent(benchmark.values[arm]) for arm in (BASE, TUNED))
+    return (
+        f"Out of domain, on {benchmark.title}, pass@{benchmark.k} goes from {before} to {after}, "
+        f"{tested(change)}: {shown}."
+    )
+
+
+def _weighed(benchmark: BenchmarkScores, rival: str, difference: Interval) -> str:
+    """The sentences on the tuned model's difference to one arm."""
+    k = benchmark.k
+    start, tuned = (percent(benchmark.values[arm]) for arm in (rival, TUNED))
+    if rival != BASE:
+        start += f" ({_title(benchmark, rival)})"
+    problems, chance = _problems(benchmark), p_value(difference.p_value)
+    interval = (
+        "the 95% interval of the paired difference, "
+        f"{signed(difference.low)} to {signed(difference.high)} points,"
+    )
+    goes = f"pass@{k} goes from {start} to {tuned} ({signed(difference.value)} points)"
+    if difference.value == 0:
+        goes = f"pass@{k} stays at {start}"
+    if difference.decided:
+        return (
+            f"pass@{k} {'rises' if difference.low > 0 else 'falls'} from {start} to {tuned}, "
+            f"by {abs(100 * difference.value):.1f} points; "
+            f"{interval} excludes 0 ({problems}{chance and f', {chance}'})."
+        )
+    if difference.excludes_zero:
+        return (
+            f"{goes}; {interval} excludes 0, "
+            f"but the paired test of the {problems} does not reject 0 ({chance})."
+        )
+    visible = visible_sentence(
+        difference.low, difference.high, benchmark.num_problems, benchmark.num_samples, k
+    )
+    return f"{goes}, but {interval} contains 0{chance and f' ({chance})'}. {problems} {visible}."
+
+
+def _title(benchmark: BenchmarkScores, rival: str) -> str:
+    """What the weighed control is."""
+    controls = {arm: value for arm, value in benchmark.values.items() if arm not in (BASE, TUNED)}
+    strongest = benchmark.values[rival] == max(controls.values())
+    role = "the strongest control" if strongest else "a control that it does not beat"
+    return f"{rival}, {ARMS[rival]}: {role}"
+
+
+def _over_base(benchmark: BenchmarkScores, verdict: str) -> str:
+    """What the change over base says where a control has been weighed instead."""
+    if benchmark.rival == BASE or BASE not in benchmark.comparisons:
+        return ""
+    change = benchmark.difference[benchmark.k]
+    text = f" Over the base model the change is {tested(change)}"
+    unearned = verdict != "better" and change.decided and change.low > 0
+    doubt = ": a gain that this control may explain without self-distillation"
+    return text + (doubt if unearned else "") + "."
+
+
+def shifts(benchmark: BenchmarkScores) -> list[str]:
+    """Changes of form that a change of score may come from: length, code fences,
+    cut-off answers."""
+    if "tuned" not in benchmark.models:
+        return []
+    base, tuned = benchmark.models["base"], benchmark.models["tuned"]
+    found = []
+    if abs(tuned.mean_tokens - base.mean_tokens) > LENGTH_SHIFT * max(base.mean_tokens, 1):
+        found.append(
+            f"the mean answer goes from {base.mean_tokens:.0f} to {tuned.mean_tokens:.0f} tokens"
+        )
+    for name, before, after in (
+        ("answers with a code fence", base.fence_share, tuned.fence_share),
+        ("answers cut off by the length cap", base.cut_share, tuned.cut_share),
+    ):
+        if abs(after - before) >= SHARE_SHIFT:
+            found.append(f"{name} go from {percent(before)} to {percent(after)}")
+    if abs((tuned.lost_share or 0.0) - (base.lost_share or 0.0)) >= LOST_SHIFT:
+        found.append(
+            f"answers that fail for their form alone go from {lost_shares(base.lost_to_form)} "
+            f"to {lost_shares(tuned.lost_to_form)}"
+        )
+    return [f"On {benchmark.title}, {item}: part of the difference may be form." for item in found]
+
+
+def _problems(benchmark: BenchmarkScores) -> str:
+    answers = (
+        "one answer each" if benchmark.num_samples == 1 else f"{benchmark.num_samples} answers each"
+    )
+    return (
+        f"{benchmark.num_problems} problem{'' if benchmark.num_problems == 1 else 's'} "
+        f"with {answers}"
+    )
+
+
+def _base_only(benchmark: BenchmarkScores) -> str:
+    scores = [
+        f"pass@{k} is {percent(item.value)}" for k, item in benchmark.models["base"].pass_at.items()
+    ]
+    return (
+        f"{', '.join(scores)} for the base model over {_problems(benchmark)}; "
+        "there is no tuned model to compare."
+    )

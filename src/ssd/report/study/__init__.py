@@ -1,0 +1,1 @@
+"""A study's report, over several runs."""

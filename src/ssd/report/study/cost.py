@@ -1,0 +1,75 @@
+"""What a study cost: wall time per stage, of each run alone and of all with what they share."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ssd.report.render import formats
+from ssd.report.render.document import Block, Paragraph, Section, Table
+from ssd.report.run.facts import Facts, made_artifacts
+from ssd.report.study.rows import labels
+
+KINDS = {
+    "corpus": "Sampling",
+    "checkpoint": "Training",
+    "generations": "Answers",
+    "verdicts": "Grading",
+    "analysis": "Analysis",
+}
+"""Column by kind of artifact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One finished artifact."""
+
+    kind: str
+    fingerprint: str
+    seconds: float
+
+
+def costs(study_runs: Sequence[Facts]) -> Section:
+    """A row per run, and the totals with and without counting shared artifacts once."""
+    runs = [run_costs(facts) for facts in study_runs]
+    kinds = [kind for kind in KINDS if any(one.kind == kind for run in runs for one in run)]
+    names = labels(study_runs)
+    every = [one for run in runs for one in run]
+    rows = [
+        [name, *_durations(run, kinds)] for name, run in zip(names, runs, strict=True)
+    ]  # fmt: skip
+    rows.append(["All rows added up", *_durations(every, kinds)])
+    rows.append(["Spent, shared artifacts once", *_durations(list(dict.fromkeys(every)), kinds)])
+    uses = Counter(every)
+    saved = sum((count - 1) * one.seconds for one, count in uses.items())
+    num_shared = sum(count > 1 for count in uses.values())
+    text = (
+        "Wall time of the processes that made each artifact, the controls' included. "
+        f"{num_shared} of {len(uses)} artifacts are used by several runs, which saved "
+        f"{formats.duration(saved)}."
+    )
+    blocks: list[Block] = [
+        Paragraph(text),
+        Table(
+            caption="Wall time by run, as if it had been made alone",
+            columns=["Run", *(KINDS[kind] for kind in kinds), "Together"],
+            align="l" + "r" * (len(kinds) + 1),
+            rows=rows,
+        ),
+    ]
+    return Section("Cost", blocks)
+
+
+def run_costs(facts: Facts) -> list[Cost]:
+    """Every finished artifact behind a run's scores, the answers that chose included."""
+    found: dict[tuple[str, str], Cost] = {}
+    for artifact in made_artifacts(facts):
+        if artifact.done:
+            seconds = float(artifact.manifest().get("wall_seconds", 0.0))
+            place = (artifact.kind, artifact.fingerprint)
+            found[place] = Cost(*place, seconds)
+    return list(found.values())
+
+
+def _durations(found: Sequence[Cost], kinds: Sequence[str]) -> list[str]:
+    spent = [sum(one.seconds for one in found if one.kind == kind) for kind in kinds]
+    return [formats.duration(seconds) if seconds else "-" for seconds in (*spent, sum(spent))]

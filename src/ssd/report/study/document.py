@@ -1,0 +1,227 @@
+"""The report of a study by sections: what came out, the runs, temperatures, controls, cost."""
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+
+from ssd.arms import ARMS, BASE, TUNED, gain_parts
+from ssd.records.scores import BenchmarkScores
+from ssd.report.render import formats
+from ssd.report.render.document import Block, Code, Document, Listing, Paragraph, Section, Table
+from ssd.report.run.summary import FLATTERED, finding
+from ssd.report.study.collection import Study, held_out, reported, run_names
+from ssd.report.study.cost import costs, run_costs
+from ssd.report.study.plane import temperatures
+from ssd.report.study.rows import (
+    HELD_OUT,
+    MAX_OTHER,
+    RIVAL,
+    benchmark_names,
+    difference,
+    labels,
+    other_settings,
+    scores_by_name,
+    shared,
+    sorting,
+    sorting_score,
+    varying,
+    without_row,
+)
+
+
+def document(study: Study) -> Document:
+    """Everything about a study, what came out first."""
+    sections = [summary(study)]
+    if study.runs:
+        sections += [
+            table_of_runs(study),
+            *temperatures(study.runs),
+            controls(study),
+            costs(study.runs),
+            how(study),
+        ]
+    return Document(
+        title=f"Study {study.name}",
+        subtitle="Simple self-distillation: several runs side by side.",
+        sections=sections,
+    )
+
+
+def summary(study: Study) -> Section:
+    """How many runs there are, the best of them with its findings, and what is missing."""
+    states = Counter(one.state for one in study.unfinished)
+    missing = ", ".join(f"{count} {state}" for state, count in states.items())
+    counted = f"{len(study.runs)} run{'' if len(study.runs) == 1 else 's'} with scores"
+    blocks: list[Block] = [Paragraph(f"{counted}{missing and f'; {missing}'}.")]
+    if study.runs:
+        blocks += _best(study)
+    if study.unfinished:
+        blocks += [
+            Paragraph(
+                "Unfinished, failed, or not to be compared; the command that started a run, given "
+                "again, repeats only what is missing:"
+            ),
+            Listing([f"{one.name}: {one.state}. {one.reason}" for one in study.unfinished]),
+        ]
+    return Section("Summary", blocks)
+
+
+def table_of_runs(study: Study) -> Section:
+    """A row per run: the settings that differ, every score, the difference to the rivals, cost;
+    then those that have no scores."""
+    runs = study.runs
+    columns, names = varying(runs), run_names([facts.run.folder for facts in runs]).values()
+    benchmarks = benchmark_names(runs)
+    titles = [title for title, _ in columns] + [HELD_OUT]
+    titles += [
+        f"{name} {what}" for name in benchmarks for what in ("base", "tuned", "minus base", RIVAL)
+    ]
+    rows = []
+    for number, (facts, name) in enumerate(zip(runs, names, strict=True), 1):
+        scored = scores_by_name(facts)
+        cells = [cell for one in benchmarks for cell in _scores(scored, one)]
+        spent = formats.duration(sum(one.seconds for one in run_costs(facts)))
+        settings = [of(facts) for _, of in columns]
+        rows.append([str(number), *settings, sorting_score(facts), *cells, spent, name])
+    for one in without_row(study):
+        rows.append([one.state, *["-"] * (len(titles) + 1), one.name])
+    blocks: list[Block] = [
+        Table(
+            caption="Runs of this study: scores in percent, differences in percentage points, "
+            "paired by problem, all with 95% intervals",
+            columns=["No.", *titles, "Wall time", "Run"],
+            align="l" + "r" * (len(titles) + 1) + "l",
+            rows=rows,
+        ),
+        *(Paragraph(text) for text in sorting(runs)),
+    ]
+    unseen = other_settings(runs)[MAX_OTHER:]
+    if unseen:
+        blocks.append(Paragraph(f"These settings differ as well: {', '.join(unseen)}."))
+    return Section("Runs", blocks)
+
+
+def controls(study: Study) -> Section:
+    """Every arm of every run that has one beyond base and tuned model, and what a gain consists
+    of."""
+    compared = [
+        (f"{label}, {one.name}" if len(scores_by_name(facts)) > 1 else label, one)
+        for facts, label in zip(study.runs, labels(study.runs), strict=True)
+        for one in scores_by_name(facts).values()
+        if set(one.comparisons) - {BASE}
+    ]
+    if not compared:
+        return Section(
+            "Controls",
+            [
+                Paragraph(
+                    "No run has controls, so what a gain owes to decoding, and to any "
+                    "fine-tuning on own samples, is not known (experiment=controls has them)."
+                )
+            ],
+        )
+    arms = [arm for arm in ARMS if any(arm in one.models for _, one in compared)]
+    rows = [[name, *_arm_scores(one, arms)] for name, one in compared]
+    blocks: list[Block] = [
+        Table(
+            caption="Scores of every arm, with 95% intervals",
+            columns=["Run", *arms],
+            align="l" + "r" * len(arms),
+            rows=rows,
+        ),
+        *_parts(compared),
+        Table(
+            caption="What each model is",
+            columns=["Name", "Model"],
+            align="ll",
+            rows=[[arm, ARMS[arm]] for arm in arms],
+            folded=True,
+        ),
+    ]
+    return Section("Controls", blocks)
+
+
+def how(study: Study) -> Section:
+    """What all runs share, and the command of each."""
+    blocks: list[Block] = []
+    same = shared(study.runs)
+    if same:
+        caption = "Settings that all runs share" if len(study.runs) > 1 else "Settings"
+        blocks.append(Table(caption=caption, columns=["Setting", "Value"], align="ll", rows=same))
+    names = run_names([facts.run.folder for facts in study.runs])
+    commands = [
+        f"# {names[facts.run.folder]}\n{shlex.join(facts.command)}"
+        for facts in study.runs
+        if facts.command is not None
+    ]
+    if commands:
+        text = "\n".join(commands)
+        blocks.append(Code(caption="The exact command of each run", text=text, folded=True))
+    return Section("Settings and provenance", blocks)
+
+
+def _best(study: Study) -> list[Block]:
+    """The first row in words, and what it was chosen by."""
+    facts = study.runs[0]
+    label = labels(study.runs)[0] if len(study.runs) > 1 else facts.run.config.run_name
+    chosen, shown = held_out(facts), reported(facts)
+    if chosen is not None:
+        setting = formats.decoding(chosen.temp, chosen.top_k, chosen.top_p, chosen.checkpoint_step)
+        text = (
+            f"The best by held-out score is run {label}; decoded at {setting} it passes "
+            f"{formats.score(chosen.score)} of the {chosen.num_problems} problems that chose. "
+            "On the reported problems:"
+        )
+    elif shown is not None:
+        text = f"The best by reported score is run {label}; it passes {formats.score(shown)}."
+    else:
+        return [Paragraph("No run has a tuned model's score.")]
+    findings = [finding(one) for one in scores_by_name(facts).values()]
+    blocks: list[Block] = [Paragraph(text), *findings]
+    selection = facts.scores.selection if facts.scores is not None else None
+    if selection is not None and selection.mode == "test":
+        blocks.append(Paragraph(FLATTERED))
+    if chosen is None:
+        blocks += [Paragraph(text) for text in sorting(study.runs)]
+    return blocks
+
+
+def _arm_scores(benchmark: BenchmarkScores, arms: Sequence[str]) -> list[str]:
+    models, k = benchmark.models, benchmark.k
+    return [formats.score(models[arm].pass_at[k]) if arm in models else "-" for arm in arms]
+
+
+def _parts(compared: Sequence[tuple[str, BenchmarkScores]]) -> list[Block]:
+    """What each gain over the base model consists of, where controls part it."""
+    parted = [(name, gain_parts(one.values)) for name, one in compared]
+    causes = list(dict.fromkeys(part.cause for _, parts in parted for part in parts))
+    rows = []
+    for name, parts in parted:
+        gains = {part.cause: part.gain for part in parts}
+        if gains:
+            cells = [formats.signed(gains[one]) if one in gains else "-" for one in causes]
+            rows.append([name, formats.signed(sum(gains.values())), *cells])
+    if not rows:
+        return []
+    return [
+        Table(
+            caption="What each gain over the base model consists of, in percentage points",
+            columns=["Run", "Gain", *(f"by {cause}" for cause in causes)],
+            align="l" + "r" * (len(causes) + 1),
+            rows=rows,
+        )
+    ]
+
+
+def _scores(scored: dict[str, BenchmarkScores], name: str) -> list[str]:
+    """Base, tuned, their difference, and that to the strongest rival."""
+    one = scored.get(name)
+    if one is None:
+        return ["-"] * 4
+    tuned = one.models.get(TUNED)
+    return [
+        formats.score(one.models[BASE].pass_at[one.k]) if BASE in one.models else "-",
+        formats.score(tuned.pass_at[one.k]) if tuned is not None else "-",
+        formats.change(one.difference[one.k]) if one.k in one.difference else "-",
+        difference(one) if one.comparisons else "-",
+    ]

@@ -1,0 +1,249 @@
+"""A study's runs as a table: the settings that differ, and the scores. Imports no matplotlib."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ssd.arms import BASE, TUNED
+from ssd.artifacts import plain
+from ssd.records.scores import BenchmarkScores
+from ssd.report.render import formats
+from ssd.report.render.document import Table
+from ssd.report.render.markdown import markdown_table
+from ssd.report.run.facts import Facts
+from ssd.report.study.collection import Study, Unfinished, held_out, reported, run_names, training
+
+SELECTION = (
+    "Choosing a row by these scores selects on the test problems, so the chosen row's score is "
+    "biased upwards: confirm it on problems that had no part in the choice."
+)
+HELD_OUT, REPORTED = "Held-out", "Reported"
+"""The columns that rows are sorted by."""
+RIVAL = "minus strongest rival"
+OUTCOME = "T_eval"
+"""The column of what a run has mostly chosen itself; it names no run."""
+NOT_METHOD = (
+    "run_name", "study", "output_dir", "stages", "plan", "analyse", "report", "logger", "hardware",
+    "recipe", "eval.files", "eval.workers", "eval.shard_size", "sampler.shard_size",
+)  # fmt: skip
+"""Settings that change no score."""
+MAX_OTHER = 4
+"""Columns for differing settings that have no column of their own; more are named in a sentence."""
+Column = tuple[str, Callable[[Facts], str]]
+
+
+def known_columns() -> list[Column]:
+    """The settings that have a column or a line of their own, in this order."""
+    return [
+        ("Model", lambda facts: facts.run.config.model.name),
+        ("T_train", lambda facts: f"{training(facts)[0]:g}"),
+        ("Truncation", lambda facts: formats.truncation(*training(facts)[1:])),
+        ("Learning rate", lambda facts: f"{facts.run.config.optimizer.lr:g}"),
+        ("Steps", lambda facts: f"{facts.run.config.train.max_steps:,}"),
+        ("Seed", lambda facts: str(facts.run.config.seed)),
+        (OUTCOME, lambda facts: formats.tuned_temp(facts.scores, facts.run.config.eval.temp)),
+        ("Truncation at evaluation", _eval_truncation),
+        ("Step", _step),
+    ]
+
+
+COVERED = (
+    "model", "sampler.temp", "truncation", "optimizer.lr", "train.max_steps", "train.corpus",
+    "seed", "eval.temp", "eval.temps", "eval.truncation", "eval.truncations",
+    "eval.checkpoint_step", "eval.checkpoint_steps", "eval.base_temp", "eval.base_truncation",
+)  # fmt: skip
+"""Settings that `known_columns` show, or that the scores' own columns do."""
+
+
+def varying(runs: Sequence[Facts]) -> list[Column]:
+    """A column for everything that differs between the runs."""
+    known = [one for one in known_columns() if len({one[1](facts) for facts in runs}) > 1]
+    return known + [(name, _setting(name)) for name in other_settings(runs)[:MAX_OTHER]]
+
+
+def shared(runs: Sequence[Facts]) -> list[list[str]]:
+    """Name and value of what has a column and does not differ."""
+    differing = {title for title, _ in varying(runs)}
+    return [[title, of(runs[0])] for title, of in known_columns() if title not in differing]
+
+
+def other_settings(runs: Sequence[Facts]) -> list[str]:
+    """Dotted settings beside those of `known_columns` that differ between the runs."""
+    flat = [flat_settings(plain(facts.run.config)) for facts in runs]
+    names = dict.fromkeys(name for one in flat for name in one)
+    hidden = (*NOT_METHOD, *COVERED)
+    return [
+        name
+        for name in names
+        if not any(name == one or name.startswith(f"{one}.") for one in hidden)
+        and len({str(one.get(name)) for one in flat}) > 1
+    ]
+
+
+def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= flat_settings(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Run names without the overrides that all of them share."""
+    parts = [name.split(",") for name in names]
+    common = set.intersection(*map(set, parts)) if parts else set()
+    short = [",".join(part for part in one if part not in common) for one in parts]
+    alone = len(short) > 1 and all(short) and len(set(short)) == len(short)
+    return short if alone else list(names)
+
+
+def labels(runs: Sequence[Facts]) -> list[str]:
+    """What a run is called where it has no row of its own: its number in the table of runs, with
+    the settings that differ, or with its name where these do not tell the runs apart."""
+    columns = [one for one in varying(runs) if one[0] != OUTCOME]
+    names = short_names(list(run_names([facts.run.folder for facts in runs]).values()))
+    told = [", ".join(f"{title} {of(facts)}" for title, of in columns) for facts in runs]
+    distinct = len(set(told)) == len(told) and all(told)
+    return [f"{n}: {text}" for n, text in enumerate(told if distinct else names, 1)]
+
+
+def without_row(study: Study) -> list[Unfinished]:
+    """What is unfinished and has no scores in the table, one entry a run."""
+    rows = set(run_names([facts.run.folder for facts in study.runs]).values())
+    return list({one.name: one for one in study.unfinished if one.name not in rows}.values())
+
+
+def study_table(study: Study) -> str:
+    """The runs as a compact table for a terminal, what it is sorted by, and what is unfinished."""
+    parts = [markdown_table(compact(study))] if study.runs else ["No run has scores yet."]
+    if study.runs:
+        parts.append(
+            "Scores and differences in percent and percentage points, with 95% intervals; "
+            "differences are paired, against the strongest rival: base, unless another is named."
+        )
+        parts += sorting(study.runs)
+    if study.unfinished:
+        entries = [f"- {one.name}: {one.state}. {one.reason}" for one in study.unfinished]
+        parts.append("Unfinished, failed, or not to be compared:\n\n" + "\n".join(entries))
+    return "\n\n".join(parts)
+
+
+def sorting(runs: Sequence[Facts]) -> list[str]:
+    """What the rows are sorted by, and what may be concluded from a choice."""
+    if len(runs) < 2:
+        return []
+    chosen = [facts for facts in runs if held_out(facts) is not None]
+    if not chosen:
+        return [
+            f"Sorted by {REPORTED.lower()} score, since no run chose on held-out problems "
+            f"(eval.temps=[...] does). {SELECTION}"
+        ]
+    rest = ""
+    if len(chosen) < len(runs):
+        rest = (
+            f" The {len(runs) - len(chosen)} run(s) without a choice on held-out problems follow, "
+            f"by reported score. {SELECTION}"
+        )
+    return [
+        f"Sorted by the column {HELD_OUT}: pass@1 of the chosen setting on the held-out problems. "
+        "It is the best of several, so it flatters the first row; the other scores stand on other "
+        f"problems, and choosing the first row by {HELD_OUT} leaves them unbiased.{rest}"
+    ]
+
+
+def compact(study: Study) -> Table:
+    """Settings that differ, the score that sorts, and one score and difference per benchmark. Runs
+    have numbers where their settings tell them apart, as in a sweep, and names where they do not;
+    the rows of unfinished runs have names and no scores."""
+    runs = study.runs
+    columns, benchmarks = varying(runs), benchmark_names(runs)
+    settings = [[of(facts) for _, of in columns] for facts in runs]
+    numbered = bool(columns) and len(set(map(tuple, settings))) == len(runs)
+    titles = sorted_by(runs)
+    absent = without_row(study)
+    names = list(run_names([facts.run.folder for facts in runs]).values())
+    names = short_names([*names, *(one.name for one in absent)])
+    rows = []
+    for number, (facts, values) in enumerate(zip(runs, settings, strict=True)):
+        row = [str(number + 1) if numbered else names[number], *values]
+        row += [sorting_score(facts)] if titles else []
+        scored = scores_by_name(facts)
+        for benchmark in benchmarks:
+            row += _tuned_and_difference(scored.get(benchmark))
+        rows.append(row)
+    heads = [head for name in benchmarks for head in (f"{name} tuned", RIVAL)]
+    width = len(columns) + len(titles) + len(heads)
+    for one, name in zip(absent, names[len(runs) :], strict=True):
+        rows.append([name, *["-"] * (width - 1), one.state])
+    return Table(
+        caption="Runs of this study",
+        columns=["Run", *(title for title, _ in columns), *titles, *heads],
+        align="l" + "r" * width,
+        rows=rows,
+    )
+
+
+def sorted_by(runs: Sequence[Facts]) -> list[str]:
+    """The column that rows are sorted by, where no benchmark's own column shows it."""
+    if any(held_out(facts) is not None for facts in runs):
+        return [HELD_OUT]
+    return [REPORTED] if len(benchmark_names(runs)) > 1 else []
+
+
+def sorting_score(facts: Facts) -> str:
+    """The score that a row is sorted by: held-out, or reported where nothing was chosen so."""
+    chosen, shown = held_out(facts), reported(facts)
+    if chosen is not None:
+        return formats.score(chosen.score)
+    return "-" if shown is None else f"reported {formats.score(shown)}"
+
+
+def benchmark_names(runs: Sequence[Facts]) -> list[str]:
+    """Every main benchmark of any run."""
+    return list(dict.fromkeys(name for facts in runs for name in scores_by_name(facts)))
+
+
+def scores_by_name(facts: Facts) -> dict[str, BenchmarkScores]:
+    """A run's main benchmarks."""
+    return {one.name: one for one in (facts.scores.main if facts.scores is not None else ())}
+
+
+def difference(benchmark: BenchmarkScores) -> str:
+    """The tuned model minus its strongest rival, who is named where it is not the base model."""
+    rival = benchmark.rival
+    text = formats.change(benchmark.comparisons[rival].pass_at[benchmark.k])
+    return text if rival == BASE else f"{text} {rival}"
+
+
+def _tuned_and_difference(benchmark: BenchmarkScores | None) -> list[str]:
+    if benchmark is None or TUNED not in benchmark.models:
+        return ["-", "-"]
+    k = benchmark.k
+    score = formats.percent(benchmark.models[TUNED].pass_at[k].value)
+    shown = score if k == 1 else f"{score} (pass@{k})"
+    return [shown, difference(benchmark) if benchmark.comparisons else "-"]
+
+
+def _setting(name: str) -> Callable[[Facts], str]:
+    return lambda facts: str(flat_settings(plain(facts.run.config)).get(name))
+
+
+def _tuned(facts: Facts) -> Any:
+    return next(
+        (one.models[TUNED] for one in scores_by_name(facts).values() if TUNED in one.models), None
+    )
+
+
+def _eval_truncation(facts: Facts) -> str:
+    tuned = _tuned(facts)
+    if tuned is None:
+        return formats.truncation_of(facts.run.config.eval.truncation)
+    return formats.truncation(tuned.top_k, tuned.top_p)
+
+
+def _step(facts: Facts) -> str:
+    tuned = _tuned(facts)
+    step = facts.run.config.eval.checkpoint_step if tuned is None else tuned.checkpoint_step
+    return "last" if step is None else f"{step:,}"
