@@ -42,6 +42,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ssd.run import lineage
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # compose_config
 
@@ -230,11 +232,13 @@ def run_ours(samples: list[Any], arguments: argparse.Namespace, settings: tuple[
             )
             for i, one in enumerate(samples)
         ]  # fmt: skip
-        with run.corpus.writing() as folder:
+        with lineage.corpus(run).writing() as folder:
             write_samples(folder / "corpus.parquet", stored)
-            run.corpus.finish(started=time.time(), counts={})
+            lineage.corpus(run).finish(started=time.time(), counts={})
         train(run)
-        lines = [line for line in read_metrics(run.checkpoint.folder) if "train/loss" in line]
+        lines = [
+            line for line in read_metrics(lineage.checkpoint(run).folder) if "train/loss" in line
+        ]
     tokens = [line["train/num_tokens"] for line in lines]
     seconds = [line["train/num_tokens"] / line["train/tokens_per_second"] for line in lines]
     return tokens, seconds, lines[0]["train/loss"]

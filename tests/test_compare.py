@@ -11,11 +11,12 @@ import pytest
 from answers import make_verdict
 from run_folders import UNDECIDED, benchmark_scores, make_run, write_scores
 
+from ssd.artifacts.names import VERDICTS
 from ssd.compare import compare
 from ssd.errors import ArtifactError, ConfigError, DataError
-from ssd.evaluate.grading import VERDICTS, write_verdicts
+from ssd.evaluate.grading import write_verdicts
 from ssd.method.estimates import sign_flip_p_value
-from ssd.run import Run
+from ssd.run import Run, evidence
 
 PROBLEMS, ANSWERS = 24, 2
 Passes = Callable[[int, int], bool]
@@ -27,7 +28,7 @@ def scored(
     """A run with verdicts of its tuned model on humaneval."""
     run = make_run(tmp_path, f"model=tiny,sampler.temp={temp}", f"sampler.temp={temp}")
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED, num_problems=problems))
-    folder = run.verdicts("tuned", "humaneval").folder
+    folder = evidence.verdicts(run, "tuned", "humaneval").folder
     folder.mkdir(parents=True)
     rows = [
         make_verdict(f"p/{problem}", index, passes(problem, index), num_tokens=num_tokens)

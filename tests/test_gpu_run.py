@@ -20,7 +20,7 @@ from runs import ROOT, compose_config
 
 from ssd.artifacts import read_json
 from ssd.config import Accelerator, Recompute
-from ssd.run import Run, load_run
+from ssd.run import Run, evidence, lineage, load_run, protocol
 from ssd.runtime.devices import device_memory
 from ssd.runtime.hardware import resolve
 
@@ -112,8 +112,11 @@ def finished(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Finished
 
 def starts(run: Run, model: str) -> list[float]:
     """Seconds that the engine's start took for each of a model's artifacts; 0 where it ran."""
-    made = [run.generations(model, name, part=part) for name, part in run.reported_on()]
-    drawn = [run.corpus, *made] if model == "base" else made
+    made = [
+        evidence.generations(run, model, name, part=part)
+        for name, part in protocol.reported_on(run)
+    ]
+    drawn = [lineage.corpus(run), *made] if model == "base" else made
     return [artifact.manifest()["engine_start_seconds"] for artifact in drawn]
 
 
@@ -140,7 +143,7 @@ def test_the_method_ends_and_leaves_no_process_and_no_memory(finished: Finished)
     assert finished.taken <= ROUNDING
     assert "tuned minus it" in finished.printed
     assert (finished.folder / "report.html").is_file()
-    assert finished.run.found_analysis() is not None
+    assert evidence.found_analysis(finished.run) is not None
 
 
 def test_an_engine_is_started_once_for_each_model(
@@ -168,5 +171,5 @@ def test_what_auto_became_is_said_and_is_what_trained(finished: Finished) -> Non
         assert said in finished.printed
         assert f"micro_batch_tokens={hardware.micro_batch_tokens}" in finished.printed
         plan = read_json(finished.folder / "plan.json")["memory"]
-        peak = finished.run.checkpoint.manifest()["counts"]["peak_memory_gib"] * 2**30
+        peak = lineage.checkpoint(finished.run).manifest()["counts"]["peak_memory_gib"] * 2**30
         assert 0 < peak <= plan["needed_bytes"] <= plan["device_bytes"]

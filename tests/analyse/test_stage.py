@@ -26,7 +26,7 @@ from ssd.config import TruncationConfig
 from ssd.errors import ArtifactError, DataError
 from ssd.models.fetch import fetch
 from ssd.records.analysis import TERMS, Analysis, positions_file, read_analysis, read_positions
-from ssd.run import Run, save_run
+from ssd.run import Run, evidence, lineage, save_run
 from ssd.run.tracking import read_metrics
 from ssd.runtime.hardware import resolve
 from ssd.train.trainer import train
@@ -60,7 +60,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def analysis(run: Run) -> Analysis:
-    found = run.found_analysis()
+    found = evidence.found_analysis(run)
     assert found is not None
     return read_analysis(found.folder)
 
@@ -73,11 +73,11 @@ def test_every_model_reads_the_same_positions(run: Run, analysis: Analysis) -> N
     for name in ("sample", "index", "token_id"):
         np.testing.assert_array_equal(getattr(base, name), getattr(tuned, name))
     assert np.bincount(base.sample).tolist() == lengths
-    assert verify(run.analysis(run.reported_steps()).folder) == []
+    assert verify(evidence.analysis(run, evidence.reported_steps(run)).folder) == []
 
 
 def test_the_numbers_are_those_of_the_models_own_logits(run: Run, analysis: Analysis) -> None:
-    probe = read_probe(run.probe, 4, 12, None)
+    probe = read_probe(evidence.probe(run), 4, 12, None)
     for model in (BASE, TUNED):
         network = load_network(run, model, None)
         for number, sample in enumerate(probe):
@@ -110,7 +110,7 @@ def test_the_base_model_is_aligned_with_its_own_target_and_the_tuned_one_likes_i
 
 
 def test_a_model_against_itself_changes_nothing(run: Run) -> None:
-    probe = read_probe(run.probe, 2, 12, None)
+    probe = read_probe(evidence.probe(run), 2, 12, None)
     network = load_network(run, BASE, None)
     states, again = (read_states(network, probe, "reading") for _ in range(2))
     settings = {"temp": 1.6, "truncation": TruncationConfig(top_k=20, top_p=0.8),
@@ -122,8 +122,8 @@ def test_a_model_against_itself_changes_nothing(run: Run) -> None:
 
 
 def test_a_completions_numbers_do_not_depend_on_which_others_are_read(run: Run) -> None:
-    larger = read_probe(run.probe, 4, 12, None)
-    smaller = read_probe(run.probe, 2, 12, None)
+    larger = read_probe(evidence.probe(run), 4, 12, None)
+    smaller = read_probe(evidence.probe(run), 2, 12, None)
     assert len(smaller) == 2 and all(sample in larger for sample in smaller)
     network = load_network(run, BASE, None)
     all_states = read_states(network, larger, "reading").hidden
@@ -134,8 +134,8 @@ def test_a_completions_numbers_do_not_depend_on_which_others_are_read(run: Run) 
 
 
 def test_without_answers_the_corpus_is_read_and_empty_completions_are_not(run: Run) -> None:
-    assert run.probe.kind == "corpus"
-    everything = read_probe(run.probe, 100, 12, None)
+    assert evidence.probe(run).kind == "corpus"
+    everything = read_probe(evidence.probe(run), 100, 12, None)
     assert [sample.prompt_id for sample in everything] == ["p0", "p1", "p2", "p4", "p5"]
 
 
@@ -171,7 +171,7 @@ def test_a_base_model_is_analysed_alone_and_a_greedy_corpus_has_no_terms(tmp_pat
         analyse(run)
     write_corpus(run, LENGTHS)
     analyse(run)
-    found = run.found_analysis()
+    found = evidence.found_analysis(run)
     assert found is not None
     one = read_analysis(found.folder).positions
     assert list(one) == [BASE]
@@ -186,9 +186,9 @@ def test_a_base_model_is_analysed_alone_and_a_greedy_corpus_has_no_terms(tmp_pat
 def test_completions_of_another_tokenizer_are_refused_before_a_model_loads(
     run: Run, tmp_path: Path
 ) -> None:
-    manifest = run.corpus.manifest()
+    manifest = lineage.corpus(run).manifest()
     del manifest["inputs"]["tokenizer"]
-    shutil.copy(run.corpus.folder / "corpus.parquet", tmp_path)
+    shutil.copy(lineage.corpus(run).folder / "corpus.parquet", tmp_path)
     write_json(tmp_path / "manifest.json", manifest)
     other = new_run(tmp_path, "stages=[analyse]", f"analyse.probe={tmp_path}")
     other = dataclasses.replace(other, weights=dataclasses.replace(other.weights, path="nowhere"))
@@ -198,19 +198,19 @@ def test_completions_of_another_tokenizer_are_refused_before_a_model_loads(
 
 def test_a_probe_too_long_for_the_model_or_without_tokens_is_refused(run: Run) -> None:
     with pytest.raises(DataError, match=r"p2 has 16 tokens and the model takes 15: lower"):
-        read_probe(run.probe, 100, 12, 15)
+        read_probe(evidence.probe(run), 100, 12, 15)
     empty = new_run(run.folder.parent / "empty", "seed=3")
     write_corpus(empty, [(5, 0)])
     with pytest.raises(DataError, match="holds no completion with a token"):
-        read_probe(empty.probe, 4, 12, None)
+        read_probe(evidence.probe(empty), 4, 12, None)
 
 
 def test_an_adapter_is_read_through_the_base_model(make_run: Callable[..., Run]) -> None:
     adapted = make_run(*SETTINGS, "adapter=lora", "adapter.merge=false", "optimizer.lr=1e-2")
     write_corpus(adapted, LENGTHS)
     train(adapted)
-    probe = read_probe(adapted.probe, 4, 12, None)
-    assert adapted.adapter_folder(TUNED) is not None
+    probe = read_probe(evidence.probe(adapted), 4, 12, None)
+    assert lineage.adapter_folder(adapted, TUNED) is not None
     network = load_network(adapted, TUNED, None)
     tuned = read_states(network, probe, "reading")
     base = read_states(load_network(adapted, BASE, None), probe, "reading")
@@ -237,7 +237,7 @@ def kill_after_base(run: Run, folder: Path) -> bool:
 
 
 def test_a_killed_analysis_goes_on_with_the_next_model(run: Run) -> None:
-    folder = run.analysis(run.reported_steps()).folder
+    folder = evidence.analysis(run, evidence.reported_steps(run)).folder
     whole = {model: read_positions(positions_file(folder, model)) for model in (BASE, TUNED)}
     # The second model takes a tenth of a second, in which a loaded machine may not look.
     assert any(kill_after_base(run, folder) for _ in range(5))
@@ -254,9 +254,9 @@ def test_a_killed_analysis_goes_on_with_the_next_model(run: Run) -> None:
 def test_a_gpu_finds_what_the_cpu_finds(run: Run, analysis: Analysis) -> None:
     hardware = resolve(compose_config("model=tiny", "hardware=gpu_1").hardware)
     there = dataclasses.replace(run, config=dataclasses.replace(run.config, hardware=hardware))
-    shutil.rmtree(run.analysis(run.reported_steps()).folder)
+    shutil.rmtree(evidence.analysis(run, evidence.reported_steps(run)).folder)
     analyse(there)
-    found = there.found_analysis()
+    found = evidence.found_analysis(there)
     assert found is not None
     for model, one in read_analysis(found.folder).positions.items():
         for name in ("logprob", "entropy", "kept_mass"):

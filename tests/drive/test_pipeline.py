@@ -18,7 +18,7 @@ from ssd.arms import INTERVALS
 from ssd.artifacts import verify
 from ssd.drive.pipeline import is_current, link_artifacts
 from ssd.records.samples import read_samples
-from ssd.run import Run, load_run
+from ssd.run import Run, evidence, lineage, load_run, protocol
 from ssd.runtime.stage import REPORTED
 
 
@@ -77,16 +77,21 @@ def test_one_engine_draws_the_corpus_and_the_base_models_answers(
 ) -> None:
     run = load_run(finished[0] / "main" / "model=tiny")
     answers = {
-        model: [run.generations(model, name, part=part) for name, part in run.reported_on()]
+        model: [
+            evidence.generations(run, model, name, part=part)
+            for name, part in protocol.reported_on(run)
+        ]
         for model in ("base", "tuned")
     }
-    assert run.corpus.manifest()["engine_start_seconds"] > 0
+    assert lineage.corpus(run).manifest()["engine_start_seconds"] > 0
     starts = {
         model: [answer.manifest()["engine_start_seconds"] > 0 for answer in artifacts]
         for model, artifacts in answers.items()
     }
     assert starts == {"base": [False, False], "tuned": [True, False]}
-    assert answers["base"][0].manifest()["finished"] <= run.checkpoint.manifest()["finished"]
+    assert (
+        answers["base"][0].manifest()["finished"] <= lineage.checkpoint(run).manifest()["finished"]
+    )
 
 
 def test_running_again_starts_nothing_and_prints_the_same_table(finished: tuple[Path, str]) -> None:
@@ -131,8 +136,8 @@ def test_answers_are_graded_again_without_the_weights_that_gave_them(
 def test_training_uses_exactly_the_sampled_ids(finished: tuple[Path, str]) -> None:
     output, _ = finished
     run = load_run(output / "main" / "model=tiny")
-    drawn = read_samples(run.corpus.folder / "shards")
-    kept = read_samples(run.corpus.folder / "corpus.parquet")
+    drawn = read_samples(lineage.corpus(run).folder / "shards")
+    kept = read_samples(lineage.corpus(run).folder / "corpus.parquet")
     assert len(drawn) == 12
     ids = {
         sample.prompt_id: (sample.prompt_token_ids, sample.completion_token_ids) for sample in drawn
@@ -192,7 +197,7 @@ def test_a_report_older_than_its_analysis_is_written_again(make_run: Callable[..
         (run.folder / name).write_text("{}")
         os.utime(run.folder / name, (time.time() - age,) * 2)
     assert is_current(run, "report") and not is_current(run, "analyse")
-    analysis = run.analysis(run.reported_steps())
+    analysis = evidence.analysis(run, evidence.reported_steps(run))
     with analysis.writing():
         analysis.finish(started=time.time(), counts={})
     assert is_current(run, "analyse") and not is_current(run, "report")
@@ -204,7 +209,7 @@ def test_a_report_older_than_its_analysis_is_written_again(make_run: Callable[..
 
 def test_scores_with_other_intervals_are_made_anew(make_run: Callable[..., Run]) -> None:
     run = make_run("stages=[evaluate]")
-    scores = {"inputs": run.score_inputs(), "benchmarks": {}, "intervals": INTERVALS}
+    scores = {"inputs": evidence.score_inputs(run), "benchmarks": {}, "intervals": INTERVALS}
     for stored, current in ((scores, True), (scores | {"intervals": "other"}, False)):
         (run.folder / "scores.json").write_text(json.dumps(stored))
         assert is_current(run, "evaluate") is current

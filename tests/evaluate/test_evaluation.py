@@ -26,7 +26,8 @@ from ssd.models.chat import load_tokenizer
 from ssd.problems import packaged_rows
 from ssd.problems.extraction import RULES
 from ssd.records.samples import read_samples, write_samples
-from ssd.run import ALL, TEST, VALIDATION, Run
+from ssd.run import Run, evidence, lineage, protocol
+from ssd.run.protocol import ALL, TEST, VALIDATION
 from ssd.run.tracking import read_metrics
 
 SMALL = (
@@ -41,14 +42,14 @@ SMALL = (
 
 def finish_checkpoint(run: Run) -> None:
     """A tuned model that is the base model."""
-    with run.checkpoint.writing() as folder:
+    with lineage.checkpoint(run).writing() as folder:
         shutil.copytree(run.weights.path, folder / "model")
-        run.checkpoint.finish(started=time.time(), counts={})
+        lineage.checkpoint(run).finish(started=time.time(), counts={})
 
 
 def finish_answers(run: Run, model: str, solved: int, write: Callable[[str], str] = fenced) -> None:
     """Stored answers that solve the first `solved` problems and hold no code otherwise."""
-    finish_job(run, Job(model, "humaneval", ALL, run.candidates(model)[0]), solved, write)
+    finish_job(run, Job(model, "humaneval", ALL, protocol.candidates(run, model)[0]), solved, write)
 
 
 def finish_job(run: Run, job: Job, solved: int, write: Callable[[str], str] = fenced) -> None:
@@ -92,8 +93,8 @@ def test_stored_answers_become_verdicts_scores_metrics_and_a_table(
         run.config.eval.base_temp,
         run.config.eval.base_truncation.top_p,
     )
-    assert tuned["verdicts"] == run.verdicts("tuned", "humaneval").fingerprint
-    assert tuned["generations"] == run.generations("tuned", "humaneval").fingerprint
+    assert tuned["verdicts"] == evidence.verdicts(run, "tuned", "humaneval").fingerprint
+    assert tuned["generations"] == evidence.generations(run, "tuned", "humaneval").fingerprint
     assert one["comparisons"]["base"]["pass@1"]["value"] == 0.5
     assert set(one["comparisons"]["base"]["pass@2"]) == {"value", "low", "high", "p_value"}
 
@@ -102,7 +103,7 @@ def test_stored_answers_become_verdicts_scores_metrics_and_a_table(
         metrics["eval/humaneval/tuned/pass@1"],
         metrics["eval/humaneval/tuned_minus_base/pass@1"],
     ) == (0.75, 0.5)
-    verdicts = run.verdicts("tuned", "humaneval")
+    verdicts = evidence.verdicts(run, "tuned", "humaneval")
     assert verdicts.manifest()["sandbox"] == scores["sandbox"]
     assert verdicts.manifest()["counts"]["num_passed"] == 6
     assert verify(verdicts.folder) == []
@@ -133,7 +134,7 @@ def test_what_is_graded_is_not_graded_again(make_run: Callable[..., Run]) -> Non
     run = make_run(*SMALL, "stages=[evaluate]")
     finish_answers(run, "base", solved=2)
     evaluate(run)
-    manifest = run.verdicts("base", "humaneval").folder / "manifest.json"
+    manifest = evidence.verdicts(run, "base", "humaneval").folder / "manifest.json"
     before, scores = manifest.stat().st_mtime_ns, (run.folder / "scores.json").read_text()
     evaluate(run)
     assert manifest.stat().st_mtime_ns == before
@@ -177,7 +178,7 @@ def test_the_stage_generates_grades_and_scores_both_models(make_run: Callable[..
     finish_checkpoint(run)
     evaluate(run)
     for role in ("base", "tuned"):
-        generations = run.generations(role, "mbpp")
+        generations = evidence.generations(run, role, "mbpp")
         manifest = generations.manifest()
         assert manifest["counts"]["num_samples"] == manifest["counts"]["num_problems"] == 2
         assert manifest["tokens_per_second"] > 0
@@ -200,18 +201,18 @@ def test_held_out_problems_choose_and_only_the_others_are_reported(
 ) -> None:
     controls = "eval.controls=[base_swept,base_same_decoding,t1]"
     run = make_run(*SMALL, *CHOICE, controls, "eval.base_temp=0.2")
-    for one in run.trainings().values():
+    for one in lineage.trainings(run).values():
         finish_checkpoint(one)
     # The tuned models are best at 0.8, the base model at 0.4, on the problems that choose.
     best = {TUNED: 0.8, UNIT: 0.8, BASE: 0.4}
-    jobs = [job for model in run.models() for job in choice_jobs(run, model)]
+    jobs = [job for model in protocol.models(run) for job in choice_jobs(run, model)]
     assert {(job.benchmark, job.part) for job in jobs} == {("humaneval", VALIDATION)}
     assert len(jobs) == 3 + 2 + 2  # the base model's own decoding competes too
     for job in jobs:
         finish_job(run, job, solved=3 if job.how.temp == best[job.model] else 1)
     for model, solved in ((BASE, 2), (UNIT, 5), (TUNED, 8)):
         for temp in (0.2, 0.4, 0.8):
-            how = dataclasses.replace(run.candidates(TUNED)[0], temp=temp)
+            how = dataclasses.replace(protocol.candidates(run, TUNED)[0], temp=temp)
             finish_job(run, Job(model, "humaneval", TEST, how), solved + (temp == 0.8))
     evaluate(run)
 
@@ -260,12 +261,12 @@ def test_another_benchmark_can_choose_and_a_regression_benchmark_does_not(
         "eval.regression=[mbpp]",
     )  # fmt: skip
     finish_checkpoint(run)
-    assert run.chosen_on() == [("mbpp_validation", ALL)]
-    assert run.reported_on() == [("humaneval", ALL), ("mbpp", ALL)]
+    assert protocol.chosen_on(run) == [("mbpp_validation", ALL)]
+    assert protocol.reported_on(run) == [("humaneval", ALL), ("mbpp", ALL)]
     asked = {job.benchmark for job in list_jobs(run, TUNED)}
     assert asked == {"mbpp_validation"}  # what is reported is not known yet
     with pytest.raises(ArtifactError, match=r"does not hold this configuration's choice: run"):
-        run.chosen_settings()
+        evidence.chosen_settings(run)
 
 
 def starts_by_job(run: Run, *, model: str) -> Counter[tuple[int | None, str]]:
@@ -292,7 +293,7 @@ def test_a_step_that_is_chosen_starts_again_after_other_steps(make_run: Callable
     steps = ("eval.checkpoint_steps=[2,4]", "train.max_steps=4", "eval.limit=12")
     run = make_run(*SMALL, *CHOICE, *SHORT, *steps)
     finish_checkpoint(run)
-    shutil.copytree(run.weights.path, run.model_folder(TUNED, 2))
+    shutil.copytree(run.weights.path, lineage.model_folder(run, TUNED, 2))
     evaluate(run)
     # No answer is right, so the first candidate is chosen, and its engine has ended by then.
     expected = {(2, VALIDATION): 1, (None, VALIDATION): 1, (2, TEST): 1}
@@ -323,7 +324,7 @@ def test_a_grading_that_was_killed_goes_on_with_what_was_graded(
     run = make_run(*SMALL, "stages=[evaluate]")
     finish_answers(run, "base", solved=2)
     evaluate(run)
-    verdicts = run.verdicts("base", "humaneval")
+    verdicts = evidence.verdicts(run, "base", "humaneval")
     rows = read_verdicts(verdicts.folder / "verdicts.parquet")
     # As a kill would have left it: the first verdicts in a part, here with one that was changed.
     shutil.rmtree(verdicts.folder)

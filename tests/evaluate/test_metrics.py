@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ssd.evaluate.metrics import headline
-from ssd.run import Run
+from ssd.run import Run, evidence, lineage
 
 
 def scores_of(
@@ -18,8 +18,8 @@ def scores_of(
     models = {
         arm: {
             "temp": 0.5, "mean_tokens": 80.0, "pass@2": {"value": 0.6}, "pass@1": {"value": 0.4},
-            "generations": run.generations(arm, "humaneval").fingerprint,
-            "verdicts": run.verdicts(arm, "humaneval").fingerprint,
+            "generations": evidence.generations(run, arm, "humaneval").fingerprint,
+            "verdicts": evidence.verdicts(run, arm, "humaneval").fingerprint,
         }
         for arm in arms
     }  # fmt: skip
@@ -38,9 +38,9 @@ def test_a_row_has_settings_score_gain_and_cost(make_run: Callable[..., Run]) ->
     run = make_run(
         "sampler.temp=1.6", "eval.benchmarks=[humaneval]", "eval.num_samples=2", "eval.k=[2,1]"
     )
-    finish(run.corpus, 1800, num_tokens=5000)
-    finish(run.checkpoint, 3600)
-    finish(run.generations("base", "humaneval"), 1800)
+    finish(lineage.corpus(run), 1800, num_tokens=5000)
+    finish(lineage.checkpoint(run), 3600)
+    finish(evidence.generations(run, "base", "humaneval"), 1800)
     row = headline(run, scores_of(run))
     cut, lr = run.config.truncation, run.config.optimizer.lr
     assert row == {

@@ -10,8 +10,9 @@ from answers import make_verdict
 from runs import compose_config
 
 from ssd.artifacts import read_json, write_json
+from ssd.artifacts.names import VERDICTS
 from ssd.errors import ArtifactError, ConfigError, DataError
-from ssd.evaluate.grading import VERDICTS, write_verdicts
+from ssd.evaluate.grading import write_verdicts
 from ssd.evaluate.power import run_power
 from ssd.method.estimates import sign_flip_p_value
 from ssd.method.pilot import SAMPLES, measure, power_report, problems_needed, smallest_difference

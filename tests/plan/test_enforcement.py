@@ -14,9 +14,10 @@ import pytest
 import yaml
 from runs import ROOT, compose_config
 
+from ssd.artifacts.names import PLAN
 from ssd.config import Recompute, RunConfig
 from ssd.errors import HardwareError
-from ssd.plan.enforcement import PLAN, settle
+from ssd.plan.enforcement import settle
 from ssd.runtime.hardware import resolve
 from ssd.runtime.stage import REPORTED
 

@@ -22,7 +22,7 @@ from ssd.plan.work import (
     utilization,
 )
 from ssd.plan.workload import Workload, find_workload
-from ssd.run import Run
+from ssd.run import Run, lineage
 
 FULL, LORA = AdapterConfig(), AdapterConfig(type=AdapterType.lora)
 PAPER = ("hardware=gpu_8", "hardware.activation_checkpointing=full")
@@ -157,7 +157,7 @@ def test_a_finished_corpus_is_measured(make_run: Callable[..., Run]) -> None:
     )
     found = workload(dataclasses.replace(run.config, train=skipping))
     assert (found.num_samples, found.mean_tokens, found.longest_tokens) == (2, 30, 40)
-    named = dataclasses.replace(run.config.train, corpus=str(run.corpus.folder))
+    named = dataclasses.replace(run.config.train, corpus=str(lineage.corpus(run).folder))
     assert workload(dataclasses.replace(run.config, train=named)) == error
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ssd.records.analysis import TEMPS, TOP, Positions, ProbeSample, write_analysis
-from ssd.run import Run
+from ssd.run import Run, evidence
 
 VOCABULARY = 64
 PROGRAM = [
@@ -98,7 +98,7 @@ def finish_analysis(
         name: positions(run, base, every[name] / every[name].sum(1, keepdims=True), places)
         for name in models
     }
-    artifact = run.analysis(dict.fromkeys(models))
+    artifact = evidence.analysis(run, dict.fromkeys(models))
     artifact.folder.mkdir(parents=True)
     write_analysis(artifact.folder, thoughts, samples, dict(enumerate(names)))
     counts = {"num_samples": num_samples, "num_positions": len(base)}

@@ -12,7 +12,7 @@ from ssd.arms import INTERVALS
 from ssd.artifacts import write_json
 from ssd.errors import SSDError
 from ssd.models import Weights
-from ssd.run import Run, save_run
+from ssd.run import Run, evidence, lineage, protocol, save_run
 
 WEIGHTS = Weights(
     path="nowhere", identity="random-v1", tokenizer="bytes-v1", source="a random two-layer model"
@@ -46,15 +46,15 @@ def finish_corpus(run: Run) -> None:
         "duplicates": 0,
         "fence_share": 0.7,
     }
-    run.corpus.folder.mkdir(parents=True, exist_ok=True)
-    run.corpus.finish(
+    lineage.corpus(run).folder.mkdir(parents=True, exist_ok=True)
+    lineage.corpus(run).finish(
         started=time.time() - 75, counts=counts, tokens_per_second=1234.5, engine_start_seconds=74.0
     )
 
 
 def write_metrics(run: Run, num_steps: int) -> None:
     """Metrics of training so far; the loss falls from 0.9 by 0.01 a step."""
-    run.checkpoint.folder.mkdir(parents=True, exist_ok=True)
+    lineage.checkpoint(run).folder.mkdir(parents=True, exist_ok=True)
     lines = [
         {
             "step": step,
@@ -68,7 +68,7 @@ def write_metrics(run: Run, num_steps: int) -> None:
         for step in range(1, num_steps + 1)
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
-    (run.checkpoint.folder / "metrics.jsonl").write_text(text, encoding="utf-8")
+    (lineage.checkpoint(run).folder / "metrics.jsonl").write_text(text, encoding="utf-8")
 
 
 def finish_checkpoint(run: Run) -> None:
@@ -83,7 +83,7 @@ def finish_checkpoint(run: Run) -> None:
         "skipped_long_samples": 0,
         "num_loss_tokens": 18000,
     }
-    run.checkpoint.finish(
+    lineage.checkpoint(run).finish(
         started=time.time() - 8000, counts=counts, export_check={"max_logit_difference": 0.0}
     )
 
@@ -96,7 +96,7 @@ def write_scores(
 ) -> None:
     """scores.json of a run, one entry per benchmark, belonging to the run's own settings."""
     try:
-        inputs = run.score_inputs()
+        inputs = evidence.score_inputs(run)
     except SSDError:  # a run whose prompts are gone
         inputs = {"verdicts": {}}
     stored = {
@@ -119,7 +119,7 @@ def model_scores(
     run: Run, model: str, benchmark: str, pass_at_1: dict[str, float], **changed: Any
 ) -> dict[str, Any]:
     """One arm's entry in scores.json, under the run's first setting of the model."""
-    how = run.candidates(model)[0]
+    how = protocol.candidates(run, model)[0]
     stored = {
         **dataclasses.asdict(how),
         "model": model,
@@ -132,8 +132,8 @@ def model_scores(
         "distinct_programs": 1.625,
         "curve": [pass_at_1["value"], 0.5],
         "statuses": {"failed": 30, "passed": 18},
-        "generations": run.generations(model, benchmark).fingerprint,
-        "verdicts": run.verdicts(model, benchmark).fingerprint,
+        "generations": evidence.generations(run, model, benchmark).fingerprint,
+        "verdicts": evidence.verdicts(run, model, benchmark).fingerprint,
     }
     return {**stored, **changed}
 

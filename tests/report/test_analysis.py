@@ -21,7 +21,7 @@ from ssd.report.render.document import Document, Figure, Listing, Paragraph, Sec
 from ssd.report.render.markdown import markdown
 from ssd.report.run.analysis import why
 from ssd.report.run.facts import Facts, collect
-from ssd.run import Run
+from ssd.run import Run, evidence, lineage
 
 
 def analysed_run(
@@ -29,8 +29,8 @@ def analysed_run(
 ) -> Run:
     run = make_run(tmp_path, "first", *overrides)
     if "t1" in models:
-        finish_corpus(run.control())
-        finish_checkpoint(run.control())
+        finish_corpus(lineage.control(run))
+        finish_checkpoint(lineage.control(run))
     finish_analysis(run, num_samples=4, models=models)
     return run
 
@@ -128,7 +128,7 @@ def test_a_greedy_corpus_has_no_parts_of_the_loss(tmp_path: Path) -> None:
 
 def test_measurements_during_training_are_drawn_without_an_analysis(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    path = run.checkpoint.folder / "metrics.jsonl"
+    path = lineage.checkpoint(run).folder / "metrics.jsonl"
     terms = {"support_compression": 0.05, "reshaping": -0.01, "alignment": 0.002, "kept_mass": 0.95,
              "constant": 0.4, "cross_entropy": 0.442}  # fmt: skip
     first = {"step": 0, **{f"decomposition/{name}": value for name, value in terms.items()}}
@@ -149,7 +149,7 @@ def test_a_run_without_analysis_has_no_such_section(tmp_path: Path) -> None:
 
 def test_an_unfinished_analysis_is_named(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    artifact = run.analysis(run.reported_steps())
+    artifact = evidence.analysis(run, evidence.reported_steps(run))
     facts = collect(run.folder)
     assert "The analysis is unfinished: run python -m ssd.analyse RUN_DIR." in facts.missing
     assert (facts.results[-1].fingerprint, facts.results[-1].manifest) == (
@@ -165,7 +165,7 @@ def test_a_damaged_analysis_is_a_sentence_and_the_report_goes_on(
 ) -> None:
     run = analysed_run(tmp_path)
     write_scores(run, humaneval=benchmark_scores(run, BETTER))
-    path = run.analysis(run.reported_steps()).folder / damage
+    path = evidence.analysis(run, evidence.reported_steps(run)).folder / damage
     path.unlink() if how == "gone" else path.write_bytes(b"PAR1 {nonsense")
     facts = collect(run.folder)
     assert facts.analysis is None
@@ -176,7 +176,7 @@ def test_a_damaged_analysis_is_a_sentence_and_the_report_goes_on(
 
 def test_an_analysis_of_another_layout_is_a_sentence(tmp_path: Path) -> None:
     run = analysed_run(tmp_path)
-    artifact = run.analysis(run.reported_steps())
+    artifact = evidence.analysis(run, evidence.reported_steps(run))
     (artifact.folder / "samples.parquet").write_bytes(
         (artifact.folder / "tuned.parquet").read_bytes()
     )
@@ -187,7 +187,7 @@ def test_an_analysis_of_another_layout_is_a_sentence(tmp_path: Path) -> None:
 
 def test_what_is_stored_is_what_was_written(tmp_path: Path) -> None:
     run = analysed_run(tmp_path)
-    analysis = read_analysis(run.analysis(run.reported_steps()).folder)
+    analysis = read_analysis(evidence.analysis(run, evidence.reported_steps(run)).folder)
     tuned = analysis.positions["tuned"]
     np.testing.assert_allclose(tuned.support_compression, -np.log(tuned.kept_mass))
 

@@ -23,7 +23,7 @@ from ssd.report.render.markdown import markdown
 from ssd.report.run.facts import collect
 from ssd.report.run.sections import document
 from ssd.report.study.collection import collect_study
-from ssd.run import Run
+from ssd.run import Run, lineage
 
 SURE = interval(0.15, 0.09, 0.21, p_value=0.0001)
 SMALL = interval(0.02, -0.03, 0.07, p_value=0.4)
@@ -195,7 +195,9 @@ def test_artifacts_of_the_control_are_listed(tmp_path: Path) -> None:
     run = make_run(tmp_path, "first", "eval.controls=[t1]", "sampler.temp=1.2")
     write_scores(run, humaneval=controlled_scores(run, {"base": SURE, "t1": BETTER}))
     text = markdown_of(run)
-    assert cells_of(text, "Checkpoint, t1")[1] == run.control().checkpoint.fingerprint
+    assert (
+        cells_of(text, "Checkpoint, t1")[1] == lineage.checkpoint(lineage.control(run)).fingerprint
+    )
     assert cells_of(text, "Checkpoint, t1")[2] == "unfinished"
 
 

@@ -21,6 +21,7 @@ from run_folders import (
 from ssd.records.analysis import Analysis
 from ssd.report import report
 from ssd.report.run.facts import collect
+from ssd.run import lineage
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(
@@ -35,8 +36,8 @@ Page = "sync_api.Page"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole report, of a run with a hostile name and a hostile completion."""
     run = make_run(tmp_path_factory.mktemp("browser"), RUN, "eval.controls=[t1]")
-    finish_corpus(run.control())
-    finish_checkpoint(run.control())
+    finish_corpus(lineage.control(run))
+    finish_checkpoint(lineage.control(run))
     differences = {"base": interval(0.15, 0.09, 0.21, p_value=0.0001), "t1": BETTER}
     write_scores(run, humaneval=controlled_scores(run, differences))
     finish_analysis(run, num_samples=4)

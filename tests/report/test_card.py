@@ -22,7 +22,8 @@ from ssd.artifacts import verify
 from ssd.models import Weights
 from ssd.report.exports.card import write_cards
 from ssd.report.run.facts import collect
-from ssd.run import Run, save_run, step_folder
+from ssd.run import Run, lineage, save_run
+from ssd.run.lineage import step_folder
 
 ONE = "eval.benchmarks=[humaneval]"
 
@@ -37,7 +38,7 @@ def scored_run(tmp_path: Path, *overrides: str, name: str = "first") -> Run:
     """A run whose tuned model is better, with its export."""
     run = make_run(tmp_path, name, ONE, *overrides)
     write_scores(run, humaneval=benchmark_scores(run, BETTER))
-    export(run.checkpoint.folder, "model")
+    export(lineage.checkpoint(run).folder, "model")
     return run
 
 
@@ -53,7 +54,7 @@ def with_weights(run: Run, identity: str, path: Path) -> Run:
     save_run(changed, ["python", "train.py"])
     finish_corpus(changed)
     finish_checkpoint(changed)
-    export(changed.checkpoint.folder, "model")
+    export(lineage.checkpoint(changed).folder, "model")
     return changed
 
 
@@ -80,7 +81,7 @@ def test_a_card_says_what_a_reader_must_know(tmp_path: Path) -> None:
     assert "Safety, bias" in text
     assert "python train.py model=tiny 'data.name=two words'" in text
     assert "eprint={2604.01193}" in text
-    assert run.checkpoint.fingerprint in text
+    assert lineage.checkpoint(run).fingerprint in text
 
 
 def test_what_is_not_known_of_the_base_is_left_out(tmp_path: Path) -> None:
@@ -114,16 +115,19 @@ def test_the_wheel_that_brought_the_weights_states_their_licence(tmp_path: Path)
 
 def test_the_control_says_that_it_is_one(tmp_path: Path) -> None:
     run = make_run(tmp_path, "first", ONE, "eval.controls=[t1]")
-    control = run.control()
+    control = lineage.control(run)
     save_run(control, ["python", "train.py"])
     finish_corpus(control)
     finish_checkpoint(control)
     alone = {"base": BETTER, "t1": interval(0.04, -0.03, 0.11, p_value=0.3)}
     write_scores(run, humaneval=controlled_scores(run, alone))
-    export(run.checkpoint.folder, "model")
-    export(control.checkpoint.folder, "model")
+    export(lineage.checkpoint(run).folder, "model")
+    export(lineage.checkpoint(control).folder, "model")
     paths = write_cards(collect(run.folder))
-    assert [path.parents[1] for path in paths] == [run.checkpoint.folder, control.checkpoint.folder]
+    assert [path.parents[1] for path in paths] == [
+        lineage.checkpoint(run).folder,
+        lineage.checkpoint(control).folder,
+    ]
     tuned, unit = (ModelCard(path.read_text(encoding="utf-8")) for path in paths)
     assert ("control" in tuned.data.tags, "control" in unit.data.tags) == (False, True)
     assert "It is a control, not a result" in unit.text
@@ -135,8 +139,8 @@ def test_an_earlier_step_that_is_reported_has_the_scores(tmp_path: Path) -> None
     run = make_run(tmp_path, "first", ONE, "eval.checkpoint_steps=[1,2]")
     at_step = benchmark_scores(run, UNDECIDED, tuned={"checkpoint_step": 1})
     write_scores(run, selection=make_selection(), humaneval=at_step)
-    step = step_folder(run.checkpoint.folder, 1)
-    export(run.checkpoint.folder, "model")
+    step = step_folder(lineage.checkpoint(run).folder, 1)
+    export(lineage.checkpoint(run).folder, "model")
     export(step, "model")
     last, first = (ModelCard.load(path) for path in write_cards(collect(run.folder)))
     assert "This checkpoint has no scores." in last.text
@@ -151,12 +155,12 @@ def test_scores_of_other_settings_stay_off_the_card(tmp_path: Path) -> None:
     edited = make_run(tmp_path, "first", ONE, "eval.temp=1.3")
     assert collect(edited.folder).stale
     assert only_card(edited).data.eval_results is None
-    assert run.checkpoint.fingerprint == edited.checkpoint.fingerprint
+    assert lineage.checkpoint(run).fingerprint == lineage.checkpoint(edited).fingerprint
 
 
 def test_an_adapter_has_a_card_of_its_own(tmp_path: Path) -> None:
     run = make_run(tmp_path, "lora", ONE, "adapter=lora", "adapter.merge=false")
-    export(run.checkpoint.folder, "adapter")
+    export(lineage.checkpoint(run).folder, "adapter")
     card = only_card(run)
     assert card.data.library_name == "peft"
     assert "AutoPeftModelForCausalLM" in card.text
@@ -164,8 +168,8 @@ def test_an_adapter_has_a_card_of_its_own(tmp_path: Path) -> None:
 
 def test_cards_are_deterministic_and_leave_verified_files_alone(tmp_path: Path) -> None:
     run = scored_run(tmp_path)
-    export(run.checkpoint.folder, "adapter")
-    readme = run.checkpoint.folder / "adapter" / "README.md"
+    export(lineage.checkpoint(run).folder, "adapter")
+    readme = lineage.checkpoint(run).folder / "adapter" / "README.md"
     readme.write_text("the library's", encoding="utf-8")
     finish_checkpoint(run)  # as an older export, whose manifest holds the library's README
     (path,) = write_cards(collect(run.folder))
@@ -174,7 +178,7 @@ def test_cards_are_deterministic_and_leave_verified_files_alone(tmp_path: Path) 
     assert write_cards(collect(run.folder)) == [path]
     assert path.read_bytes() == before
     assert readme.read_text(encoding="utf-8") == "the library's"
-    assert verify(run.checkpoint.folder) == []
+    assert verify(lineage.checkpoint(run).folder) == []
 
 
 def test_the_later_of_two_runs_that_share_a_checkpoint_is_named(tmp_path: Path) -> None:

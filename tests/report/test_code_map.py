@@ -24,6 +24,7 @@ from ssd.report.run.code_map import (
     shades,
     visible,
 )
+from ssd.run import evidence
 
 SETTINGS = AnalyseConfig()
 
@@ -32,7 +33,7 @@ SETTINGS = AnalyseConfig()
 def analysis(tmp_path: Path) -> Analysis:
     run = make_run(tmp_path)
     finish_analysis(run, num_samples=5, models=("base", "tuned"))
-    return read_analysis(run.analysis(run.reported_steps()).folder)
+    return read_analysis(evidence.analysis(run, evidence.reported_steps(run)).folder)
 
 
 def kinds_of(analysis: Analysis) -> np.ndarray:

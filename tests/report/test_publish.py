@@ -12,12 +12,13 @@ import pytest
 from run_folders import UNDECIDED, benchmark_scores, make_run, write_scores
 
 from ssd.artifacts import read_json, verify
+from ssd.artifacts.names import FAILURE, SHARDS, VERDICTS, WEIGHTS
 from ssd.errors import ArtifactError
-from ssd.evaluate.grading import VERDICTS, Verdict, write_verdicts
-from ssd.records.samples import SHARDS, Sample, read_samples, write_samples
+from ssd.evaluate.grading import Verdict, write_verdicts
+from ssd.records.samples import Sample, read_samples, write_samples
 from ssd.report import report, study_report
 from ssd.report.publish import ARTIFACTS, STORE, publish, without_paths
-from ssd.run import FAILURE, WEIGHTS, Run
+from ssd.run import Run, evidence, lineage
 
 
 def finished_run(tmp_path: Path, name: str = "first") -> Run:
@@ -25,7 +26,7 @@ def finished_run(tmp_path: Path, name: str = "first") -> Run:
     stages = "stages=[sample,train,evaluate,report]"
     run = make_run(tmp_path, name, stages, "eval.benchmarks=[humaneval]")
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
-    verdicts = run.verdicts("tuned", "humaneval")
+    verdicts = evidence.verdicts(run, "tuned", "humaneval")
     rows = [
         Verdict(
             problem_id="HumanEval/0",
@@ -71,8 +72,11 @@ def test_a_published_run_holds_report_settings_manifests_and_every_verdict(tmp_p
         ("HumanEval/0", "0", "True"),
         ("HumanEval/0", "1", "False"),
     ]
-    training = into / ARTIFACTS / f"checkpoint-{run.checkpoint.fingerprint}"
-    assert read_json(training.with_suffix(".json"))["inputs"]["corpus"] == run.corpus.fingerprint
+    training = into / ARTIFACTS / f"checkpoint-{lineage.checkpoint(run).fingerprint}"
+    assert (
+        read_json(training.with_suffix(".json"))["inputs"]["corpus"]
+        == lineage.corpus(run).fingerprint
+    )
     steps = [json.loads(line) for line in training.with_suffix(".jsonl").read_text().splitlines()]
     assert [one["step"] for one in steps] == list(range(1, 17))
 
@@ -113,7 +117,7 @@ def test_published_answers_are_found_by_the_same_run_in_an_empty_store(tmp_path:
         text="an answer",
         finish_reason="stop",
     )
-    answers = run.generations("tuned", "humaneval")
+    answers = evidence.generations(run, "tuned", "humaneval")
     write_samples(answers.folder / SHARDS / "00000.parquet", [answer])
     answers.finish(started=0.0, counts={"num_samples": 1})
     report(run.folder)
@@ -126,7 +130,7 @@ def test_published_answers_are_found_by_the_same_run_in_an_empty_store(tmp_path:
     assert not [n for n, data in everything(into / STORE).items() if str(tmp_path).encode() in data]
     shutil.rmtree(run.store)
     shutil.copytree(into / STORE, run.store)
-    assert run.corpus.done
+    assert lineage.corpus(run).done
     assert answers.done
     assert read_samples(answers.folder / SHARDS) == [answer]
 

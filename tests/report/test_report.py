@@ -29,7 +29,7 @@ from ssd.report.render.markdown import markdown
 from ssd.report.run.cost import cost
 from ssd.report.run.facts import Facts, collect
 from ssd.report.run.sections import document
-from ssd.run import Run
+from ssd.run import Run, evidence, lineage
 
 
 def markdown_of(run: Run) -> str:
@@ -97,9 +97,9 @@ def test_markdown_holds_sampling_training_and_provenance(tmp_path: Path) -> None
         "| Corpus | 1 min 15 s | 9,000 | this run |",
         "| Checkpoint | 2 h 13 min | 37,800 | this run |",
         "Together 2 h 14 min, of which 0.0% in artifacts that were there when the run was last",
-        f"| Corpus | {run.corpus.fingerprint} | 2",
-        f"| Checkpoint | {run.checkpoint.fingerprint} | 2",
-        run.verdicts("tuned", "humaneval").fingerprint,
+        f"| Corpus | {lineage.corpus(run).fingerprint} | 2",
+        f"| Checkpoint | {lineage.checkpoint(run).fingerprint} | 2",
+        evidence.verdicts(run, "tuned", "humaneval").fingerprint,
         "python train.py model=tiny 'data.name=two words'",
         "| Seed | 0 |",
     ):
@@ -338,7 +338,7 @@ def test_figures_of_facts_that_are_gone_are_removed(tmp_path: Path) -> None:
 
 def test_an_artifact_older_than_the_last_start_was_reused(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    manifest = run.corpus.folder / "manifest.json"
+    manifest = lineage.corpus(run).folder / "manifest.json"
     stored = json.loads(manifest.read_text(encoding="utf-8"))
     older = {**stored, "finished": "2026-01-02T03:04:05+0000", "wall_seconds": 8000.0}
     manifest.write_text(json.dumps(older), encoding="utf-8")
@@ -359,7 +359,7 @@ def test_the_same_files_give_the_same_report(tmp_path: Path) -> None:
 
 def test_a_diverged_loss_does_not_stop_the_report(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    path = run.checkpoint.folder / "metrics.jsonl"
+    path = lineage.checkpoint(run).folder / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines()
     lines[-1] = json.dumps({**json.loads(lines[-1]), "train/loss": float("nan")})
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -25,10 +25,11 @@ from run_folders import (
 )
 
 from ssd.artifacts import read_json, write_json
-from ssd.report.results import RESULTS, SCHEMA, run_results, write_results, write_study_results
+from ssd.artifacts.names import FAILURE, RESULTS
+from ssd.report.results import SCHEMA, run_results, write_results, write_study_results
 from ssd.report.run.facts import collect
 from ssd.report.study.collection import collect_study
-from ssd.run import FAILURE, Run
+from ssd.run import Run, lineage
 
 VALIDATOR = jsonschema.Draft202012Validator(read_json(SCHEMA))
 CONTROLS = {
@@ -77,8 +78,8 @@ def test_a_run_with_controls_says_what_its_report_says(controlled: Run) -> None:
     assert stored["cost"]["trained_tokens"] == round(18000 * 2.1)
     assert stored["cost"]["seconds"] == pytest.approx(8075, abs=60)
     fingerprints = {one["kind"]: one["fingerprint"] for one in stored["artifacts"] if one["kind"]}
-    assert fingerprints["corpus"] == controlled.corpus.fingerprint
-    assert fingerprints["checkpoint"] == controlled.checkpoint.fingerprint
+    assert fingerprints["corpus"] == lineage.corpus(controlled).fingerprint
+    assert fingerprints["checkpoint"] == lineage.checkpoint(controlled).fingerprint
 
 
 def test_a_run_of_the_base_model_alone_fits_the_schema(tmp_path: Path) -> None:

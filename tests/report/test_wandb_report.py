@@ -10,11 +10,11 @@ import pytest
 from run_folders import BETTER, UNDECIDED, benchmark_scores, make_run, make_selection, write_scores
 
 from ssd.artifacts import read_json, write_json
+from ssd.artifacts.names import FAILURE
 from ssd.errors import ArtifactError, ConfigError, HardwareError
 from ssd.report import study_report
 from ssd.report.exports.wandb_plan import PLAN, Panel, Panels, ReportPlan, Text, read_plan
 from ssd.report.wandb_report import publish, to_report
-from ssd.run import FAILURE
 from ssd.runtime.hardware import check_wandb_reports
 
 needs_package = pytest.mark.skipif(

@@ -6,9 +6,10 @@ import pytest
 
 from ssd.arms import BASE, TUNED, UNIT
 from ssd.artifacts import plain, write_json
+from ssd.artifacts.names import SELECTION
 from ssd.config import TruncationConfig
 from ssd.errors import ArtifactError
-from ssd.run import SELECTION, Run, load_run, save_run
+from ssd.run import Run, evidence, lineage, load_run, protocol, save_run
 
 EVERY = ("corpus", "checkpoint", "base", "tuned", "base verdicts", "tuned verdicts")
 STEPS = {BASE: None, TUNED: None}
@@ -16,12 +17,12 @@ STEPS = {BASE: None, TUNED: None}
 
 def fingerprints(run: Run) -> dict[str, str]:
     return {
-        "corpus": run.corpus.fingerprint,
-        "checkpoint": run.checkpoint.fingerprint,
-        "base": run.generations("base", "mbpp").fingerprint,
-        "tuned": run.generations("tuned", "mbpp").fingerprint,
-        "base verdicts": run.verdicts("base", "mbpp").fingerprint,
-        "tuned verdicts": run.verdicts("tuned", "mbpp").fingerprint,
+        "corpus": lineage.corpus(run).fingerprint,
+        "checkpoint": lineage.checkpoint(run).fingerprint,
+        "base": evidence.generations(run, "base", "mbpp").fingerprint,
+        "tuned": evidence.generations(run, "tuned", "mbpp").fingerprint,
+        "base verdicts": evidence.verdicts(run, "base", "mbpp").fingerprint,
+        "tuned verdicts": evidence.verdicts(run, "tuned", "mbpp").fingerprint,
     }
 
 
@@ -104,7 +105,9 @@ def test_what_an_analysis_depends_on(
     make_run: Callable[..., Run], override: str, changes: bool
 ) -> None:
     before, after = make_run(), make_run(override)
-    assert (before.analysis(STEPS).fingerprint != after.analysis(STEPS).fingerprint) is changes
+    assert (
+        evidence.analysis(before, STEPS).fingerprint != evidence.analysis(after, STEPS).fingerprint
+    ) is changes
     if override.startswith(("analyse", "report")):
         assert fingerprints(before) == fingerprints(after)
 
@@ -113,29 +116,34 @@ def test_the_steps_that_are_reported_are_those_of_the_models_that_are_there(
     make_run: Callable[..., Run],
 ) -> None:
     run = make_run("eval.controls=[t1]", "eval.checkpoint_step=2")
-    assert run.reported_steps() == {BASE: None}
-    for trained in run.trainings().values():
-        trained.checkpoint.folder.mkdir(parents=True)
-        trained.checkpoint.finish(started=0, counts={})
-    assert run.reported_steps() == {BASE: None, UNIT: 2, TUNED: 2}
+    assert evidence.reported_steps(run) == {BASE: None}
+    for trained in lineage.trainings(run).values():
+        lineage.checkpoint(trained).folder.mkdir(parents=True)
+        lineage.checkpoint(trained).finish(started=0, counts={})
+    assert evidence.reported_steps(run) == {BASE: None, UNIT: 2, TUNED: 2}
     swept = make_run("eval.checkpoint_steps=[2,4]", "train.max_steps=4")
-    assert swept.reported_steps() == {BASE: None}
-    swept.checkpoint.folder.mkdir(parents=True)
-    swept.checkpoint.finish(started=0, counts={})
+    assert evidence.reported_steps(swept) == {BASE: None}
+    lineage.checkpoint(swept).folder.mkdir(parents=True)
+    lineage.checkpoint(swept).finish(started=0, counts={})
     with pytest.raises(ArtifactError, match="does not hold this configuration's choice"):
-        swept.reported_steps()
-    assert swept.found_analysis() is None
-    chosen = {BASE: swept.candidates(BASE)[0], TUNED: swept.candidates(TUNED)[0]}
-    write_json(swept.folder / SELECTION, {"inputs": swept.score_inputs(), "chosen": plain(chosen)})
-    assert swept.reported_steps() == {BASE: None, TUNED: 2}
+        evidence.reported_steps(swept)
+    assert evidence.found_analysis(swept) is None
+    chosen = {
+        BASE: protocol.candidates(swept, BASE)[0],
+        TUNED: protocol.candidates(swept, TUNED)[0],
+    }
+    write_json(
+        swept.folder / SELECTION, {"inputs": evidence.score_inputs(swept), "chosen": plain(chosen)}
+    )
+    assert evidence.reported_steps(swept) == {BASE: None, TUNED: 2}
 
 
 def test_the_loss_is_that_of_the_corpus_that_is_trained_on(make_run: Callable[..., Run]) -> None:
     given = make_run("sampler.temp=1.9", "truncation=none")
-    given.corpus.folder.mkdir(parents=True)
-    given.corpus.finish(started=0, counts={})
-    run = make_run(f"train.corpus={given.corpus.folder}", "sampler.temp=0.8")
-    inputs = run.analysis(STEPS).inputs
+    lineage.corpus(given).folder.mkdir(parents=True)
+    lineage.corpus(given).finish(started=0, counts={})
+    run = make_run(f"train.corpus={lineage.corpus(given).folder}", "sampler.temp=0.8")
+    inputs = evidence.analysis(run, STEPS).inputs
     assert (inputs["temp"], inputs["truncation"]) == (1.9, {"top_k": None, "top_p": 1.0})
 
 
@@ -153,25 +161,31 @@ def test_candidates_are_the_grid_and_the_base_models_own_decoding_comes_first(
     make_run: Callable[..., Run],
 ) -> None:
     one = make_run()
-    assert not one.selects and len(one.candidates(BASE)) == len(one.candidates(TUNED)) == 1
+    assert (
+        not protocol.selects(one)
+        and len(protocol.candidates(one, BASE)) == len(protocol.candidates(one, TUNED)) == 1
+    )
     grid = ("eval.temps=[0.4,0.8]", "eval.truncations=[{top_k:20},{top_p:0.9}]")
     swept = make_run(*grid, "eval.checkpoint_steps=[2,4]", "train.max_steps=4")
-    assert len(swept.candidates(TUNED)) == 8
-    assert {how.checkpoint_step for how in swept.candidates(TUNED)} == {2, None}
-    assert len(swept.candidates(BASE)) == 1
+    assert len(protocol.candidates(swept, TUNED)) == 8
+    assert {how.checkpoint_step for how in protocol.candidates(swept, TUNED)} == {2, None}
+    assert len(protocol.candidates(swept, BASE)) == 1
     wide = make_run(*grid, "eval.controls=[base_swept]", "eval.base_temp=0.1")
-    assert [how.temp for how in wide.candidates(BASE)] == [0.1, 0.4, 0.8, 0.4, 0.8]
+    assert [how.temp for how in protocol.candidates(wide, BASE)] == [0.1, 0.4, 0.8, 0.4, 0.8]
 
 
 def test_the_control_at_temperature_one_differs_in_its_samples_alone(
     make_run: Callable[..., Run],
 ) -> None:
     run = make_run("eval.controls=[t1]")
-    control = run.trainings()[UNIT]
+    control = lineage.trainings(run)[UNIT]
     assert (control.config.sampler.temp, control.config.truncation) == (1.0, TruncationConfig())
     alone = make_run("sampler.temp=1.0", "truncation=none")
-    assert control.checkpoint.fingerprint == alone.checkpoint.fingerprint
-    assert run.generations(UNIT, "mbpp").fingerprint == alone.generations(TUNED, "mbpp").fingerprint
+    assert lineage.checkpoint(control).fingerprint == lineage.checkpoint(alone).fingerprint
+    assert (
+        evidence.generations(run, UNIT, "mbpp").fingerprint
+        == evidence.generations(alone, TUNED, "mbpp").fingerprint
+    )
     save_run(control, ["python", "train.py"])
     assert load_run(control.folder) == control
 
@@ -182,7 +196,7 @@ def test_held_out_problems_may_be_answered_less_often(make_run: Callable[..., Ru
     fewer = make_run(*settings, "eval.num_samples=3", "eval.num_validation_samples=2")
     for model in (BASE, TUNED):
         held_out, reported = (
-            (run.generations(model, name), fewer.generations(model, name))
+            (evidence.generations(run, model, name), evidence.generations(fewer, model, name))
             for name in ("mbpp_validation", "mbpp")
         )
         assert held_out[0].fingerprint == held_out[1].fingerprint

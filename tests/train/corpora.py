@@ -7,7 +7,7 @@ from ssd.artifacts import read_json
 from ssd.models.random_init import byte_tokenizer
 from ssd.plan.architecture import KNOWN
 from ssd.records.samples import Sample, write_samples
-from ssd.run import Run
+from ssd.run import Run, lineage
 
 
 def write_corpus(run: Run, lengths: list[tuple[int, int]]) -> list[Sample]:
@@ -25,9 +25,9 @@ def write_corpus(run: Run, lengths: list[tuple[int, int]]) -> list[Sample]:
         )
         for i, (prompt, completion) in enumerate(lengths)
     ]
-    with run.corpus.writing() as folder:
+    with lineage.corpus(run).writing() as folder:
         write_samples(folder / "corpus.parquet", samples)
-        run.corpus.finish(started=time.time(), counts={"num_samples": len(samples)})
+        lineage.corpus(run).finish(started=time.time(), counts={"num_samples": len(samples)})
     return samples
 
 

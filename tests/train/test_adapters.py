@@ -17,8 +17,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from ssd.config import AdapterConfig, AdapterType
 from ssd.errors import ConfigError
 from ssd.models import Weights
-from ssd.run import Run, step_folders
+from ssd.run import Run, lineage
 from ssd.run.launch import stage_command, stage_environment
+from ssd.run.lineage import step_folders
 from ssd.run.tracking import read_metrics
 from ssd.runtime import hardware
 from ssd.train.attention import check_isolation
@@ -30,13 +31,13 @@ CPU = torch.device("cpu")
 
 
 def losses(run: Run) -> list[float]:
-    lines = read_metrics(run.checkpoint.folder)
+    lines = read_metrics(lineage.checkpoint(run).folder)
     return [line["train/loss"] for line in lines if line["step"]]
 
 
 def built(run: Run) -> CompletionLoss:
     config = run.config
-    folder = run.model_folder("base")
+    folder = lineage.model_folder(run, "base")
     return build(folder, config.adapter, config.train, config.hardware, device=CPU)
 
 
@@ -69,7 +70,7 @@ def test_a_killed_qlora_training_resumes_to_the_uninterrupted_curve(
         stderr=subprocess.PIPE,
     )  # fmt: skip
     deadline = time.monotonic() + 120
-    while not step_folders(run.checkpoint.folder) and time.monotonic() < deadline:
+    while not step_folders(lineage.checkpoint(run).folder) and time.monotonic() < deadline:
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -80,7 +81,7 @@ def test_a_killed_qlora_training_resumes_to_the_uninterrupted_curve(
 
     train(run)
     assert losses(run) == pytest.approx(losses(whole), rel=1e-5)
-    weights = [safe_tensors(r.checkpoint.folder / "adapter") for r in (whole, run)]
+    weights = [safe_tensors(lineage.checkpoint(r).folder / "adapter") for r in (whole, run)]
     for name, tensor in weights[0].items():
         torch.testing.assert_close(weights[1][name], tensor, atol=1e-3, rtol=1e-3)
 
@@ -100,15 +101,15 @@ def test_a_trained_adapter_loads_onto_the_unquantised_base(
         warnings.simplefilter("error", UserWarning)
         warnings.filterwarnings("default", module="lightning|torch")
         train(run)
-    manifest = run.checkpoint.manifest()
+    manifest = lineage.checkpoint(run).manifest()
     assert manifest["export_check"]["max_logit_difference"] == 0
-    adapter = run.adapter_folder("tuned")
+    adapter = lineage.adapter_folder(run, "tuned")
     assert adapter is not None
-    assert run.model_folder("tuned") == run.model_folder("base")
+    assert lineage.model_folder(run, "tuned") == lineage.model_folder(run, "base")
     assert not (adapter / "README.md").exists()  # the report writes the card
-    assert not (run.checkpoint.folder / "model").exists()
+    assert not (lineage.checkpoint(run).folder / "model").exists()
     ids = torch.arange(1, 20)[None]
-    base: Any = AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"))
+    base: Any = AutoModelForCausalLM.from_pretrained(lineage.model_folder(run, "tuned"))
     before = base(input_ids=ids).logits
     assert not torch.equal(PeftModel.from_pretrained(base, adapter)(input_ids=ids).logits, before)
 
@@ -134,7 +135,7 @@ def test_embedding_and_head_stay_unquantised(
     (tmp_path / "cpuinfo").write_text("flags\t\t: avx2 avx512bw\n")
     monkeypatch.setattr(hardware, "CPU_INFO", tmp_path / "cpuinfo")
     config = make_run("adapter=qlora").config
-    folder = make_run().model_folder("base") if tied else untied
+    folder = lineage.model_folder(make_run(), "base") if tied else untied
     loss = build(folder, config.adapter, config.train, config.hardware, device=CPU)
     quantised = {name for name, m in loss.model.named_modules() if isinstance(m, Linear4bit)}
     assert len(quantised) == 14  # 7 per layer

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from ssd.models.fetch import fetch
-from ssd.run import Run
+from ssd.run import Run, lineage
 from ssd.train.attention import check_isolation, document_attention, varlen_attention
 from ssd.train.compiled import DISABLED, CompiledLayers
 from ssd.train.data import Example, MicroBatch, collate
@@ -251,8 +251,10 @@ def require_eager_training(make_run: Make, *changes: str) -> None:
     eager = trained(make_run, "eager", *FP32)
     run = trained(make_run, "run", *FP32, *changes, COMPILED)
     assert losses(run) == pytest.approx(losses(eager), rel=1e-5)
-    expected = AutoModelForCausalLM.from_pretrained(eager.model_folder("tuned")).state_dict()
-    found = AutoModelForCausalLM.from_pretrained(run.model_folder("tuned")).state_dict()
+    expected = AutoModelForCausalLM.from_pretrained(
+        lineage.model_folder(eager, "tuned")
+    ).state_dict()
+    found = AutoModelForCausalLM.from_pretrained(lineage.model_folder(run, "tuned")).state_dict()
     assert found.keys() == expected.keys()
     for key, tensor in expected.items():
         torch.testing.assert_close(found[key], tensor, atol=1e-3, rtol=1e-3, msg=key)

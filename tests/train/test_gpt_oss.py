@@ -13,7 +13,7 @@ from test_trainer import losses, trained
 from transformers import AutoTokenizer, GptOssConfig, GptOssForCausalLM
 
 from ssd.models import Weights
-from ssd.run import Run
+from ssd.run import Run, lineage
 from ssd.train.attention import check_isolation, packed_mask
 from ssd.train.data import Example, collate
 from ssd.train.export import tensor_names
@@ -79,7 +79,7 @@ def make(make_run: Make) -> Make:
 
 def built(run: Run) -> CompletionLoss:
     config = run.config
-    folder = run.model_folder("base")
+    folder = lineage.model_folder(run, "base")
     return build(folder, config.adapter, config.train, config.hardware, device=CPU)
 
 
@@ -141,7 +141,7 @@ def test_no_division_of_the_work_changes_what_is_learnt(
     settings = (*FP32, f"model.path={gpt_oss}", "train.router_aux_coef=0.1")
     whole, run = trained(make, "whole", *settings), trained(make, "changed", *settings, change)
     assert losses(run) == pytest.approx(losses(whole), rel=1e-4)
-    assert tensor_names(run.model_folder("tuned")) == tensor_names(gpt_oss)
+    assert tensor_names(lineage.model_folder(run, "tuned")) == tensor_names(gpt_oss)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -160,12 +160,12 @@ def test_mxfp4_weights_are_dequantised_for_training(
 
     run = trained(make, "one", *settings)
     names = {key.removesuffix("_blocks").removesuffix("_scales") for key in stored}
-    assert tensor_names(run.model_folder("tuned")) == names
-    tuned = json.loads((run.model_folder("tuned") / "config.json").read_text())
+    assert tensor_names(lineage.model_folder(run, "tuned")) == names
+    tuned = json.loads((lineage.model_folder(run, "tuned") / "config.json").read_text())
     assert "quantization_config" not in tuned
 
 
 def test_adapters_are_trained_on_mxfp4_weights(make: Make, mxfp4: Path) -> None:
     settings = (*FP32, f"model.path={mxfp4}", "adapter=lora", "adapter.experts=true")
     run = trained(make, "lora", *settings)
-    assert run.checkpoint.manifest()["export_check"]["max_logit_difference"] == 0
+    assert lineage.checkpoint(run).manifest()["export_check"]["max_logit_difference"] == 0

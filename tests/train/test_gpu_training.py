@@ -15,7 +15,7 @@ from test_trainer import GOLDEN, losses, trained
 
 from ssd.plan.architecture import find_architecture
 from ssd.plan.memory import RESERVE, memory
-from ssd.run import Run
+from ssd.run import Run, lineage
 from ssd.run.launch import stage_command, stage_environment
 from ssd.runtime.devices import GIB
 from ssd.runtime.stage import run_child
@@ -94,7 +94,7 @@ def test_everything_that_is_trained_compiled_learns_what_eager_layers_on_a_cpu_d
     # bf16 products are rounded to three digits, on each device by another order of addition.
     assert losses(run) == pytest.approx(losses(expected), rel=1e-2)
     assert losses(run)[-1] < losses(run)[0]
-    manifest = run.checkpoint.manifest()
+    manifest = lineage.checkpoint(run).manifest()
     assert manifest["export_check"]["max_logit_difference"] == 0
     assert manifest["counts"]["peak_memory_gib"] > 0
 
@@ -143,7 +143,7 @@ def test_a_training_takes_the_memory_that_was_planned(
         bounds = (0.5, 2)  # the libraries are most of such a small process
     else:
         planned -= RESERVE[config.hardware.accelerator]  # the allocator does not see
-    peak = run.checkpoint.manifest()["counts"]["peak_memory_gib"]
+    peak = lineage.checkpoint(run).manifest()["counts"]["peak_memory_gib"]
     with capsys.disabled():
         print(f"\n{case}: peak {peak:.2f} GiB, planned {planned / GIB:.2f}")
     assert bounds[0] <= planned / GIB / peak <= bounds[1]

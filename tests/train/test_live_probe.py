@@ -15,7 +15,7 @@ from torch import nn
 from ssd.config import AnalyseConfig
 from ssd.method.decomposition import Target, decompose, target
 from ssd.records.analysis import TERMS
-from ssd.run import Run
+from ssd.run import Run, lineage
 from ssd.run.tracking import read_metrics
 from ssd.train import probe
 from ssd.train.data import Example
@@ -52,7 +52,7 @@ def measured(run: Run) -> dict[int, dict[str, float]]:
     """By step, what was measured then."""
     found = {
         line["step"]: {n.removeprefix(PREFIX): v for n, v in line.items() if n.startswith(PREFIX)}
-        for line in read_metrics(run.checkpoint.folder)
+        for line in read_metrics(lineage.checkpoint(run).folder)
     }
     return {step: terms for step, terms in found.items() if terms}
 
@@ -72,16 +72,16 @@ def test_training_logs_the_terms_and_learns_the_same_without_them(
     # The target is the base model itself, tempered on the support: it begins aligned.
     assert found[0]["alignment"] == pytest.approx(0, abs=1e-6)
     assert found[9]["alignment"] > 1e-4
-    lines = read_metrics(run.checkpoint.folder)
+    lines = read_metrics(lineage.checkpoint(run).folder)
     assert [line["step"] for line in lines] == list(range(10))
     assert not any("train/loss" in line for line in lines[:1])
-    assert not (run.checkpoint.folder / PROBE).exists()
+    assert not (lineage.checkpoint(run).folder / PROBE).exists()
 
     blind = trained(make_run, "blind", *adapter, "analyse.live_points=0")
     assert measured(blind) == {}
-    assert blind.checkpoint.fingerprint == run.checkpoint.fingerprint
+    assert lineage.checkpoint(blind).fingerprint == lineage.checkpoint(run).fingerprint
     weights, expected = (
-        load_file(one.checkpoint.folder / "adapter" / "adapter_model.safetensors")
+        load_file(lineage.checkpoint(one).folder / "adapter" / "adapter_model.safetensors")
         for one in (run, blind)
     )
     for name, tensor in expected.items():
@@ -94,7 +94,9 @@ def test_full_fine_tuning_in_bf16_learns_the_same_without_the_terms(make_run: Ma
         trained(make_run, f"{points}", *how, f"analyse.live_points={points}") for points in (20, 0)
     )
     assert list(measured(run)) == [0, 1, 2, 3, 4]
-    one, other = (load_file(r.model_folder("tuned") / "model.safetensors") for r in (run, blind))
+    one, other = (
+        load_file(lineage.model_folder(r, "tuned") / "model.safetensors") for r in (run, blind)
+    )
     for name, tensor in other.items():
         assert torch.equal(one[name], tensor), name
 
@@ -102,14 +104,16 @@ def test_full_fine_tuning_in_bf16_learns_the_same_without_the_terms(make_run: Ma
 def test_samples_of_a_greedy_sampler_have_no_target(make_run: Make) -> None:
     run = trained(make_run, "greedy", "sampler.temp=0", "train.max_steps=2")
     assert measured(run) == {}
-    assert len(read_metrics(run.checkpoint.folder)) == 2
+    assert len(read_metrics(lineage.checkpoint(run).folder)) == 2
 
 
 def test_the_target_is_that_of_the_corpus_which_was_named(make_run: Make) -> None:
     other = make_run("sampler.temp=1.3", "truncation=none", name="other")
     write_corpus(other, LENGTHS)
     run = make_run(
-        "sampler.temp=0.8", "truncation=top_k20_top_p80", f"train.corpus={other.corpus.folder}"
+        "sampler.temp=0.8",
+        "truncation=top_k20_top_p80",
+        f"train.corpus={lineage.corpus(other).folder}",
     )
     assert sampling(run) == Sampling(1.3, None, 1.0)
     assert sampling(make_run("sampler.temp=0.8", "truncation=top_k20_top_p80")) == Sampling(

@@ -26,7 +26,7 @@ from ssd.generation.engines import load_engine
 from ssd.method.decoding import Decoding
 from ssd.models import Weights
 from ssd.models.fetch import fetch
-from ssd.run import Run
+from ssd.run import Run, lineage
 from ssd.train.attention import check_isolation
 from ssd.train.data import Example, MicroBatch, collate
 from ssd.train.export import check_names, tensor_names
@@ -209,13 +209,13 @@ def test_frozen_routers_stay_and_are_exported_whole(make_moe: Make) -> None:
     ]  # fmt: skip
     assert losses(runs[1]) == pytest.approx(losses(runs[0]), rel=1e-4)
     for run in runs:
-        base = load_file(run.model_folder("base") / "model.safetensors")
-        tuned = load_file(run.model_folder("tuned") / "model.safetensors")
+        base = load_file(lineage.model_folder(run, "base") / "model.safetensors")
+        tuned = load_file(lineage.model_folder(run, "tuned") / "model.safetensors")
         assert base.keys() == tuned.keys()
         still = {name for name in base if torch.equal(base[name], tuned[name])}
         assert {f"model.layers.{layer}.mlp.gate.weight" for layer in (0, 1)} <= still
         assert not any("proj" in name for name in still)
-        counts = run.checkpoint.manifest()["counts"]
+        counts = lineage.checkpoint(run).manifest()["counts"]
         assert counts["num_parameters"] - counts["num_trainable"] == 2 * 8 * 64
 
 
@@ -256,8 +256,8 @@ def test_a_sharded_base_with_the_hubs_setting_names_is_trained_and_exported(
     config = (base / "config.json").read_text()
     (base / "config.json").write_text(config.replace("num_local_experts", "num_experts"))
     run = trained(make_moe, "sharded", *FP32, f"model.path={base}")
-    assert run.checkpoint.manifest()["export_check"]["max_logit_difference"] == 0
-    assert tensor_names(run.model_folder("tuned")) == tensor_names(base)
+    assert lineage.checkpoint(run).manifest()["export_check"]["max_logit_difference"] == 0
+    assert tensor_names(lineage.model_folder(run, "tuned")) == tensor_names(base)
 
 
 def test_the_tuned_model_answers_alike_in_vllm_and_transformers(make_moe: Make) -> None:
@@ -265,13 +265,17 @@ def test_the_tuned_model_answers_alike_in_vllm_and_transformers(make_moe: Make) 
     config = run.config
     requests = [Request(str(i), 0, example.token_ids, i) for i, example in enumerate(EXAMPLES)]
     greedy = Decoding(temp=0.0, top_k=None, top_p=1.0, max_new_tokens=12)
-    network: Any = AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"))
+    network: Any = AutoModelForCausalLM.from_pretrained(lineage.model_folder(run, "tuned"))
     from vllm.distributed import cleanup_dist_env_and_memory
 
     # The groups that a dense model's engine has left in this process are without one for experts.
     cleanup_dist_env_and_memory()
     with load_engine(
-        EngineName.vllm, run.model_folder("tuned"), config.model, config.hardware, max_model_len=128
+        EngineName.vllm,
+        lineage.model_folder(run, "tuned"),
+        config.model,
+        config.hardware,
+        max_model_len=128,
     ) as engine:
         answers = list(engine.generate(requests, greedy, logprobs=0, tick=lambda num_tokens: None))
     for request, answer in answers:
@@ -290,8 +294,8 @@ def test_adapters_are_in_attention_alone_unless_experts_are_asked_for(
         run = trained(make_moe, experts, *settings, f"adapter.experts={experts}")
         note = "adapters in attention alone (adapter.experts=false)"
         assert (note in capsys.readouterr().out) == (experts == "false")
-        base = load_file(run.model_folder("base") / "model.safetensors")
-        tuned = load_file(run.model_folder("tuned") / "model.safetensors")
+        base = load_file(lineage.model_folder(run, "base") / "model.safetensors")
+        tuned = load_file(lineage.model_folder(run, "tuned") / "model.safetensors")
         assert base.keys() == tuned.keys()
         for name in base:
             moved = not torch.equal(base[name], tuned[name])

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ssd.config import OptimizerConfig
 from ssd.errors import ConfigError, HardwareError
-from ssd.run import Run
+from ssd.run import Run, lineage
 from ssd.runtime.hardware import check_training
 from ssd.train import checkpoints
 from ssd.train.data import Steps
@@ -118,7 +118,7 @@ def train(steps: Steps, loss: CompletionLoss, optimizer: Any, *span: int) -> lis
 @pytest.fixture
 def start(make_run: Callable[..., Run]) -> Callable[[], tuple[CompletionLoss, Any]]:
     config = make_run("train.precision=fp32", "optimizer=adamw8bit").config
-    folder = make_run().model_folder("base")
+    folder = lineage.model_folder(make_run(), "base")
 
     def fresh() -> tuple[CompletionLoss, Any]:
         loss = build(folder, config.adapter, config.train, config.hardware, device=CPU)

@@ -13,8 +13,9 @@ from corpora import write_corpus
 from transformers import AutoModelForCausalLM
 
 from ssd.errors import ArtifactError, DataError, ModelError, SSDError
-from ssd.run import Run, step_folder, step_folders
+from ssd.run import Run, lineage
 from ssd.run.launch import stage_command, stage_environment
+from ssd.run.lineage import step_folder, step_folders
 from ssd.run.tracking import read_metrics
 from ssd.runtime.stage import REPORTED, RESUMABLE, PreemptedError, run_child
 from ssd.train import checkpoints
@@ -35,13 +36,13 @@ Make = Callable[..., Run]
 
 
 def losses(run: Run) -> list[float]:
-    lines = read_metrics(run.checkpoint.folder)
+    lines = read_metrics(lineage.checkpoint(run).folder)
     return [line["train/loss"] for line in lines if line["step"]]
 
 
 def live(run: Run) -> list[float]:
     """The live decomposition, as far as it was logged."""
-    lines = read_metrics(run.checkpoint.folder)
+    lines = read_metrics(lineage.checkpoint(run).folder)
     return [
         value for line in lines for name, value in line.items() if name.startswith("decomposition/")
     ]
@@ -74,17 +75,17 @@ def interrupted(run: Run, number: signal.Signals, when: Callable[[], bool]) -> i
 
 
 def has_checkpoint(run: Run) -> bool:
-    return bool(step_folders(run.checkpoint.folder))
+    return bool(step_folders(lineage.checkpoint(run).folder))
 
 
 def test_a_trained_checkpoint_loads_and_differs_from_its_base(make_run: Make) -> None:
     run = trained(make_run, "one", *FP32)
-    manifest = run.checkpoint.manifest()
+    manifest = lineage.checkpoint(run).manifest()
     assert manifest["export_check"]["max_logit_difference"] == 0
     assert manifest["counts"]["num_steps"] == 8
     assert manifest["counts"]["peak_memory_gib"] > 0
-    tuned = AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"))
-    base = AutoModelForCausalLM.from_pretrained(run.model_folder("base"))
+    tuned = AutoModelForCausalLM.from_pretrained(lineage.model_folder(run, "tuned"))
+    base = AutoModelForCausalLM.from_pretrained(lineage.model_folder(run, "base"))
     assert set(tuned.state_dict()) == set(base.state_dict())
     assert any(
         not torch.equal(tuned.state_dict()[name], base.state_dict()[name])
@@ -93,7 +94,7 @@ def test_a_trained_checkpoint_loads_and_differs_from_its_base(make_run: Make) ->
     curve = losses(run)
     assert len(curve) == 8
     assert curve[-1] < curve[0]
-    assert step_folders(run.checkpoint.folder) == {}
+    assert step_folders(lineage.checkpoint(run).folder) == {}
 
 
 def test_twenty_steps_give_the_golden_curve(make_run: Make) -> None:
@@ -117,14 +118,14 @@ DIVISIONS = {
 def test_no_division_of_the_work_changes_what_is_learnt(make_run: Make, norm: str) -> None:
     settings = (*FP32, f"objective.norm={norm}")
     whole = trained(make_run, "whole", *settings, "hardware.micro_batch_tokens=null")
-    expected = AutoModelForCausalLM.from_pretrained(whole.model_folder("tuned"))
+    expected = AutoModelForCausalLM.from_pretrained(lineage.model_folder(whole, "tuned"))
     for name, changes in DIVISIONS.items():
         if norm == "sample" and name not in ("padded", "two processes sharded"):
             continue
         run = trained(make_run, name, *settings, *changes)
         assert losses(run) == pytest.approx(losses(whole), rel=1e-4), name
         assert live(run) == pytest.approx(live(whole), rel=1e-4, abs=1e-5), name
-        found = AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"))
+        found = AutoModelForCausalLM.from_pretrained(lineage.model_folder(run, "tuned"))
         for a, b in zip(found.parameters(), expected.parameters(), strict=True):
             torch.testing.assert_close(a, b, atol=1e-2, rtol=1e-2, msg=name)
 
@@ -144,9 +145,12 @@ def test_a_killed_training_resumes_to_the_uninterrupted_curve(
     run = make_run(*settings, name="killed")
     write_corpus(run, LENGTHS)
     assert interrupted(run, signal.SIGKILL, lambda: has_checkpoint(run)) == -signal.SIGKILL
-    assert not run.checkpoint.done
+    assert not lineage.checkpoint(run).done
     assert 3 <= len(losses(run)) < 40
-    assert checkpoints.last_step(run.checkpoint.folder, run.checkpoint.fingerprint) >= 3
+    assert (
+        checkpoints.last_step(lineage.checkpoint(run).folder, lineage.checkpoint(run).fingerprint)
+        >= 3
+    )
     train(run)
     near = 1e-5 if precision == "fp32" else 2e-3
     assert losses(run) == pytest.approx(losses(whole), rel=near)
@@ -165,11 +169,11 @@ def test_a_signal_leaves_a_checkpoint_that_any_number_of_processes_resumes(
             write_corpus(run, LENGTHS)
         code = interrupted(run, number, lambda: len(losses(run)) >= before + 3)  # noqa: B023
         assert code == RESUMABLE
-        (step,) = step_folders(run.checkpoint.folder)
+        (step,) = step_folders(lineage.checkpoint(run).folder)
         assert before + 3 <= step < 60
     last = make_run(*settings, "hardware.devices=2", name="last")
     measured = len(live(last))
-    (last.checkpoint.folder / PROBE).unlink()  # as in folders of an older version
+    (lineage.checkpoint(last).folder / PROBE).unlink()  # as in folders of an older version
     run_child(stage_command(last, "train"), "training", stage_environment(last, "train"))
     assert losses(last) == pytest.approx(losses(whole), rel=1e-4)
     assert 0 < len(live(last)) == measured < len(live(whole))
@@ -192,15 +196,18 @@ def test_a_signal_during_a_step_stops_all_processes_after_the_next(
     monkeypatch.setattr(SelfDistillation, "_sum_over_processes", signalled)
     with pytest.raises(PreemptedError, match="after step 4 of 8"):
         train(run)
-    assert list(step_folders(run.checkpoint.folder)) == [4]
+    assert list(step_folders(lineage.checkpoint(run).folder)) == [4]
 
 
 def test_a_checkpoint_cut_short_is_passed_over_and_cleared(make_run: Make) -> None:
     run = make_run(*FP32, "train.checkpoint_every=3")
     write_corpus(run, LENGTHS)
-    cut = run.checkpoint.folder / "checkpoints" / ".step-000006.tmp" / "weights"
+    cut = lineage.checkpoint(run).folder / "checkpoints" / ".step-000006.tmp" / "weights"
     cut.mkdir(parents=True)
-    assert checkpoints.last_step(run.checkpoint.folder, run.checkpoint.fingerprint) == 0
+    assert (
+        checkpoints.last_step(lineage.checkpoint(run).folder, lineage.checkpoint(run).fingerprint)
+        == 0
+    )
     train(run)
     assert not cut.parent.exists()
 
@@ -208,7 +215,7 @@ def test_a_checkpoint_cut_short_is_passed_over_and_cleared(make_run: Make) -> No
 def test_a_checkpoint_of_another_configuration_is_refused(make_run: Make) -> None:
     run = make_run(*FP32)
     write_corpus(run, LENGTHS)
-    copied = step_folder(run.checkpoint.folder, 4)
+    copied = step_folder(lineage.checkpoint(run).folder, 4)
     (copied / "optimizer").mkdir(parents=True)
     (copied / "state.json").write_text('{"step": 4, "fingerprint": "another"}')
     with pytest.raises(
@@ -223,7 +230,7 @@ def test_the_last_checkpoints_are_kept_as_weights(
 ) -> None:
     settings = ("train.checkpoint_every=2", f"train.keep_checkpoints={keep}")
     run = trained(make_run, "one", *FP32, *settings)
-    found = step_folders(run.checkpoint.folder)
+    found = step_folders(lineage.checkpoint(run).folder)
     assert list(found) == kept
     for path in found.values():
         assert not (path / "optimizer").exists()
@@ -233,9 +240,11 @@ def test_an_earlier_checkpoint_exports_what_training_to_there_gives(make_run: Ma
     settings = ("train.checkpoint_every=4", "train.keep_checkpoints=null", "train.warmup_steps=8")
     run = trained(make_run, "long", *FP32, *settings)
     export_again(run, 4)
-    model = AutoModelForCausalLM.from_pretrained(run.model_folder("tuned", 4))
-    assert run.model_folder("tuned", 4).parent == step_folder(run.checkpoint.folder, 4)
-    final = AutoModelForCausalLM.from_pretrained(run.model_folder("tuned"))
+    model = AutoModelForCausalLM.from_pretrained(lineage.model_folder(run, "tuned", 4))
+    assert lineage.model_folder(run, "tuned", 4).parent == step_folder(
+        lineage.checkpoint(run).folder, 4
+    )
+    final = AutoModelForCausalLM.from_pretrained(lineage.model_folder(run, "tuned"))
     assert not torch.equal(model.lm_head.weight, final.lm_head.weight)
     # The learning rate still warms up, so a training of four steps takes the same steps.
     short = ("train.max_steps=4", "train.warmup_steps=4", "optimizer.lr=5e-4", "train.min_lr=0")
@@ -296,13 +305,13 @@ def test_two_machines_that_meet_train_as_one(make_run: Make) -> None:
     machines = [subprocess.Popen(command, env=environment) for _ in range(2)]
     assert [machine.wait(timeout=240) for machine in machines] == [0, 0]
     assert losses(two) == pytest.approx(losses(whole), rel=1e-4)
-    manifest = json.loads((two.checkpoint.folder / "manifest.json").read_text())
+    manifest = json.loads((lineage.checkpoint(two).folder / "manifest.json").read_text())
     assert manifest["export_check"]["max_logit_difference"] == 0
 
 
 def test_metrics_say_how_full_the_rows_were(make_run: Make, tmp_path: Path) -> None:
     run = trained(make_run, "padded", *FP32, "train.packing=false")
-    _, *lines = read_metrics(run.checkpoint.folder)  # the first is before training
+    _, *lines = read_metrics(lineage.checkpoint(run).folder)  # the first is before training
     assert all(0 < line["train/fill"] <= 1 for line in lines)
     assert any(line["train/fill"] < 1 for line in lines)
     assert all(line["train/num_tokens"] > line["train/num_loss_tokens"] for line in lines)

@@ -34,7 +34,8 @@ from ssd.records.analysis import (
     write_probe,
 )
 from ssd.records.samples import Sample
-from ssd.run import Run, require_tokenizer
+from ssd.run import Run, evidence, lineage, protocol
+from ssd.run.lineage import require_tokenizer
 from ssd.run.tracking import Tracker
 from ssd.runtime.progress import silence_loading_bars
 
@@ -51,13 +52,14 @@ def analyse(run: Run) -> None:
         DataError: the completions are not in the model's tokens, or none has a token.
         ModelError: a model's logits are not its head applied to its body.
     """
-    steps = run.reported_steps()
-    if TUNED in run.models() and TUNED not in steps:
+    steps = evidence.reported_steps(run)
+    if TUNED in protocol.models(run) and TUNED not in steps:
+        missing = lineage.checkpoint(run).folder
         raise ArtifactError(
-            f"{run.checkpoint.folder} holds no finished checkpoint: run python -m ssd.train "
-            f"{run.folder} first, or leave train out of stages to analyse the base model alone"
+            f"{missing} holds no finished checkpoint: run python -m ssd.train {run.folder} first, "
+            "or leave train out of stages to analyse the base model alone"
         )
-    analysis = run.analysis(steps)
+    analysis = evidence.analysis(run, steps)
     with analysis.writing() as folder, explained(folder):
         if analysis.done:
             print(f"up to date: {folder}", flush=True)
@@ -71,14 +73,14 @@ def analyse(run: Run) -> None:
 def _write(run: Run, analysis: Artifact, steps: dict[str, int | None]) -> None:
     started = time.time()
     settings, folder = run.config.analyse, analysis.folder
-    probe = run.probe
+    probe = evidence.probe(run)
     if not probe.done:
         raise ArtifactError(
             f"{probe.folder} is unfinished: sample first, with python -m ssd.sample {run.folder}, "
             "or name completions with analyse.probe"
         )
     require_tokenizer(run, probe, "analyse.probe")
-    longest = model_length(run.model_folder(BASE))
+    longest = model_length(lineage.model_folder(run, BASE))
     samples = read_probe(probe, settings.num_samples, settings.max_tokens, longest)
     silence_loading_bars()
     positions, costs = measure_models(run, steps, samples, folder, analysis.inputs)

@@ -16,7 +16,7 @@ from ssd.config import Accelerator, HardwareConfig
 from ssd.errors import HardwareError
 from ssd.models.network import body, check_head, head, load
 from ssd.records.samples import Sample
-from ssd.run import Run
+from ssd.run import Run, lineage
 from ssd.runtime.progress import progress_bar
 
 
@@ -45,7 +45,7 @@ def load_network(run: Run, model: str, step: int | None) -> Any:
     """
     settings = run.config.analyse
     network = load(
-        run.model_folder(model, step),
+        lineage.model_folder(run, model, step),
         getattr(torch, settings.dtype.value),
         **placement(run.config.hardware),
     )
@@ -54,7 +54,7 @@ def load_network(run: Run, model: str, step: int | None) -> Any:
             f"the {model} model does not fit the GPUs in analyse.dtype={settings.dtype.value}: "
             "use analyse.dtype=bfloat16 or more GPUs, or leave analyse out of stages"
         )
-    adapter = run.adapter_folder(model, step)
+    adapter = lineage.adapter_folder(run, model, step)
     if adapter is not None:
         from peft import PeftModel
 

@@ -3,11 +3,10 @@
 from typing import Any
 
 from ssd.artifacts import Artifact
+from ssd.artifacts.names import CORPUS, SHARDS
 from ssd.errors import DataError
 from ssd.problems import fixed_subset
-from ssd.records.samples import SHARDS, Sample, read_samples
-
-CORPUS = "corpus.parquet"
+from ssd.records.samples import Sample, read_samples
 
 
 def read_probe(

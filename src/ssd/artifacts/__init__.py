@@ -28,9 +28,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ssd import __version__
+from ssd.artifacts.names import MANIFEST
 from ssd.errors import ArtifactError, SSDError
 
-MANIFEST = "manifest.json"
 VERSION = 1
 """Layout version of every artifact; part of the fingerprint,
 so a change of layout never reuses old folders."""

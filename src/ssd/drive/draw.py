@@ -8,7 +8,7 @@ on a GPU a start takes one to two minutes.
 from ssd.arms import BASE
 from ssd.evaluate.generate import answer_all
 from ssd.generation.engines import run_engine
-from ssd.run import Run, load_run, stage_parser
+from ssd.run import Run, lineage, load_run, stage_parser
 from ssd.runtime.stage import reporting_errors
 from ssd.sample.corpus import sample
 
@@ -20,7 +20,7 @@ def draw(run: Run) -> None:
         DataError: a prompt leaves no room for an answer, or no sample is left.
     """
     with run_engine(run, BASE, max_model_len=longest_model_len(run)) as engine:
-        for trained in run.sampled():
+        for trained in lineage.sampled(run):
             sample(trained, engine)
         if "evaluate" in run.config.stages:
             answer_all(run, BASE, engine)

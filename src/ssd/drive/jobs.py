@@ -22,13 +22,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.artifacts import write_json
+from ssd.artifacts.names import FAILURE, STUDY_PAGE
 from ssd.config import RunConfig, to_run_config
 from ssd.drive.pipeline import run_pipeline
 from ssd.errors import ConfigError, SSDError, StageError, one_line
 from ssd.report.study.collection import collect_study
 from ssd.report.study.rows import study_table
-from ssd.report.study.study import STUDY_PAGE, write_study
-from ssd.run import FAILURE
+from ssd.report.study.study import write_study
 from ssd.runtime.stage import REPORTED, RESUMABLE, PreemptedError, ReportedError
 
 SUBMITTED = "SUBMITIT_EXECUTOR"

@@ -14,14 +14,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from ssd.arms import BASE, INTERVALS, UNIT
-from ssd.artifacts import (
-    MANIFEST,
-    existing,
-    plain,
-    read_json,
-    require_space,
-    write_text,
-)
+from ssd.artifacts import existing, plain, read_json, require_space, write_text
+from ssd.artifacts.names import CONFIG, MANIFEST, REPORT_PAGE, SCORES, WEIGHTS
 from ssd.config import HASH_SPLIT, STAGES, DataConfig, DataSource, RunConfig
 from ssd.errors import ArtifactError, ConfigError, DataError, one_line
 from ssd.evaluate.generate import is_whole
@@ -35,8 +29,9 @@ from ssd.models.weights import locate, model_length, require_trainable
 from ssd.plan.enforcement import print_plan, settle
 from ssd.problems.benchmarks import benchmark_identity, load_benchmark
 from ssd.problems.prompts import load_prompts
-from ssd.run import CONFIG, SCORES, WEIGHTS, Run, require_tokenizer, save_run
+from ssd.run import Run, evidence, lineage, protocol, save_run
 from ssd.run.launch import export_model, stage_command, stage_environment
+from ssd.run.lineage import require_tokenizer
 from ssd.runtime.devices import assume
 from ssd.runtime.hardware import (
     check_installation,
@@ -49,7 +44,6 @@ from ssd.runtime.hardware import (
 )
 from ssd.runtime.stage import run_child
 
-REPORT = "report.html"
 DRAW = ("sample", "train", "evaluate")
 """The stages that draw tokens or train."""
 NOWHERE = Weights(path="", identity="", tokenizer="", source="not fetched")
@@ -80,7 +74,7 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
     config = settle(config, folder, pending(Run(folder, config, weights or NOWHERE)))
     run = Run(folder, config, weights or fetch_weights(config, folder))
     check(run)
-    for one in run.trainings().values():  # the run itself, and the control's
+    for one in lineage.trainings(run).values():  # the run itself, and the control's
         save_run(one, command)
     print(f"run {folder}", flush=True)
     note_products(config)
@@ -96,14 +90,14 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
     link_artifacts(run)
     if "evaluate" in current and (folder / SCORES).is_file():  # a stage that ran has printed it
         print(f"\n{score_table(read_json(folder / SCORES))}\n", flush=True)
-    if (folder / REPORT).is_file():
-        print(f"report: {folder / REPORT}", flush=True)
+    if (folder / REPORT_PAGE).is_file():
+        print(f"report: {folder / REPORT_PAGE}", flush=True)
 
 
 def planned(run: Run) -> list[tuple[Run, str]]:
     """Every stage that is asked for, in order; the control `t1` is trained after the run itself."""
     stages = [name for name in STAGES[1:] if name in run.config.stages]
-    trainings = list(run.trainings().values()) if "evaluate" in stages else [run]
+    trainings = list(lineage.trainings(run).values()) if "evaluate" in stages else [run]
     return [(one, name) for name in stages for one in (trainings if name == "train" else [run])]
 
 
@@ -117,7 +111,7 @@ def pending(run: Run) -> list[str]:
         (one, name) for one, name in planned(run) if name in DRAW and not is_current(one, name)
     ]
     trained = [one for one, name in stale if name == "train"]
-    if "sample" not in run.config.stages and not all(one.corpus.done for one in trained):
+    if "sample" not in run.config.stages and not all(lineage.corpus(one).done for one in trained):
         raise ArtifactError(
             "stages=[train] has no corpus to train on: add sample to stages, or set "
             "train.corpus=FOLDER"
@@ -189,9 +183,9 @@ def check(run: Run) -> None:
     """
     config = run.config
     if config.train.corpus is not None:
-        require_tokenizer(run, run.corpus, "train.corpus")
+        require_tokenizer(run, lineage.corpus(run), "train.corpus")
     if config.analyse.probe is not None:
-        require_tokenizer(run, run.probe, "analyse.probe")
+        require_tokenizer(run, evidence.probe(run), "analyse.probe")
     folder = Path(run.weights.path)
     longest = model_length(folder)
     lengths = {
@@ -207,7 +201,9 @@ def check(run: Run) -> None:
             )
     if "evaluate" in config.stages and not scores_are_current(run):
         check_evaluation(run)
-    untrained = [one for one, name in planned(run) if name == "train" and not one.checkpoint.done]
+    untrained = [
+        one for one, name in planned(run) if name == "train" and not lineage.checkpoint(one).done
+    ]
     if untrained:
         check_training(config)
         require_trainable(folder, config)
@@ -223,7 +219,10 @@ def check_evaluation(run: Run) -> None:
             one's own cannot fail, or fail their reference solution.
     """
     settings = run.config.eval
-    parts = [*run.reported_on(), *(run.chosen_on() if run.selects else [])]
+    parts = [
+        *protocol.reported_on(run),
+        *(protocol.chosen_on(run) if protocol.selects(run) else []),
+    ]
     with open_sandbox(run) as sandbox:
         for name in dict.fromkeys(name for name, _ in parts):
             # Not kept: this process outlives every stage.
@@ -240,7 +239,7 @@ def check_evaluation(run: Run) -> None:
 def run_stage(run: Run, stage: str) -> None:
     """Start a stage's process and wait for it; what the analysis reads is exported first."""
     if stage == "analyse":
-        for model, step in run.reported_steps().items():
+        for model, step in evidence.reported_steps(run).items():
             export_model(run, model, step)
     several = run.config.hardware.num_nodes > 1
     if stage == "train" and several and "SLURM_JOB_ID" not in os.environ:
@@ -265,19 +264,23 @@ def is_made(run: Run, stage: str) -> bool:
 def is_current(run: Run, stage: str) -> bool:
     """Whether a stage's result is there and belongs to this configuration."""
     if stage == "sample":
-        return all(one.corpus.done for one in run.sampled())
+        return all(lineage.corpus(one).done for one in lineage.sampled(run))
     if stage == "train":
-        return run.checkpoint.done
+        return lineage.checkpoint(run).done
     if stage == "evaluate":
         return scores_are_current(run)
     if stage == "analyse":
-        return run.analysis(run.reported_steps()).done
+        return evidence.analysis(run, evidence.reported_steps(run)).done
     return report_is_current(run)
 
 
 def report_is_current(run: Run) -> bool:
     """Whether the report is newer than what it tells of, as far as that is there."""
-    report, scores, analysis = run.folder / REPORT, run.folder / SCORES, run.found_analysis()
+    report, scores, analysis = (
+        run.folder / REPORT_PAGE,
+        run.folder / SCORES,
+        evidence.found_analysis(run),
+    )
     if not report.is_file() or not scores.is_file():
         return False
     told = [scores] if analysis is None else [scores, analysis.folder / MANIFEST]
@@ -289,7 +292,7 @@ def scores_are_current(run: Run) -> bool:
     intervals."""
     path = run.folder / SCORES
     scores = read_json(path) if path.is_file() else {}
-    if scores.get("inputs") != run.score_inputs() or scores.get("intervals") != INTERVALS:
+    if scores.get("inputs") != evidence.score_inputs(run) or scores.get("intervals") != INTERVALS:
         return False
     verdicts = {
         model["verdicts"]
@@ -301,7 +304,7 @@ def scores_are_current(run: Run) -> bool:
 
 def link_artifacts(run: Run) -> None:
     """Put links to the run's artifacts into its folder, for people who look around."""
-    for artifact in (run.corpus, run.checkpoint, run.found_analysis()):
+    for artifact in (lineage.corpus(run), lineage.checkpoint(run), evidence.found_analysis(run)):
         if artifact is not None and artifact.done:
             link = run.folder / artifact.kind
             link.unlink(missing_ok=True)

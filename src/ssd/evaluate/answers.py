@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ssd.artifacts.names import SHARDS
 from ssd.config import Extraction
 from ssd.errors import DataError
 from ssd.problems import read_jsonl
 from ssd.problems.benchmarks import Judged, Task
 from ssd.problems.extraction import extract, has_fences
-from ssd.records.samples import SHARDS, read_samples
+from ssd.records.samples import read_samples
 
 IDS = ("task_id", "question_id", "id")
 """Fields that name a problem: of EvalPlus and HumanEval, of LiveCodeBench, of anybody."""

@@ -13,9 +13,10 @@ import numpy as np
 
 from ssd.arms import INTERVALS, TUNED
 from ssd.artifacts import write_json
+from ssd.artifacts.names import SCORES, VERDICTS
 from ssd.evaluate.generate import is_answered, is_whole, of_step, require_checkpoint
 from ssd.evaluate.grade import benchmark_facts, grade_answers, open_sandbox
-from ssd.evaluate.grading import VERDICTS, read_verdicts
+from ssd.evaluate.grading import read_verdicts
 from ssd.evaluate.metrics import track
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.scores import benchmark_scores
@@ -29,8 +30,9 @@ from ssd.evaluate.selection import (
 )
 from ssd.evaluate.table import score_table
 from ssd.problems.benchmarks import Benchmark
-from ssd.run import ALL, SCORES, Run
+from ssd.run import Run, evidence, protocol
 from ssd.run.launch import export_model
+from ssd.run.protocol import ALL
 from ssd.runtime.stage import run_child
 from ssd.sandbox.pool import Sandbox
 
@@ -46,7 +48,7 @@ def evaluate(run: Run) -> None:
         HardwareError: generated code cannot be isolated on this machine.
         StageError: a generating process failed; it has printed its reason.
     """
-    models = run.models()
+    models = protocol.models(run)
     if TUNED not in models:
         print(
             "no checkpoint, and stages leaves out train: only the base model is evaluated",
@@ -62,7 +64,7 @@ def evaluate(run: Run) -> None:
 
         for model in reversed(models):  # the base model last: it answers as the tuned one does too
             answer_and_grade(run, model, sandbox)
-    selection = choose(run) if run.selects else None
+    selection = choose(run) if protocol.selects(run) else None
     if selection is not None:
         write_selection(run, selection)
     scores = build_scores(run, selection)
@@ -75,7 +77,7 @@ def answer_and_grade(run: Run, model: str, sandbox: Callable[[], Sandbox]) -> No
     """All that a model is asked, with its verdicts."""
     if not all(job.verdicts(run).done for job in list_jobs(run, model)):
         sandbox()  # before anything is generated: a machine that cannot grade should say so first
-    steps = dict.fromkeys(how.checkpoint_step for how in run.candidates(model))
+    steps = dict.fromkeys(how.checkpoint_step for how in protocol.candidates(run, model))
     # The first round ends in the choice, and the process that brought it on has gone on to what is
     # reported, unless it answers for another step than the chosen one.
     for jobs in (choice_jobs, list_jobs):
@@ -120,11 +122,13 @@ def difficulties(benchmark: Benchmark) -> list[str]:
 
 def build_scores(run: Run, selection: dict[str, Any] | None) -> dict[str, Any]:
     """The contents of scores.json, from finished verdicts."""
-    arms = list_arms(run, run.chosen_settings())
+    arms = list_arms(run, evidence.chosen_settings(run))
     backends: set[str] = set()
     benchmarks: dict[str, Any] = {}
-    for name, part in run.reported_on():
-        artifacts = {arm.name: run.verdicts(arm.model, name, arm.how, part) for arm in arms}
+    for name, part in protocol.reported_on(run):
+        artifacts = {
+            arm.name: evidence.verdicts(run, arm.model, name, arm.how, part) for arm in arms
+        }
         backends |= {one.manifest()["sandbox"] for one in artifacts.values()}
         benchmark = load_part(run.config.eval, name, part)
         scores = benchmark_scores(
@@ -148,7 +152,7 @@ def build_scores(run: Run, selection: dict[str, Any] | None) -> dict[str, Any]:
     kept = ("mode", "validation", "problems", "sweeps")
     return {
         "version": VERSION,
-        "inputs": run.score_inputs(),
+        "inputs": evidence.score_inputs(run),
         "sandbox": ", ".join(sorted(backends)),
         "resample": run.config.eval.resample.value,
         "intervals": INTERVALS,
@@ -166,6 +170,6 @@ def arm_facts(run: Run, arm: Arm, benchmark: str, part: str) -> dict[str, Any]:
         "top_k": how.top_k,
         "top_p": how.top_p,
         "checkpoint_step": how.checkpoint_step,
-        "generations": run.generations(arm.model, benchmark, how, part).fingerprint,
-        "verdicts": run.verdicts(arm.model, benchmark, how, part).fingerprint,
+        "generations": evidence.generations(run, arm.model, benchmark, how, part).fingerprint,
+        "verdicts": evidence.verdicts(run, arm.model, benchmark, how, part).fingerprint,
     }

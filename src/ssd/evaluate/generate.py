@@ -12,6 +12,7 @@ from typing import Any
 
 from ssd.arms import BASE
 from ssd.artifacts import plain
+from ssd.artifacts.names import SHARDS
 from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.selection import Job, best_setting, choice_jobs, list_jobs
@@ -21,8 +22,9 @@ from ssd.generation.requests import build_requests
 from ssd.method.decoding import Decoding
 from ssd.models.chat import load_tokenizer
 from ssd.models.weights import model_length
-from ssd.records.samples import SHARDS, Sample, read_samples
-from ssd.run import MODELS, Run, load_run, stage_parser
+from ssd.records.samples import Sample, read_samples
+from ssd.run import Run, lineage, load_run, protocol, stage_parser
+from ssd.run.protocol import MODELS
 from ssd.runtime.hardware import compute_dtype
 from ssd.runtime.stage import reporting_errors, run_child
 
@@ -50,7 +52,10 @@ def answer_all(run: Run, model: str, engine: LazyEngine, step: int | None = None
     """
     tokenizer = load_tokenizer(run.weights.path)
     # All prompts before the engine starts, so that a prompt that is too long stops the run at once.
-    asked = [*(run.chosen_on() if run.selects else []), *run.reported_on()]
+    asked = [
+        *(protocol.chosen_on(run) if protocol.selects(run) else []),
+        *protocol.reported_on(run),
+    ]
     requests = {where: benchmark_requests(run, *where, tokenizer) for where in asked}
     answer(run, of_step(step, choice_jobs(run, model)), requests, engine)
     if awaits_grading(run, model):
@@ -119,10 +124,11 @@ def require_checkpoint(run: Run, model: str) -> None:
     """Raise `ArtifactError` where a trained model is not there yet."""
     if model == BASE:
         return
-    trained = run.trainings()[model]
-    if not trained.checkpoint.done:
+    trained = lineage.trainings(run)[model]
+    checkpoint = lineage.checkpoint(trained)
+    if not checkpoint.done:
         raise ArtifactError(
-            f"{trained.checkpoint.folder} holds no finished checkpoint: run python -m ssd.train "
+            f"{checkpoint.folder} holds no finished checkpoint: run python -m ssd.train "
             f"{trained.folder} first, or leave train out of stages to evaluate the base model alone"
         )
 
@@ -140,13 +146,13 @@ def benchmark_requests(run: Run, benchmark: str, part: str, tokenizer: Any) -> l
         DataError: a prompt leaves no room for a token; benchmarks are never cut to what fits.
     """
     settings = run.config.eval
-    limit = settings.max_model_len or model_length(run.model_folder(BASE))
+    limit = settings.max_model_len or model_length(lineage.model_folder(run, BASE))
     requests, too_long = build_requests(
         [task.problem for task in load_part(settings, benchmark, part).tasks],
         settings.prompt_format,
         run.config.model,
         tokenizer,
-        num_samples=run.num_samples(benchmark, part),
+        num_samples=protocol.num_samples(run, benchmark, part),
         seed=run.config.seed,
         max_model_len=limit,
     )

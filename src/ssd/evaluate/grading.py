@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ssd.artifacts import read_rows, write_rows
+from ssd.artifacts.names import VERDICTS
 from ssd.config import Extraction
 from ssd.problems.benchmarks import Benchmark, Judged, StdinTests, Task
 from ssd.problems.benchmarks.tasks import pooled_limit
@@ -24,7 +25,6 @@ from ssd.sandbox.pool import ERROR, FAILED, PASSED, TIMEOUT, Outcome, Sandbox
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-VERDICTS = "verdicts.parquet"
 PARTS = "parts"
 PART_SIZE = 256
 """Verdicts that are written together; a killed grading loses at most those in flight."""

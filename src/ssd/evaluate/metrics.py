@@ -4,10 +4,11 @@ from typing import Any
 
 from ssd.arms import BASE, TUNED
 from ssd.artifacts import fingerprint, stored
-from ssd.evaluate.grading import VERDICTS, read_verdicts
+from ssd.artifacts.names import SHARDS, VERDICTS
+from ssd.evaluate.grading import read_verdicts
 from ssd.evaluate.table import pass_names
-from ssd.records.samples import SHARDS, read_samples
-from ssd.run import Run
+from ssd.records.samples import read_samples
+from ssd.run import Run, lineage
 from ssd.run.tracking import Tracker
 
 
@@ -58,7 +59,7 @@ def headline(run: Run, scores: dict[str, Any]) -> dict[str, float]:
     and `answer_tokens` of the tuned model, `gain` over the base model with its interval, `held_out`
     (the chosen setting's score on the problems that chose it); `tokens` sampled for training and
     `hours` of the artifacts' wall time. What a run has not is left out."""
-    corpus = run.corpus.inputs
+    corpus = lineage.corpus(run).inputs
     columns = {
         "t_train": corpus["temp"],
         "top_k": corpus["truncation"]["top_k"] or 0,
@@ -66,8 +67,8 @@ def headline(run: Run, scores: dict[str, Any]) -> dict[str, float]:
         "lr": run.config.optimizer.lr,
         "hours": round(sum(wall_seconds(run, scores)) / 3600, 4),
     }
-    if run.corpus.done:
-        columns["tokens"] = run.corpus.manifest()["counts"]["num_tokens"]
+    if lineage.corpus(run).done:
+        columns["tokens"] = lineage.corpus(run).manifest()["counts"]["num_tokens"]
     first = scores["benchmarks"][run.config.eval.benchmarks[0]]
     tuned = first["models"].get(TUNED)
     if tuned is not None:
@@ -96,8 +97,10 @@ def held_out(scores: dict[str, Any]) -> dict[str, float]:
 
 def wall_seconds(run: Run, scores: dict[str, Any]) -> list[float]:
     """What each finished artifact behind the scores took."""
-    trainings = run.trainings().values()
-    artifacts = [one for each in trainings for one in (each.corpus, each.checkpoint)]
+    trainings = lineage.trainings(run).values()
+    artifacts = [
+        one for each in trainings for one in (lineage.corpus(each), lineage.checkpoint(each))
+    ]
     answers = {
         (kind, model[kind])
         for one in scores["benchmarks"].values()

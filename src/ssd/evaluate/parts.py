@@ -7,7 +7,7 @@ import hashlib
 from ssd.config import BenchmarkFiles, EvalConfig, Grading
 from ssd.errors import DataError
 from ssd.problems.benchmarks import Benchmark, load_benchmark
-from ssd.run import ALL, VALIDATION
+from ssd.run.protocol import ALL, VALIDATION
 
 
 def is_held_out(problem_id: str, share: float) -> bool:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from ssd.artifacts import read_json
+from ssd.artifacts.names import SCORES, VERDICTS
 from ssd.errors import ArtifactError, ConfigError, DataError, did_you_mean
-from ssd.evaluate.grading import VERDICTS, Verdict, read_verdicts
+from ssd.evaluate.grading import Verdict, read_verdicts
 from ssd.evaluate.scores import passed_matrix
 from ssd.method.pilot import measure, power_report
-from ssd.run import SCORES, Run, load_run
+from ssd.run import Run, load_run
 
 
 def stored_benchmarks(run_dir: Path, benchmark: str | None) -> dict[str, Any]:

@@ -12,9 +12,11 @@ from typing import Any
 
 from ssd.arms import BASE, SAME, SWEPT, TUNED, UNIT
 from ssd.artifacts import Artifact, plain, write_json
-from ssd.evaluate.grading import VERDICTS, Verdict, read_verdicts
+from ssd.artifacts.names import SELECTION, VERDICTS
+from ssd.evaluate.grading import Verdict, read_verdicts
 from ssd.evaluate.scores import sweep_score
-from ssd.run import ALL, SELECTION, Run, Setting
+from ssd.run import Run, evidence, protocol
+from ssd.run.protocol import ALL, Setting
 
 VERSION = 1
 
@@ -40,11 +42,11 @@ class Job:
 
     def generations(self, run: Run) -> Artifact:
         """Where the answers are stored."""
-        return run.generations(self.model, self.benchmark, self.how, self.part)
+        return evidence.generations(run, self.model, self.benchmark, self.how, self.part)
 
     def verdicts(self, run: Run) -> Artifact:
         """Where their verdicts are stored."""
-        return run.verdicts(self.model, self.benchmark, self.how, self.part)
+        return evidence.verdicts(run, self.model, self.benchmark, self.how, self.part)
 
     @property
     def label(self) -> str:
@@ -57,7 +59,7 @@ class Job:
 def list_arms(run: Run, chosen: Mapping[str, Setting]) -> list[Arm]:
     """The rows of the score table, as far as the models' settings are chosen."""
     controls = run.config.eval.controls
-    arms = [Arm(BASE, BASE, run.candidates(BASE)[0])]
+    arms = [Arm(BASE, BASE, protocol.candidates(run, BASE)[0])]
     if SWEPT in controls and BASE in chosen:
         arms.append(Arm(SWEPT, BASE, chosen[BASE]))
     if SAME in controls and TUNED in chosen:
@@ -67,11 +69,11 @@ def list_arms(run: Run, chosen: Mapping[str, Setting]) -> list[Arm]:
 
 def choice_jobs(run: Run, model: str) -> list[Job]:
     """What a model answers for its setting to be chosen; nothing where it has one candidate."""
-    candidates = run.candidates(model)
+    candidates = protocol.candidates(run, model)
     return [
         Job(model, name, part, how)
         for how in candidates
-        for name, part in run.chosen_on()
+        for name, part in protocol.chosen_on(run)
         if len(candidates) > 1
     ]
 
@@ -82,7 +84,7 @@ def list_jobs(run: Run, model: str) -> list[Job]:
     reported = [
         Job(model, name, part, arm.how)
         for arm in list_arms(run, chosen_so_far(run))
-        for name, part in run.reported_on()
+        for name, part in protocol.reported_on(run)
         if arm.model == model
     ]
     return list(dict.fromkeys([*choice_jobs(run, model), *reported]))
@@ -90,14 +92,14 @@ def list_jobs(run: Run, model: str) -> list[Job]:
 
 def chosen_so_far(run: Run) -> dict[str, Setting]:
     """The setting of every model whose answers to the problems that choose are graded."""
-    chosen = {model: best_setting(run, model) for model in run.models()}
+    chosen = {model: best_setting(run, model) for model in protocol.models(run)}
     return {model: how for model, how in chosen.items() if how is not None}
 
 
 def best_setting(run: Run, model: str) -> Setting | None:
     """The candidate with the highest pass@1 over the problems that choose, each problem weighing
     the same; ties go to the earlier one. None while verdicts are missing."""
-    candidates = run.candidates(model)
+    candidates = protocol.candidates(run, model)
     jobs = choice_jobs(run, model)
     if not all(job.verdicts(run).done for job in jobs):
         return None
@@ -119,7 +121,7 @@ def choose(run: Run) -> dict[str, Any]:
     sweeps: dict[str, list[dict[str, Any]]] = {}
     problems: dict[str, list[str]] = {}
     for model, best in chosen.items():
-        candidates = run.candidates(model)
+        candidates = protocol.candidates(run, model)
         if len(candidates) == 1:
             continue
         sweeps[model] = []
@@ -134,7 +136,7 @@ def choose(run: Run) -> dict[str, Any]:
     settings = run.config.eval
     return {
         "version": VERSION,
-        "inputs": run.score_inputs(),
+        "inputs": evidence.score_inputs(run),
         "mode": settings.selection.value,
         "validation": settings.validation,
         "problems": {name: sorted(set(ids)) for name, ids in problems.items()},
@@ -152,6 +154,8 @@ def _pooled(run: Run, model: str, how: Setting) -> list[Verdict]:
     """Verdicts on every problem that chooses, the benchmark's name before each problem's."""
     return [
         dataclasses.replace(verdict, problem_id=f"{name}:{verdict.problem_id}")
-        for name, part in run.chosen_on()
-        for verdict in read_verdicts(run.verdicts(model, name, how, part).folder / VERDICTS)
+        for name, part in protocol.chosen_on(run)
+        for verdict in read_verdicts(
+            evidence.verdicts(run, model, name, how, part).folder / VERDICTS
+        )
     ]

@@ -10,7 +10,7 @@ from typing import Self
 from ssd.arms import BASE
 from ssd.config import EngineName, HardwareConfig, ModelConfig
 from ssd.generation.engine import Engine
-from ssd.run import Run
+from ssd.run import Run, lineage
 from ssd.runtime.hardware import compute_dtype
 
 
@@ -74,10 +74,10 @@ def run_engine(
     return LazyEngine(
         lambda: load_engine(
             config.sampler.engine,
-            run.model_folder(model, step),
+            lineage.model_folder(run, model, step),
             config.model,
             config.hardware,
             max_model_len=max_model_len,
-            adapter=run.adapter_folder(model, step),
+            adapter=lineage.adapter_folder(run, model, step),
         )
     )

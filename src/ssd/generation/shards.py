@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from ssd.artifacts.names import SHARDS
 from ssd.generation.engine import Completion, Request
 from ssd.generation.engines import LazyEngine
 from ssd.method.decoding import Decoding
-from ssd.records.samples import SHARDS, Sample, read_samples, write_samples
+from ssd.records.samples import Sample, read_samples, write_samples
 from ssd.runtime.progress import progress_bar
 
 SHARD_SECONDS = 120.0

@@ -7,9 +7,9 @@ import yaml
 from omegaconf import OmegaConf
 
 from ssd.artifacts import write_json
+from ssd.artifacts.names import CONFIG
 from ssd.config import RunConfig, to_run_config
 from ssd.errors import ArtifactError, ConfigError, one_line
-from ssd.run import CONFIG
 from ssd.runtime.stage import reporting_errors
 
 
@@ -65,7 +65,7 @@ def main() -> None:
         config, folder = read_config(arguments.run_dir)
 
         # After the cheap checks: torch and transformers take seconds to import.
-        from ssd.plan.enforcement import PLAN
+        from ssd.artifacts.names import PLAN
         from ssd.plan.plan import make_plan
         from ssd.plan.table import plan_text
 

@@ -4,7 +4,7 @@ from calendar import monthrange
 
 from ssd.config import EvalConfig
 from ssd.config.benchmarks import Window, window
-from ssd.run import ALL, VALIDATION
+from ssd.run.protocol import ALL, VALIDATION
 
 SIZES = {
     "humaneval": 164, "humaneval_plus": 164, "mbpp": 500, "mbpp_validation": 90, "mbpp_full": 974,

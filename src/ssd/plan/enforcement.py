@@ -15,15 +15,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ssd.artifacts import fingerprint, plain, read_json, write_text
+from ssd.artifacts.names import CONFIG, PLAN, PLANNED, WEIGHTS
 from ssd.config import Accelerator, Recompute, RunConfig
 from ssd.errors import HardwareError
 from ssd.plan.outline import surely_fits
-from ssd.run import CONFIG, WEIGHTS
 from ssd.runtime.devices import UNKNOWN, device_memory, gib
 from ssd.runtime.stage import run_child
 
-PLAN = "plan.json"
-PLANNED = "plan.yaml"
 """The planned configuration, in the folder of a run that has another one."""
 NEEDS = {
     "training": {"train"},

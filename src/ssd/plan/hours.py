@@ -16,7 +16,7 @@ from ssd.plan.counts import SIZES, count_problems
 from ssd.plan.engine import engine_speed
 from ssd.plan.work import Work
 from ssd.plan.workload import Workload
-from ssd.run import Run
+from ssd.run import Run, lineage, protocol
 
 SHORT_ANSWER = 1000
 """Most tokens that an instruct model's answer to HumanEval, MBPP and their like, a short function,
@@ -75,7 +75,7 @@ def planned_run(config: RunConfig, folder: Path) -> Run:
 
 def num_trainings(run: Run) -> int:
     """Models that are trained: the tuned one, and the control `t1` where it is evaluated."""
-    return len(run.trainings()) if "evaluate" in run.config.stages else 1
+    return len(lineage.trainings(run)) if "evaluate" in run.config.stages else 1
 
 
 def run_hours(
@@ -145,17 +145,17 @@ def answer_length(config: RunConfig, workload: Workload) -> tuple[float, bool]:
 def _answers(run: Run, length: float) -> list[tuple[str, str, float | None]]:
     """What answers are for, their number in words, and their tokens: every candidate setting
     answers the problems that choose, every arm those that are reported."""
-    models = run.models()
-    arms = list_arms(run, {model: run.candidates(model)[0] for model in models})
-    choices = [len(run.candidates(model)) for model in models]
+    models = protocol.models(run)
+    arms = list_arms(run, {model: protocol.candidates(run, model)[0] for model in models})
+    choices = [len(protocol.candidates(run, model)) for model in models]
     tried = sum(number for number in choices if number > 1)
-    planned = [("are reported", len(arms), "arms", run.reported_on())]
-    if run.selects:
-        planned.insert(0, ("choose", tried, "settings", run.chosen_on()))
+    planned = [("are reported", len(arms), "arms", protocol.reported_on(run))]
+    if protocol.selects(run):
+        planned.insert(0, ("choose", tried, "settings", protocol.chosen_on(run)))
     found = []
     for purpose, times, what, where in planned:
         sizes = [count_problems(run.config.eval, *one) for one in where]
-        num_samples = run.num_samples(*where[0])
+        num_samples = protocol.num_samples(run, *where[0])
         lengths = [_length(run.config, name, length) for name, _ in where]
         known = [size for size in sizes if size is not None]
         words, tokens = "?", None

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssd.artifacts import Artifact, existing, read_json
+from ssd.artifacts.names import CORPUS
 from ssd.config import DataSource, LongSamples, RunConfig
 from ssd.models.weights import locate
 from ssd.problems.prompts import load_prompts
-from ssd.run import Run
+from ssd.run import Run, lineage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ def find_corpus(config: RunConfig, folder: Path) -> Artifact | None:
     weights = locate(config.model) if manifests else None
     if weights is None:
         return None
-    wanted = Run(folder=folder, config=config, weights=weights).corpus
+    wanted = lineage.corpus(Run(folder=folder, config=config, weights=weights))
     if wanted.done:
         return wanted
     if config.data.source is DataSource.hub and config.data.revision is None:
@@ -89,7 +90,7 @@ def corpus_lengths(corpus: Artifact, seq_len: int, policy: LongSamples) -> list[
     import pyarrow.parquet
 
     columns = ["prompt_token_ids", "completion_token_ids"]
-    path = corpus.folder / "corpus.parquet"
+    path = corpus.folder / CORPUS
     changed = [f"train_{name}" for name in columns]  # set where training renders anew
     table = pyarrow.parquet.read_table(path, columns=columns + changed)
     names = changed if table[changed[0]].null_count == 0 else columns

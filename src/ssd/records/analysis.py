@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssd.artifacts import MANIFEST, read_json, read_rows, replacing, write_json, write_rows
+from ssd.artifacts import read_json, read_rows, replacing, write_json, write_rows
+from ssd.artifacts.names import MANIFEST, SAMPLES, TOKENS
 
 TOP = 20
 """Ranks that are kept of each distribution (the paper's figures use the top-20 mass)."""
@@ -20,7 +21,6 @@ TEMPS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
 """Evaluation temperatures that `survivors` and `entropy_after` are given for, (G,)."""
 TERMS = ("support_compression", "reshaping", "alignment", "constant")
 """The loss's parts (paper, appendix B), which add up to the cross-entropy."""
-TOKENS, SAMPLES = "tokens.json", "samples.parquet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,6 @@ from typing import Any
 
 from ssd.artifacts import read_rows, write_rows
 
-SHARDS = "shards"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:

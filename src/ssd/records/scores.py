@@ -6,10 +6,10 @@ from typing import Any
 
 from ssd.arms import BASE, rules
 from ssd.artifacts import read_json
+from ssd.artifacts.names import SCORES
 from ssd.config import Grading
 from ssd.errors import ArtifactError
 from ssd.method.significance import LEVEL
-from ssd.run import SCORES
 
 VERSION = 2
 PASS_AT = "pass@"

@@ -19,15 +19,28 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import MANIFEST, Artifact, read_rows, replacing, write_text
+from ssd.artifacts import Artifact, read_rows, replacing, write_text
+from ssd.artifacts.names import (
+    COMMAND,
+    CONFIG,
+    FAILURE,
+    MANIFEST,
+    METRICS,
+    PLAN,
+    REPORT_PAGE,
+    REPORT_TEXT,
+    RESULTS,
+    SCORES,
+    SELECTION,
+    STUDY_PAGE,
+    STUDY_TEXT,
+    VERDICTS,
+    WEIGHTS,
+)
 from ssd.errors import ArtifactError
 from ssd.report.render.files import FIGURES
-from ssd.report.results import RESULTS
 from ssd.report.run.facts import collect, made_artifacts
 from ssd.report.study.collection import is_run, is_study
-from ssd.report.study.study import STUDY_PAGE
-from ssd.run import COMMAND, CONFIG, FAILURE, SCORES, SELECTION, WEIGHTS
-from ssd.run.tracking import METRICS
 from ssd.runtime.stage import reporting_errors
 
 ARTIFACTS = "artifacts"
@@ -35,10 +48,9 @@ STORE = "store"
 """Published answers, laid out as `outputs/store` is."""
 SAMPLED = ("corpus", "generations")
 RUN_FILES = (
-    "report.md", "report.html", RESULTS, CONFIG, COMMAND, SELECTION, SCORES, "plan.json", FAILURE,
+    REPORT_TEXT, REPORT_PAGE, RESULTS, CONFIG, COMMAND, SELECTION, SCORES, PLAN, FAILURE,
 )  # fmt: skip
-STUDY_FILES = ("study.md", STUDY_PAGE, RESULTS)
-VERDICTS = "verdicts.parquet"
+STUDY_FILES = (STUDY_TEXT, STUDY_PAGE, RESULTS)
 
 
 def publish(folder: Path, into: Path, *, answers: bool = False) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ssd.analyse.summary import kind_table
 from ssd.artifacts import plain, write_json
+from ssd.artifacts.names import RESULTS
 from ssd.config import AdapterType
 from ssd.method.fit import fit_quadratic
 from ssd.report.exports.results_scores import benchmark, estimate, selected
@@ -23,7 +24,6 @@ from ssd.report.study.collection import Cell, Study, cells, held_out, run_names,
 from ssd.report.study.cost import run_costs
 
 VERSION = 1
-RESULTS = "results.json"
 SCHEMA = Path(__file__).with_name("results.schema.json")
 CURVE = (
     "model", "top_k", "top_p", "eval_top_k", "eval_top_p", "held_out", "benchmarks", "num_problems",

@@ -13,7 +13,7 @@ from ctypes.util import find_library
 from ssd.arms import BASE
 from ssd.config import Accelerator
 from ssd.errors import ConfigError
-from ssd.run import Run
+from ssd.run import Run, lineage
 from ssd.runtime.hardware import thread_settings
 from ssd.runtime.stage import PREEMPTION_SIGNALS, run_child
 
@@ -62,10 +62,10 @@ def torchrun(run: Run) -> list[str]:
 def export_model(run: Run, model: str, step: int | None) -> None:
     """Export a trained model where it is not there as such: an earlier step that is to be read, or
     an adapter that is to be merged."""
-    folder = run.adapter_folder(model, step) or run.model_folder(model, step)
+    folder = lineage.adapter_folder(run, model, step) or lineage.model_folder(run, model, step)
     if model == BASE or folder.is_dir():
         return
-    command = [sys.executable, "-m", "ssd.train.export", str(run.trainings()[model].folder)]
+    command = [sys.executable, "-m", "ssd.train.export", str(lineage.trainings(run)[model].folder)]
     run_child(command + ([] if step is None else ["--step", str(step)]), "export")
 
 
@@ -86,7 +86,7 @@ def meeting(run: Run, place: str) -> list[str]:
         f"--nnodes={run.config.hardware.num_nodes}",
         "--rdzv-backend=c10d",
         f"--rdzv-endpoint={place}",
-        f"--rdzv-id={run.checkpoint.fingerprint}",
+        f"--rdzv-id={lineage.checkpoint(run).fingerprint}",
     ]
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ssd.artifacts import plain
+from ssd.artifacts.names import METRICS
 from ssd.config import LoggerConfig, WandbMode
 from ssd.run import Run
-
-METRICS = "metrics.jsonl"
 
 
 class Tracker:

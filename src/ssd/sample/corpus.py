@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from ssd.artifacts import plain
+from ssd.artifacts.names import CORPUS, SHARDS
 from ssd.config import LongPrompts
 from ssd.errors import ConfigError, DataError
 from ssd.generation import Request, generate_shards
@@ -16,13 +17,11 @@ from ssd.models.chat import encode_exchange, load_tokenizer
 from ssd.models.weights import model_length, vocabulary_size
 from ssd.problems import Problem
 from ssd.problems.prompts import load_prompts
-from ssd.records.samples import SHARDS, Sample, read_samples, write_samples
-from ssd.run import Run
+from ssd.records.samples import Sample, read_samples, write_samples
+from ssd.run import Run, lineage
 from ssd.run.tracking import Tracker
 from ssd.runtime.hardware import compute_dtype
 from ssd.sample.filters import apply_filters
-
-CORPUS = "corpus.parquet"
 
 
 def sample(run: Run, engine: LazyEngine) -> None:
@@ -33,7 +32,7 @@ def sample(run: Run, engine: LazyEngine) -> None:
         ConfigError: `sampler.logprobs` asks for more tokens than the model knows.
         DataError: no prompt or no sample is left, or a prompt leaves no room for an answer.
     """
-    corpus = run.corpus
+    corpus = lineage.corpus(run)
     with corpus.writing() as folder:
         if corpus.done:
             print(f"up to date: {folder}", flush=True)
@@ -43,7 +42,7 @@ def sample(run: Run, engine: LazyEngine) -> None:
         problems, prompt_counts = load_prompts(config.data)
         tokenizer = load_tokenizer(run.weights.path)
         requests, skipped = corpus_requests(run, problems, tokenizer)
-        check_logprobs(config.sampler.logprobs, vocabulary_size(run.model_folder("base")))
+        check_logprobs(config.sampler.logprobs, vocabulary_size(lineage.model_folder(run, "base")))
         settings = decoding(config.sampler.temp, config.truncation, config.sampler.max_new_tokens)
         speed = generate_shards(
             folder,
@@ -88,7 +87,7 @@ def corpus_requests(run: Run, problems: list[Problem], tokenizer: Any) -> tuple[
             or every prompt is too long.
     """
     config = run.config
-    limit = config.sampler.max_model_len or model_length(run.model_folder("base"))
+    limit = config.sampler.max_model_len or model_length(lineage.model_folder(run, "base"))
     requests, too_long = build_requests(
         problems,
         config.prompt_format,
@@ -158,7 +157,9 @@ def _track(run: Run, counts: dict[str, Any], rate: float | None, samples: list[S
     numbers = {
         f"sample/{name}": value for name, value in counts.items() if isinstance(value, (int, float))
     }
-    with Tracker(run, "sample", run.corpus.fingerprint, run.corpus.folder) as tracker:
+    with Tracker(
+        run, "sample", lineage.corpus(run).fingerprint, lineage.corpus(run).folder
+    ) as tracker:
         tracker.log(numbers | ({"sample/tokens_per_second": rate} if rate else {}))
         rows = [
             (one.prompt_id, one.text, len(one.completion_token_ids), one.finish_reason)

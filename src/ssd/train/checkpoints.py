@@ -23,8 +23,9 @@ from torch.distributed.checkpoint.state_dict_loader import load as read_state
 from torch.distributed.checkpoint.state_dict_saver import save as write_state
 
 from ssd.artifacts import read_json, write_json
+from ssd.artifacts.names import CHECKPOINTS
 from ssd.errors import ArtifactError
-from ssd.run import CHECKPOINTS, step_folder, step_folders
+from ssd.run.lineage import step_folder, step_folders
 
 WEIGHTS, OPTIMIZER, STATE = "weights", "optimizer", "state.json"
 

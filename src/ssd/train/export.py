@@ -15,11 +15,13 @@ from torch.distributed.checkpoint.state_dict_loader import load as read_state
 
 from ssd.arms import TUNED
 from ssd.artifacts import read_json
+from ssd.artifacts.names import ADAPTER, CARD, MODEL
 from ssd.config import AdapterType
 from ssd.errors import ArtifactError, ModelError
 from ssd.models.network import load
 from ssd.models.weights import TOKENIZER_FILES, quantisation
-from ssd.run import ADAPTER, MODEL, Run, load_run, stage_parser, step_folders
+from ssd.run import Run, lineage, load_run, stage_parser
+from ssd.run.lineage import step_folders
 from ssd.runtime.progress import silence_loading_bars
 from ssd.runtime.stage import reporting_errors
 from ssd.train.checkpoints import WEIGHTS, trained_weights
@@ -58,7 +60,7 @@ def export(trained: dict[str, Tensor], run: Run, folder: Path) -> dict[str, Any]
     Raises:
         ModelError: weights are missing or unknown, or the reloaded model computes something else.
     """
-    adapter, base = run.config.adapter, run.model_folder("base")
+    adapter, base = run.config.adapter, lineage.model_folder(run, "base")
     if adapter.type is AdapterType.none:
         network = load(base, _dtype(run))
         load_trained(network, trained, frozen=_frozen(network, run))
@@ -85,7 +87,7 @@ def load_trained(network: Any, trained: dict[str, Tensor], frozen: set[str]) -> 
 
 def save_model(network: Any, run: Run, folder: Path) -> float:
     """Save a whole checkpoint with the base's tokenizer; the largest change of its logits."""
-    base = run.model_folder("base")
+    base = lineage.model_folder(run, "base")
     network.save_pretrained(folder)
     for name in TOKENIZER_FILES:
         if (base / name).is_file():
@@ -102,8 +104,8 @@ def save_adapter(network: Any, run: Run, folder: Path) -> float:
     network.peft_config["default"].base_model_name_or_path = run.config.model.name
     # Embeddings are never adapted; by default peft asks the hub whether they were resized.
     network.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # peft's template; the report writes the card
-    base = load(run.model_folder("base"), torch.float32)
+    (folder / CARD).unlink(missing_ok=True)  # peft's template; the report writes the card
+    base = load(lineage.model_folder(run, "base"), torch.float32)
     return require_same(probe(network), PeftModel.from_pretrained(base, folder), folder)
 
 
@@ -111,7 +113,7 @@ def merge(run: Run, folder: Path) -> None:
     """Write `folder/model` from `folder/adapter`, added up in fp32."""
     from peft import PeftModel
 
-    base = run.model_folder("base")
+    base = lineage.model_folder(run, "base")
     adapted = PeftModel.from_pretrained(load(base, torch.float32), folder / ADAPTER)
     merged = adapted.merge_and_unload().state_dict()
     network = load(base, _dtype(run))
@@ -193,14 +195,15 @@ def export_again(run: Run, step: int | None) -> None:
     Raises:
         ArtifactError: no checkpoint of that step was kept.
     """
-    folder = run.trained_folder(TUNED, step)
+    folder = lineage.trained_folder(run, TUNED, step)
     if step is None or (folder / ADAPTER).is_dir():
         merge(run, folder)
         return
     if not folder.is_dir():
-        kept = ", ".join(map(str, step_folders(run.checkpoint.folder))) or "none"
+        checkpoint = lineage.checkpoint(run).folder
+        kept = ", ".join(map(str, step_folders(checkpoint))) or "none"
         raise ArtifactError(
-            f"eval.checkpoint_step {step}: that checkpoint of {run.checkpoint.folder} was not kept "
+            f"eval.checkpoint_step {step}: that checkpoint of {checkpoint} was not kept "
             f"(kept: {kept}); before training, set train.checkpoint_every and "
             "train.keep_checkpoints=null"
         )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ssd.artifacts import plain
 from ssd.config import Attention, OptimizerConfig
 from ssd.errors import SSDError
-from ssd.run import Run
+from ssd.run import Run, lineage
 from ssd.train.attention import check_isolation
 from ssd.train.data import Step
 from ssd.train.flash import use_flash_3
@@ -111,7 +111,7 @@ class SelfDistillation(LightningModule):
         """Load the weights; under FSDP2 build without memory, shard, then fill."""
         if self.loss is not None:
             return
-        config, folder = self.run.config, self.run.model_folder("base")
+        config, folder = self.run.config, lineage.model_folder(self.run, "base")
         device = self.trainer.strategy.root_device
         settings = (folder, config.adapter, config.train, config.hardware)
         if config.hardware.attention is Attention.flash_attention_3:

@@ -23,7 +23,7 @@ from torch.distributed.fsdp import FSDPModule
 from ssd.artifacts import fingerprint, replacing
 from ssd.config import AnalyseConfig
 from ssd.method.decomposition import Decomposition, Target, decompose, has_target, target
-from ssd.run import Run
+from ssd.run import Run, lineage
 from ssd.run.tracking import Tracker
 from ssd.train.data import Example, collate
 from ssd.train.loss import loss_tokens
@@ -47,7 +47,7 @@ class Sampling:
 
 def sampling(run: Run) -> Sampling:
     """Of the run's corpus, which `train.corpus` may have taken from another run."""
-    inputs = run.corpus.inputs
+    inputs = lineage.corpus(run).inputs
     return Sampling(inputs["temp"], inputs["truncation"]["top_k"], inputs["truncation"]["top_p"])
 
 

@@ -18,11 +18,13 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from transformers import AutoConfig
 
 from ssd.artifacts import Artifact, explained
+from ssd.artifacts.names import ADAPTER, CORPUS, MODEL
 from ssd.config import Accelerator, AdapterType, HardwareConfig, Precision, RunConfig
 from ssd.errors import ArtifactError
 from ssd.models.weights import has_experts
 from ssd.records.samples import read_samples
-from ssd.run import ADAPTER, MODEL, Run, step_folder
+from ssd.run import Run, lineage
+from ssd.run.lineage import step_folder
 from ssd.run.tracking import Tracker
 from ssd.runtime.hardware import product_precision
 from ssd.runtime.progress import progress_bar, silence_loading_bars
@@ -44,19 +46,19 @@ def train(run: Run) -> None:
         DataError: the corpus does not fit the model or the settings.
         PreemptedError: a signal asked to stop; a checkpoint was written.
     """
-    checkpoint = run.checkpoint
+    checkpoint = lineage.checkpoint(run)
     leads = int(os.environ.get("RANK", "0")) == 0
     with checkpoint.writing() if leads else nullcontext(), explained(checkpoint.folder):
         if checkpoint.done:
             print(f"up to date: {checkpoint.folder}", flush=True)
             return
-        corpus = run.corpus
+        corpus = lineage.corpus(run)
         if not corpus.done:
             raise ArtifactError(
                 f"{corpus.folder} is unfinished: sample first, "
                 f"with python -m ssd.sample {run.folder}"
             )
-        _fit(run, checkpoint, read_samples(corpus.folder / "corpus.parquet"), leads=leads)
+        _fit(run, checkpoint, read_samples(corpus.folder / CORPUS), leads=leads)
 
 
 def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> None:
@@ -68,7 +70,7 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
     if steps.first and leads:
         print(f"training: resuming from {step_folder(checkpoint.folder, steps.first)}", flush=True)
     attention_alone = config.adapter.type is not AdapterType.none and not config.adapter.experts
-    if leads and attention_alone and has_experts(run.model_folder("base")):
+    if leads and attention_alone and has_experts(lineage.model_folder(run, "base")):
         print("training: adapters in attention alone (adapter.experts=false)", flush=True)
     seed_everything(config.seed, verbose=False)
     module = SelfDistillation(run, steps.first)
@@ -123,7 +125,7 @@ def plan_steps(run: Run, samples: list[Any]) -> tuple[Steps, dict[str, Any]]:
     """
     config = run.config
     train = config.train
-    text_config = AutoConfig.from_pretrained(run.model_folder("base")).get_text_config()
+    text_config = AutoConfig.from_pretrained(lineage.model_folder(run, "base")).get_text_config()
     examples, counts = make_examples(
         samples, train.seq_len, train.long_samples, text_config.vocab_size
     )

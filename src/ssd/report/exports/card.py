@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ssd.arms import ARMS, TUNED, UNIT
 from ssd.artifacts import write_text
-from ssd.report.exports.card_metadata import CARD, metadata, num_problems, prompts
+from ssd.artifacts.names import ADAPTER, CARD, MODEL
+from ssd.report.exports.card_metadata import metadata, num_problems, prompts
 from ssd.report.exports.card_usage import base_name, decoding
 from ssd.report.exports.checkpoints import Export, exports
 from ssd.report.render import formats
@@ -19,7 +20,7 @@ from ssd.report.run.facts import Facts
 from ssd.report.run.sections import settings
 from ssd.report.run.summary import FLATTERED, finding
 from ssd.report.study.collection import training
-from ssd.run import ADAPTER, MODEL
+from ssd.run import lineage
 
 LIMITS = (
     "Its training data are the base model's own answers, and nothing checked them: wrong and "
@@ -70,7 +71,7 @@ def card(export: Export, part: str) -> str:
 
 
 def _vouched_for(export: Export, path: Path) -> bool:
-    checkpoint = export.facts.run.checkpoint
+    checkpoint = lineage.checkpoint(export.facts.run)
     files = checkpoint.manifest()["files"] if checkpoint.done else {}
     return (
         path.is_relative_to(checkpoint.folder) and str(path.relative_to(checkpoint.folder)) in files
@@ -204,7 +205,7 @@ def _provenance(export: Export) -> list[Block]:
     blocks.append(
         Paragraph(
             f"Base weights {facts.run.weights.identity}, corpus {corpus}, checkpoint "
-            f"{facts.run.checkpoint.fingerprint}."
+            f"{lineage.checkpoint(facts.run).fingerprint}."
         )
     )
     if manifest is not None:

@@ -7,13 +7,12 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from ssd.arms import UNIT
+from ssd.artifacts.names import CARD, MODEL
 from ssd.config import DataSource
 from ssd.records.scores import BenchmarkScores
 from ssd.report.exports.checkpoints import Export
 from ssd.report.run.facts import Facts
-from ssd.run import MODEL
 
-CARD = "README.md"
 HUB_SETS = {
     "humaneval": "openai/openai_humaneval",
     "humaneval_plus": "evalplus/humanevalplus",

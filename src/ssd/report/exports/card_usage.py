@@ -2,13 +2,13 @@
 
 import json
 
+from ssd.artifacts.names import MODEL
 from ssd.config import ModelKind, RunConfig
 from ssd.report.exports.card_metadata import base_model
 from ssd.report.exports.checkpoints import Export
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Paragraph
 from ssd.report.run.facts import Facts
-from ssd.run import MODEL
 
 QUESTION = "Write a function that ..."
 WHOLE = """from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -7,6 +7,7 @@ from pathlib import Path
 from ssd.arms import TUNED, UNIT
 from ssd.records.scores import BenchmarkScores, ModelScores
 from ssd.report.run.facts import Facts
+from ssd.run import lineage
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Export:
     @property
     def folder(self) -> Path:
         """Holds `model/`, `adapter/` or both, where it was exported."""
-        return self.facts.run.trained_folder(TUNED, self.step)
+        return lineage.trained_folder(self.facts.run, TUNED, self.step)
 
     @property
     def scored(self) -> list[tuple[BenchmarkScores, ModelScores]]:
@@ -47,7 +48,7 @@ def exports(facts: Facts) -> list[Export]:
     trained = {TUNED: facts}
     if facts.control:
         corpus, checkpoint = facts.control
-        control = facts.run.control()
+        control = lineage.control(facts.run)
         trained[UNIT] = dataclasses.replace(
             facts, run=control, corpus=corpus, checkpoint=checkpoint
         )

@@ -6,10 +6,11 @@ from typing import Any
 
 from ssd.arms import INTERVALS, UNIT
 from ssd.artifacts import Artifact, read_json, stored
+from ssd.artifacts.names import COMMAND, SCORES
 from ssd.errors import SSDError, one_line
 from ssd.records.analysis import Analysis, read_analysis
 from ssd.records.scores import Scores, read_scores
-from ssd.run import COMMAND, SCORES, Run, load_run
+from ssd.run import Run, evidence, lineage, load_run, protocol
 from ssd.run.tracking import read_metrics
 
 Manifest = dict[str, Any]
@@ -78,9 +79,9 @@ def collect(run_dir: Path, *, read_positions: bool = True) -> Facts:
     metrics: list[dict[str, Any]] = []
     missing: list[str] = []
     try:
-        corpus = _result("Corpus", run.corpus)
-        checkpoint = _result("Checkpoint", run.checkpoint)
-        metrics = read_metrics(run.checkpoint.folder)
+        corpus = _result("Corpus", lineage.corpus(run))
+        checkpoint = _result("Checkpoint", lineage.checkpoint(run))
+        metrics = read_metrics(lineage.checkpoint(run).folder)
         control = _control(run)
     except (SSDError, OSError) as error:
         missing.append(
@@ -121,9 +122,11 @@ def made_artifacts(facts: Facts) -> list[Artifact]:
     """Every artifact behind a run, finished or not, with the answers that chose and the controls';
     those that cannot be located, as without the prompt file, are left out."""
     run = facts.run
-    trainings = list(run.trainings().values())
+    trainings = list(lineage.trainings(run).values())
     try:
-        made = [one for item in trainings for one in (item.corpus, item.checkpoint)]
+        made = [
+            one for item in trainings for one in (lineage.corpus(item), lineage.checkpoint(item))
+        ]
         made += _choosing(run)
     except (SSDError, OSError):
         made = []
@@ -169,7 +172,7 @@ def stale_scores(run: Run, scores: Scores | None) -> list[str]:
     if scores is None:
         return []
     try:
-        current = run.score_inputs()
+        current = evidence.score_inputs(run)
     except (SSDError, OSError):
         return []  # the corpus cannot be located, which `collect` reports; nothing shows a mismatch
     answers: dict[str, str] = current["verdicts"]
@@ -191,14 +194,14 @@ def stale_scores(run: Run, scores: Scores | None) -> list[str]:
 
 def _choosing(run: Run) -> list[Artifact]:
     """Answers and verdicts that every candidate setting was chosen by."""
-    if not run.selects:
+    if not protocol.selects(run):
         return []
     return [
-        make(model, name, how, part)
-        for model in run.models()
-        for how in run.candidates(model)
-        for name, part in run.chosen_on()
-        for make in (run.generations, run.verdicts)
+        make(run, model, name, how, part)
+        for model in protocol.models(run)
+        for how in protocol.candidates(run, model)
+        for name, part in protocol.chosen_on(run)
+        for make in (evidence.generations, evidence.verdicts)
     ]
 
 
@@ -219,7 +222,7 @@ def _analysis(
     """The analysis artifact, what it holds, and what keeps it from being read."""
     wanted = "analyse" in run.config.stages
     try:
-        artifact = run.analysis(run.reported_steps())
+        artifact = evidence.analysis(run, evidence.reported_steps(run))
     except (SSDError, OSError) as error:
         absent = [f"The analysis cannot be located: {one_line(error)}."] if wanted else []
         return None, None, absent
@@ -238,12 +241,12 @@ def _analysis(
 
 
 def _control(run: Run) -> tuple[StageResult, ...]:
-    unit = run.trainings().get(UNIT)
+    unit = lineage.trainings(run).get(UNIT)
     if unit is None:
         return ()
     return (
-        _result(f"Corpus, {UNIT}", unit.corpus),
-        _result(f"Checkpoint, {UNIT}", unit.checkpoint),
+        _result(f"Corpus, {UNIT}", lineage.corpus(unit)),
+        _result(f"Checkpoint, {UNIT}", lineage.checkpoint(unit)),
     )
 
 

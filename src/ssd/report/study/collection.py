@@ -15,10 +15,10 @@ from typing import Any
 
 from ssd.arms import TUNED, rules
 from ssd.artifacts import read_json
+from ssd.artifacts.names import CONFIG, FAILURE, SCORES, WEIGHTS
 from ssd.errors import ArtifactError, SSDError, one_line
 from ssd.records.scores import VERSION, BenchmarkScores, Candidate, Interval, ModelScores
 from ssd.report.run.facts import Facts, collect, missing_scores
-from ssd.run import CONFIG, FAILURE, SCORES, WEIGHTS
 
 UNREADABLE = (SSDError, OSError, KeyError, TypeError, ValueError, AttributeError)
 """What reading one run's files can raise, whatever was written into them."""

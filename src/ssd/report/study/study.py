@@ -6,8 +6,6 @@ from pathlib import Path
 from ssd.report.results import write_study_results
 from ssd.report.study.collection import Study, collect_study
 
-STUDY_PAGE = "study.html"
-
 
 def study_report(study_dir: Path, folders: Sequence[Path] = ()) -> Study:
     """Collect runs and write their report into a folder.

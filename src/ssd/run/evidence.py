@@ -1,0 +1,180 @@
+"""The artifacts that answer a run's question, answers, verdicts and the analysis, by what they
+depend on; and what its scores do."""
+
+from pathlib import Path
+from typing import Any
+
+from ssd.arms import BASE
+from ssd.artifacts import (
+    Artifact,
+    artifact,
+    existing,
+    plain,
+    read_json,
+)
+from ssd.artifacts.names import SELECTION
+from ssd.errors import ArtifactError
+from ssd.problems.benchmarks import benchmark_identity
+from ssd.problems.extraction import RULES
+from ssd.run import lineage, protocol
+from ssd.run.folder import Run
+from ssd.run.protocol import ALL, Setting
+
+
+def generations(
+    run: Run, model: str, benchmark: str, how: Setting | None = None, part: str = ALL
+) -> Artifact:
+    """Answers of a model to a part of a benchmark; under its first candidate setting where
+    `how` is None."""
+    settings = run.config.eval
+    how = how or protocol.candidates(run, model)[0]
+    return artifact(
+        run.store,
+        "generations",
+        {
+            "model": lineage.identity(run, model, how.checkpoint_step),
+            "tokenizer": run.weights.tokenizer,
+            "model_kind": run.config.model.kind,
+            "reasoning_effort": run.config.model.reasoning_effort,
+            "dtype": run.config.model.dtype,
+            "benchmark": benchmark_identity(benchmark, settings.files),
+            "limit": settings.limit,
+            "part": None if part == ALL else {"name": part, "share": settings.validation_share},
+            "prompt_format": settings.prompt_format,
+            "temp": how.temp,
+            "truncation": {"top_k": how.top_k, "top_p": how.top_p},
+            "num_samples": protocol.num_samples(run, benchmark, part),
+            "max_new_tokens": settings.max_new_tokens,
+            "max_model_len": settings.max_model_len,
+            "engine": run.config.sampler.engine,
+            "seed": run.config.seed,
+        },
+    )
+
+
+def verdicts(
+    run: Run, model: str, benchmark: str, how: Setting | None = None, part: str = ALL
+) -> Artifact:
+    """Which of these answers pass their tests."""
+    settings = run.config.eval
+    return artifact(
+        run.store,
+        "verdicts",
+        {
+            "generations": generations(run, model, benchmark, how, part).fingerprint,
+            "extraction": RULES[settings.extraction],
+            "grading": settings.grading,
+            "sandbox": settings.sandbox,
+            "timeout": settings.timeout,
+            "memory_mib": settings.memory_mib,
+        },
+    )
+
+
+def probe(run: Run) -> Artifact:
+    """The completions that the analysis reads token by token: named by `analyse.probe`, or the
+    base model's answers to the first benchmark, or the corpus where there are none.
+
+    Raises:
+        ArtifactError: `analyse.probe` names no finished corpus or generations.
+    """
+    named = run.config.analyse.probe
+    if named is not None:
+        return existing(Path(named), ("corpus", "generations"), "analyse.probe")
+    benchmark, part = protocol.reported_on(run)[0]
+    answers = generations(run, BASE, benchmark, part=part)
+    return answers if answers.done else lineage.corpus(run)
+
+
+def analysis(run: Run, steps: dict[str, int | None]) -> Artifact:
+    """What training did to the token distributions of the models in `steps`, which gives the
+    training step of each. The loss is that of the corpus's own temperature and truncation."""
+    config, corpus = run.config, lineage.corpus(run).inputs
+    settings = config.analyse
+    return artifact(
+        run.store,
+        "analysis",
+        {
+            "probe": probe(run).fingerprint,
+            "num_samples": settings.num_samples,
+            "max_tokens": settings.max_tokens,
+            "dtype": settings.dtype,
+            "models": {model: lineage.identity(run, model, step) for model, step in steps.items()},
+            "temp": corpus.get("temp", config.sampler.temp),
+            "truncation": corpus.get("truncation", config.truncation),
+            "eval_truncation": config.eval.truncation,
+        },
+    )
+
+
+def found_analysis(run: Run) -> Artifact | None:
+    """The analysis of what is reported, where it is finished; None also while it has not been
+    chosen what is reported."""
+    chooses = any(len(_tried_steps(run, model)) > 1 for model in protocol.models(run))
+    if chooses and _choice(run) is None:
+        return None
+    found = analysis(run, reported_steps(run))
+    return found if found.done else None
+
+
+def score_inputs(run: Run) -> dict[str, Any]:
+    """What scores.json depends on, beside what its answers and verdicts themselves do."""
+    settings = run.config.eval
+    first = {
+        f"{model}/{name}": verdicts(run, model, name).fingerprint
+        for model in protocol.models(run)
+        for name, _ in protocol.reported_on(run)
+    }
+    names = ("benchmarks", "regression", "temps", "truncations", "checkpoint_steps", "controls")
+    also = ("selection", "validation", "validation_share", "k", "bootstrap", "resample")
+    return {
+        "verdicts": first,
+        **{name: plain(getattr(settings, name)) for name in (*names, *also)},
+    }
+
+
+def chosen_settings(run: Run) -> dict[str, Setting]:
+    """The setting of each model that is reported: the only one, or the one that was chosen.
+
+    Raises:
+        ArtifactError: there is a choice and it has not been made for this configuration.
+    """
+    if not protocol.selects(run):
+        return {model: protocol.candidates(run, model)[0] for model in protocol.models(run)}
+    chosen = _choice(run)
+    if chosen is None:
+        raise ArtifactError(
+            f"{run.folder / SELECTION} does not hold this configuration's choice: "
+            f"run python -m ssd.evaluate {run.folder}, which makes it"
+        )
+    return {model: Setting(**how) for model, how in chosen.items()}
+
+
+def reported_steps(run: Run) -> dict[str, int | None]:
+    """The models that are there, each with the training step that is reported: that of all
+    its candidate settings, or of the chosen one. None stands for the final model, and for the
+    base model.
+
+    Raises:
+        ArtifactError: there is a choice of steps and it has not been made.
+    """
+    steps: dict[str, int | None] = {}
+    for model in protocol.models(run):
+        if model != BASE and not lineage.checkpoint(lineage.trainings(run)[model]).done:
+            continue
+        tried = _tried_steps(run, model)
+        if len(tried) > 1:
+            tried = {chosen_settings(run)[model].checkpoint_step}
+        (steps[model],) = tried
+    return steps
+
+
+def _choice(run: Run) -> dict[str, Any] | None:
+    path = run.folder / SELECTION
+    selection = read_json(path) if path.is_file() else {}
+    chosen: dict[str, Any] | None = selection.get("chosen")
+    return chosen if selection.get("inputs") == score_inputs(run) else None
+
+
+def _tried_steps(run: Run, model: str) -> set[int | None]:
+    return {how.checkpoint_step for how in protocol.candidates(run, model)}

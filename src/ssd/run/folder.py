@@ -1,0 +1,77 @@
+"""A run folder: its configuration, its weights, and the command that made it."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from omegaconf import OmegaConf
+
+from ssd.artifacts import (
+    plain,
+    read_json,
+    write_json,
+    write_text,
+)
+from ssd.artifacts.names import COMMAND, CONFIG, WEIGHTS
+from ssd.config import (
+    RunConfig,
+    to_run_config,
+)
+from ssd.errors import ArtifactError, ConfigError, one_line
+from ssd.models import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the method: where it lies, what it is asked to do, and with which weights. What it
+    makes is found by what that depends on: `lineage`, `protocol` and `evidence` beside this."""
+
+    folder: Path
+    config: RunConfig
+    weights: Weights
+
+    @property
+    def store(self) -> Path:
+        return Path(self.config.output_dir) / "store"
+
+
+def save_run(run: Run, command: list[str]) -> None:
+    """Write the run folder's configuration, weights and command line;
+    links to its artifacts follow as they appear."""
+    write_text(run.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(plain(run.config))))
+    write_json(run.folder / WEIGHTS, run.weights)
+    write_json(run.folder / COMMAND, {"command": command})
+
+
+def load_run(folder: Path) -> Run:
+    """The run that `save_run` wrote.
+
+    Raises:
+        ArtifactError: the folder holds no run.
+        ConfigError: its configuration is not valid.
+    """
+    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
+        raise ArtifactError(
+            f"{folder} holds no run ({CONFIG}, {WEIGHTS}): make one with python train.py"
+        )
+    try:
+        loaded = OmegaConf.load(folder / CONFIG)
+    except (yaml.YAMLError, OSError) as error:
+        raise ConfigError(
+            f"{folder / CONFIG} is no readable YAML ({one_line(error)}): run python train.py again"
+        ) from error
+    config = to_run_config(loaded)
+    return Run(folder=folder, config=config, weights=Weights(**read_json(folder / WEIGHTS)))
+
+
+def stage_parser(module: str, description: str) -> argparse.ArgumentParser:
+    """The command line that every stage shares."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser.add_argument(
+        "run_dir",
+        type=Path,
+        metavar="RUN_DIR",
+        help="run folder that train.py made (holds config.yaml)",
+    )
+    return parser

@@ -1,0 +1,174 @@
+"""What a run's training depends on: everything that enters a fingerprint of corpus or checkpoint
+stands here and nowhere else, so what can be reused is decided in one place. Hardware, shard sizes
+and loggers enter none: they do not change what is computed.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from ssd.arms import BASE, TUNED, UNIT
+from ssd.artifacts import (
+    Artifact,
+    artifact,
+    existing,
+    hash_file,
+    plain,
+)
+from ssd.artifacts.names import ADAPTER, CHECKPOINTS, MODEL
+from ssd.config import (
+    AdapterType,
+    DataSource,
+    TruncationConfig,
+)
+from ssd.errors import DataError
+from ssd.problems import prompt_file
+from ssd.run.folder import Run
+
+NOT_COMPUTED = (
+    "corpus", "checkpoint_every", "keep_checkpoints", "packing", "isolation_check",
+)  # fmt: skip
+"""Training settings that do not change the trained weights; the corpus enters by fingerprint."""
+
+
+def corpus(run: Run) -> Artifact:
+    """The self-samples: an existing corpus where `train.corpus` names one."""
+    config = run.config
+    if config.train.corpus is not None:
+        return existing(Path(config.train.corpus), ("corpus",), "train.corpus")
+    sampler = config.sampler
+    return artifact(
+        run.store,
+        "corpus",
+        {
+            "weights": run.weights.identity,
+            "tokenizer": run.weights.tokenizer,
+            "model_kind": config.model.kind,
+            "prompts": _prompt_set(run),
+            "reasoning_effort": config.model.reasoning_effort,
+            "dtype": config.model.dtype,
+            "prompt_format": config.prompt_format,
+            "temp": sampler.temp,
+            "truncation": config.truncation,
+            "num_samples": sampler.num_samples,
+            "max_new_tokens": sampler.max_new_tokens,
+            "max_model_len": sampler.max_model_len,
+            "filters": sampler.filters,
+            "engine": sampler.engine,
+            "seed": config.seed,
+            # Left out where it is null, as before there was a choice: nothing is drawn again.
+            **({} if sampler.logprobs is None else {"logprobs": sampler.logprobs}),
+        },
+    )
+
+
+def checkpoint(run: Run) -> Artifact:
+    """The tuned model."""
+    config = run.config
+    train = {name: value for name, value in plain(config.train).items() if name not in NOT_COMPUTED}
+    adapter = plain(config.adapter)
+    if config.adapter.type is AdapterType.none:
+        adapter = {"type": adapter["type"]}
+    adapter.pop("merge", None)  # changes the export only
+    return artifact(
+        run.store,
+        "checkpoint",
+        {
+            "corpus": corpus(run).fingerprint,
+            "weights": run.weights.identity,
+            "dtype": config.model.dtype,
+            "optimizer": config.optimizer,
+            "objective": config.objective,
+            "adapter": adapter,
+            "train": train,
+            "seed": config.seed,
+        },
+    )
+
+
+def control(run: Run) -> Run:
+    """The run of the control `t1`: samples of temperature 1 without truncation, else the same.
+
+    Without the shift of temperature and the truncation the expected gradient is zero (paper,
+    appendix B), so what this model gains comes with any fine-tuning on own samples.
+    """
+    config = run.config
+    changed = dataclasses.replace(
+        config,
+        sampler=dataclasses.replace(config.sampler, temp=1.0),
+        truncation=TruncationConfig(),
+        train=dataclasses.replace(config.train, corpus=None),
+        eval=dataclasses.replace(config.eval, controls=[]),
+        run_name=f"{config.run_name},{UNIT}",
+    )
+    return Run(folder=run.folder / UNIT, config=changed, weights=run.weights)
+
+
+def trainings(run: Run) -> dict[str, Run]:
+    """Every run whose training this evaluation needs, by the model it makes."""
+    wanted = UNIT in run.config.eval.controls
+    return {TUNED: run, **({UNIT: control(run)} if wanted else {})}
+
+
+def sampled(run: Run) -> list[Run]:
+    """Every run whose corpus the stages of this one need and no other run brings."""
+    needed = trainings(run).values() if "evaluate" in run.config.stages else [run]
+    return [training for training in needed if training.config.train.corpus is None]
+
+
+def identity(run: Run, model: str, step: int | None = None) -> str:
+    """Which weights answer."""
+    if model == BASE:
+        return run.weights.identity
+    unmerged = adapter_folder(run, model, step) is not None
+    identity = checkpoint(trainings(run)[model]).fingerprint
+    return identity + ("" if step is None else f"@{step}") + ("+adapter" if unmerged else "")
+
+
+def trained_folder(run: Run, model: str, step: int | None = None) -> Path:
+    """Holds `model/`, `adapter/` or both, of a step of a training."""
+    folder = checkpoint(trainings(run)[model]).folder
+    return folder if step is None else step_folder(folder, step)
+
+
+def model_folder(run: Run, model: str, step: int | None = None) -> Path:
+    """The transformers checkpoint that generation loads."""
+    if model == BASE or adapter_folder(run, model, step) is not None:
+        return Path(run.weights.path)
+    return trained_folder(run, model, step) / MODEL
+
+
+def adapter_folder(run: Run, model: str, step: int | None = None) -> Path | None:
+    """The adapter that generation puts onto `model_folder`; None where it is merged."""
+    adapter = run.config.adapter
+    merged = adapter.type is AdapterType.none or adapter.merge
+    return None if model == BASE or merged else trained_folder(run, model, step) / ADAPTER
+
+
+def _prompt_set(run: Run) -> dict[str, object]:
+    data = run.config.data
+    facts: dict[str, object] = plain(data)
+    if data.source is DataSource.hub:
+        return facts
+    return {**facts, "path": None, "sha256": hash_file(prompt_file(data))}
+
+
+def require_tokenizer(run: Run, samples: Artifact, setting: str) -> None:
+    """Raise `DataError` unless stored completions are in the model's own tokens; the message
+    names `setting`."""
+    if samples.inputs.get("tokenizer") != run.weights.tokenizer:
+        raise DataError(
+            f"{setting}={samples.folder} was made with another tokenizer than "
+            f"{run.config.model.name}'s: name one that this model made, or choose the model that "
+            "made it"
+        )
+
+
+def step_folder(checkpoint: Path, step: int) -> Path:
+    """Where a training keeps what it was after `step` optimizer steps."""
+    return checkpoint / CHECKPOINTS / f"step-{step:06d}"
+
+
+def step_folders(checkpoint: Path) -> dict[int, Path]:
+    """Every whole checkpoint of a training, by step."""
+    found = sorted((checkpoint / CHECKPOINTS).glob("step-*"))
+    return {int(path.name.removeprefix("step-")): path for path in found}

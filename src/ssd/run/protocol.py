@@ -1,0 +1,99 @@
+"""What a run compares with what: which models, under which settings, on which problems."""
+
+from dataclasses import dataclass
+
+from ssd.arms import BASE, SWEPT, TUNED, UNIT
+from ssd.config import (
+    HASH_SPLIT,
+    Selection,
+    TruncationConfig,
+)
+from ssd.run import lineage
+from ssd.run.folder import Run
+
+MODELS = (BASE, UNIT, TUNED)
+"""The frozen model, the control trained on its samples of temperature 1, and the tuned model."""
+ALL, VALIDATION, TEST = "all", "validation", "test"
+"""Parts of a benchmark: the whole; the problems held out to choose on; the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How a model is made to answer: its decoding, and which step of its training."""
+
+    temp: float
+    top_k: int | None
+    top_p: float
+    checkpoint_step: int | None = None
+    """None for the final model, and for the base model."""
+
+
+def setting(temp: float, truncation: TruncationConfig, step: int | None = None) -> Setting:
+    """The setting of a temperature, a truncation and a training step."""
+    return Setting(temp, truncation.top_k, truncation.top_p, step)
+
+
+def models(run: Run) -> list[str]:
+    """What this run evaluates; trained models only where there is or will be a checkpoint."""
+    if "train" not in run.config.stages and not lineage.checkpoint(run).done:
+        return [BASE]
+    return [name for name in MODELS if name == BASE or name in lineage.trainings(run)]
+
+
+def candidates(run: Run, model: str) -> list[Setting]:
+    """What is chosen from for a model; the first wins ties, so the run's own come first."""
+    settings = run.config.eval
+    truncations = settings.truncations or [settings.truncation]
+    temps = settings.temps or [settings.temp]
+    steps = [_step(run, step) for step in settings.checkpoint_steps] or [
+        _step(run, settings.checkpoint_step)
+    ]
+    if model == BASE:
+        own, steps = [setting(settings.base_temp, settings.base_truncation)], [None]
+        if SWEPT not in settings.controls:
+            return own
+    else:
+        own = []
+    grid = [setting(t, cut, step) for step in steps for cut in truncations for t in temps]
+    return list(dict.fromkeys([*own, *grid]))
+
+
+def selects(run: Run) -> bool:
+    """Whether there is anything to choose."""
+    return any(len(candidates(run, model)) > 1 for model in models(run))
+
+
+def chosen_on(run: Run) -> list[tuple[str, str]]:
+    """The (benchmark, part) pairs whose problems choose."""
+    settings = run.config.eval
+    if settings.selection is Selection.test:
+        return [(name, ALL) for name in settings.benchmarks]
+    if settings.validation != HASH_SPLIT:
+        return [(settings.validation, ALL)]
+    return [(name, VALIDATION) for name in settings.benchmarks]
+
+
+def reported_on(run: Run) -> list[tuple[str, str]]:
+    """The (benchmark, part) pairs whose scores are reported."""
+    settings = run.config.eval
+    held_out = (
+        selects(run)
+        and settings.selection is Selection.heldout
+        and settings.validation == HASH_SPLIT
+    )
+    part = TEST if held_out else ALL
+    return [(name, part) for name in settings.benchmarks] + [
+        (name, ALL) for name in settings.regression
+    ]
+
+
+def num_samples(run: Run, benchmark: str, part: str) -> int:
+    """Answers per problem of a part of a benchmark."""
+    settings = run.config.eval
+    if (benchmark, part) in reported_on(run):
+        return settings.num_samples
+    return settings.num_validation_samples or settings.num_samples
+
+
+def _step(run: Run, step: int | None) -> int | None:
+    return None if step == run.config.train.max_steps else step
