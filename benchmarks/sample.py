@@ -62,7 +62,7 @@ def main() -> None:
     hardware = resolve(config.hardware)
     folder = Path(fetch(config.model).path)
     problems, _ = load_prompts(dataclasses.replace(config.data, limit=None))
-    requests = make_requests(problems, config, folder, arguments.prompts)
+    requests = make_requests(problems, config, folder, arguments.prompts, arguments.max_new_tokens)
     longest = max(len(request.prompt_token_ids) for request in requests)
     with LazyEngine(
         lambda: load_engine(
@@ -70,7 +70,7 @@ def main() -> None:
             max_model_len=longest + arguments.max_new_tokens,
         )
     ) as lazy:  # fmt: skip
-        ways = make_ways(lazy, requests, arguments.max_new_tokens)
+        ways = make_ways(lazy, requests)
         names = arguments.only or list(ways)
         for name in names:  # the first batch after a start is slower than the next ones
             ways[name](requests[: len(requests) // 4])
@@ -85,21 +85,22 @@ def main() -> None:
         arguments.json.write_text(json.dumps(rates, indent=2))
 
 
-def make_requests(problems: list[Any], config: Any, folder: Path, number: int) -> list[Any]:
+def make_requests(
+    problems: list[Any], config: Any, folder: Path, number: int, max_new_tokens: int
+) -> list[Any]:
     """As many requests as asked for, of the run's own prompts over and over."""
     from ssd.generation.requests import build_requests
     from ssd.models.chat import load_tokenizer
 
     requests, _ = build_requests(
         problems, config.prompt_format, config.model, load_tokenizer(str(folder)),
-        num_samples=-(-number // len(problems)), seed=0, max_model_len=None,
+        num_samples=-(-number // len(problems)), seed=0,
+        max_new_tokens=max_new_tokens, max_model_len=None,
     )  # fmt: skip
     return requests[:number]
 
 
-def make_ways(
-    lazy: Any, requests: list[Any], max_new_tokens: int
-) -> dict[str, Callable[[list[Any]], int]]:
+def make_ways(lazy: Any, requests: list[Any]) -> dict[str, Callable[[list[Any]], int]]:
     """Functions that draw requests and return how many tokens they drew."""
     from vllm import TokensPrompt
 
@@ -110,8 +111,7 @@ def make_ways(
     from ssd.records.samples import read_samples
 
     engine: Any = lazy.get()
-    cut = Decoding(TEMP, TOP_K, TOP_P, max_new_tokens)
-    whole = dataclasses.replace(cut, top_k=None, top_p=1.0)
+    cut, whole = Decoding(TEMP, TOP_K, TOP_P), Decoding(TEMP)
 
     def bare(decoding: Decoding, *, seeds: bool, logprobs: int | None, ours: bool) -> Any:
         def draw(requests: list[Any]) -> int:

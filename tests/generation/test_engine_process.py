@@ -25,8 +25,8 @@ from ssd.hardware import resolve
 def main():
     config = compose_config("model=tiny", *(word for word in sys.argv[2:] if "=" in word))
     hardware = dataclasses.replace(resolve(config.hardware), max_num_seqs=16)
-    decoding = Decoding(temp=1.2, top_k=20, top_p=0.8, max_new_tokens=12)
-    requests = [Request(f"p{i}", 0, list(range(5 + i)), i) for i in range(4)]
+    decoding = Decoding(temp=1.2, top_k=20, top_p=0.8)
+    requests = [Request(f"p{i}", 0, list(range(5 + i)), i, 12) for i in range(4)]
     start = config.sampler.engine, Path(sys.argv[1]), config.model, hardware
     with load_engine(*start, max_model_len=64) as engine:
         print("children", len(multiprocessing.active_children()))

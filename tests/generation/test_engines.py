@@ -29,8 +29,8 @@ from ssd.run import Run
 from ssd.runtime.hardware import resolve
 from ssd.train.network import adapt
 
-GREEDY = Decoding(temp=0.0, top_k=None, top_p=1.0, max_new_tokens=12)
-SAMPLED = Decoding(temp=1.2, top_k=20, top_p=0.8, max_new_tokens=12)
+GREEDY = Decoding(temp=0.0)
+SAMPLED = Decoding(temp=1.2, top_k=20, top_p=0.8)
 
 
 def drawn(engine: Engine, asked: list[Request], decoding: Decoding) -> list[Completion]:
@@ -44,7 +44,13 @@ def drawn(engine: Engine, asked: list[Request], decoding: Decoding) -> list[Comp
 
 def requests(count: int) -> list[Request]:
     return [
-        Request(f"p{i}", 0, [(i * 31 + j) % 256 for j in range(5 + i)], request_seed(0, f"p{i}", 0))
+        Request(
+            prompt_id=f"p{i}",
+            sample_index=0,
+            prompt_token_ids=[(i * 31 + j) % 256 for j in range(5 + i)],
+            seed=request_seed(0, f"p{i}", 0),
+            max_new_tokens=12,
+        )
         for i in range(count)
     ]
 
@@ -100,9 +106,9 @@ def test_vllms_cache_has_the_blocks_that_it_is_given(engine: Any, tiny_weights: 
     assert blocks == cache_blocks(Path(tiny_weights.path), hardware, 512)
 
 
-def test_an_answer_is_cut_where_its_own_room_ends(engine: Engine) -> None:
+def test_an_answer_is_cut_at_its_own_cap(engine: Engine) -> None:
     roomy, tight = requests(2)
-    asked = [dataclasses.replace(roomy, room=400), dataclasses.replace(tight, room=5)]
+    asked = [roomy, dataclasses.replace(tight, max_new_tokens=5)]
     assert [len(completion.token_ids) for completion in drawn(engine, asked, GREEDY)] == [12, 5]
 
 
@@ -202,7 +208,9 @@ def test_requests_get_the_same_seeds_in_any_order(tiny_weights: Weights) -> None
     def build(
         problems: list[Problem], max_model_len: int | None = None
     ) -> tuple[list[Request], dict[str, int]]:
-        settings = {"num_samples": 2, "seed": 7, "max_model_len": max_model_len}
+        settings = {
+            "num_samples": 2, "seed": 7, "max_new_tokens": 12, "max_model_len": max_model_len,
+        }  # fmt: skip
         return build_requests(problems, config.prompt_format, config.model, tokenizer, **settings)  # type: ignore[arg-type]
 
     forwards, backwards = build(problems)[0], build(problems[::-1])[0]
@@ -211,6 +219,9 @@ def test_requests_get_the_same_seeds_in_any_order(tiny_weights: Weights) -> None
     longest = len(forwards[-1].prompt_token_ids)
     fitting, too_long = build(problems, max_model_len=longest)
     assert (len(fitting), too_long) == (6, {"3": longest})
+    assert [min(12, longest - len(request.prompt_token_ids)) for request in fitting] == [
+        request.max_new_tokens for request in fitting
+    ]
 
 
 @dataclasses.dataclass

@@ -263,8 +263,8 @@ def test_a_sharded_base_with_the_hubs_setting_names_is_trained_and_exported(
 def test_the_tuned_model_answers_alike_in_vllm_and_transformers(make_moe: Make) -> None:
     run = trained(make_moe, "one", *FP32, "model.dtype=float32")
     config = run.config
-    requests = [Request(str(i), 0, example.token_ids, i) for i, example in enumerate(EXAMPLES)]
-    greedy = Decoding(temp=0.0, top_k=None, top_p=1.0, max_new_tokens=12)
+    requests = [Request(str(i), 0, example.token_ids, i, 12) for i, example in enumerate(EXAMPLES)]
+    greedy = Decoding(temp=0.0)
     network: Any = AutoModelForCausalLM.from_pretrained(lineage.model_folder(run, "tuned"))
     from vllm.distributed import cleanup_dist_env_and_memory
 

@@ -19,7 +19,6 @@ from ssd.evaluate.selection import Job, best_setting, choice_jobs, list_jobs
 from ssd.generation import Request, generate_shards
 from ssd.generation.engines import LazyEngine, run_engine
 from ssd.generation.requests import build_requests
-from ssd.method.decoding import Decoding
 from ssd.models.chat import load_tokenizer
 from ssd.models.weights import model_length
 from ssd.records.samples import Sample, read_samples
@@ -102,11 +101,10 @@ def answer(
             if answers.done:
                 continue
             started = time.time()
-            decoding = job_decoding(run, job)
             speed = generate_shards(
                 folder,
                 requests[job.benchmark, job.part],
-                decoding,
+                job.how.decoding,
                 engine=engine,
                 shard_size=run.config.eval.shard_size,
                 label=job.label,
@@ -114,7 +112,10 @@ def answer(
             answers.finish(
                 started=started,
                 counts=answer_counts(read_samples(folder / SHARDS)),
-                decoding=plain(decoding),
+                decoding={
+                    **plain(job.how.decoding),
+                    "max_new_tokens": run.config.eval.max_new_tokens,
+                },
                 computed_in=compute_dtype(run.config.model.dtype, run.config.hardware).value,
                 **speed,
             )
@@ -133,12 +134,6 @@ def require_checkpoint(run: Run, model: str) -> None:
         )
 
 
-def job_decoding(run: Run, job: Job) -> Decoding:
-    """The sampling parameters of a job."""
-    how = job.how
-    return Decoding(how.temp, how.top_k, how.top_p, run.config.eval.max_new_tokens)
-
-
 def benchmark_requests(run: Run, benchmark: str, part: str, tokenizer: Any) -> list[Request]:
     """The requests of a benchmark's problems.
 
@@ -154,6 +149,7 @@ def benchmark_requests(run: Run, benchmark: str, part: str, tokenizer: Any) -> l
         tokenizer,
         num_samples=protocol.num_samples(run, benchmark, part),
         seed=run.config.seed,
+        max_new_tokens=settings.max_new_tokens,
         max_model_len=limit,
     )
     for problem_id, length in too_long.items():

@@ -15,8 +15,9 @@ from ssd.artifacts import Artifact, plain, write_json
 from ssd.artifacts.names import SELECTION, VERDICTS
 from ssd.evaluate.grading import Verdict, read_verdicts
 from ssd.evaluate.scores import sweep_score
+from ssd.method.decoding import Setting
 from ssd.run import Run, evidence, protocol
-from ssd.run.protocol import ALL, Setting
+from ssd.run.protocol import ALL
 
 VERSION = 1
 

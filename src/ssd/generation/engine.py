@@ -16,14 +16,8 @@ class Request:
     sample_index: int
     prompt_token_ids: list[int]
     seed: int
-    room: int | None = None
-    """Tokens that `max_model_len` leaves for the answer; None where the model alone limits it. The
-    engine may have been started for longer ones."""
-
-    def max_new_tokens(self, decoding: Decoding) -> int:
-        """Where this answer is cut off."""
-        cap = decoding.max_new_tokens
-        return cap if self.room is None else min(cap, self.room)
+    max_new_tokens: int
+    """Where the answer is cut off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

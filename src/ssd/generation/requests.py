@@ -17,6 +17,7 @@ def build_requests(
     *,
     num_samples: int,
     seed: int,
+    max_new_tokens: int,
     max_model_len: int | None,
 ) -> tuple[list[Request], dict[str, int]]:
     """Requests of the problems whose prompt leaves room for at least one token, and the others.
@@ -32,14 +33,15 @@ def build_requests(
         if max_model_len is not None and len(ids) >= max_model_len:
             too_long[problem.problem_id] = len(ids)
             continue
-        room = None if max_model_len is None else max_model_len - len(ids)
+        # The engine may have been started for longer prompts and answers than these.
+        room = max_new_tokens if max_model_len is None else max_model_len - len(ids)
         requests += [
             Request(
                 prompt_id=problem.problem_id,
                 sample_index=index,
                 prompt_token_ids=ids,
                 seed=request_seed(seed, problem.problem_id, index),
-                room=room,
+                max_new_tokens=min(max_new_tokens, room),
             )
             for index in range(num_samples)
         ]

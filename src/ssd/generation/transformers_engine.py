@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssd.config import Accelerator, HardwareConfig, ModelConfig
 from ssd.generation.engine import Completion, Logprobs, Request
-from ssd.method.decoding import GREEDY_TEMP, Decoding
+from ssd.method.decoding import Decoding
 from ssd.method.truncation import tempered_probabilities
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.runtime.progress import silence_loading_bars
@@ -80,7 +80,7 @@ class TransformersEngine:
         generators = [
             torch.Generator(self.device).manual_seed(request.seed) for request in requests
         ]
-        caps = [request.max_new_tokens(decoding) for request in requests]
+        caps = [request.max_new_tokens for request in requests]
         rows = [_Row() for _ in requests]
         active = set(range(len(requests)))
         cache = DynamicCache(config=self.network.config)
@@ -115,7 +115,7 @@ class TransformersEngine:
     def _draw(
         self, logits: Tensor, decoding: Decoding, generators: list[torch.Generator]
     ) -> Tensor:
-        if decoding.temp < GREEDY_TEMP:
+        if decoding.is_greedy:
             return logits.argmax(-1)
         probabilities = tempered_probabilities(
             logits, decoding.temp, decoding.top_k, decoding.top_p

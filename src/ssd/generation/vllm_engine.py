@@ -24,7 +24,7 @@ from ssd.generation.engine import Completion, Logprobs, Request
 from ssd.generation.vllm_log import find_cause, own_cause, printing_to
 from ssd.generation.vllm_memory import CPU_BLOCK, cache_blocks, memory_share
 from ssd.generation.vllm_process import notice_death
-from ssd.method.decoding import GREEDY_TEMP, Decoding
+from ssd.method.decoding import Decoding
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.models.weights import has_experts
 from ssd.runtime.hardware import thread_settings
@@ -247,7 +247,7 @@ def sampling_params(
 
     return SamplingParams(
         n=1,
-        temperature=decoding.temp if decoding.temp >= GREEDY_TEMP else 0.0,
+        temperature=0.0 if decoding.is_greedy else decoding.temp,
         top_k=decoding.top_k or 0,
         top_p=decoding.top_p,
         min_p=0.0,
@@ -258,7 +258,7 @@ def sampling_params(
         stop=None,
         stop_token_ids=stop_token_ids,
         ignore_eos=False,
-        max_tokens=request.max_new_tokens(decoding),
+        max_tokens=request.max_new_tokens,
         min_tokens=0,
         logprobs=logprobs,
         skip_special_tokens=True,

@@ -1,6 +1,7 @@
-"""How tokens are drawn: temperature, truncation, and where an answer is cut off."""
+"""How the next token is drawn, one type from the configuration to the engine to the report."""
 
 from dataclasses import dataclass
+from typing import Self
 
 from ssd.config import TruncationConfig
 
@@ -14,13 +15,28 @@ class Decoding:
     (paper, appendix A)."""
 
     temp: float
-    top_k: int | None
-    top_p: float
-    max_new_tokens: int
+    top_k: int | None = None
+    top_p: float = 1.0
+
+    @classmethod
+    def of(cls, temp: float, truncation: TruncationConfig) -> Self:
+        """The decoding that two settings describe."""
+        return cls(temp, truncation.top_k, truncation.top_p)
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the most likely token is taken, always."""
+        return self.temp < GREEDY_TEMP
 
 
-def decoding(temp: float, truncation: TruncationConfig, max_new_tokens: int) -> Decoding:
-    """The decoding that a temperature, a truncation and a length cap describe."""
-    return Decoding(
-        temp=temp, top_k=truncation.top_k, top_p=truncation.top_p, max_new_tokens=max_new_tokens
-    )
+@dataclass(frozen=True, slots=True)
+class Setting(Decoding):
+    """How a model is made to answer: its decoding, and which step of its training."""
+
+    checkpoint_step: int | None = None
+    """None for the final model, and for the base model."""
+
+    @property
+    def decoding(self) -> Decoding:
+        """The decoding alone, of whichever step."""
+        return Decoding(self.temp, self.top_k, self.top_p)

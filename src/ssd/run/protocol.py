@@ -1,13 +1,11 @@
 """What a run compares with what: which models, under which settings, on which problems."""
 
-from dataclasses import dataclass
-
 from ssd.arms import BASE, SWEPT, TUNED, UNIT
 from ssd.config import (
     HASH_SPLIT,
     Selection,
-    TruncationConfig,
 )
+from ssd.method.decoding import Setting
 from ssd.run import lineage
 from ssd.run.folder import Run
 
@@ -15,22 +13,6 @@ MODELS = (BASE, UNIT, TUNED)
 """The frozen model, the control trained on its samples of temperature 1, and the tuned model."""
 ALL, VALIDATION, TEST = "all", "validation", "test"
 """Parts of a benchmark: the whole; the problems held out to choose on; the rest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """How a model is made to answer: its decoding, and which step of its training."""
-
-    temp: float
-    top_k: int | None
-    top_p: float
-    checkpoint_step: int | None = None
-    """None for the final model, and for the base model."""
-
-
-def setting(temp: float, truncation: TruncationConfig, step: int | None = None) -> Setting:
-    """The setting of a temperature, a truncation and a training step."""
-    return Setting(temp, truncation.top_k, truncation.top_p, step)
 
 
 def models(run: Run) -> list[str]:
@@ -49,12 +31,17 @@ def candidates(run: Run, model: str) -> list[Setting]:
         _step(run, settings.checkpoint_step)
     ]
     if model == BASE:
-        own, steps = [setting(settings.base_temp, settings.base_truncation)], [None]
+        own, steps = [Setting.of(settings.base_temp, settings.base_truncation)], [None]
         if SWEPT not in settings.controls:
             return own
     else:
         own = []
-    grid = [setting(t, cut, step) for step in steps for cut in truncations for t in temps]
+    grid = [
+        Setting(temp, cut.top_k, cut.top_p, step)
+        for step in steps
+        for cut in truncations
+        for temp in temps
+    ]
     return list(dict.fromkeys([*own, *grid]))
 
 

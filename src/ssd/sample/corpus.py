@@ -12,7 +12,7 @@ from ssd.errors import ConfigError, DataError
 from ssd.generation import Request, generate_shards
 from ssd.generation.engines import LazyEngine
 from ssd.generation.requests import build_requests
-from ssd.method.decoding import decoding
+from ssd.method.decoding import Decoding
 from ssd.models.chat import encode_exchange, load_tokenizer
 from ssd.models.weights import model_length, vocabulary_size
 from ssd.problems import Problem
@@ -43,11 +43,11 @@ def sample(run: Run, engine: LazyEngine) -> None:
         tokenizer = load_tokenizer(run.weights.path)
         requests, skipped = corpus_requests(run, problems, tokenizer)
         check_logprobs(config.sampler.logprobs, vocabulary_size(lineage.model_folder(run, "base")))
-        settings = decoding(config.sampler.temp, config.truncation, config.sampler.max_new_tokens)
+        decoding = Decoding.of(config.sampler.temp, config.truncation)
         speed = generate_shards(
             folder,
             requests,
-            settings,
+            decoding,
             engine=engine,
             shard_size=config.sampler.shard_size,
             label="sampling",
@@ -73,7 +73,7 @@ def sample(run: Run, engine: LazyEngine) -> None:
         corpus.finish(
             started=started,
             counts=counts,
-            decoding=plain(settings),
+            decoding={**plain(decoding), "max_new_tokens": config.sampler.max_new_tokens},
             computed_in=compute_dtype(config.model.dtype, config.hardware).value,
             **speed,
         )
@@ -95,6 +95,7 @@ def corpus_requests(run: Run, problems: list[Problem], tokenizer: Any) -> tuple[
         tokenizer,
         num_samples=config.sampler.num_samples,
         seed=config.seed,
+        max_new_tokens=config.sampler.max_new_tokens,
         max_model_len=limit,
     )
     for problem_id, length in too_long.items():
