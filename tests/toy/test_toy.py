@@ -8,6 +8,7 @@ from PIL import Image
 
 from ssd.errors import ConfigError
 from ssd.toy import machine as toy
+from ssd.toy.command import main
 
 TUNED = toy.student(toy.teacher(), toy.T_TRAIN, toy.TRAIN_TOP_P)
 
@@ -53,7 +54,7 @@ def test_without_shift_and_truncation_the_student_is_the_teacher() -> None:
 def test_the_command_prints_the_tables_and_draws_the_figure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    toy.main(["--out", str(tmp_path / "new")])
+    main(["--out", str(tmp_path / "new")])
     printed = capsys.readouterr().out
     assert "8.33 % at T=0.639  13.77 % at T=2.094  +5.44 points" in printed
     assert "fork   2.81 bits, 16 tokens   2.24 bits,  5 tokens" in printed
@@ -61,7 +62,7 @@ def test_the_command_prints_the_tables_and_draws_the_figure(
         assert min(image.size) > 400
     svg = (tmp_path / "new" / "toy.svg").read_bytes()
     assert b"</svg>" in svg
-    toy.main(["--out", str(tmp_path / "again")])
+    main(["--out", str(tmp_path / "again")])
     assert (tmp_path / "again" / "toy.svg").read_bytes() == svg
 
 
@@ -75,4 +76,4 @@ def test_the_command_prints_the_tables_and_draws_the_figure(
 )
 def test_a_number_out_of_range_names_its_option(option: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        toy.main([option])
+        main([option])

@@ -18,7 +18,7 @@ EPILOG = """\
 def main(arguments: list[str]) -> None:
     """Analyse a run, or answer without one."""
     if arguments[:1] == [TOY]:
-        from ssd.toy.machine import main as toy
+        from ssd.toy.command import main as toy
 
         with reporting_errors():
             toy(arguments[1:])
