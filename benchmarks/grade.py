@@ -26,7 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from ssd.config import BenchmarkFiles, Grading, SandboxName
+from ssd.config import BenchmarkFiles, Grading
 from ssd.errors import HardwareError
 from ssd.evaluate.grading import check
 from ssd.problems import packaged_file, read_jsonl
@@ -82,7 +82,7 @@ def warm(name: str, tests: int) -> Rates:
     """A worker's rates; its start is not counted, its share of the processor's time is."""
 
     def run(jobs: Sequence[Callable[[Sandbox], bool]]) -> tuple[float, float]:
-        with load_sandbox(SandboxName[name], memory_mib=512) as sandbox:
+        with load_sandbox(name, memory_mib=512) as sandbox:
             started, used = time.monotonic(), processor_seconds()
             assert all(job(sandbox) for job in jobs)
             seconds = time.monotonic() - started

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ssd.config import BenchmarkFiles, Grading, SandboxName
+from ssd.config import BenchmarkFiles, Grading
 from ssd.errors import HardwareError
 from ssd.evaluate.grading import check
 from ssd.problems import packaged_file, read_jsonl
@@ -29,7 +29,7 @@ Rows = list[dict[str, Any]]
 def start(memory_mib: int) -> Sandbox:
     """The strongest backend that starts here."""
     try:
-        return load_sandbox(SandboxName.auto, memory_mib=memory_mib, workers=WORKERS)
+        return load_sandbox("auto", memory_mib=memory_mib, workers=WORKERS)
     except HardwareError as error:
         pytest.skip(str(error))
 

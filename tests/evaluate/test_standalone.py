@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ssd.artifacts import holding
-from ssd.config import BenchmarkFiles, Extraction, Grading, SandboxName
+from ssd.config import BenchmarkFiles, Extraction, Grading
 from ssd.errors import ArtifactError, ConfigError, DataError
 from ssd.evaluate.answers import Answer, read_answers
 from ssd.evaluate.grading import as_they_come
@@ -404,7 +404,7 @@ def test_a_slow_program_holds_up_no_verdict_of_the_others() -> None:
         return item if item or others_are_there.wait(30) else -1
 
     with (
-        load_sandbox(SandboxName.none, memory_mib=64) as sandbox,
+        load_sandbox("none", memory_mib=64) as sandbox,
         as_they_come(work, range(4), sandbox, 2) as results,
     ):
         assert [next(results) for _ in range(3)] == [1, 2, 3]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssd.config import BenchmarkFiles, Grading, SandboxName
+from ssd.config import BenchmarkFiles, Grading
 from ssd.evaluate.grading import check
 from ssd.problems import packaged_file, read_jsonl
 from ssd.problems.benchmarks import Judged, load_benchmark
@@ -199,7 +199,7 @@ def test_empty_results_agree_with_no_test(original: bool, shared: Path) -> None:
     tasks = load_benchmark("mbpp_plus", BenchmarkFiles(mbpp_plus=own), Grading.official).tasks
     values = ("[E(1)]", "[E(n) for n in range(2)]", "E(1)", "[]", "[[]]", "numpy.empty(0)")
     by_id = {task.problem.problem_id: task for task in tasks}
-    with load_sandbox(SandboxName.auto, memory_mib=512) as sandbox:
+    with load_sandbox("auto", memory_mib=512) as sandbox:
         for number, name in ((252, "convert"), (261, "division_elements"), (618, "div_list")):
             tests = by_id[f"Mbpp/{number}"].tests
             assert tests is not None

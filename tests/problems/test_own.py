@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ssd.config import Grading, SandboxName
+from ssd.config import Grading
 from ssd.drive.pipeline import check_evaluation
 from ssd.errors import DataError, HardwareError
 from ssd.evaluate.grading import check
@@ -29,7 +29,7 @@ UNITTEST = (
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
     try:
-        opened = load_sandbox(SandboxName.auto, memory_mib=2048, workers=2)
+        opened = load_sandbox("auto", memory_mib=2048, workers=2)
     except HardwareError as error:
         pytest.skip(str(error))
     with opened:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from ssd.config import SandboxName
 from ssd.errors import HardwareError
 from ssd.sandbox.backends import candidates
 from ssd.sandbox.pool import Sandbox, load_sandbox
@@ -107,7 +106,7 @@ def open_grader(which: str, memory_mib: int, folder: Path) -> Grader:
         if user == ORDINARY:
             return OrdinaryUser(backend, memory_mib, folder)
         if user == SELF:
-            return load_sandbox(SandboxName[backend], memory_mib=memory_mib)
+            return load_sandbox(backend, memory_mib=memory_mib)
     except HardwareError as error:
         pytest.skip(str(error))
     watched = next(one for one in candidates(backend) if one.watched)
@@ -141,7 +140,7 @@ def serve(name: str, memory_mib: int) -> None:
         answers.flush()
 
     try:
-        sandbox: Sandbox = load_sandbox(SandboxName[name], memory_mib=memory_mib)
+        sandbox: Sandbox = load_sandbox(name, memory_mib=memory_mib)
     except HardwareError as error:
         send(str(error))
         return

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from ssd.config import SandboxName
 from ssd.errors import HardwareError
 from ssd.sandbox import backends
 from ssd.sandbox.pool import Outcome, Sandbox, load_sandbox
@@ -24,7 +23,7 @@ MEMORY_MIB = 256
 
 def start(name: str) -> Sandbox:
     try:
-        return load_sandbox(SandboxName[name], memory_mib=MEMORY_MIB, workers=2)
+        return load_sandbox(name, memory_mib=MEMORY_MIB, workers=2)
     except HardwareError as error:
         pytest.skip(str(error))
 
@@ -331,8 +330,8 @@ def test_a_program_does_not_outlive_a_killed_grader(name: str) -> None:
         f"subprocess.run([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}])"
     )
     source = (
-        "from ssd.config import SandboxName; from ssd.sandbox.pool import load_sandbox\n"
-        f"sandbox = load_sandbox(SandboxName.{name}, memory_mib=512)\n"
+        "from ssd.sandbox.pool import load_sandbox\n"
+        f"sandbox = load_sandbox('{name}', memory_mib=512)\n"
         f"sandbox.judge({code!r}, '', timeout=300)"
     )
     grader = subprocess.Popen([sys.executable, "-c", source])
@@ -482,7 +481,7 @@ def f():
     return left, set(os.environ) - known, os.getcwd() == os.environ["HOME"], __name__, sys.path[0]
 """
     judge = "assert f()[:4] == ([], set(), True, 'program')"
-    with load_sandbox(SandboxName[sandbox.name], memory_mib=MEMORY_MIB) as fresh:
+    with load_sandbox(sandbox.name, memory_mib=MEMORY_MIB) as fresh:
         for _ in range(2):
             assert judged(fresh, code, judge).detail == ""
 
@@ -568,7 +567,7 @@ def test_a_machine_without_namespaces_is_refused_with_the_remedy(
         fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     with pytest.raises(HardwareError, match=r"bwrap: .*unshare: .*eval\.sandbox=none") as caught:
-        load_sandbox(SandboxName.auto, memory_mib=MEMORY_MIB)
+        load_sandbox("auto", memory_mib=MEMORY_MIB)
     assert "\n" not in str(caught.value)
     with start("none") as sandbox:
         assert judged(sandbox, "def f(x): return 2").backend == "none"
@@ -579,11 +578,11 @@ def test_auto_takes_bubblewrap_where_there_is_one_and_namespaces_elsewhere(
 ) -> None:
     start("bwrap").close()
     start("namespaces").close()
-    with load_sandbox(SandboxName.auto, memory_mib=MEMORY_MIB) as sandbox:
+    with load_sandbox("auto", memory_mib=MEMORY_MIB) as sandbox:
         assert sandbox.name == "bwrap"
     fake = tmp_path / "bwrap"
     fake.write_text("#!/bin/sh\nexit 1\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    with load_sandbox(SandboxName.auto, memory_mib=MEMORY_MIB) as sandbox:
+    with load_sandbox("auto", memory_mib=MEMORY_MIB) as sandbox:
         assert sandbox.name == "namespaces"

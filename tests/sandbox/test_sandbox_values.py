@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from ssd.config import SandboxName
 from ssd.errors import HardwareError
 from ssd.sandbox.pool import Outcome, Sandbox, load_sandbox
 
@@ -15,7 +14,7 @@ from ssd.sandbox.pool import Outcome, Sandbox, load_sandbox
 def sandbox() -> Iterator[Sandbox]:
     """The strongest backend; what is tested here is the same in all."""
     try:
-        with load_sandbox(SandboxName.auto, memory_mib=512) as sandbox:
+        with load_sandbox("auto", memory_mib=512) as sandbox:
             yield sandbox
     except HardwareError as error:
         pytest.skip(str(error))
@@ -276,7 +275,7 @@ def f():
 """
     found = set()
     for _ in range(2):
-        with load_sandbox(SandboxName.auto, memory_mib=512) as fresh:
+        with load_sandbox("auto", memory_mib=512) as fresh:
             judge = "import numpy\nassert 0, (f(), numpy.random.rand())"
             found |= {fresh.judge(code, judge, timeout=10).detail for _ in range(2)}
     assert len(found) == 1 and "AssertionError: (" in found.pop()

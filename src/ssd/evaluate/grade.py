@@ -22,7 +22,9 @@ from ssd.sandbox.pool import Sandbox, load_sandbox
 def open_sandbox(run: Run) -> Sandbox:
     """The sandbox that the settings name, with its workers."""
     settings = run.config.eval
-    return load_sandbox(settings.sandbox, memory_mib=settings.memory_mib, workers=num_workers(run))
+    return load_sandbox(
+        settings.sandbox.value, memory_mib=settings.memory_mib, workers=num_workers(run)
+    )
 
 
 def num_workers(run: Run) -> int:

@@ -76,6 +76,4 @@ def open_sandbox(given: argparse.Namespace) -> Sandbox:
     Raises:
         HardwareError: it does not start here.
     """
-    return load_sandbox(
-        SandboxName(given.sandbox), memory_mib=given.memory_mib, workers=given.workers
-    )
+    return load_sandbox(given.sandbox, memory_mib=given.memory_mib, workers=given.workers)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from ssd.config import SandboxName
 from ssd.errors import HardwareError
 from ssd.sandbox.backends import Backend, candidates
 from ssd.sandbox.endings import ERROR, FAILED, MEMORY, OUTPUT, PASSED, TIMEOUT, printable
@@ -259,15 +258,19 @@ class Sandbox:
         self.close()
 
 
-def load_sandbox(name: SandboxName, *, memory_mib: int, workers: int = 1) -> Sandbox:
-    """The sandbox that `eval.sandbox` names, tried out with an empty program;
-    `workers` programs run at once, `memory_mib` holds for each.
+def load_sandbox(name: str, *, memory_mib: int, workers: int = 1) -> Sandbox:
+    """A sandbox, tried out with an empty program.
+
+    Args:
+        name: `auto`, or a backend: `bwrap`, `namespaces`, `none`.
+        memory_mib: for each program, in MiB.
+        workers: how many programs run at once.
 
     Raises:
         HardwareError: no backend starts here, or programs do not under this memory limit.
     """
     reasons = []
-    for backend in candidates(name.value):
+    for backend in candidates(name):
         sandbox = Sandbox(backend, memory_mib=memory_mib, workers=workers)
         reason = sandbox.try_out()
         if not reason:
