@@ -18,9 +18,10 @@ import dataclasses, multiprocessing, sys
 from pathlib import Path
 from runs import compose_config
 from ssd.errors import HardwareError
-from ssd.generation import Decoding, Request
+from ssd.generation import Request
+from ssd.method.decoding import Decoding
 from ssd.generation.engines import load_engine
-from ssd.hardware import resolve
+from ssd.runtime.hardware import resolve
 
 def main():
     config = compose_config("model=tiny", *(word for word in sys.argv[2:] if "=" in word))

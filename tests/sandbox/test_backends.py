@@ -30,9 +30,8 @@ def f():
 """
 GRADE = """
 import sys
-from ssd.config import SandboxName
 from ssd.errors import HardwareError
-from ssd.evaluate.sandbox import load_sandbox
+from ssd.sandbox.pool import load_sandbox
 try:
     with load_sandbox(sys.argv[1], memory_mib=512) as sandbox:
         print(sandbox.judge(sys.argv[2], "assert f() == ([], True), f()", timeout=60))
