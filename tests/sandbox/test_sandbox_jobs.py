@@ -141,6 +141,15 @@ def test_a_job_with_many_busy_processes_waits_behind_all_others(grader: Grader) 
     assert (outcome.status, outcome.detail) == ("error", "more than 4 sessions at work")
 
 
+def test_signals_that_wait_and_timers_are_bounded(grader: Grader) -> None:
+    code = """
+import ctypes
+libc, timer = ctypes.CDLL(None), ctypes.c_void_p()
+def f(): return sum(libc.timer_create(1, None, ctypes.byref(timer)) == 0 for _ in range(2000))
+"""
+    assert grader.judge(code, "assert 0 < f() <= 1024, f()", timeout=5).detail == ""
+
+
 def test_names_and_ports_that_a_program_leaves_taken_are_free_for_the_next(grader: Grader) -> None:
     take = """
 import socket
