@@ -143,7 +143,7 @@ def test_the_method_ends_and_leaves_no_process_and_no_memory(finished: Finished)
     assert finished.taken <= ROUNDING
     assert "tuned minus it" in finished.printed
     assert (finished.folder / "report.html").is_file()
-    assert evidence.found_analysis(finished.run) is not None
+    assert evidence.finished_analysis(finished.run) is not None
 
 
 def test_an_engine_is_started_once_for_each_model(

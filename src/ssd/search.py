@@ -165,15 +165,17 @@ def make_space(config: RunConfig, overrides: Sequence[str]) -> Space:
 
 def trial_overrides(trial: "optuna.Trial | optuna.trial.FrozenTrial", space: Space) -> list[str]:
     """The settings of one trial, as train.py takes them; a new trial draws them."""
-    found = []
+    overrides = []
     if space.temp is not None:
         temp = trial.suggest_float("sampler.temp", *space.temp, step=T_TRAIN_STEP)
-        found.append(f"sampler.temp={temp:.3g}")
+        overrides.append(f"sampler.temp={temp:.3g}")
     if space.truncations is not None:
-        found.append(f"truncation={trial.suggest_categorical('truncation', space.truncations)}")
+        overrides.append(f"truncation={trial.suggest_categorical('truncation', space.truncations)}")
     if space.lr is not None:
-        found.append(f"optimizer.lr={trial.suggest_float('optimizer.lr', *space.lr, log=True):.3g}")
-    return found
+        overrides.append(
+            f"optimizer.lr={trial.suggest_float('optimizer.lr', *space.lr, log=True):.3g}"
+        )
+    return overrides
 
 
 def open_search(path: Path, name: str, fixed: Sequence[str], seed: int) -> "optuna.Study":

@@ -60,7 +60,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def analysis(run: Run) -> Analysis:
-    found = evidence.found_analysis(run)
+    found = evidence.finished_analysis(run)
     assert found is not None
     return read_analysis(found.folder)
 
@@ -171,7 +171,7 @@ def test_a_base_model_is_analysed_alone_and_a_greedy_corpus_has_no_terms(tmp_pat
         analyse(run)
     write_corpus(run, LENGTHS)
     analyse(run)
-    found = evidence.found_analysis(run)
+    found = evidence.finished_analysis(run)
     assert found is not None
     one = read_analysis(found.folder).positions
     assert list(one) == [BASE]
@@ -256,7 +256,7 @@ def test_a_gpu_finds_what_the_cpu_finds(run: Run, analysis: Analysis) -> None:
     there = dataclasses.replace(run, config=dataclasses.replace(run.config, hardware=hardware))
     shutil.rmtree(evidence.analysis(run, evidence.reported_steps(run)).folder)
     analyse(there)
-    found = evidence.found_analysis(there)
+    found = evidence.finished_analysis(there)
     assert found is not None
     for model, one in read_analysis(found.folder).positions.items():
         for name in ("logprob", "entropy", "kept_mass"):

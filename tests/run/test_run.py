@@ -127,7 +127,7 @@ def test_the_steps_that_are_reported_are_those_of_the_models_that_are_there(
     lineage.checkpoint(swept).finish(started=0, counts={})
     with pytest.raises(ArtifactError, match="does not hold this configuration's choice"):
         evidence.reported_steps(swept)
-    assert evidence.found_analysis(swept) is None
+    assert evidence.finished_analysis(swept) is None
     chosen = {
         BASE: protocol.candidates(swept, BASE)[0],
         TUNED: protocol.candidates(swept, TUNED)[0],

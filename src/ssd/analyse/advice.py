@@ -74,8 +74,8 @@ def advise(
     if t_train <= 0:
         return []
     truncated = top_k is not None or top_p < 1
-    found = fit is not None and fit.peak is not None and fit.peak_interval is not None
-    ideas = _from_fit(fit) if fit is not None and found else _from_theory(
+    is_fitted = fit is not None and fit.peak is not None and fit.peak_interval is not None
+    ideas = _from_fit(fit) if fit is not None and is_fitted else _from_theory(
         t_train, base_temp, truncated=truncated
     )  # fmt: skip
     reasons: dict[float, list[str]] = {}
@@ -96,9 +96,9 @@ def _from_fit(fit: QuadraticFit) -> list[Idea]:
     low, high = fit.span
     where = f"the fit through {fit.num_points} scores (R2 {fit.r_squared:.2f})"
     if not low <= fit.peak <= high:
-        edge, named = _edge(fit.peak, fit)
+        edge, label = _edge(fit.peak, fit)
         return [
-            (edge, f"{named}, in the direction in which {where} rises"),
+            (edge, f"{label}, in the direction in which {where} rises"),
             (
                 fit.peak,
                 f"extrapolated: {where} peaks at T_eff {fit.peak:.2f}, outside the tried "
@@ -110,8 +110,8 @@ def _from_fit(fit: QuadraticFit) -> list[Idea]:
         if low <= end <= high:
             ideas.append((end, f"the {name} end of that peak's 95 % interval, T_eff {end:.2f}"))
         else:
-            edge, named = _edge(end, fit)
-            ideas.append((edge, f"{named}: that peak's 95 % interval reaches beyond it"))
+            edge, label = _edge(end, fit)
+            ideas.append((edge, f"{label}: that peak's 95 % interval reaches beyond it"))
     return ideas
 
 
@@ -193,31 +193,31 @@ def fit_text(fit: QuadraticFit | None, cells: list[dict[str, Any]]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line of `python -m ssd.analyse advice`."""
-    made = argparse.ArgumentParser(
+    options = argparse.ArgumentParser(
         prog="python -m ssd.analyse advice",
         description="Evaluation temperatures worth trying for a model that was trained on samples "
         "of T_train, each with its reason.",
     )
-    made.add_argument(
+    options.add_argument(
         "--t-train", type=float, required=True, metavar="T", help="sampler.temp, above 0"
     )
-    made.add_argument("--top-k", type=int, metavar="K", help="truncation.top_k; none by default")
-    made.add_argument(
+    options.add_argument("--top-k", type=int, metavar="K", help="truncation.top_k; none by default")
+    options.add_argument(
         "--top-p", type=float, default=1.0, metavar="P", help="truncation.top_p; 1 by default"
     )
-    made.add_argument(
+    options.add_argument(
         "--base-temp", type=float, default=1.0, metavar="T",
         help="eval.base_temp, the base model's own decoding; 1 by default",
     )  # fmt: skip
-    made.add_argument(
+    options.add_argument(
         "--points", type=Path, metavar="FILE",
         help="results.json of a study: its scores are fitted, and what was tried is left out",
     )  # fmt: skip
-    made.add_argument(
+    options.add_argument(
         "--tried", type=float, nargs="+", default=[], metavar="T",
         help="evaluation temperatures that need no second try",
     )  # fmt: skip
-    return made
+    return options
 
 
 def main(arguments: list[str]) -> None:
@@ -227,43 +227,43 @@ def main(arguments: list[str]) -> None:
         ConfigError: a number is out of range.
         ArtifactError: `--points` names no study's results.
     """
-    given = parser().parse_args(arguments)
-    if not 0 < given.t_train <= 10:
-        raise ConfigError(f"--t-train must lie in (0, 10], got {given.t_train:g}")
-    if not 0 <= given.base_temp <= 10:
-        raise ConfigError(f"--base-temp must lie in [0, 10], got {given.base_temp:g}")
-    if not 0 < given.top_p <= 1:
-        raise ConfigError(f"--top-p must lie in (0, 1], got {given.top_p:g}")
-    if given.top_k is not None and given.top_k < 1:
-        raise ConfigError(f"--top-k must be positive, got {given.top_k}")
-    fit, tried = None, list(given.tried)
-    if given.points is not None:
-        cells = study_cells(given.points, given.top_k, given.top_p)
+    options = parser().parse_args(arguments)
+    if not 0 < options.t_train <= 10:
+        raise ConfigError(f"--t-train must lie in (0, 10], got {options.t_train:g}")
+    if not 0 <= options.base_temp <= 10:
+        raise ConfigError(f"--base-temp must lie in [0, 10], got {options.base_temp:g}")
+    if not 0 < options.top_p <= 1:
+        raise ConfigError(f"--top-p must lie in (0, 1], got {options.top_p:g}")
+    if options.top_k is not None and options.top_k < 1:
+        raise ConfigError(f"--top-k must be positive, got {options.top_k}")
+    fit, tried = None, list(options.tried)
+    if options.points is not None:
+        cells = study_cells(options.points, options.top_k, options.top_p)
         points = [(cell["t_eff"], cell["value"]) for cell in cells]
         rng = np.random.default_rng(0)
         fit = fit_quadratic([x for x, _ in points], [y for _, y in points], rng=rng)
-        tried += [cell["t_eval"] for cell in cells if abs(cell["t_train"] - given.t_train) < 1e-9]
+        tried += [cell["t_eval"] for cell in cells if abs(cell["t_train"] - options.t_train) < 1e-9]
         print(f"{fit_text(fit, cells)}\n")
-    found = advise(
-        t_train=given.t_train, top_k=given.top_k, top_p=given.top_p, base_temp=given.base_temp,
-        fit=fit, tried=tried,
+    suggestions = advise(
+        t_train=options.t_train, top_k=options.top_k, top_p=options.top_p,
+        base_temp=options.base_temp, fit=fit, tried=tried,
     )  # fmt: skip
-    print(advice_text(found, given.t_train, tried))
+    print(advice_text(suggestions, options.t_train, tried))
 
 
-def advice_text(found: list[Suggestion], t_train: float, tried: Sequence[float]) -> str:
+def advice_text(suggestions: list[Suggestion], t_train: float, tried: Sequence[float]) -> str:
     """The table of suggestions, or that nothing is left."""
-    known = ", ".join(f"{temp:g}" for temp in sorted(set(tried)))
-    if not found:
-        return f"Everything worth trying has been tried: T_eval {known}."
+    temps = ", ".join(f"{temp:g}" for temp in sorted(set(tried)))
+    if not suggestions:
+        return f"Everything worth trying has been tried: T_eval {temps}."
     lines = ["T_eval  T_eff  reason"]
-    for one in found:
-        head = f"{one.temp:6.2f}  {one.temp * t_train:5.2f}  "
+    for suggestion in suggestions:
+        head = f"{suggestion.temp:6.2f}  {suggestion.temp * t_train:5.2f}  "
         lines += textwrap.wrap(
-            one.reason,
+            suggestion.reason,
             98,
             initial_indent=head,
             subsequent_indent=" " * len(head),
             break_on_hyphens=False,
         )
-    return "\n".join([*lines, *([f"\nLeft out as tried: T_eval near {known}."] if tried else [])])
+    return "\n".join([*lines, *([f"\nLeft out as tried: T_eval near {temps}."] if tried else [])])

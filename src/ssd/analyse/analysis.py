@@ -65,9 +65,9 @@ def analyse(run: Run) -> None:
             print(f"up to date: {folder}", flush=True)
             return
         _write(run, analysis, steps)
-    found = read_analysis(analysis.folder)
-    track(run, analysis, found)
-    print(f"\n{in_short(run, found)}\n", flush=True)
+    content = read_analysis(analysis.folder)
+    track(run, analysis, content)
+    print(f"\n{in_short(run, content)}\n", flush=True)
 
 
 def _write(run: Run, analysis: Artifact, steps: dict[str, int | None]) -> None:
@@ -85,12 +85,12 @@ def _write(run: Run, analysis: Artifact, steps: dict[str, int | None]) -> None:
     silence_loading_bars()
     positions, costs = measure_models(run, steps, samples, folder, analysis.inputs)
     tokenizer = load_tokenizer(run.weights.path)
-    shown = {int(token) for one in positions.values() for token in np.unique(one.top_ids)}
+    shown = {int(token) for part in positions.values() for token in np.unique(part.top_ids)}
     write_probe(folder, probe_samples(tokenizer, samples), vocabulary_texts(tokenizer, shown))
     counts = {
         "num_samples": len(samples),
         "num_positions": len(positions[BASE].token_id),
-        "models": {model: means(one) for model, one in positions.items()},
+        "models": {model: means(part) for model, part in positions.items()},
     }
     analysis.finish(started=started, counts=counts, costs=costs)
 
@@ -176,9 +176,9 @@ def flat_metrics(run: Run, analysis: Analysis) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
-def track(run: Run, analysis: Artifact, found: Analysis) -> None:
+def track(run: Run, analysis: Artifact, content: Analysis) -> None:
     """Log the means to the run folder's metrics file and to W&B."""
-    metrics = flat_metrics(run, found)
+    metrics = flat_metrics(run, content)
     with Tracker(run, "analyse", analysis.fingerprint, run.folder) as tracker:
         tracker.log(metrics)
         tracker.summary(metrics)

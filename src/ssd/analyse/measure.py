@@ -45,7 +45,9 @@ def measure(
         The positions, and the largest difference in nats between the cross-entropy computed as such
         and the sum of its terms (0 without a target).
     """
-    token_ids = torch.tensor([one for sample in samples for one in sample.completion_token_ids])
+    token_ids = torch.tensor(
+        [token_id for sample in samples for token_id in sample.completion_token_ids]
+    )
     rows = max(LOGITS_AT_ONCE // len(states.weight), 1)
     stored: dict[str, NDArray[Any]] = {}
     error = 0.0

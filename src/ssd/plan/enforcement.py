@@ -103,8 +103,8 @@ def _known_plan(
 
 
 def _refuse(config: RunConfig, misfits: dict[str, str], pending: list[str]) -> None:
-    wanted = [message for what, message in misfits.items() if NEEDS[what] & set(pending)]
-    if wanted and config.plan.enforce:
-        raise HardwareError(f"{'; '.join(wanted)}; plan.enforce=false goes on anyway")
-    for message in wanted:
+    messages = [message for what, message in misfits.items() if NEEDS[what] & set(pending)]
+    if messages and config.plan.enforce:
+        raise HardwareError(f"{'; '.join(messages)}; plan.enforce=false goes on anyway")
+    for message in messages:
         print(f"warning: {message}; going on, because plan.enforce=false", flush=True)

@@ -114,8 +114,8 @@ def engine_capacity(config: RunConfig, capacity: float) -> float:
 def longest_context(model: Architecture, config: RunConfig) -> int:
     """The longest sequence that a stage of the run lets the engine plan for."""
     stages = {"sample": config.sampler.max_model_len, "evaluate": config.eval.max_model_len}
-    asked = [length for stage, length in stages.items() if stage in config.stages]
-    return max(length or model.max_length or 0 for length in asked or stages.values())
+    lengths = [length for stage, length in stages.items() if stage in config.stages]
+    return max(length or model.max_length or 0 for length in lengths or stages.values())
 
 
 def sequence_bytes(model: Architecture, gpus: int, tokens: float) -> float:

@@ -141,14 +141,14 @@ def _analysis(model: Architecture, config: RunConfig, capacity: float) -> Misfit
     devices = hardware.devices or 1
     on_gpu = hardware.accelerator is Accelerator.gpu
     there = capacity if on_gpu else capacity * devices
-    asked = [stage for stage in config.stages if stage != "plan"] or STAGES
+    stages = [stage for stage in config.stages if stage != "plan"] or STAGES
 
     def needed(candidate: RunConfig) -> float:
         width = FP32 if candidate.analyse.dtype is Dtype.float32 else BF16
         shares = devices if on_gpu else 1
         return width * model.num_parameters / shares + RESERVE[hardware.accelerator]
 
-    if "analyse" not in asked or needed(config) <= there:
+    if "analyse" not in stages or needed(config) <= there:
         return None
     families = analysis_families(config)
     remedies = [str(remedy) for remedy in find_remedies(config, families, needed, lambda _: there)]

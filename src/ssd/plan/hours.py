@@ -136,9 +136,9 @@ def _training(name: str, config: RunConfig, workload: Workload, work: Work) -> P
 def answer_length(config: RunConfig, workload: Workload) -> tuple[float, bool]:
     """Mean tokens of an answer to a benchmark, and whether they are only an upper bound: as long as
     a sample where nothing else is said."""
-    given = config.plan.tokens_per_answer
-    length = float(given or workload.mean_tokens)
-    bound = given is None and workload.is_upper_bound
+    stated = config.plan.tokens_per_answer
+    length = float(stated or workload.mean_tokens)
+    bound = stated is None and workload.is_upper_bound
     return min(length, float(config.eval.max_new_tokens)), bound
 
 
@@ -148,13 +148,13 @@ def _answers(run: Run, length: float) -> list[tuple[str, str, float | None]]:
     models = protocol.models(run)
     arms = list_arms(run, {model: protocol.candidates(run, model)[0] for model in models})
     choices = [len(protocol.candidates(run, model)) for model in models]
-    tried = sum(number for number in choices if number > 1)
+    num_choices = sum(number for number in choices if number > 1)
     planned = [("are reported", len(arms), "arms", protocol.reported_on(run))]
     if protocol.selects(run):
-        planned.insert(0, ("choose", tried, "settings", protocol.chosen_on(run)))
+        planned.insert(0, ("choose", num_choices, "settings", protocol.chosen_on(run)))
     found = []
     for purpose, times, what, where in planned:
-        sizes = [count_problems(run.config.eval, *one) for one in where]
+        sizes = [count_problems(run.config.eval, *place) for place in where]
         num_samples = protocol.num_samples(run, *where[0])
         lengths = [_length(run.config, name, length) for name, _ in where]
         known = [size for size in sizes if size is not None]

@@ -174,5 +174,5 @@ def disk_bytes(model: Architecture, config: RunConfig, num_trainings: int = 1) -
 
 def num_earlier(train: TrainConfig) -> int:
     """Checkpoints beside the newest that are on disk at once."""
-    made = math.ceil(train.max_steps / train.checkpoint_every)
-    return min(made, train.keep_checkpoints or made) - 1
+    num_checkpoints = math.ceil(train.max_steps / train.checkpoint_every)
+    return min(num_checkpoints, train.keep_checkpoints or num_checkpoints) - 1

@@ -108,14 +108,14 @@ def analysis(run: Run, steps: dict[str, int | None]) -> Artifact:
     )
 
 
-def found_analysis(run: Run) -> Artifact | None:
+def finished_analysis(run: Run) -> Artifact | None:
     """The analysis of what is reported, where it is finished; None also while it has not been
     chosen what is reported."""
     chooses = any(len(_tried_steps(run, model)) > 1 for model in protocol.models(run))
     if chooses and _choice(run) is None:
         return None
-    found = analysis(run, reported_steps(run))
-    return found if found.done else None
+    reported = analysis(run, reported_steps(run))
+    return reported if reported.done else None
 
 
 def score_inputs(run: Run) -> dict[str, Any]:

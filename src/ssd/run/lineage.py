@@ -170,5 +170,5 @@ def step_folder(checkpoint: Path, step: int) -> Path:
 
 def step_folders(checkpoint: Path) -> dict[int, Path]:
     """Every whole checkpoint of a training, by step."""
-    found = sorted((checkpoint / CHECKPOINTS).glob("step-*"))
-    return {int(path.name.removeprefix("step-")): path for path in found}
+    folders = sorted((checkpoint / CHECKPOINTS).glob("step-*"))
+    return {int(path.name.removeprefix("step-")): path for path in folders}

@@ -138,17 +138,17 @@ def _as_chat(
 ) -> list[Sample]:
     by_id = {problem.problem_id: problem for problem in problems}
     changed = []
-    for one in samples:
+    for sample in samples:
         prompt, completion = encode_exchange(
-            by_id[one.prompt_id],
-            one.text.strip(),
+            by_id[sample.prompt_id],
+            sample.text.strip(),
             run.config.prompt_format,
             run.config.model,
             tokenizer,
         )
         changed.append(
             dataclasses.replace(
-                one, train_prompt_token_ids=prompt, train_completion_token_ids=completion
+                sample, train_prompt_token_ids=prompt, train_completion_token_ids=completion
             )
         )
     return changed
@@ -163,7 +163,7 @@ def _track(run: Run, counts: dict[str, Any], rate: float | None, samples: list[S
     ) as tracker:
         tracker.log(numbers | ({"sample/tokens_per_second": rate} if rate else {}))
         rows = [
-            (one.prompt_id, one.text, len(one.completion_token_ids), one.finish_reason)
-            for one in samples[: run.config.logger.num_sample_rows]
+            (sample.prompt_id, sample.text, len(sample.completion_token_ids), sample.finish_reason)
+            for sample in samples[: run.config.logger.num_sample_rows]
         ]
         tracker.table("samples", ("prompt_id", "text", "tokens", "finish_reason"), rows)

@@ -112,16 +112,16 @@ def candidates(name: str) -> list[Backend]:
     """The ways to start `name`, the strongest first; `auto` is every isolating one."""
     names = (BWRAP, NAMESPACES) if name == "auto" else (name,)
     ids = (True, False) if os.geteuid() == 0 else (False,)
-    found = []
-    for one in names:
-        if one == NONE:
-            found.append(Backend(NONE))
+    backends = []
+    for backend_name in names:
+        if backend_name == NONE:
+            backends.append(Backend(NONE))
             continue
         for second in ids:
-            found.append(Backend(one, second_id=second))
-            if one == BWRAP and not found[-1].watched:
-                found.append(Backend(one, second_id=second, proc=False))
-    return found
+            backends.append(Backend(backend_name, second_id=second))
+            if backend_name == BWRAP and not backends[-1].watched:
+                backends.append(Backend(backend_name, second_id=second, proc=False))
+    return backends
 
 
 def layout() -> list[tuple[str, bool]]:
@@ -148,7 +148,7 @@ def layout() -> list[tuple[str, bool]]:
 
 def is_shown(path: str, paths: list[tuple[str, bool]]) -> bool:
     """Whether a path is shown, being the nearest of `paths` or below it."""
-    above = [(len(one), shown) for one, shown in paths if Path(path).is_relative_to(one)]
+    above = [(len(folder), shown) for folder, shown in paths if Path(path).is_relative_to(folder)]
     return max(above)[1] if above else False
 
 

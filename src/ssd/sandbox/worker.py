@@ -245,7 +245,7 @@ def follow(
     latest = silent + timeout
     while True:
         events = [descriptor for descriptor, _ in poll.poll(1000 * GRACE_SECONDS)]
-        ended = {one for one in streams.intersection(events) if not read(one, heard, output)}
+        ended = {ready for ready in streams.intersection(events) if not read(ready, heard, output)}
         if heard.is_too_much and streams:
             connection.shutdown(socket.SHUT_WR)  # which ends the job
             ended = set(streams)

@@ -45,7 +45,7 @@ def places(base: Machine, tuned: Machine) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line of `python -m ssd.analyse toy`."""
-    made = argparse.ArgumentParser(
+    options = argparse.ArgumentParser(
         prog="python -m ssd.analyse toy",
         description="The paper's toy machine in closed form: how often a program of one fork and "
         "three locks succeeds, before (teacher) and after (student) self-distillation, each at "
@@ -56,15 +56,15 @@ def parser() -> argparse.ArgumentParser:
         ("train-top-p", TRAIN_TOP_P, "top-p that they are drawn under, in (0, 1]"),
         ("eval-top-p", EVAL_TOP_P, "top-p that both are decoded under in the figure, in (0, 1]"),
     ):
-        made.add_argument(
+        options.add_argument(
             f"--{name}", type=float, default=value, metavar="T" if name == "t-train" else "P",
             help=f"{what}; the paper's {value} by default",
         )  # fmt: skip
-    made.add_argument(
+    options.add_argument(
         "--out", type=Path, default=Path("outputs/toy"), metavar="FOLDER",
         help="where toy.png and toy.svg are drawn; outputs/toy by default",
     )  # fmt: skip
-    return made
+    return options
 
 
 def main(arguments: list[str]) -> None:
@@ -73,23 +73,23 @@ def main(arguments: list[str]) -> None:
     Raises:
         ConfigError: a number is out of range.
     """
-    given = parser().parse_args(arguments)
-    if not 0.05 <= given.t_train <= 10:
-        raise ConfigError(f"--t-train must lie in [0.05, 10], got {given.t_train:g}")
+    options = parser().parse_args(arguments)
+    if not 0.05 <= options.t_train <= 10:
+        raise ConfigError(f"--t-train must lie in [0.05, 10], got {options.t_train:g}")
     for name in ("train_top_p", "eval_top_p"):
-        value = getattr(given, name)
+        value = getattr(options, name)
         if not 0 < value <= 1:
             raise ConfigError(f"--{name.replace('_', '-')} must lie in (0, 1], got {value:g}")
     base = teacher()
-    tuned = student(base, given.t_train, given.train_top_p)
-    top_ps = tuple(sorted({*TOP_PS, given.eval_top_p}))
+    tuned = student(base, options.t_train, options.train_top_p)
+    top_ps = tuple(sorted({*TOP_PS, options.eval_top_p}))
     print(
         f"toy machine of the paper (appendix C.4): student trained on the teacher's samples at "
-        f"T_train={given.t_train:g}, top-p {given.train_top_p:g}\n\n{places(base, tuned)}\n\n"
+        f"T_train={options.t_train:g}, top-p {options.train_top_p:g}\n\n{places(base, tuned)}\n\n"
         f"best success over T_eval in [{TEMPS[0]:g}, {TEMPS[-1]:g}]\n{table(base, tuned, top_ps)}\n"
     )
     # matplotlib takes a third of a second, which a wrong number should not wait for.
     from ssd.toy.figure import write_figure
 
-    for path in write_figure(given.out, base, tuned, given.eval_top_p, top_ps):
+    for path in write_figure(options.out, base, tuned, options.eval_top_p, top_ps):
         print(f"written: {path}", flush=True)

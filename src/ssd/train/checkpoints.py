@@ -77,15 +77,15 @@ def last_step(folder: Path, fingerprint: str) -> int:
     Raises:
         ArtifactError: the checkpoint belongs to another configuration.
     """
-    found = step_folders(folder)
-    whole = [step for step, path in found.items() if (path / OPTIMIZER).is_dir()]
+    folders = step_folders(folder)
+    whole = [step for step, path in folders.items() if (path / OPTIMIZER).is_dir()]
     if not whole:
         return 0
     step = max(whole)
-    owner = read_json(found[step] / STATE)["fingerprint"]
+    owner = read_json(folders[step] / STATE)["fingerprint"]
     if owner != fingerprint:
         raise ArtifactError(
-            f"{found[step]} belongs to another configuration (checkpoint {owner}, this run's is "
+            f"{folders[step]} belongs to another configuration (checkpoint {owner}, this run's is "
             f"{fingerprint}): delete {folder}, or run in the output_dir where it was made"
         )
     return step

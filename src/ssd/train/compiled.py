@@ -111,7 +111,7 @@ def reason(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     # Dynamo explains itself in its second line, a C++ compiler somewhere among many.
     telling = [line for line in lines if line.startswith("Explanation:") or "error:" in line]
-    said = " ".join([lines[0], *telling[:1]])
-    if len(said) > REASON_LENGTH:
-        said = f"{said[: REASON_LENGTH // 2]} ... {said[-REASON_LENGTH // 2 :]}"
-    return f"{type(error).__name__}: {said}"
+    sentence = " ".join([lines[0], *telling[:1]])
+    if len(sentence) > REASON_LENGTH:
+        sentence = f"{sentence[: REASON_LENGTH // 2]} ... {sentence[-REASON_LENGTH // 2 :]}"
+    return f"{type(error).__name__}: {sentence}"

@@ -36,9 +36,9 @@ def use_flash_3(device: torch.device) -> None:
         computed = attend(device)
     # A package for another PyTorch, CUDA or card fails in any of these ways.
     except (ImportError, OSError, RuntimeError, TypeError) as error:
-        said = str(error).strip().partition("\n")[0]
+        cause = str(error).strip().partition("\n")[0]
         raise HardwareError(
-            f"{FLASH_3} failed ({type(error).__name__}: {said}): use hardware.attention=varlen"
+            f"{FLASH_3} failed ({type(error).__name__}: {cause}): use hardware.attention=varlen"
         ) from error
     require_same(computed, expected)
 

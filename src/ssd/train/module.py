@@ -235,12 +235,12 @@ class SelfDistillation(LightningModule):
     def _require_finite(self, what: str, value: float, step: Step) -> None:
         if math.isfinite(value):
             return
-        named = ", ".join(step.prompt_ids[:NAMED_SAMPLES])
+        names = ", ".join(step.prompt_ids[:NAMED_SAMPLES])
         more = f" and {len(step.prompt_ids) - NAMED_SAMPLES} more" if (
             len(step.prompt_ids) > NAMED_SAMPLES
         ) else ""  # fmt: skip
         raise SSDError(
-            f"step {step.index + 1}: the {what} is {value}, on samples {named}{more}; "
+            f"step {step.index + 1}: the {what} is {value}, on samples {names}{more}; "
             "lower optimizer.lr, or set train.precision=fp32. The last checkpoint is kept"
         )
 

@@ -54,11 +54,13 @@ def sampling(run: Run) -> Sampling:
 def choose(examples: Sequence[Example], settings: AnalyseConfig) -> list[Example]:
     """The first tokens of `live_samples` completions, one of a prompt, chosen by the hash of their
     prompts' ids; prompts are whole."""
-    first = {one.prompt_id: one for one in reversed(examples) if one.num_loss_tokens > 0}
+    first = {
+        example.prompt_id: example for example in reversed(examples) if example.num_loss_tokens > 0
+    }
     ordered = sorted(first, key=lambda name: hashlib.sha256(f"live\0{name}".encode()).digest())
     return [
-        replace(one, token_ids=one.token_ids[: one.num_prompt + settings.live_tokens])
-        for one in (first[name] for name in ordered[: settings.live_samples])
+        replace(example, token_ids=example.token_ids[: example.num_prompt + settings.live_tokens])
+        for example in (first[name] for name in ordered[: settings.live_samples])
     ]
 
 
@@ -113,7 +115,7 @@ class LiveDecomposition(Callback):
     @property
     def identity(self) -> str:
         """What a stored target belongs to."""
-        shown = [[one.token_ids, one.num_prompt] for one in self.examples]
+        shown = [[example.token_ids, example.num_prompt] for example in self.examples]
         return fingerprint({"examples": shown, "sampling": self.sampling})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -145,7 +147,7 @@ class LiveDecomposition(Callback):
         What is measured first is the base model, which makes the target."""
         how = self.sampling
         targets: list[Target] = []
-        found: list[Decomposition] = []
+        measures: list[Decomposition] = []
         start = 0
 
         def visit(logits: Tensor) -> None:
@@ -155,18 +157,18 @@ class LiveDecomposition(Callback):
                 targets.append(part.to(torch.device("cpu")))
             else:
                 part = self.target[start : start + len(logits)].to(logits.device)
-            found.append(decompose(part, logits))
+            measures.append(decompose(part, logits))
             start += len(logits)
 
         self._visit_logits(trainer, module, visit)
-        if not found:
+        if not measures:
             return {}
         if targets:
             self.target = joined(targets)
             write_target(self.path, self.target, self.identity)
         return {
             PREFIX + field.name: float(
-                torch.cat([getattr(one, field.name) for one in found]).mean()
+                torch.cat([getattr(measure, field.name) for measure in measures]).mean()
             )
             for field in fields(Decomposition)
         }

@@ -45,8 +45,8 @@ def run_tests(
         LINK.ask("start")
         scope: dict[str, Any] = {"__name__": "judge", "__builtins__": Names(), "DATA": data}
         for name in names:
-            found, value = LINK.ask("get", name)
-            if not found:
+            status, value = LINK.ask("get", name)
+            if not status:
                 return "error", f"NameError: name '{name}' is not defined"
             scope[name] = value
         exec(compile(source, "judge.py", "exec", dont_inherit=True), scope)
@@ -73,8 +73,8 @@ class Names(dict[str, Any]):
         super().__init__(vars(builtins))
 
     def __missing__(self, name: str) -> Any:
-        found, value = LINK.ask("get", name)
-        if not found:
+        status, value = LINK.ask("get", name)
+        if not status:
             raise KeyError(name)
         return value
 
@@ -159,10 +159,10 @@ class Link:
         """The one `Remote` of an object of the candidate."""
         if type(number) is not int:
             raise pickle.UnpicklingError("an object without a number")
-        found = self.remotes.get(number)
-        if found is None:
-            found = self.remotes[number] = Remote(number)
-        return found
+        remote = self.remotes.get(number)
+        if remote is None:
+            remote = self.remotes[number] = Remote(number)
+        return remote
 
     def callback(self, number: int) -> Callable[..., Any]:
         return self.callbacks[number]
@@ -182,10 +182,10 @@ class Link:
     def exception(self, kinds: list[str], name: str, arguments: tuple[Any, ...]) -> BaseException:
         """The candidate's exception as the nearest builtin one; ends the job where that is none
         that tests may catch, such as SystemExit."""
-        found = (getattr(builtins, kind, None) for kind in kinds)
-        kind: type[BaseException] = next(filter(is_exception, found), Exception)
+        classes = (getattr(builtins, kind, None) for kind in kinds)
+        kind: type[BaseException] = next(filter(is_exception, classes), Exception)
         if not issubclass(kind, Exception):
-            words = " ".join(str(one) for one in arguments)
+            words = " ".join(str(argument) for argument in arguments)
             finish(self.report, "error", f"{kind.__name__}: {words}".rstrip(": "))
         if name != kind.__name__ and name.isidentifier():
             kind = type(name, (kind,), {})

@@ -14,11 +14,11 @@ def children() -> list[int]:
     try:
         # Without Python's file objects, whose pages a fork has made cost 50 faults.
         descriptor = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
-        found = os.read(descriptor, 2**16)
+        data = os.read(descriptor, 2**16)
         os.close(descriptor)
     except OSError:  # no /proc, or a kernel without this file
         return descendants()
-    return list(map(int, found.split()))
+    return list(map(int, data.split()))
 
 
 def descendants() -> list[int]:
@@ -31,12 +31,12 @@ def descendants() -> list[int]:
                     words = file.read().rpartition(b")")[2].split()
                     if words[0] != b"Z":
                         parents.setdefault(int(words[1]), []).append(int(name))
-    found, waiting = [], [os.getpid()]
+    pids, waiting = [], [os.getpid()]
     while waiting:
         below = parents.get(waiting.pop(), [])
-        found += below
+        pids += below
         waiting += below
-    return found
+    return pids
 
 
 def neighbours() -> list[int]:

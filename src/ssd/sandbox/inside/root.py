@@ -84,19 +84,19 @@ def build_root(layout: list[tuple[str, bool]], home: str) -> None:
 
 def within_old(path: str) -> str:
     """Where a path of the old root lies now, its links followed as they were meant there."""
-    parts, found = [part for part in path.split("/") if part][::-1], "/old"
+    parts, place = [part for part in path.split("/") if part][::-1], "/old"
     for _ in range(1000):
         if not parts:
-            return found
+            return place
         part = parts.pop()
         if part in (".", ".."):
-            found = os.path.dirname(found) if part == ".." and found != "/old" else found
-        elif os.path.islink(f"{found}/{part}"):
-            target = os.readlink(f"{found}/{part}")
-            found = "/old" if target.startswith("/") else found
+            place = os.path.dirname(place) if part == ".." and place != "/old" else place
+        elif os.path.islink(f"{place}/{part}"):
+            target = os.readlink(f"{place}/{part}")
+            place = "/old" if target.startswith("/") else place
             parts += [one for one in target.split("/") if one][::-1]
         else:
-            found = f"{found}/{part}"
+            place = f"{place}/{part}"
     raise OSError(f"too many links in {path}")
 
 

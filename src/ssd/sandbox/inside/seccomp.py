@@ -73,12 +73,12 @@ def rules(column: int, setup: bool) -> list[tuple[int, list[bytes]]]:
     if setup:
         by_number |= {pair[column]: allowed for pair in (*calls.SETUP, calls.CLONE)}
     by_number[calls.CLONE3[column]] = no_such_call  # its flags are out of reach; libc has clone
-    found: list[tuple[int, list[bytes]]] = []
+    table: list[tuple[int, list[bytes]]] = []
     for number in range(calls.NEWEST + 1):
         block = by_number.get(number, denied)
-        if not found or found[-1][1] != block:
-            found.append((number, block))
-    return [*found, (calls.NEWEST + 1, no_such_call)]  # those of x32 too
+        if not table or table[-1][1] != block:
+            table.append((number, block))
+    return [*table, (calls.NEWEST + 1, no_such_call)]  # those of x32 too
 
 
 def search(rules: list[tuple[int, list[bytes]]]) -> list[bytes]:

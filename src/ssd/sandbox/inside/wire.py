@@ -144,9 +144,9 @@ def scalar(kind: str, content: bytes) -> Any:
 def objects(shape: tuple[int, ...], items: list[Any]) -> Any:
     import numpy
 
-    found = numpy.empty(len(items), object)
-    found[:] = items
-    return found.reshape(shape)
+    array = numpy.empty(len(items), object)
+    array[:] = items
+    return array.reshape(shape)
 
 
 def handle(number: int) -> Any:
