@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from ssd.artifacts import explained
-from ssd.config import RunConfig, Selection, to_run_config
+from ssd.config.choices import Selection
 from ssd.config.composition import register, run_slug
+from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import ArtifactError, ConfigError, SSDError, one_line
 from ssd.report.render.formats import percent
 from ssd.report.run.facts import collect

@@ -22,7 +22,7 @@ from ssd.artifacts import (
     write_json,
     write_rows,
 )
-from ssd.config import TruncationConfig
+from ssd.config.settings import TruncationConfig
 from ssd.errors import ArtifactError
 
 INPUTS = {"temp": 1.6, "truncation": TruncationConfig(top_k=20, top_p=0.8)}

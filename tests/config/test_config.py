@@ -7,8 +7,9 @@ import pytest
 import yaml
 from runs import ROOT, compose_config
 
-from ssd.config import AdapterType, ModelKind, RunConfig
+from ssd.config.choices import AdapterType, ModelKind
 from ssd.config.composition import run_slug, setting_names
+from ssd.config.settings import RunConfig
 from ssd.errors import ConfigError
 
 CONF = ROOT / "conf"
@@ -165,7 +166,7 @@ def test_a_bad_value_names_its_setting(overrides: list[str], message: str) -> No
 
 def test_every_setting_of_the_schema_is_read_somewhere() -> None:
     source = "".join(
-        path.read_text() for path in (ROOT / "src").rglob("*.py") if path.name != "config.py"
+        path.read_text() for path in (ROOT / "src").rglob("*.py") if path.name != "settings.py"
     )
     # Optimizer fields go to the optimizer as they are; `holds` is compared in the schema itself.
     whole = {"_target_", "eps", "betas", "revision", "holds"}
@@ -205,7 +206,7 @@ def test_config_needs_neither_torch_nor_vllm(tmp_path: Path) -> None:
     import sys
 
     program = (
-        "import sys, ssd.config, ssd.drive.jobs; "
+        "import sys, ssd.config.settings, ssd.drive.jobs; "
         "sys.exit(any(m in sys.modules for m in ('torch', 'vllm')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

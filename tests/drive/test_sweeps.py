@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from runs import ROOT, compose_config
 
-from ssd.config import RunConfig, TruncationConfig
+from ssd.config.settings import RunConfig, TruncationConfig
 from ssd.drive.jobs import SUBMITTED, check_launcher, count_jobs, naming_lost_jobs
 from ssd.errors import ConfigError, StageError
 from ssd.runtime.stage import REPORTED, ReportedError, run_child

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from ssd.artifacts import holding
-from ssd.config import BenchmarkFiles, Extraction, Grading, SandboxName
+from ssd.config.choices import Extraction, Grading, SandboxName
+from ssd.config.settings import BenchmarkFiles
 from ssd.errors import ArtifactError, ConfigError, DataError
 from ssd.evaluate.answers import Answer, read_answers
 from ssd.evaluate.grading import as_they_come

@@ -10,7 +10,8 @@ import torch
 from runs import compose_config
 from transformers import AutoModelForCausalLM
 
-from ssd.config import AdapterConfig, AdapterType, EngineName
+from ssd.config.choices import AdapterType, EngineName
+from ssd.config.settings import AdapterConfig
 from ssd.errors import HardwareError
 from ssd.generation import Completion, Request, generate_shards, request_seed
 from ssd.generation.engine import Engine

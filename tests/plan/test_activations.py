@@ -12,7 +12,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ssd.artifacts import read_json
-from ssd.config import AdapterConfig, AdapterType, Attention, Precision, Recompute, TrainConfig
+from ssd.config.choices import AdapterType, Attention, Precision, Recompute
+from ssd.config.settings import AdapterConfig, TrainConfig
 from ssd.plan.activations import (
     NORM,
     Widths,

@@ -15,7 +15,8 @@ import yaml
 from runs import ROOT, compose_config
 
 from ssd.artifacts.names import PLAN
-from ssd.config import Recompute, RunConfig
+from ssd.config.choices import Recompute
+from ssd.config.settings import RunConfig
 from ssd.errors import HardwareError
 from ssd.plan.enforcement import settle
 from ssd.runtime.hardware import resolve

@@ -6,7 +6,8 @@ import pytest
 from runs import compose_config
 
 from ssd.artifacts import read_json
-from ssd.config import AdapterConfig, Attention
+from ssd.config.choices import Attention
+from ssd.config.settings import AdapterConfig
 from ssd.plan.architecture import KNOWN, measure
 from ssd.plan.outline import FAMILIES, outline, surely_fits
 from ssd.runtime.devices import GIB, assume

@@ -14,7 +14,7 @@ import yaml
 from corpora import write_corpus
 from runs import ROOT, compose_config
 
-from ssd.config import RunConfig
+from ssd.config.settings import RunConfig
 from ssd.plan.plan import Plan, make_plan
 from ssd.plan.table import plan_text
 from ssd.run import Run

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ssd.config import Grading, SandboxName
+from ssd.config.choices import Grading, SandboxName
 from ssd.drive.pipeline import check_evaluation
 from ssd.errors import DataError, HardwareError
 from ssd.evaluate.grading import check

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ssd.config import Accelerator
+from ssd.config.choices import Accelerator
 from ssd.errors import ConfigError
 from ssd.run import Run
 from ssd.run.launch import stage_command, stage_environment, tcmalloc

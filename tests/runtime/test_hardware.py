@@ -12,7 +12,8 @@ import pytest
 import torch
 from runs import compose_config
 
-from ssd.config import Accelerator, Dtype, HardwareConfig, Precision
+from ssd.config.choices import Accelerator, Dtype, Precision
+from ssd.config.settings import HardwareConfig
 from ssd.errors import ConfigError, HardwareError
 from ssd.runtime import hardware
 from ssd.runtime.gpus import visible_gpus

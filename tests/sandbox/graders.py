@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ssd.config import SandboxName
+from ssd.config.choices import SandboxName
 from ssd.errors import HardwareError
 from ssd.sandbox.backends import candidates
 from ssd.sandbox.pool import Sandbox, load_sandbox

@@ -30,7 +30,7 @@ def f():
 """
 GRADE = """
 import sys
-from ssd.config import SandboxName
+from ssd.config.choices import SandboxName
 from ssd.errors import HardwareError
 from ssd.evaluate.sandbox import load_sandbox
 try:
@@ -87,7 +87,7 @@ def test_a_kernel_that_nests_no_namespaces_is_refused_at_the_start(
     backend: str, tmp_path: Path
 ) -> None:
     load = (
-        "from ssd.config import SandboxName; from ssd.sandbox.pool import load_sandbox\n"
+        "from ssd.config.choices import SandboxName; from ssd.sandbox.pool import load_sandbox\n"
         f"load_sandbox(SandboxName.{backend}, memory_mib=512).close(); print('started')"
     )
     python = [sys.executable, "-c", load]

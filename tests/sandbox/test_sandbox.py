@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ssd.config import SandboxName
+from ssd.config.choices import SandboxName
 from ssd.errors import HardwareError
 from ssd.sandbox import backends
 from ssd.sandbox.pool import Outcome, Sandbox, load_sandbox
@@ -331,7 +331,7 @@ def test_a_program_does_not_outlive_a_killed_grader(name: str) -> None:
         f"subprocess.run([sys.executable, '-c', 'import time; time.sleep(300)', {mark!r}])"
     )
     source = (
-        "from ssd.config import SandboxName; from ssd.sandbox.pool import load_sandbox\n"
+        "from ssd.config.choices import SandboxName; from ssd.sandbox.pool import load_sandbox\n"
         f"sandbox = load_sandbox(SandboxName.{name}, memory_mib=512)\n"
         f"sandbox.judge({code!r}, '', timeout=300)"
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ssd.config import SandboxName
+from ssd.config.choices import SandboxName
 from ssd.errors import HardwareError
 from ssd.sandbox.pool import Outcome, Sandbox, load_sandbox
 

@@ -14,7 +14,8 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from ssd.config import AdapterConfig, AdapterType
+from ssd.config.choices import AdapterType
+from ssd.config.settings import AdapterConfig
 from ssd.errors import ConfigError
 from ssd.models import Weights
 from ssd.run import Run, lineage

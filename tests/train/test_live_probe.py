@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from test_trainer import LENGTHS
 from torch import nn
 
-from ssd.config import AnalyseConfig
+from ssd.config.settings import AnalyseConfig
 from ssd.method.decomposition import Target, decompose, target
 from ssd.records.analysis import TERMS
 from ssd.run import Run, lineage

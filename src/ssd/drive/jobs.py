@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.artifacts import write_json
 from ssd.artifacts.names import FAILURE, STUDY_PAGE
-from ssd.config import RunConfig, to_run_config
+from ssd.config.settings import RunConfig, to_run_config
 from ssd.drive.pipeline import run_pipeline
 from ssd.errors import ConfigError, SSDError, StageError, one_line
 from ssd.report.study.collection import collect_study

@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from ssd.arms import BASE, INTERVALS, UNIT
 from ssd.artifacts import existing, plain, read_json, require_space, write_text
 from ssd.artifacts.names import CONFIG, MANIFEST, REPORT_PAGE, SCORES, WEIGHTS
-from ssd.config import HASH_SPLIT, STAGES, DataConfig, DataSource, RunConfig
+from ssd.config.choices import HASH_SPLIT, STAGES, DataSource
+from ssd.config.settings import DataConfig, RunConfig
 from ssd.errors import ArtifactError, ConfigError, DataError, one_line
 from ssd.evaluate.generate import is_whole
 from ssd.evaluate.grade import num_workers, open_sandbox

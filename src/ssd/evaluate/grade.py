@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from ssd.artifacts.names import SHARDS
-from ssd.config import Extraction, ModelKind
+from ssd.config.choices import Extraction, ModelKind
 from ssd.evaluate.grading import grade, require_modules
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.selection import Job, list_jobs

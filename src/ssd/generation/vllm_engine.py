@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Self, get_args
 
 from ssd.artifacts import read_json
-from ssd.config import Accelerator, HardwareConfig, ModelConfig
+from ssd.config.choices import Accelerator
+from ssd.config.settings import HardwareConfig, ModelConfig
 from ssd.errors import HardwareError, one_line
 from ssd.generation.engine import Completion, Logprobs, Request
 from ssd.generation.vllm_log import find_cause, own_cause, printing_to

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 from ssd.artifacts import read_json
-from ssd.config import Accelerator, HardwareConfig
+from ssd.config.choices import Accelerator
+from ssd.config.settings import HardwareConfig
 from ssd.errors import HardwareError
 from ssd.models.weights import model_length, weight_bytes
 from ssd.runtime.devices import UTILIZATION, device_memory

@@ -9,7 +9,8 @@ import zipfile
 from pathlib import Path
 
 from ssd.artifacts import explained, hash_file
-from ssd.config import ModelConfig, WeightSource, WheelConfig
+from ssd.config.choices import WeightSource
+from ssd.config.settings import ModelConfig, WheelConfig
 from ssd.errors import ModelError, one_line
 from ssd.models.random_init import RANDOM_MODELS, save_random_model
 from ssd.models.weights import (

@@ -13,14 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ssd.artifacts import hash_file, read_json, write_json
-from ssd.config import (
-    Accelerator,
-    AdapterType,
-    EngineName,
-    ModelConfig,
-    RunConfig,
-    WeightSource,
-)
+from ssd.config.choices import Accelerator, AdapterType, EngineName, WeightSource
+from ssd.config.settings import ModelConfig, RunConfig
 from ssd.errors import ModelError
 
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from ssd.artifacts import write_json
 from ssd.artifacts.names import CONFIG
-from ssd.config import RunConfig, to_run_config
+from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import ArtifactError, ConfigError, one_line
 from ssd.runtime.stage import reporting_errors
 

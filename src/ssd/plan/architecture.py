@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ssd.artifacts import read_json
-from ssd.config import AdapterConfig, Attention, ModelConfig, TrainConfig
+from ssd.config.choices import Attention
+from ssd.config.settings import AdapterConfig, ModelConfig, TrainConfig
 from ssd.errors import ModelError, did_you_mean, one_line
 from ssd.models.weights import locate
 from ssd.problems import DATA

@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 
 from ssd.artifacts import fingerprint, plain, read_json, write_text
 from ssd.artifacts.names import CONFIG, PLAN, PLANNED, WEIGHTS
-from ssd.config import Accelerator, Recompute, RunConfig
+from ssd.config.choices import Accelerator, Recompute
+from ssd.config.settings import RunConfig
 from ssd.errors import HardwareError
 from ssd.plan.outline import surely_fits
 from ssd.runtime.devices import UNKNOWN, device_memory, gib

@@ -6,14 +6,11 @@ AdamW's two moments are fp32: 4 + 4 + 8 bytes, divided by P where FSDP2 shards t
 
 from dataclasses import dataclass
 
-from ssd.config import (
-    Accelerator,
+from ssd.config.choices import Accelerator, AdapterType, Dtype, Precision
+from ssd.config.settings import (
     AdapterConfig,
-    AdapterType,
-    Dtype,
     HardwareConfig,
     OptimizerConfig,
-    Precision,
     RunConfig,
     TrainConfig,
 )

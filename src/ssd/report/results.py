@@ -16,7 +16,7 @@ import numpy as np
 from ssd.analyse.summary import kind_table
 from ssd.artifacts import plain, write_json
 from ssd.artifacts.names import RESULTS
-from ssd.config import AdapterType
+from ssd.config.choices import AdapterType
 from ssd.method.fit import fit_quadratic
 from ssd.report.exports.results_scores import benchmark, estimate, selected
 from ssd.report.run.facts import Facts, StageResult

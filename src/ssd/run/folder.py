@@ -14,10 +14,7 @@ from ssd.artifacts import (
     write_text,
 )
 from ssd.artifacts.names import COMMAND, CONFIG, WEIGHTS
-from ssd.config import (
-    RunConfig,
-    to_run_config,
-)
+from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import ArtifactError, ConfigError, one_line
 from ssd.models import Weights
 

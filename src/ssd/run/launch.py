@@ -11,7 +11,7 @@ import sys
 from ctypes.util import find_library
 
 from ssd.arms import BASE
-from ssd.config import Accelerator
+from ssd.config.choices import Accelerator
 from ssd.errors import ConfigError
 from ssd.run import Run, lineage
 from ssd.runtime.hardware import thread_settings

@@ -15,11 +15,8 @@ from ssd.artifacts import (
     plain,
 )
 from ssd.artifacts.names import ADAPTER, CHECKPOINTS, MODEL
-from ssd.config import (
-    AdapterType,
-    DataSource,
-    TruncationConfig,
-)
+from ssd.config.choices import AdapterType, DataSource
+from ssd.config.settings import TruncationConfig
 from ssd.errors import DataError
 from ssd.problems import prompt_file
 from ssd.run.folder import Run

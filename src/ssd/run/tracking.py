@@ -10,7 +10,8 @@ from typing import Any
 
 from ssd.artifacts import plain
 from ssd.artifacts.names import METRICS
-from ssd.config import LoggerConfig, WandbMode
+from ssd.config.choices import WandbMode
+from ssd.config.settings import LoggerConfig
 from ssd.run import Run
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ssd.config import Accelerator, HardwareConfig
+from ssd.config.choices import Accelerator
+from ssd.config.settings import HardwareConfig
 from ssd.runtime.gpus import visible_gpus
 from ssd.runtime.hardware import fill
 

@@ -12,16 +12,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from ssd.config import (
-    Accelerator,
-    Attention,
-    Dtype,
-    HardwareConfig,
-    HeadKernel,
-    Precision,
-    Recompute,
-    RunConfig,
-)
+from ssd.config.choices import Accelerator, Attention, Dtype, HeadKernel, Precision, Recompute
+from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.errors import HardwareError
 from ssd.runtime.gpus import visible_gpus
 

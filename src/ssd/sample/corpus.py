@@ -7,7 +7,7 @@ from typing import Any
 
 from ssd.artifacts import plain
 from ssd.artifacts.names import CORPUS, SHARDS
-from ssd.config import LongPrompts
+from ssd.config.choices import LongPrompts
 from ssd.errors import ConfigError, DataError
 from ssd.generation import Request, generate_shards
 from ssd.generation.engines import LazyEngine

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from ssd.config import SandboxName
+from ssd.config.choices import SandboxName
 from ssd.errors import HardwareError
 from ssd.sandbox.backends import Backend, candidates
 from ssd.sandbox.endings import ERROR, FAILED, MEMORY, OUTPUT, PASSED, TIMEOUT, printable

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from ssd.artifacts import fingerprint, replacing
-from ssd.config import AnalyseConfig
+from ssd.config.settings import AnalyseConfig
 from ssd.method.decomposition import Decomposition, Target, decompose, has_target, target
 from ssd.run import Run, lineage
 from ssd.run.tracking import Tracker

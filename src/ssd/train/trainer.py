@@ -19,7 +19,8 @@ from transformers import AutoConfig
 
 from ssd.artifacts import Artifact, explained
 from ssd.artifacts.names import ADAPTER, CORPUS, MODEL
-from ssd.config import Accelerator, AdapterType, HardwareConfig, Precision, RunConfig
+from ssd.config.choices import Accelerator, AdapterType, Precision
+from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.errors import ArtifactError
 from ssd.models.weights import has_experts
 from ssd.records.samples import read_samples

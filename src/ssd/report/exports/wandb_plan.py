@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.artifacts import read_json, write_json
-from ssd.config import LoggerConfig
+from ssd.config.settings import LoggerConfig
 from ssd.errors import ArtifactError
 from ssd.records.scores import BenchmarkScores
 from ssd.report.render.document import Block, Code, CodeMap, Figure, Section, Table
