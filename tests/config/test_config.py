@@ -145,7 +145,7 @@ def test_an_experiment_wins_over_the_recipe_and_loses_to_the_command_line() -> N
         ),
         (["hardware.devices=1", "hardware.cpu_offload=true"], "nothing is sharded"),
         (["eval.checkpoint_step=0"], r"eval.checkpoint_step=0 must lie in \[1, train.max_steps"),
-        (["train.keep_checkpoints=0"], "train.keep_checkpoints must be positive"),
+        (["train.keep_checkpoints=0"], "train.keep_checkpoints must be positive or null"),
         (["train.router_aux_coef=-1"], "train.router_aux_coef must not be negative"),
         (["plan.utilization=2"], "plan.utilization must lie in"),
         (["sampler.max_model_len=100"], "must exceed sampler.max_new_tokens"),

@@ -40,26 +40,8 @@ from ssd.config.choices import (
     WandbMode,
     WeightSource,
 )
-from ssd.errors import ConfigError, did_you_mean
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise `ConfigError(message)` unless the condition holds."""
-    if not condition:
-        raise ConfigError(message)
-
-
-def require_temp(setting: str, temp: float) -> None:
-    """Raise `ConfigError` unless a temperature lies in [0, 10]."""
-    require(0 <= temp <= 10, f"{setting} must lie in [0, 10], got {temp}")
-
-
-def require_known(setting: str, values: list[str], known: tuple[str, ...]) -> None:
-    """Raise `ConfigError` for the first of `values` that `known` lacks."""
-    for value in values:
-        require(
-            value in known, f"{setting}: unknown name '{value}'; {did_you_mean(value, list(known))}"
-        )
+from ssd.config.ranges import check_ranges, names_of, not_negative, positive, require, within
+from ssd.errors import ConfigError
 
 
 @dataclass(kw_only=True, slots=True)
@@ -136,7 +118,7 @@ class DataConfig:
     where a row has one."""
     starter_field: str | None = "starter_code"
     """Column with starter code; rows without it are plain questions."""
-    limit: int | None = None
+    limit: int | None = positive(None)
     """Number of prompts, a subset fixed by the hash of the ids
     (so a smaller one lies inside a larger one)."""
     dedup: bool = True
@@ -151,10 +133,6 @@ class DataConfig:
     stop, or skip and count."""
 
     def __post_init__(self) -> None:
-        require(
-            self.limit is None or self.limit > 0,
-            f"data.limit must be positive or null, got {self.limit}",
-        )
         for name, source in (("path", DataSource.file), ("hub_name", DataSource.hub)):
             require(
                 getattr(self, name) is None or self.source is source,
@@ -206,58 +184,35 @@ class TruncationConfig:
     """Which tokens survive, applied after the temperature:
     top-k, then top-p over the renormalised rest."""
 
-    top_k: int | None = None
+    top_k: int | None = positive(None)
     """Number of most likely tokens kept; null keeps all."""
-    top_p: float = 1.0
+    top_p: float = within("(0, 1]", 1.0)
     """Smallest set of tokens whose probability reaches this share; 1 keeps all."""
-
-    def __post_init__(self) -> None:
-        require(
-            self.top_k is None or self.top_k > 0,
-            f"truncation.top_k must be positive or null, got {self.top_k}",
-        )
-        require(0 < self.top_p <= 1, f"truncation.top_p must lie in (0, 1], got {self.top_p}")
 
 
 @dataclass(kw_only=True, slots=True)
 class SamplerConfig:
     """How the frozen model answers the prompts."""
 
-    temp: float = MISSING
+    temp: float = within("[0, 10]", MISSING)
     """Sampling temperature T_train, dimensionless; 1 is the model's own distribution,
     0 is greedy."""
-    num_samples: int = 1
+    num_samples: int = positive(1)
     """Samples per prompt; the paper draws one."""
-    max_new_tokens: int = MISSING
+    max_new_tokens: int = positive(MISSING)
     """Length cap of an answer in tokens; capped answers are kept."""
     max_model_len: int | None = None
     """Tokens of prompt and answer together that the engine plans for;
     the model's own limit when null."""
-    filters: list[str] = field(default_factory=lambda: ["empty", "stub"])
+    filters: list[str] = names_of(FILTERS, ["empty", "stub"])
     """Steps that drop samples, in order: `empty`, `stub` (one-line answers), `shortest_tenth`."""
     engine: EngineName = EngineName.vllm
-    logprobs: int | None = None
+    logprobs: int | None = not_negative(None)
     """Log-probabilities stored with the corpus, of the model at temperature 1 before truncation:
     null for none, 0 for the drawn tokens', k for those of the k most likely tokens too. Nothing in
     this project reads them, and on a GPU they cost a third of the engine's speed."""
-    shard_size: int = 64
+    shard_size: int = positive(64)
     """Answers per shard: a killed run loses fewer finished ones than that, and those under way."""
-
-    def __post_init__(self) -> None:
-        require_temp("sampler.temp", self.temp)
-        require(
-            self.num_samples > 0, f"sampler.num_samples must be positive, got {self.num_samples}"
-        )
-        require(
-            self.max_new_tokens > 0,
-            f"sampler.max_new_tokens must be positive, got {self.max_new_tokens}",
-        )
-        require(
-            self.logprobs is None or self.logprobs >= 0,
-            f"sampler.logprobs must not be negative, or null for none, got {self.logprobs}",
-        )
-        require(self.shard_size > 0, f"sampler.shard_size must be positive, got {self.shard_size}")
-        require_known("sampler.filters", self.filters, FILTERS)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -266,15 +221,12 @@ class OptimizerConfig:
 
     _target_: str = "torch.optim.AdamW"
     """Class in dotted notation; the groups name torch's and bitsandbytes' AdamW."""
-    lr: float = MISSING
+    lr: float = positive(MISSING)
     """Peak learning rate, reached after `train.warmup_steps`."""
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     weight_decay: float = 0.1
     """Decoupled weight decay, on matrices only."""
-
-    def __post_init__(self) -> None:
-        require(self.lr > 0, f"optimizer.lr must be positive, got {self.lr}")
 
     @property
     def is_8bit(self) -> bool:
@@ -301,9 +253,9 @@ class AdapterConfig:
     """What is trained."""
 
     type: AdapterType = AdapterType.none
-    rank: int = 16
+    rank: int = positive(16)
     alpha: int = 32
-    dropout: float = 0.0
+    dropout: float = within("[0, 1)", 0.0)
     experts: bool = False
     """Adapt the experts of a mixture-of-experts model too, not its attention alone. Costs a copy of
     a layer's experts per forward pass; see `hardware.activation_checkpointing`."""
@@ -313,8 +265,7 @@ class AdapterConfig:
     CPU). The adapter is kept beside either."""
 
     def __post_init__(self) -> None:
-        require(self.rank > 0, f"adapter.rank must be positive, got {self.rank}")
-        require(0 <= self.dropout < 1, f"adapter.dropout must lie in [0, 1), got {self.dropout}")
+        check_ranges(self, "adapter")
         require(
             not (self.experts and self.dropout),
             f"adapter.experts=true takes no adapter.dropout, got {self.dropout}: set it to 0",
@@ -332,14 +283,14 @@ class TrainConfig:
     corpus: str | None = None
     """Folder of an existing corpus to train on instead of sampling one;
     its tokenizer must be the model's."""
-    max_steps: int = MISSING
+    max_steps: int = positive(MISSING)
     warmup_steps: int = MISSING
     """Steps of linear warm-up before the cosine decay."""
     min_lr: float = MISSING
     """Learning rate at the last step."""
-    global_batch_size: int = MISSING
+    global_batch_size: int = positive(MISSING)
     """Samples per optimizer step, over all micro-batches and devices."""
-    seq_len: int = MISSING
+    seq_len: int = positive(MISSING)
     """Longest prompt plus completion, and length of a packed row, in tokens."""
     long_samples: LongSamples = LongSamples.error
     """A sample longer than `seq_len`: stop, skip and count, or cut its end off and count."""
@@ -349,7 +300,7 @@ class TrainConfig:
     isolation_check: bool = True
     """Before the first step, change one packed document and require that its neighbour's hidden
     states stay as they were."""
-    router_aux_coef: float = 0.0
+    router_aux_coef: float = not_negative(0.0)
     """Weight of the load-balancing loss of mixture-of-experts models
     (Shazeer et al. 2017; Fedus et al. 2021), computed per document and added to the loss. The paper
     states none."""
@@ -358,33 +309,20 @@ class TrainConfig:
     is."""
     precision: Precision = Precision.bf16
     """The paper does not state one."""
-    grad_clip: float = 1.0
+    grad_clip: float = positive(1.0)
     """Largest gradient norm; the paper does not state one."""
-    checkpoint_every: int = MISSING
+    checkpoint_every: int = positive(MISSING)
     """Steps between checkpoints that a killed run resumes from."""
-    keep_checkpoints: int | None = 1
+    keep_checkpoints: int | None = positive(1)
     """How many checkpoints stay, the final model counted, newest first; null keeps all. Each can be
     evaluated with `eval.checkpoint_step`. Optimizer state is only kept in the newest."""
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "global_batch_size", "seq_len", "checkpoint_every"):
-            require(
-                getattr(self, name) > 0, f"train.{name} must be positive, got {getattr(self, name)}"
-            )
+        check_ranges(self, "train")
         require(
             0 <= self.warmup_steps <= self.max_steps,
             f"train.warmup_steps={self.warmup_steps} must lie in "
             f"[0, train.max_steps={self.max_steps}]",
-        )
-        require(self.grad_clip > 0, f"train.grad_clip must be positive, got {self.grad_clip}")
-        require(
-            self.keep_checkpoints is None or self.keep_checkpoints > 0,
-            f"train.keep_checkpoints must be positive, or null for all, "
-            f"got {self.keep_checkpoints}",
-        )
-        require(
-            self.router_aux_coef >= 0,
-            f"train.router_aux_coef must not be negative, got {self.router_aux_coef}",
         )
 
 
@@ -398,22 +336,22 @@ class HardwareConfig:
     """
 
     accelerator: Accelerator = Accelerator.auto
-    devices: int | None = None
+    devices: int | None = positive(None)
     """Processes for training per node, and GPUs for the engine; all GPUs (or one CPU process)
     when null."""
-    num_nodes: int = 1
+    num_nodes: int = positive(1)
     """Machines that train together; they need a shared file system. Inside a SLURM allocation they
     are started with srun, elsewhere `rendezvous` says where they meet."""
     rendezvous: str | None = None
     """HOST:PORT of the first machine, for `num_nodes` above 1 outside SLURM."""
     strategy: Strategy = Strategy.auto
-    micro_batch_tokens: int | None = None
+    micro_batch_tokens: int | None = positive(None)
     """Tokens of one forward pass and device (one sample may exceed it). Less saves memory, more
     keeps a GPU busier. When null: on GPUs as many as fit, no fewer than the longest sample has;
     on a CPU `train.seq_len`."""
     activation_checkpointing: Recompute = Recompute.auto
     """`auto`: on GPUs what leaves the fastest step that fits; on a CPU `none`."""
-    recompute_layers: int | None = None
+    recompute_layers: int | None = not_negative(None)
     """How many decoder layers, from the first on, recompute as `activation_checkpointing` says; the
     others keep everything. When null: all, or under `auto` on GPUs the fewest that fit."""
     cpu_offload: bool = False
@@ -425,14 +363,14 @@ class HardwareConfig:
     """Compile decoder layers (torch.compile): faster steps and less memory on GPUs, for a longer
     start. On GPUs when null. Where the compiler fails, one line says why and training goes on
     without it, also when this is true."""
-    tensor_parallel_size: int = 1
+    tensor_parallel_size: int = positive(1)
     """GPUs that one engine is spread over."""
-    memory_utilization: float | None = None
+    memory_utilization: float | None = within("(0, 1)", None)
     """Share of GPU memory (of main memory on CPU) that vLLM may claim;
     0.9 on GPU and 0.5 on CPU when null."""
-    kv_cache_gib: int = 1
+    kv_cache_gib: int = positive(1)
     """vLLM's key-value cache on CPU, in GiB."""
-    max_num_seqs: int | None = None
+    max_num_seqs: int | None = positive(None)
     """Sequences that the engine decodes at once. When null: on GPUs as many of mean length as the
     key-value cache holds, at most 512; on a CPU 64."""
     compile_engine: bool | None = None
@@ -440,30 +378,11 @@ class HardwareConfig:
     GPUs true, on a CPU false."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "devices",
-            "num_nodes",
-            "micro_batch_tokens",
-            "tensor_parallel_size",
-            "kv_cache_gib",
-            "max_num_seqs",
-        ):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"hardware.{name} must be positive, got {value}")
-        kind, layers = self.activation_checkpointing, self.recompute_layers
+        check_ranges(self, "hardware")
         require(
-            layers is None or layers >= 0,
-            f"hardware.recompute_layers must not be negative, got {layers}",
-        )
-        require(
-            not layers or kind is not Recompute.none,
-            f"hardware.recompute_layers={layers} has nothing to do under "
+            not self.recompute_layers or self.activation_checkpointing is not Recompute.none,
+            f"hardware.recompute_layers={self.recompute_layers} has nothing to do under "
             "hardware.activation_checkpointing=none: set that to full or selective",
-        )
-        share = self.memory_utilization
-        require(
-            share is None or 0 < share < 1,
-            f"hardware.memory_utilization must lie in (0, 1), got {share}",
         )
 
     def num_recomputed(self, num_layers: int) -> int:
@@ -494,42 +413,30 @@ class PlanConfig:
     enforce: bool = True
     """Refuse, before the first token, a run whose training, engine or disk cannot fit; otherwise
     say so and go on."""
-    tokens_per_sample: int | None = None
+    tokens_per_sample: int | None = positive(None)
     """Mean tokens of prompt and completion, assumed as long as there is no corpus, whose own mean
     is taken then. When null: the longest a sample can be."""
-    num_prompts: int | None = None
+    num_prompts: int | None = positive(None)
     """Prompts of a data set that is not on this disk, as it says itself; data sets bring it."""
-    num_samples: int | None = None
+    num_samples: int | None = positive(None)
     """Samples in the corpus, assumed as long as there is none. When null: as many as there are
     prompts, times `sampler.num_samples`."""
-    tokens_per_answer: int | None = None
+    tokens_per_answer: int | None = positive(None)
     """Mean tokens of an answer to a benchmark. When null: as many as a sample's."""
-    tokens_per_second: float | None = None
+    tokens_per_second: float | None = positive(None)
     """Training tokens per second and device. When null: from `peak_tflops` and `utilization`."""
-    engine_tokens_per_second: float | None = None
+    engine_tokens_per_second: float | None = positive(None)
     """Tokens per second that the engine generates on all its GPUs together. When null: from the
     memory bandwidth of this machine's GPUs, or of an H100 SXM; on a CPU from the rate of its
     products of matrices."""
-    peak_tflops: float | None = None
+    peak_tflops: float | None = positive(None)
     """Dense bf16 TFLOP/s of one device. When null: those of this machine's GPUs where they are
     known, or of an H100 SXM; on a CPU what its products of fp32 matrices reach."""
-    utilization: float | None = None
+    utilization: float | None = within("(0, 1]", None)
     """Share of `peak_tflops` that training reaches. When null: as measured on one H200 under the
     run's recomputation (docs/training.md)."""
-    device_memory_gib: float | None = None
+    device_memory_gib: float | None = positive(None)
     """Memory of one device. When null: this machine's, or 80 GiB where it lacks the devices."""
-
-    def __post_init__(self) -> None:
-        for name in PlanConfig.__slots__:  # type: ignore[attr-defined]
-            value = getattr(self, name)
-            require(
-                value is None or name == "enforce" or value > 0,
-                f"plan.{name} must be positive, got {value}",
-            )
-        require(
-            self.utilization is None or self.utilization <= 1,
-            f"plan.utilization must lie in (0, 1], got {self.utilization}",
-        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -562,17 +469,17 @@ class EvalConfig:
     files: BenchmarkFiles = field(default_factory=BenchmarkFiles)
     grading: Grading = Grading.official
     extraction: Extraction = Extraction.official
-    limit: int | None = None
+    limit: int | None = positive(None)
     """Problems per benchmark, a subset fixed by the hash of the ids; all when null."""
-    num_samples: int = 1
+    num_samples: int = positive(1)
     """Answers per problem, n."""
-    num_validation_samples: int | None = None
+    num_validation_samples: int | None = positive(None)
     """Answers per held-out problem, where many settings are tried; `num_samples` when null."""
-    k: list[int] = field(default_factory=lambda: [1])
+    k: list[int] = positive([1])
     """Which pass@k to report; each at most `num_samples`."""
-    temp: float = MISSING
+    temp: float = within("[0, 10]", MISSING)
     """Decoding temperature T_eval of the tuned model; 0 is greedy."""
-    temps: list[float] = field(default_factory=list)
+    temps: list[float] = within("[0, 10]", [])
     """Temperatures to choose from instead of `temp`; see `selection`."""
     truncation: TruncationConfig = field(default_factory=TruncationConfig)
     truncations: list[TruncationConfig] = field(default_factory=list)
@@ -583,7 +490,7 @@ class EvalConfig:
     `train.keep_checkpoints`."""
     checkpoint_steps: list[int] = field(default_factory=list)
     """Training steps to choose from instead of `checkpoint_step`."""
-    base_temp: float = MISSING
+    base_temp: float = within("[0, 10]", MISSING)
     """Decoding temperature of the base model (the paper decodes it at its recommended settings)."""
     base_truncation: TruncationConfig = field(default_factory=TruncationConfig)
     selection: Selection = Selection.heldout
@@ -592,56 +499,37 @@ class EvalConfig:
     validation: str = HASH_SPLIT
     """The held-out problems: a part of each benchmark fixed by the hash of the ids (`hash`), or
     another benchmark, whose problems are then not reported."""
-    validation_share: float = 0.25
+    validation_share: float = within("(0, 1)", 0.25)
     """Share of the problems that `validation=hash` holds out."""
-    controls: list[str] = field(default_factory=list)
+    controls: list[str] = names_of(CONTROLS, [])
     """What else the tuned model is compared with. `base_swept`: the base model under the best
     decoding of a sweep as wide as the tuned model's. `base_same_decoding`: the base model under the
     tuned model's decoding. `t1`: a model trained on samples of temperature 1 without truncation,
     which is sampled and trained with the run."""
     prompt_format: PromptFormatConfig = MISSING
-    max_new_tokens: int = MISSING
+    max_new_tokens: int = positive(MISSING)
     max_model_len: int | None = None
     """Tokens of prompt and answer together that the engine plans for;
     the model's own limit when null."""
-    shard_size: int = 64
+    shard_size: int = positive(64)
     """Answers per shard, as of `sampler.shard_size`."""
     sandbox: SandboxName = SandboxName.auto
-    timeout: float = 6.0
+    timeout: float = positive(6.0)
     """Wall-clock seconds per program; per test where the benchmark's own rules say so, as
     LiveCodeBench's do."""
-    memory_mib: int = 2048
+    memory_mib: int = positive(2048)
     """Memory per program, in MiB."""
-    workers: int | None = None
+    workers: int | None = positive(None)
     """Programs run at once; the number of cores when null."""
-    bootstrap: int = 10_000
+    bootstrap: int = positive(10_000)
     """Random choices of signs behind every p-value."""
     resample: Resample = Resample.problems
 
     def __post_init__(self) -> None:
+        check_ranges(self, "eval")
         self._check_benchmarks()
         self._check_choices()
-        for name in (
-            "num_samples",
-            "max_new_tokens",
-            "timeout",
-            "memory_mib",
-            "bootstrap",
-            "shard_size",
-        ):
-            require(
-                getattr(self, name) > 0, f"eval.{name} must be positive, got {getattr(self, name)}"
-            )
-        for name in ("limit", "workers", "num_validation_samples"):
-            value = getattr(self, name)
-            require(
-                value is None or value > 0, f"eval.{name} must be positive or null, got {value}"
-            )
-        for name in ("temp", "base_temp"):
-            require_temp(f"eval.{name}", getattr(self, name))
-        require(
-            min(self.k, default=0) > 0, f"eval.k needs positive numbers such as [1], got {self.k}"
-        )
+        require(len(self.k) > 0, "eval.k is empty: name a positive number, such as [1]")
         require(
             max(self.k) <= self.num_samples,
             f"eval.k={self.k} needs eval.num_samples >= {max(self.k)}, got {self.num_samples}",
@@ -674,19 +562,12 @@ class EvalConfig:
         )
 
     def _check_choices(self) -> None:
-        require_known("eval.controls", self.controls, CONTROLS)
-        for temp in self.temps:
-            require_temp("eval.temps", temp)
         for name in ("temps", "checkpoint_steps", "truncations"):
             values = getattr(self, name)
             require(
                 all(values.count(value) == 1 for value in values),
                 f"eval.{name} names a value twice: name each once",
             )
-        require(
-            0 < self.validation_share < 1,
-            f"eval.validation_share must lie in (0, 1), got {self.validation_share}",
-        )
         require(
             not self.checkpoint_steps or self.checkpoint_step is None,
             "eval.checkpoint_step and eval.checkpoint_steps are both set: leave one out",
@@ -706,39 +587,32 @@ class AnalyseConfig:
     """Folder of a finished corpus or of generations whose completions are read token by token; its
     tokenizer must be the model's. When null: the base model's answers to the first benchmark, which
     no model was trained on, or the run's corpus where there are none."""
-    num_samples: int = 64
+    num_samples: int = positive(64)
     """Completions that are read, a subset fixed by the hash of their prompts' ids (so a smaller one
     lies inside a larger one)."""
-    max_tokens: int = 256
+    max_tokens: int = positive(256)
     """Tokens read of each completion, from its beginning."""
     dtype: Dtype = Dtype.float32
     """Type of the weights while they are compared: bfloat16's rounding can exceed what a small
     learning rate changes. Models that do not fit in float32 take bfloat16."""
-    plausible: float = 0.1
+    plausible: float = within("(0, 1)", 0.1)
     """A token is plausible from this probability on: a position with several is a fork. The paper
     names locks and forks and gives no thresholds; the report shows what others would change."""
-    lock_top1: float = 0.7
+    lock_top1: float = within("(0, 1)", 0.7)
     """A position with one plausible token of at least this probability is a lock."""
-    live_points: int = 20
+    live_points: int = not_negative(20)
     """Measurements of the loss's decomposition during training, evenly spread, the first before the
     first step; 0 for none."""
-    live_samples: int = 4
+    live_samples: int = positive(4)
     """Samples of the corpus that these measurements read, always the same."""
-    live_tokens: int = 128
+    live_tokens: int = positive(128)
     """Tokens that they read of each completion, from its beginning."""
 
     def __post_init__(self) -> None:
-        for name in ("num_samples", "max_tokens", "live_samples", "live_tokens"):
-            value = getattr(self, name)
-            require(value > 0, f"analyse.{name} must be positive, got {value}")
+        check_ranges(self, "analyse")
         require(
-            self.live_points >= 0,
-            f"analyse.live_points must not be negative, got {self.live_points}",
-        )
-        require(
-            0 < self.plausible < self.lock_top1 < 1,
-            f"analyse.plausible={self.plausible} must lie below "
-            f"analyse.lock_top1={self.lock_top1}, and both in (0, 1)",
+            self.plausible < self.lock_top1,
+            f"analyse.plausible={self.plausible} must lie below analyse.lock_top1={self.lock_top1}",
         )
 
 
@@ -749,14 +623,8 @@ class ReportConfig:
     wandb: bool = False
     """Create or update a W&B Report of the study; offline it is written as a file that a later
     command pushes."""
-    num_programs: int = 6
+    num_programs: int = not_negative(6)
     """Programs that report.html shows token by token."""
-
-    def __post_init__(self) -> None:
-        require(
-            self.num_programs >= 0,
-            f"report.num_programs must not be negative, got {self.num_programs}",
-        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -794,7 +662,7 @@ class RunConfig:
     logger: LoggerConfig = MISSING
     seed: int = 0
     """Seed of sampling, data order, training and decoding."""
-    stages: list[str] = field(default_factory=lambda: list(STAGES[1:]))
+    stages: list[str] = names_of(STAGES, [*STAGES[1:]])
     """Which stages run, always in this order: plan, sample, train, evaluate, analyse, report.
     `[plan]` prints what the run would need and starts nothing."""
     study: str = "main"
@@ -805,7 +673,7 @@ class RunConfig:
     """Holds the store of artifacts and one folder per study."""
 
     def __post_init__(self) -> None:
-        require_known("stages", self.stages, STAGES)
+        check_ranges(self)
         self._check_training()
         limit = self.sampler.max_model_len
         require(
