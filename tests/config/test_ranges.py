@@ -73,6 +73,19 @@ def test_null_is_allowed_exactly_where_the_type_takes_it(name: str) -> None:
             changed(name, None)
 
 
+RULED = {"train.warmup_steps", "eval.checkpoint_step", "eval.checkpoint_steps"}
+"""Bounded by another setting, in `__post_init__`."""
+
+
+def test_every_number_has_a_range() -> None:
+    numbers = {
+        name
+        for name, field in SETTINGS.items()
+        if {int, float} & {field.type, *typing.get_args(field.type)}
+    }
+    assert numbers - {*DECLARED} - RULED == {"seed"}
+
+
 @pytest.mark.parametrize(
     ("value", "notation", "inside"),
     [

@@ -201,7 +201,7 @@ class SamplerConfig:
     """Samples per prompt; the paper draws one."""
     max_new_tokens: int = positive(MISSING)
     """Length cap of an answer in tokens; capped answers are kept."""
-    max_model_len: int | None = None
+    max_model_len: int | None = positive(None)
     """Tokens of prompt and answer together that the engine plans for;
     the model's own limit when null."""
     filters: list[str] = names_of(FILTERS, ["empty", "stub"])
@@ -223,9 +223,9 @@ class OptimizerConfig:
     """Class in dotted notation; the groups name torch's and bitsandbytes' AdamW."""
     lr: float = positive(MISSING)
     """Peak learning rate, reached after `train.warmup_steps`."""
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.1
+    betas: tuple[float, float] = within("[0, 1)", (0.9, 0.95))
+    eps: float = not_negative(1e-8)
+    weight_decay: float = not_negative(0.1)
     """Decoupled weight decay, on matrices only."""
 
     @property
@@ -254,7 +254,7 @@ class AdapterConfig:
 
     type: AdapterType = AdapterType.none
     rank: int = positive(16)
-    alpha: int = 32
+    alpha: int = positive(32)
     dropout: float = within("[0, 1)", 0.0)
     experts: bool = False
     """Adapt the experts of a mixture-of-experts model too, not its attention alone. Costs a copy of
@@ -286,7 +286,7 @@ class TrainConfig:
     max_steps: int = positive(MISSING)
     warmup_steps: int = MISSING
     """Steps of linear warm-up before the cosine decay."""
-    min_lr: float = MISSING
+    min_lr: float = not_negative(MISSING)
     """Learning rate at the last step."""
     global_batch_size: int = positive(MISSING)
     """Samples per optimizer step, over all micro-batches and devices."""
@@ -508,7 +508,7 @@ class EvalConfig:
     which is sampled and trained with the run."""
     prompt_format: PromptFormatConfig = MISSING
     max_new_tokens: int = positive(MISSING)
-    max_model_len: int | None = None
+    max_model_len: int | None = positive(None)
     """Tokens of prompt and answer together that the engine plans for;
     the model's own limit when null."""
     shard_size: int = positive(64)
@@ -635,7 +635,7 @@ class LoggerConfig:
     project: str = "ssd"
     entity: str | None = None
     mode: WandbMode = WandbMode.auto
-    num_sample_rows: int = 32
+    num_sample_rows: int = not_negative(32)
     """Samples shown in the W&B table."""
 
 
