@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from ssd.artifacts import explained
+from ssd.artifacts.files import explained
 from ssd.config.choices import Selection
 from ssd.config.composition import register, run_slug
 from ssd.config.settings import RunConfig, to_run_config

@@ -9,19 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ssd.artifacts import (
-    Artifact,
-    artifact,
-    existing,
-    explained,
-    fingerprint,
-    read_json,
-    read_rows,
-    replacing,
-    verify,
-    write_json,
-    write_rows,
-)
+from ssd.artifacts.files import explained, read_json, read_rows, replacing, write_json, write_rows
+from ssd.artifacts.fingerprints import fingerprint
+from ssd.artifacts.store import Artifact, artifact, existing, verify
 from ssd.config.settings import TruncationConfig
 from ssd.errors import ArtifactError
 
@@ -134,7 +124,7 @@ def test_damaged_json_is_named(tmp_path: Path) -> None:
 
 def test_a_second_writer_waits_for_the_first(done: Artifact) -> None:
     program = (
-        "import sys, json; from pathlib import Path; from ssd.artifacts import Artifact\n"
+        "import sys, json; from pathlib import Path; from ssd.artifacts.store import Artifact\n"
         "with Artifact('corpus', {}, Path(sys.argv[1])).writing(): print('written')"
     )
     with done.writing():

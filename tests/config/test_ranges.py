@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 from runs import compose_config
 
-from ssd.artifacts import plain
+from ssd.artifacts.fingerprints import plain
 from ssd.config.ranges import ALLOWED, lies_in
 from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import ConfigError

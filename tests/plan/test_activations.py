@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ssd.artifacts import read_json
+from ssd.artifacts.files import read_json
 from ssd.config.choices import AdapterType, Attention, Precision, Recompute
 from ssd.config.settings import AdapterConfig, TrainConfig
 from ssd.plan.activations import (

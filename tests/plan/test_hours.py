@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from runs import compose_config
 
-from ssd.artifacts import read_json
+from ssd.artifacts.files import read_json
 from ssd.config.choices import Attention
 from ssd.config.settings import AdapterConfig, RunConfig
 from ssd.plan.architecture import KNOWN, Architecture, measure

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from runs import compose_config
 
-from ssd.artifacts import read_json
+from ssd.artifacts.files import read_json
 from ssd.config.choices import Accelerator
 from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.generation.vllm_memory import memory_share

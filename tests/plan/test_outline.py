@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from runs import compose_config
 
-from ssd.artifacts import read_json
+from ssd.artifacts.files import read_json
 from ssd.config.choices import Attention
 from ssd.config.settings import AdapterConfig
 from ssd.plan.architecture import KNOWN, measure

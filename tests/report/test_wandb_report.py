@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from run_folders import BETTER, UNDECIDED, benchmark_scores, make_run, make_selection, write_scores
 
-from ssd.artifacts import read_json, write_json
+from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.names import FAILURE
 from ssd.errors import ArtifactError, ConfigError, HardwareError
 from ssd.report import study_report

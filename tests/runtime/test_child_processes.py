@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ssd.artifacts import Artifact, artifact
+from ssd.artifacts.store import Artifact, artifact
 from ssd.errors import StageError
 from ssd.runtime import stage
 from ssd.runtime.stage import PreemptedError, run_child
@@ -18,7 +18,7 @@ from ssd.runtime.stage import PreemptedError, run_child
 STARTS_ANOTHER = (
     "import subprocess, sys, time\n"
     "from pathlib import Path\n"
-    "from ssd.artifacts import artifact\n"
+    "from ssd.artifacts.store import artifact\n"
     "from ssd.runtime.stage import reporting_errors\n"
     "folder = Path(sys.argv[1])\n"
     "other = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"

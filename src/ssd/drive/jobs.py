@@ -21,7 +21,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.artifacts import write_json
+from ssd.artifacts.files import write_json
 from ssd.artifacts.names import FAILURE, STUDY_PAGE
 from ssd.config.settings import RunConfig, to_run_config
 from ssd.drive.pipeline import run_pipeline

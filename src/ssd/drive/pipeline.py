@@ -14,8 +14,10 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from ssd.arms import BASE, INTERVALS, UNIT
-from ssd.artifacts import existing, plain, read_json, require_space, write_text
+from ssd.artifacts.files import read_json, require_space, write_text
+from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import CONFIG, MANIFEST, REPORT_PAGE, SCORES, WEIGHTS
+from ssd.artifacts.store import existing
 from ssd.config.choices import HASH_SPLIT, STAGES, DataSource
 from ssd.config.settings import DataConfig, RunConfig
 from ssd.errors import ArtifactError, ConfigError, DataError, one_line

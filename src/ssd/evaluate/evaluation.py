@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ssd.arms import INTERVALS, TUNED
-from ssd.artifacts import write_json
+from ssd.artifacts.files import write_json
 from ssd.artifacts.names import SCORES, VERDICTS
 from ssd.evaluate.generate import is_answered, is_whole, of_step, require_checkpoint
 from ssd.evaluate.grade import benchmark_facts, grade_answers, open_sandbox

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ssd.arms import BASE
-from ssd.artifacts import plain
+from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import SHARDS
 from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.parts import load_part

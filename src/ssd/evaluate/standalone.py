@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import fingerprint, holding, write_text
+from ssd.artifacts.files import holding, write_text
+from ssd.artifacts.fingerprints import fingerprint
 from ssd.config.choices import Extraction, Grading
 from ssd.config.settings import BenchmarkFiles
 from ssd.errors import ConfigError, DataError

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self, get_args
 
-from ssd.artifacts import read_json
+from ssd.artifacts.files import read_json
 from ssd.config.choices import Accelerator
 from ssd.config.settings import HardwareConfig, ModelConfig
 from ssd.errors import HardwareError, one_line

@@ -4,7 +4,7 @@ import math
 import os
 from pathlib import Path
 
-from ssd.artifacts import read_json
+from ssd.artifacts.files import read_json
 from ssd.config.choices import Accelerator
 from ssd.config.settings import HardwareConfig
 from ssd.errors import HardwareError

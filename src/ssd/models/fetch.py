@@ -8,7 +8,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from ssd.artifacts import explained, hash_file
+from ssd.artifacts.files import explained
+from ssd.artifacts.fingerprints import hash_file
 from ssd.config.choices import WeightSource
 from ssd.config.settings import ModelConfig, WheelConfig
 from ssd.errors import ModelError, one_line

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import hash_file, read_json, write_json
+from ssd.artifacts.files import read_json, write_json
+from ssd.artifacts.fingerprints import hash_file
 from ssd.config.choices import Accelerator, AdapterType, EngineName, WeightSource
 from ssd.config.settings import ModelConfig, RunConfig
 from ssd.errors import ModelError

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 from omegaconf import OmegaConf
 
-from ssd.artifacts import write_json
+from ssd.artifacts.files import write_json
 from ssd.artifacts.names import CONFIG
 from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import ArtifactError, ConfigError, one_line

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import read_json
+from ssd.artifacts.files import read_json
 from ssd.config.choices import Attention
 from ssd.config.settings import AdapterConfig, ModelConfig, TrainConfig
 from ssd.errors import ModelError, did_you_mean, one_line

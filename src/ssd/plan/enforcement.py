@@ -14,7 +14,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ssd.artifacts import fingerprint, plain, read_json, write_text
+from ssd.artifacts.files import read_json, write_text
+from ssd.artifacts.fingerprints import fingerprint, plain
 from ssd.artifacts.names import CONFIG, PLAN, PLANNED, WEIGHTS
 from ssd.config.choices import Accelerator, Recompute
 from ssd.config.settings import RunConfig

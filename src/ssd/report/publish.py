@@ -19,7 +19,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import Artifact, read_rows, replacing, write_text
+from ssd.artifacts.files import read_rows, replacing, write_text
 from ssd.artifacts.names import (
     COMMAND,
     CONFIG,
@@ -37,6 +37,7 @@ from ssd.artifacts.names import (
     VERDICTS,
     WEIGHTS,
 )
+from ssd.artifacts.store import Artifact
 from ssd.errors import ArtifactError
 from ssd.report.render.files import FIGURES
 from ssd.report.run.facts import collect, made_artifacts

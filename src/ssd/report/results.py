@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ssd.analyse.summary import kind_table
-from ssd.artifacts import plain, write_json
+from ssd.artifacts.files import write_json
+from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import RESULTS
 from ssd.config.choices import AdapterType
 from ssd.method.fit import fit_quadratic

@@ -10,7 +10,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from ssd.artifacts import fingerprint, read_json, write_json
+from ssd.artifacts.files import read_json, write_json
+from ssd.artifacts.fingerprints import fingerprint
 from ssd.config.settings import LoggerConfig
 from ssd.errors import ArtifactError, HardwareError, SSDError, one_line
 from ssd.report.exports.wandb_plan import (

@@ -7,12 +7,8 @@ from pathlib import Path
 import yaml
 from omegaconf import OmegaConf
 
-from ssd.artifacts import (
-    plain,
-    read_json,
-    write_json,
-    write_text,
-)
+from ssd.artifacts.files import read_json, write_json, write_text
+from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import COMMAND, CONFIG, WEIGHTS
 from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import ArtifactError, ConfigError, one_line

@@ -7,14 +7,9 @@ import dataclasses
 from pathlib import Path
 
 from ssd.arms import BASE, TUNED, UNIT
-from ssd.artifacts import (
-    Artifact,
-    artifact,
-    existing,
-    hash_file,
-    plain,
-)
+from ssd.artifacts.fingerprints import hash_file, plain
 from ssd.artifacts.names import ADAPTER, CHECKPOINTS, MODEL
+from ssd.artifacts.store import Artifact, artifact, existing
 from ssd.config.choices import AdapterType, DataSource
 from ssd.config.settings import TruncationConfig
 from ssd.errors import DataError

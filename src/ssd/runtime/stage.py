@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TextIO
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from ssd.artifacts import is_refused
+from ssd.artifacts.files import is_refused
 from ssd.errors import SSDError, StageError
 
 REPORTED = 3

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from ssd.artifacts import plain
+from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import CORPUS, SHARDS
 from ssd.config.choices import LongPrompts
 from ssd.errors import ConfigError, DataError

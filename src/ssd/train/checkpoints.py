@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load as read_state
 from torch.distributed.checkpoint.state_dict_saver import save as write_state
 
-from ssd.artifacts import read_json, write_json
+from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.names import CHECKPOINTS
 from ssd.errors import ArtifactError
 from ssd.run.lineage import step_folder, step_folders

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions
 from torch.distributed.checkpoint.state_dict_loader import load as read_state
 
 from ssd.arms import TUNED
-from ssd.artifacts import read_json
+from ssd.artifacts.files import read_json
 from ssd.artifacts.names import ADAPTER, CARD, MODEL
 from ssd.config.choices import AdapterType
 from ssd.errors import ArtifactError, ModelError

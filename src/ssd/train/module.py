@@ -12,7 +12,7 @@ from lightning import LightningModule
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from ssd.artifacts import plain
+from ssd.artifacts.fingerprints import plain
 from ssd.config.choices import Attention
 from ssd.config.settings import OptimizerConfig
 from ssd.errors import SSDError

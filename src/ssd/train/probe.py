@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from ssd.artifacts import fingerprint, replacing
+from ssd.artifacts.files import replacing
+from ssd.artifacts.fingerprints import fingerprint
 from ssd.config.settings import AnalyseConfig
 from ssd.method.decomposition import Decomposition, Target, decompose, has_target, target
 from ssd.run import Run, lineage

@@ -17,8 +17,9 @@ from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from transformers import AutoConfig
 
-from ssd.artifacts import Artifact, explained
+from ssd.artifacts.files import explained
 from ssd.artifacts.names import ADAPTER, CORPUS, MODEL
+from ssd.artifacts.store import Artifact
 from ssd.config.choices import Accelerator, AdapterType, Precision
 from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.errors import ArtifactError

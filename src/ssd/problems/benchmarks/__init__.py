@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import hash_file
+from ssd.artifacts.fingerprints import hash_file
 from ssd.config.benchmarks import MBPP_PARTS, NAMES, check_name, window
 from ssd.config.choices import Grading
 from ssd.config.settings import BenchmarkFiles

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import hash_file
+from ssd.artifacts.fingerprints import hash_file
 from ssd.config.benchmarks import Window
 from ssd.config.choices import Grading
 from ssd.config.settings import BenchmarkFiles

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import read_json, write_json
+from ssd.artifacts.files import read_json, write_json
 from ssd.config.settings import LoggerConfig
 from ssd.errors import ArtifactError
 from ssd.records.scores import BenchmarkScores

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ssd.artifacts import replacing, write_text
+from ssd.artifacts.files import replacing, write_text
 from ssd.report.render.document import Document
 
 FIGURES = "figures"

@@ -4,7 +4,7 @@ import shlex
 
 from omegaconf import OmegaConf
 
-from ssd.artifacts import plain
+from ssd.artifacts.fingerprints import plain
 from ssd.config.choices import AdapterType
 from ssd.config.settings import RunConfig
 from ssd.report.render import formats
