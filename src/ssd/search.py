@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from ssd.artifacts.files import explained
+from ssd.artifacts.names import JOURNAL
 from ssd.config.choices import Selection
 from ssd.config.composition import register, run_slug
 from ssd.config.settings import RunConfig, to_run_config
@@ -33,8 +34,6 @@ from ssd.runtime.stage import RESUMABLE, reporting_errors
 if TYPE_CHECKING:
     import optuna
 
-JOURNAL = "search.log"
-"""Optuna's record of trials, in the study folder: a search goes on from it."""
 T_TRAIN = (0.5, 2.0)
 T_TRAIN_STEP = 0.1
 """Trials that meet on a temperature and truncation share their corpus."""

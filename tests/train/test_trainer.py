@@ -12,6 +12,7 @@ import torch
 from corpora import write_corpus
 from transformers import AutoModelForCausalLM
 
+from ssd.artifacts.names import PROBE
 from ssd.errors import ArtifactError, DataError, ModelError, SSDError
 from ssd.run import Run, lineage
 from ssd.run.launch import stage_command, stage_environment
@@ -21,7 +22,6 @@ from ssd.runtime.stage import REPORTED, RESUMABLE, PreemptedError, run_child
 from ssd.train import checkpoints
 from ssd.train.export import export_again
 from ssd.train.module import SelfDistillation
-from ssd.train.probe import PROBE
 from ssd.train.trainer import train
 
 LENGTHS = [(5, 9), (12, 3), (4, 20), (7, 7), (3, 15), (9, 2), (6, 30), (5, 5)]

@@ -27,6 +27,7 @@ from ssd.generation.vllm_memory import CPU_BLOCK, cache_blocks, memory_share
 from ssd.generation.vllm_process import notice_death
 from ssd.method.decoding import Decoding
 from ssd.models.chat import load_tokenizer, stop_token_ids
+from ssd.models.names import ADAPTER_CONFIG
 from ssd.models.weights import has_experts
 from ssd.runtime.hardware import thread_settings
 
@@ -292,7 +293,7 @@ def lora_rank(adapter: Path) -> int:
     """
     from vllm.config.lora import MaxLoRARanks
 
-    rank = int(read_json(adapter / "adapter_config.json")["r"])
+    rank = int(read_json(adapter / ADAPTER_CONFIG)["r"])
     offered: tuple[int, ...] = get_args(MaxLoRARanks)
     if rank > max(offered):
         raise HardwareError(

@@ -24,6 +24,7 @@ from ssd.artifacts.names import (
     COMMAND,
     CONFIG,
     FAILURE,
+    FIGURES,
     MANIFEST,
     METRICS,
     PLAN,
@@ -32,6 +33,7 @@ from ssd.artifacts.names import (
     RESULTS,
     SCORES,
     SELECTION,
+    STORE,
     STUDY_PAGE,
     STUDY_TEXT,
     VERDICTS,
@@ -39,13 +41,11 @@ from ssd.artifacts.names import (
 )
 from ssd.artifacts.store import Artifact
 from ssd.errors import ArtifactError
-from ssd.report.render.files import FIGURES
 from ssd.report.run.facts import collect, made_artifacts
 from ssd.report.study.collection import is_run, is_study
 from ssd.runtime.stage import reporting_errors
 
 ARTIFACTS = "artifacts"
-STORE = "store"
 """Published answers, laid out as `outputs/store` is."""
 SAMPLED = ("corpus", "generations")
 RUN_FILES = (

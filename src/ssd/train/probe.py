@@ -22,6 +22,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from ssd.artifacts.files import replacing
 from ssd.artifacts.fingerprints import fingerprint
+from ssd.artifacts.names import PROBE
 from ssd.config.settings import AnalyseConfig
 from ssd.method.decomposition import Decomposition, Target, decompose, has_target, target
 from ssd.run import Run, lineage
@@ -30,8 +31,6 @@ from ssd.train.data import Example, collate
 from ssd.train.loss import loss_tokens
 from ssd.train.module import SelfDistillation
 
-PROBE = "probe.safetensors"
-"""The base model's targets, in the checkpoint folder while training goes on."""
 PART_ELEMENTS = 2**22
 """Logits that are decomposed at once: some ten float64 tensors of 34 MB each."""
 PREFIX = "decomposition/"

@@ -18,7 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from transformers import AutoConfig
 
 from ssd.artifacts.files import explained
-from ssd.artifacts.names import ADAPTER, CORPUS, MODEL
+from ssd.artifacts.names import ADAPTER, CORPUS, MODEL, PROBE
 from ssd.artifacts.store import Artifact
 from ssd.config.choices import Accelerator, AdapterType, Precision
 from ssd.config.settings import HardwareConfig, RunConfig
@@ -35,7 +35,7 @@ from ssd.train import checkpoints
 from ssd.train.data import CorpusDataModule, Steps, make_examples
 from ssd.train.export import export, gather_weights
 from ssd.train.module import SelfDistillation
-from ssd.train.probe import PROBE, LiveDecomposition
+from ssd.train.probe import LiveDecomposition
 
 LIGHTNING_PRECISION = {Precision.fp32: "32-true", Precision.bf16: "bf16-mixed"}
 

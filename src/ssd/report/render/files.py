@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from ssd.artifacts.files import replacing, write_text
+from ssd.artifacts.names import FIGURES
 from ssd.report.render.document import Document
 
-FIGURES = "figures"
 FORMATS = ("png", "svg")
 
 
