@@ -23,13 +23,13 @@ from ssd.artifacts.names import JOURNAL
 from ssd.config.choices import Selection
 from ssd.config.composition import register, run_slug
 from ssd.config.settings import RunConfig, to_run_config
-from ssd.errors import ArtifactError, ConfigError, SSDError, one_line
+from ssd.errors import RESUMABLE, ArtifactError, ConfigError, SSDError, one_line
 from ssd.report.render.formats import percent
 from ssd.report.run.facts import collect
 from ssd.report.study.collection import held_out
 from ssd.report.study.rows import study_table
 from ssd.report.study.study import study_report
-from ssd.runtime.stage import RESUMABLE, reporting_errors
+from ssd.runtime.reporting import reporting_errors
 
 if TYPE_CHECKING:
     import optuna

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from ssd.config.choices import Accelerator
-from ssd.errors import ConfigError
+from ssd.errors import REPORTED, ConfigError
 from ssd.run import Run
 from ssd.run.launch import stage_command, stage_environment, tcmalloc
-from ssd.runtime.stage import REPORTED
 
 
 def test_one_process_needs_no_launcher(make_run: Callable[..., Run]) -> None:

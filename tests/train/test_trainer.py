@@ -13,12 +13,20 @@ from corpora import write_corpus
 from transformers import AutoModelForCausalLM
 
 from ssd.artifacts.names import PROBE
-from ssd.errors import ArtifactError, DataError, ModelError, SSDError
+from ssd.errors import (
+    REPORTED,
+    RESUMABLE,
+    ArtifactError,
+    DataError,
+    ModelError,
+    PreemptedError,
+    SSDError,
+)
 from ssd.run import Run, lineage
 from ssd.run.launch import stage_command, stage_environment
 from ssd.run.lineage import step_folder, step_folders
 from ssd.run.tracking import read_metrics
-from ssd.runtime.stage import REPORTED, RESUMABLE, PreemptedError, run_child
+from ssd.runtime.children import run_child
 from ssd.train import checkpoints
 from ssd.train.export import export_again
 from ssd.train.module import SelfDistillation

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from ssd.artifacts.store import verify
-from ssd.errors import SSDError
+from ssd.errors import FLAWED, SSDError
 
 
 def main() -> int:
@@ -22,9 +22,9 @@ def main() -> int:
         faults = verify(folder)
     except SSDError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return FLAWED
     print("\n".join(faults) if faults else f"{folder}: every file is as it was written")
-    return 1 if faults else 0
+    return FLAWED if faults else 0
 
 
 if __name__ == "__main__":

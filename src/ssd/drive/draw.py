@@ -9,7 +9,7 @@ from ssd.arms import BASE
 from ssd.evaluate.generate import answer_all
 from ssd.generation.engines import run_engine
 from ssd.run import Run, lineage, load_run, stage_parser
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 from ssd.sample.corpus import sample
 
 

@@ -25,11 +25,19 @@ from ssd.artifacts.files import write_json
 from ssd.artifacts.names import FAILURE, STUDY_PAGE
 from ssd.config.settings import RunConfig, to_run_config
 from ssd.drive.pipeline import run_pipeline
-from ssd.errors import ConfigError, SSDError, StageError, one_line
+from ssd.errors import (
+    REPORTED,
+    RESUMABLE,
+    ConfigError,
+    PreemptedError,
+    ReportedError,
+    SSDError,
+    StageError,
+    one_line,
+)
 from ssd.report.study.collection import collect_study
 from ssd.report.study.rows import study_table
 from ssd.report.study.study import write_study
-from ssd.runtime.stage import REPORTED, RESUMABLE, PreemptedError, ReportedError
 
 SUBMITTED = "SUBMITIT_EXECUTOR"
 """Environment variable of jobs that the submitit launcher has started."""

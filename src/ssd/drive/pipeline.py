@@ -35,6 +35,7 @@ from ssd.problems.prompts import load_prompts
 from ssd.run import Run, evidence, lineage, protocol, save_run
 from ssd.run.launch import export_model, stage_command, stage_environment
 from ssd.run.lineage import require_tokenizer
+from ssd.runtime.children import run_child
 from ssd.runtime.devices import assume
 from ssd.runtime.hardware import (
     check_installation,
@@ -45,7 +46,6 @@ from ssd.runtime.hardware import (
     require_build,
     resolve,
 )
-from ssd.runtime.stage import run_child
 
 DRAW = ("sample", "train", "evaluate")
 """The stages that draw tokens or train."""

@@ -33,7 +33,7 @@ from ssd.problems.benchmarks import Benchmark
 from ssd.run import Run, evidence, protocol
 from ssd.run.launch import export_model
 from ssd.run.protocol import ALL
-from ssd.runtime.stage import run_child
+from ssd.runtime.children import run_child
 from ssd.sandbox.pool import Sandbox
 
 VERSION = 2

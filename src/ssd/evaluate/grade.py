@@ -15,7 +15,7 @@ from ssd.records.samples import read_samples
 from ssd.run import Run, load_run, stage_parser
 from ssd.run.protocol import MODELS
 from ssd.runtime.hardware import allowed_cores
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 from ssd.sandbox.pool import Sandbox, load_sandbox
 
 

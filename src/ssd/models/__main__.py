@@ -9,7 +9,7 @@ from ssd.artifacts.files import write_json
 from ssd.config.settings import to_run_config
 from ssd.models.fetch import fetch
 from ssd.runtime.progress import silence_loading_bars
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 
 
 def main() -> None:

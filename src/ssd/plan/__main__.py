@@ -10,7 +10,7 @@ from ssd.artifacts.files import write_json
 from ssd.artifacts.names import CONFIG
 from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import ArtifactError, ConfigError, one_line
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 
 
 def read_config(path: Path) -> tuple[RunConfig, Path]:

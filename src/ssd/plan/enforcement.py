@@ -21,8 +21,8 @@ from ssd.config.choices import Accelerator, Recompute
 from ssd.config.settings import RunConfig
 from ssd.errors import HardwareError
 from ssd.plan.outline import surely_fits
+from ssd.runtime.children import run_child
 from ssd.runtime.devices import UNKNOWN, device_memory, gib
-from ssd.runtime.stage import run_child
 
 """The planned configuration, in the folder of a run that has another one."""
 NEEDS = {

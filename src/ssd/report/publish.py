@@ -43,7 +43,7 @@ from ssd.artifacts.store import Artifact
 from ssd.errors import ArtifactError
 from ssd.report.run.facts import collect, made_artifacts
 from ssd.report.study.collection import is_run, is_study
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 
 ARTIFACTS = "artifacts"
 """Published answers, laid out as `outputs/store` is."""

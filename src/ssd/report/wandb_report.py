@@ -29,7 +29,7 @@ from ssd.report.study.collection import Study, collect_study, is_run
 from ssd.run import Run, load_run
 from ssd.run.tracking import Tracker, has_login, wandb_mode
 from ssd.runtime.hardware import check_wandb_reports
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 
 LOCK = ".wandb_report.lock"
 COLUMNS, HEIGHT = 24, 8

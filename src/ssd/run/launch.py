@@ -14,8 +14,9 @@ from ssd.arms import BASE
 from ssd.config.choices import Accelerator
 from ssd.errors import ConfigError
 from ssd.run import Run, lineage
+from ssd.runtime.children import run_child
 from ssd.runtime.hardware import thread_settings
-from ssd.runtime.stage import PREEMPTION_SIGNALS, run_child
+from ssd.runtime.reporting import PREEMPTION_SIGNALS
 
 MODULES = {"sample": "ssd.drive.draw"}
 """Of stages whose process does more than the stage of its name alone."""

@@ -24,7 +24,7 @@ from ssd.models.weights import quantisation
 from ssd.run import Run, lineage, load_run, stage_parser
 from ssd.run.lineage import step_folders
 from ssd.runtime.progress import silence_loading_bars
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 from ssd.train.checkpoints import trained_weights
 from ssd.train.network import adapt
 

@@ -22,7 +22,7 @@ from ssd.artifacts.names import ADAPTER, CORPUS, MODEL, PROBE
 from ssd.artifacts.store import Artifact
 from ssd.config.choices import Accelerator, AdapterType, Precision
 from ssd.config.settings import HardwareConfig, RunConfig
-from ssd.errors import ArtifactError
+from ssd.errors import ArtifactError, PreemptedError
 from ssd.models.weights import has_experts
 from ssd.records.samples import read_samples
 from ssd.run import Run, lineage
@@ -30,7 +30,7 @@ from ssd.run.lineage import step_folder
 from ssd.run.tracking import Tracker
 from ssd.runtime.hardware import product_precision
 from ssd.runtime.progress import progress_bar, silence_loading_bars
-from ssd.runtime.stage import PREEMPTION_SIGNALS, PreemptedError
+from ssd.runtime.reporting import PREEMPTION_SIGNALS
 from ssd.train import checkpoints
 from ssd.train.data import CorpusDataModule, Steps, make_examples
 from ssd.train.export import export, gather_weights
