@@ -15,7 +15,7 @@ from ssd.errors import ArtifactError, ConfigError, HardwareError
 from ssd.report import study_report
 from ssd.report.exports.wandb_plan import Panel, Panels, ReportPlan, Text, read_plan
 from ssd.report.wandb_report import publish, to_report
-from ssd.runtime.hardware import check_wandb_reports
+from ssd.runtime.installation import check_wandb_reports
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("wandb_workspaces") is None,

@@ -37,15 +37,15 @@ from ssd.run.launch import export_model, stage_command, stage_environment
 from ssd.run.lineage import require_tokenizer
 from ssd.runtime.children import run_child
 from ssd.runtime.devices import assume
-from ssd.runtime.hardware import (
+from ssd.runtime.hardware import resolve
+from ssd.runtime.installation import (
     check_installation,
     check_training,
     check_wandb_reports,
     follow_installation,
-    note_products,
     require_build,
-    resolve,
 )
+from ssd.runtime.precision import note_products
 
 DRAW = ("sample", "train", "evaluate")
 """The stages that draw tokens or train."""

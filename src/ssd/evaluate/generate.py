@@ -25,7 +25,7 @@ from ssd.records.samples import Sample, read_samples
 from ssd.run import Run, lineage, load_run, protocol, stage_parser
 from ssd.run.protocol import MODELS
 from ssd.runtime.children import run_child
-from ssd.runtime.hardware import compute_dtype
+from ssd.runtime.precision import compute_dtype
 from ssd.runtime.reporting import reporting_errors
 
 

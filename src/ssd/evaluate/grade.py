@@ -14,8 +14,8 @@ from ssd.problems.extraction import RULES
 from ssd.records.samples import read_samples
 from ssd.run import Run, load_run, stage_parser
 from ssd.run.protocol import MODELS
-from ssd.runtime.hardware import allowed_cores
 from ssd.runtime.reporting import reporting_errors
+from ssd.runtime.threads import allowed_cores
 from ssd.sandbox.pool import Sandbox, load_sandbox
 
 

@@ -12,7 +12,7 @@ from ssd.config.choices import EngineName
 from ssd.config.settings import HardwareConfig, ModelConfig
 from ssd.generation.engine import Engine
 from ssd.run import Run, lineage
-from ssd.runtime.hardware import compute_dtype
+from ssd.runtime.precision import compute_dtype
 
 
 def load_engine(

@@ -29,7 +29,7 @@ from ssd.method.decoding import Decoding
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.models.names import ADAPTER_CONFIG
 from ssd.models.weights import has_experts
-from ssd.runtime.hardware import thread_settings
+from ssd.runtime.threads import thread_settings
 
 SHUTDOWN_SECONDS = 30.0
 """How long vLLM's processes have to end before they are killed."""

@@ -9,7 +9,7 @@ from ssd.config.choices import Accelerator, EngineName
 from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.plan.architecture import Architecture
 from ssd.runtime.devices import ASSUMED, GIB, UTILIZATION, cpu_tflops, find_card
-from ssd.runtime.hardware import compute_dtype
+from ssd.runtime.precision import compute_dtype
 
 BF16, FP32 = 2, 4
 REACHED = 0.7

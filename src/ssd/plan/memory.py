@@ -17,7 +17,7 @@ from ssd.config.settings import (
 from ssd.plan.activations import Widths, activation_bytes, widths
 from ssd.plan.architecture import Architecture
 from ssd.runtime.devices import GIB
-from ssd.runtime.hardware import product_precision
+from ssd.runtime.precision import product_precision
 from ssd.train.chunks import chunk_size
 
 FP32 = 4

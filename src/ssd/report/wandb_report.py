@@ -28,7 +28,7 @@ from ssd.report.render.document import Figure
 from ssd.report.study.collection import Study, collect_study, is_run
 from ssd.run import Run, load_run
 from ssd.run.tracking import Tracker, has_login, wandb_mode
-from ssd.runtime.hardware import check_wandb_reports
+from ssd.runtime.installation import check_wandb_reports
 from ssd.runtime.reporting import reporting_errors
 
 LOCK = ".wandb_report.lock"

@@ -15,8 +15,8 @@ from ssd.config.choices import Accelerator
 from ssd.errors import ConfigError
 from ssd.run import Run, lineage
 from ssd.runtime.children import run_child
-from ssd.runtime.hardware import thread_settings
 from ssd.runtime.reporting import PREEMPTION_SIGNALS
+from ssd.runtime.threads import thread_settings
 
 MODULES = {"sample": "ssd.drive.draw"}
 """Of stages whose process does more than the stage of its name alone."""

@@ -20,7 +20,7 @@ from ssd.problems.prompts import load_prompts
 from ssd.records.samples import Sample, read_samples, write_samples
 from ssd.run import Run, lineage
 from ssd.run.tracking import Tracker
-from ssd.runtime.hardware import compute_dtype
+from ssd.runtime.precision import compute_dtype
 from ssd.sample.filters import apply_filters
 
 

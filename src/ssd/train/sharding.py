@@ -6,7 +6,7 @@ import torch
 
 from ssd.config.choices import Precision
 from ssd.config.settings import HardwareConfig, TrainConfig
-from ssd.runtime.hardware import product_precision
+from ssd.runtime.precision import product_precision
 from ssd.train.network import CompletionLoss
 
 

@@ -28,7 +28,7 @@ from ssd.records.samples import read_samples
 from ssd.run import Run, lineage
 from ssd.run.lineage import step_folder
 from ssd.run.tracking import Tracker
-from ssd.runtime.hardware import product_precision
+from ssd.runtime.precision import product_precision
 from ssd.runtime.progress import progress_bar, silence_loading_bars
 from ssd.runtime.reporting import PREEMPTION_SIGNALS
 from ssd.train import checkpoints

