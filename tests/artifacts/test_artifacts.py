@@ -13,7 +13,7 @@ from ssd.artifacts.files import explained, read_json, read_rows, replacing, writ
 from ssd.artifacts.fingerprints import fingerprint
 from ssd.artifacts.store import Artifact, artifact, existing, verify
 from ssd.config.settings import TruncationConfig
-from ssd.errors import ArtifactError
+from ssd.errors import FLAWED, REPORTED, ArtifactError
 
 INPUTS = {"temp": 1.6, "truncation": TruncationConfig(top_k=20, top_p=0.8)}
 
@@ -84,9 +84,9 @@ def test_verify_is_a_command_with_an_exit_code(done: Artifact, tmp_path: Path) -
     assert (good.returncode, good.stderr) == (0, "")
     (done.folder / "corpus.parquet").unlink()
     bad = subprocess.run([*command, str(done.folder)], capture_output=True, text=True, check=False)
-    assert bad.returncode == 1
+    assert bad.returncode == FLAWED
     absent = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert absent.returncode != 0
+    assert absent.returncode == REPORTED
     assert absent.stderr.startswith("error: ")
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from ssd.artifacts.store import verify
-from ssd.errors import FLAWED, SSDError
+from ssd.errors import FLAWED, REPORTED, SSDError
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
         faults = verify(folder)
     except SSDError as error:
         print(f"error: {error}", file=sys.stderr)
-        return FLAWED
+        return REPORTED
     print("\n".join(faults) if faults else f"{folder}: every file is as it was written")
     return FLAWED if faults else 0
 
