@@ -16,7 +16,8 @@ from runs import ROOT, compose_config
 
 from ssd.arms import INTERVALS
 from ssd.artifacts.store import verify
-from ssd.drive.pipeline import is_current, link_artifacts
+from ssd.drive.pipeline import link_artifacts
+from ssd.drive.stages import is_current
 from ssd.errors import REPORTED
 from ssd.records.samples import read_samples
 from ssd.run import Run, evidence, lineage, load_run, protocol

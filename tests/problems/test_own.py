@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ssd.config.choices import Grading, SandboxName
-from ssd.drive.pipeline import check_evaluation
+from ssd.drive.checks import check_evaluation
 from ssd.errors import FLAWED, DataError, HardwareError
 from ssd.evaluate.grading import check
 from ssd.evaluate.soundness import find_flaws, require_sound, run_check
