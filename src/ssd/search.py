@@ -165,15 +165,16 @@ def make_space(config: RunConfig, overrides: Sequence[str]) -> Space:
 
 def trial_overrides(trial: "optuna.Trial | optuna.trial.FrozenTrial", space: Space) -> list[str]:
     """The settings of one trial, as train.py takes them; a new trial draws them."""
-    found = []
+    overrides = []
     if space.temp is not None:
         temp = trial.suggest_float("sampler.temp", *space.temp, step=T_TRAIN_STEP)
-        found.append(f"sampler.temp={temp:.3g}")
+        overrides.append(f"sampler.temp={temp:.3g}")
     if space.truncations is not None:
-        found.append(f"truncation={trial.suggest_categorical('truncation', space.truncations)}")
+        overrides.append(f"truncation={trial.suggest_categorical('truncation', space.truncations)}")
     if space.lr is not None:
-        found.append(f"optimizer.lr={trial.suggest_float('optimizer.lr', *space.lr, log=True):.3g}")
-    return found
+        lr = trial.suggest_float("optimizer.lr", *space.lr, log=True)
+        overrides.append(f"optimizer.lr={lr:.3g}")
+    return overrides
 
 
 def open_search(path: Path, name: str, fixed: Sequence[str], seed: int) -> "optuna.Study":
@@ -214,7 +215,7 @@ def num_finished(study: "optuna.Study") -> int:
     return sum(trial.state.is_finished() and FAILED in trial.user_attrs for trial in study.trials)
 
 
-def run_trial(study: "optuna.Study", space: Space, folder: Path, given: Sequence[str]) -> None:
+def run_trial(study: "optuna.Study", space: Space, folder: Path, fixed: Sequence[str]) -> None:
     """Draw settings, run them, and tell the score; a failed run is told as failed.
 
     Raises:
@@ -223,7 +224,7 @@ def run_trial(study: "optuna.Study", space: Space, folder: Path, given: Sequence
     from optuna.trial import TrialState
 
     trial = study.ask()
-    overrides = [*given, *trial_overrides(trial, space)]
+    overrides = [*fixed, *trial_overrides(trial, space)]
     code = subprocess.run([sys.executable, str(SCRIPT), *overrides], check=False).returncode
     if code == RESUMABLE:
         sys.exit(RESUMABLE)
@@ -234,8 +235,8 @@ def run_trial(study: "optuna.Study", space: Space, folder: Path, given: Sequence
         score = None
     trial.set_user_attr(FAILED, score is None)
     study.tell(trial, score, state=TrialState.FAIL if score is None else TrialState.COMPLETE)
-    shown = "failed" if score is None else f"{percent(score)} on held-out problems"
-    print(f"search: trial {trial.number}: {shown}", flush=True)
+    outcome = "failed" if score is None else f"{percent(score)} on held-out problems"
+    print(f"search: trial {trial.number}: {outcome}", flush=True)
 
 
 def read_objective(run_dir: Path) -> float:
@@ -245,10 +246,10 @@ def read_objective(run_dir: Path) -> float:
         ArtifactError: the run has no such score, or one of other settings.
     """
     facts = collect(run_dir, read_positions=False)
-    chosen = held_out(facts)
-    if chosen is None or facts.stale:
+    choice = held_out(facts)
+    if choice is None or facts.stale:
         raise ArtifactError(f"{run_dir} has no score on held-out problems that is its own")
-    return chosen.score.value
+    return choice.score.value
 
 
 if __name__ == "__main__":

@@ -127,15 +127,15 @@ def existing(folder: Path, kinds: tuple[str, ...], setting: str) -> Artifact:
     Raises:
         ArtifactError: the folder is no finished artifact of `kinds`; the message names `setting`.
     """
-    wanted = " or ".join(kinds)
+    expected = " or ".join(kinds)
     if not (folder / MANIFEST).is_file():
         raise ArtifactError(
-            f"{setting}={folder} holds no {MANIFEST}: name the folder of a finished {wanted}"
+            f"{setting}={folder} holds no {MANIFEST}: name the folder of a finished {expected}"
         )
     manifest = read_json(folder / MANIFEST)
     kind = manifest.get("kind")
     if kind not in kinds:
-        raise ArtifactError(f"{setting}={folder} holds a {kind}, not a {wanted}")
+        raise ArtifactError(f"{setting}={folder} holds a {kind}, not a {expected}")
     return Artifact(kind=kind, inputs=manifest["inputs"], folder=folder)
 
 

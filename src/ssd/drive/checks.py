@@ -67,7 +67,9 @@ def check(run: Run) -> None:
     if "evaluate" in config.stages and not scores_are_current(run):
         check_evaluation(run)
     untrained = [
-        one for one, name in planned(run) if name == "train" and not lineage.checkpoint(one).done
+        training
+        for training, name in planned(run)
+        if name == "train" and not lineage.checkpoint(training).done
     ]
     if untrained:
         check_training(config)
@@ -93,7 +95,7 @@ def check_evaluation(run: Run) -> None:
             # Not kept: this process outlives every stage.
             benchmark = load_benchmark(name, settings.files, settings.grading, settings.limit)
             require_modules(benchmark, sandbox)
-            for part in {part for one, part in parts if one == name}:
+            for part in {part for other, part in parts if other == name}:
                 take_part(settings, benchmark, part)
             if name == "jsonl":
                 require_sound(

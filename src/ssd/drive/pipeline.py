@@ -67,19 +67,19 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
     config = settle(config, folder, pending(Run(folder, config, weights or NOWHERE)))
     run = Run(folder, config, weights or fetch_weights(config, folder))
     check(run)
-    for one in lineage.trainings(run).values():  # the run itself, and the control's
-        save_run(one, command)
+    for training in lineage.trainings(run).values():  # the run itself, and the control's
+        save_run(training, command)
     print(f"run {folder}", flush=True)
     note_products(config)
     current = []
-    for one, stage in planned(run):
-        name = stage if one is run else f"{stage} {UNIT}"
-        if is_current(one, stage):
+    for owner, stage in planned(run):
+        name = stage if owner is run else f"{stage} {UNIT}"
+        if is_current(owner, stage):
             current.append(name)
             print(f"{name:9} up to date", flush=True)
         else:
             print(f"{name:9} starts", flush=True)
-            run_stage(one, stage)
+            run_stage(owner, stage)
     link_artifacts(run)
     if "evaluate" in current and (folder / SCORES).is_file():  # a stage that ran has printed it
         print(f"\n{score_table(read_json(folder / SCORES))}\n", flush=True)

@@ -16,7 +16,7 @@ def planned(run: Run) -> list[tuple[Run, str]]:
     """Every stage that is asked for, in order; the control `t1` is trained after the run itself."""
     stages = [name for name in STAGES[1:] if name in run.config.stages]
     trainings = list(lineage.trainings(run).values()) if "evaluate" in stages else [run]
-    return [(one, name) for name in stages for one in (trainings if name == "train" else [run])]
+    return [(owner, name) for name in stages for owner in (trainings if name == "train" else [run])]
 
 
 def pending(run: Run) -> list[str]:
@@ -26,10 +26,13 @@ def pending(run: Run) -> list[str]:
         ArtifactError: a training has no corpus and none is to be sampled.
     """
     stale = [
-        (one, name) for one, name in planned(run) if name in DRAW and not is_current(one, name)
+        (owner, name)
+        for owner, name in planned(run)
+        if name in DRAW and not is_current(owner, name)
     ]
-    trained = [one for one, name in stale if name == "train"]
-    if "sample" not in run.config.stages and not all(lineage.corpus(one).done for one in trained):
+    trainings = [owner for owner, name in stale if name == "train"]
+    have_corpora = all(lineage.corpus(training).done for training in trainings)
+    if "sample" not in run.config.stages and not have_corpora:
         raise ArtifactError(
             "stages=[train] has no corpus to train on: add sample to stages, or set "
             "train.corpus=FOLDER"
@@ -48,7 +51,7 @@ def is_made(run: Run, stage: str) -> bool:
 def is_current(run: Run, stage: str) -> bool:
     """Whether a stage's result is there and belongs to this configuration."""
     if stage == "sample":
-        return all(lineage.corpus(one).done for one in lineage.sampled(run))
+        return all(lineage.corpus(training).done for training in lineage.sampled(run))
     if stage == "train":
         return lineage.checkpoint(run).done
     if stage == "evaluate":
@@ -67,8 +70,8 @@ def report_is_current(run: Run) -> bool:
     )
     if not report.is_file() or not scores.is_file():
         return False
-    told = [scores] if analysis is None else [scores, analysis.folder / MANIFEST]
-    return report.stat().st_mtime > max(path.stat().st_mtime for path in told)
+    sources = [scores] if analysis is None else [scores, analysis.folder / MANIFEST]
+    return report.stat().st_mtime > max(path.stat().st_mtime for path in sources)
 
 
 def scores_are_current(run: Run) -> bool:

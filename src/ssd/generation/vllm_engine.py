@@ -137,10 +137,10 @@ class VllmEngine:
     def _cause(self, error: BaseException) -> str:
         """Why vLLM failed, in one line, and where its log is kept; `error` says it where the engine
         runs in this process."""
-        kept = Path(self.scratch.name).with_suffix(".log")
-        shutil.copyfile(self.log, kept)
+        copy = Path(self.scratch.name).with_suffix(".log")
+        shutil.copyfile(self.log, copy)
         cause = find_cause(self.log) or own_cause(one_line(error))
-        return f"{cause[:400]} (vLLM's log: {kept})"
+        return f"{cause[:400]} (vLLM's log: {copy})"
 
     def __enter__(self) -> Self:
         return self
@@ -175,22 +175,22 @@ class VllmEngine:
                 lora_request=self.adapter,
                 use_tqdm=False,
             )
-        ended = counted = 0  # tokens
-        looked = time.monotonic()
+        num_ended = num_counted = 0  # tokens
+        last_tick = time.monotonic()
         while self.llm.llm_engine.has_unfinished_requests():
             with self._explaining_death():
                 outputs = self.llm.llm_engine.step()
             for output in outputs:
                 if output.finished:
                     completion = _completion(output.outputs[0], logprobs)
-                    ended += len(completion.token_ids)
+                    num_ended += len(completion.token_ids)
                     # The engine numbers requests in the order in which they came.
                     yield requests[int(output.request_id) - first], completion
-            if time.monotonic() - looked > TICK_SECONDS:
-                drawn = ended + self._tokens_in_flight()
-                tick(drawn - counted)
-                counted, looked = drawn, time.monotonic()
-        tick(ended - counted)
+            if time.monotonic() - last_tick > TICK_SECONDS:
+                num_drawn = num_ended + self._tokens_in_flight()
+                tick(num_drawn - num_counted)
+                num_counted, last_tick = num_drawn, time.monotonic()
+        tick(num_ended - num_counted)
 
     @contextmanager
     def _explaining_death(self) -> Iterator[None]:
@@ -257,9 +257,9 @@ def _logprobs(output: Any, num_logprobs: int) -> Logprobs:
         sorted(position.items(), key=lambda entry: entry[1].rank)[:num_logprobs]
         for position in output.logprobs
     ]
-    drawn = zip(output.token_ids, output.logprobs, strict=True)
+    tokens = zip(output.token_ids, output.logprobs, strict=True)
     return Logprobs(
-        logprobs=[position[token_id].logprob for token_id, position in drawn],
+        logprobs=[position[token_id].logprob for token_id, position in tokens],
         topk_token_ids=[[token_id for token_id, _ in top] for top in ranked],
         topk_logprobs=[[entry.logprob for _, entry in top] for top in ranked],
     )

@@ -56,13 +56,13 @@ def run_child(
         }
         process = subprocess.Popen(command, preexec_fn=_prepare, env=variables)
         code, stopped = _wait(process, what, is_whole, Path(folder))
-        said = reason.read_text(encoding="utf-8") if reason.is_file() else what
+        message = reason.read_text(encoding="utf-8") if reason.is_file() else what
     if code == RESUMABLE or stopped:
         raise PreemptedError(
             f"{what} stopped: the same command goes on from what is finished", what
         )
     if code == REPORTED:
-        raise ReportedError(said, what)
+        raise ReportedError(message, what)
     if code < 0:
         name = signal.Signals(-code).name
         hint = " (often for want of memory)" if -code == signal.SIGKILL else ""
@@ -83,10 +83,10 @@ def _wait(
 ) -> tuple[int, bool]:
     """The exit code of a child process whose leftovers `folder` marks, and whether it was asked to
     stop meanwhile."""
-    received: list[int] = []
+    signals: list[int] = []
 
     def pass_on(number: int, _: Any) -> None:
-        received.append(number)
+        signals.append(number)
         process.send_signal(number)
 
     previous = {number: signal.signal(number, pass_on) for number in PREEMPTION_SIGNALS}
@@ -100,7 +100,7 @@ def _wait(
         end_all(folder)
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return code, bool(received)
+    return code, bool(signals)
 
 
 def _wait_or_end(process: subprocess.Popen[bytes], what: str, is_whole: Callable[[], bool]) -> int:

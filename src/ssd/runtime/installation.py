@@ -95,19 +95,18 @@ def compiler_failure() -> str | None:
     """Why nothing can be compiled for GPUs here: Triton takes a C compiler and Python's headers,
     PyTorch's compiler one of C++."""
     for variable, names, language, header in COMPILERS:
-        chosen = os.environ.get(variable)
-        found = chosen or next(filter(shutil.which, names), None)
-        if found is None:
+        compiler = os.environ.get(variable) or next(filter(shutil.which, names), None)
+        if compiler is None:
             return f"no {language} compiler ({' or '.join(names)}) is installed"
         with tempfile.TemporaryDirectory(prefix="ssd-") as folder:
-            tried = subprocess.run(
-                [*found.split(), "-x", language.lower(), "-", "-c", "-o", f"{folder}/tried.o",
+            attempt = subprocess.run(
+                [*compiler.split(), "-x", language.lower(), "-", "-c", "-o", f"{folder}/tried.o",
                  f"-I{sysconfig.get_path('include')}"],
                 input=f"#include <{header}>\n", capture_output=True, text=True, check=False,
             )  # fmt: skip
-        if tried.returncode != 0:
-            lines = [line for line in tried.stderr.splitlines() if "error" in line]
-            return f"{found} does not compile ({(lines or [f'exit {tried.returncode}'])[0][:160]})"
+        if attempt.returncode != 0:
+            lines = [line for line in attempt.stderr.splitlines() if "error" in line]
+            return f"{compiler} does not compile ({(lines or [f'exit {attempt.returncode}'])[0][:160]})"
     return None
 
 
@@ -117,8 +116,8 @@ def require_build(hardware: HardwareConfig) -> None:
     Raises:
         HardwareError: says which installation knows them.
     """
-    asked = hardware.accelerator is Accelerator.gpu
-    if asked and (build := _build_without_gpus()) and visible_gpus():
+    needs_gpu = hardware.accelerator is Accelerator.gpu
+    if needs_gpu and (build := _build_without_gpus()) and visible_gpus():
         raise HardwareError(
             f"hardware.accelerator=gpu, and torch {build} computes on the CPU alone: "
             f"{GPU_BUILD}, or use hardware=cpu"
@@ -162,10 +161,10 @@ def check_training(config: RunConfig) -> None:
             "use hardware.attention=varlen",
         ),
     }
-    for setting, (chosen, package, remedy) in settings.items():
-        if chosen and hardware.accelerator is not Accelerator.gpu:
+    for setting, (is_chosen, package, remedy) in settings.items():
+        if is_chosen and hardware.accelerator is not Accelerator.gpu:
             raise HardwareError(f"{setting} needs an NVIDIA GPU, training here is on CPU: {remedy}")
-        if chosen and package is not None and importlib.util.find_spec(package) is None:
+        if is_chosen and package is not None and importlib.util.find_spec(package) is None:
             raise HardwareError(f"{setting} needs a package: {PACKAGES[package]}, or {remedy}")
     if hardware.attention is Attention.flash_attention_3:
         _check_flash_3(config.train.precision)

@@ -37,8 +37,8 @@ def product_precision(precision: Precision, hardware: HardwareConfig) -> Precisi
 
 def note_products(config: RunConfig) -> None:
     """Say so where bf16 is asked for and this CPU has no products of it."""
-    asked = config.model.dtype is Dtype.bfloat16 or config.train.precision is Precision.bf16
-    if asked and not multiplies_bf16(config.hardware):
+    wants_bf16 = config.model.dtype is Dtype.bfloat16 or config.train.precision is Precision.bf16
+    if wants_bf16 and not multiplies_bf16(config.hardware):
         print(
             "note: this CPU has no bf16 products (they take AVX-512), so models that are stored or "
             "trained in bf16 are computed in fp32",

@@ -52,8 +52,8 @@ def allowed_cores() -> int:
 def core_quota(own_group: Path, groups: Path) -> float:
     """Seconds of processor time per second that control groups (version 2) leave the process whose
     groups `own_group` lists; infinity where none limits it."""
-    listed = own_group.read_text(encoding="utf-8") if own_group.is_file() else ""
-    paths = [line[len("0::/") :] for line in listed.splitlines() if line.startswith("0::/")]
+    text = own_group.read_text(encoding="utf-8") if own_group.is_file() else ""
+    paths = [line[len("0::/") :] for line in text.splitlines() if line.startswith("0::/")]
     quota = math.inf
     for path in paths:
         for folder in (groups / path, *(groups / path).parents):  # a group's limit holds below it

@@ -81,15 +81,15 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
         else nullcontext() as tracker
     ):
         live = LiveDecomposition(steps.examples, run, checkpoint.folder, tracker)
-        shown = StepMetrics(config.train.max_steps, tracker)
-        trainer = make_trainer(config, [live, shown, Checkpoints(checkpoint, config)])
+        metrics = StepMetrics(config.train.max_steps, tracker)
+        trainer = make_trainer(config, [live, metrics, Checkpoints(checkpoint, config)])
         trainer.fit(module, datamodule=CorpusDataModule(steps))
         assert module.loss is not None
         counts |= parameter_counts(module.loss)
         preempted = module.step < config.train.max_steps
         # The moments, twice as large as the weights, go before gathering copies these.
         trainer.strategy.optimizers = []
-        trained = {} if preempted else gather_weights(module.loss)
+        weights = {} if preempted else gather_weights(module.loss)
         if trainer.world_size > 1:
             # A rank that exits with its group alive can abort in gloo's threads.
             torch.distributed.destroy_process_group()
@@ -100,12 +100,12 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
             )
         del module, trainer
         if leads:
-            checked = export(trained, run, checkpoint.folder)
+            export_check = export(weights, run, checkpoint.folder)
             drop_states(checkpoint.folder, config)
             counts["peak_memory_gib"] = round(peak_memory_gib(config.hardware), 2)
             computed_in = product_precision(config.train.precision, config.hardware).value
             checkpoint.finish(
-                started=started, counts=counts, export_check=checked, computed_in=computed_in
+                started=started, counts=counts, export_check=export_check, computed_in=computed_in
             )
             track_export(tracker, checkpoint)
 
