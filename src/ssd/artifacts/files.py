@@ -58,7 +58,7 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def holding(lock_file: Path, path: Path) -> Iterator[None]:
     """Hold the lock that stands for writing `path`; waits, and says so, while another process
-    does. The file stays: processes that wait for it would not see that it was deleted."""
+    does."""
     with explained(path):
         lock_file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(lock_file)
@@ -70,6 +70,7 @@ def holding(lock_file: Path, path: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        # The file stays: processes that wait for it would not see that it was deleted.
         lock.release()
 
 

@@ -550,11 +550,11 @@ class EvalConfig:
         from ssd.config.benchmarks import check_name
 
         require(len(self.benchmarks) > 0, "eval.benchmarks is empty: name one, such as humaneval")
-        both = [*self.benchmarks, *self.regression, self.validation]
-        for name in both:
+        names = [*self.benchmarks, *self.regression, self.validation]
+        for name in names:
             if name != HASH_SPLIT:
                 check_name(name)
-        twice = next((name for name in both if both.count(name) > 1), None)
+        twice = next((name for name in names if names.count(name) > 1), None)
         require(
             twice is None,
             f"{twice} stands twice among eval.benchmarks, eval.regression and eval.validation: "
@@ -581,7 +581,7 @@ class EvalConfig:
 
 @dataclass(kw_only=True, slots=True)
 class AnalyseConfig:
-    """How it is looked into what training did to the model's token distributions."""
+    """How the change in the model's token distributions is measured."""
 
     probe: str | None = None
     """Folder of a finished corpus or of generations whose completions are read token by token; its

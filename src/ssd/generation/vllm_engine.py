@@ -1,7 +1,6 @@
 """vLLM's offline engine, with every sampling parameter spelled out.
 
-`generation_config="vllm"` because a model's own generation_config.json would otherwise change
-sampling silently. On GPUs vLLM's engine is a process of its own (on CPU with
+On GPUs vLLM's engine is a process of its own (on CPU with
 VLLM_ENABLE_V1_MULTIPROCESSING=1), which ends with the engine's context.
 """
 
@@ -124,6 +123,7 @@ class VllmEngine:
         self.llm = LLM(
             **settings,
             **lora,
+            # A model's own generation_config.json would otherwise change sampling silently.
             generation_config="vllm",
             logprobs_mode="raw_logprobs",
             max_logprobs=-1,

@@ -106,7 +106,8 @@ def compiler_failure() -> str | None:
             )  # fmt: skip
         if attempt.returncode != 0:
             lines = [line for line in attempt.stderr.splitlines() if "error" in line]
-            return f"{compiler} does not compile ({(lines or [f'exit {attempt.returncode}'])[0][:160]})"
+            reason = lines[0] if lines else f"exit {attempt.returncode}"
+            return f"{compiler} does not compile ({reason[:160]})"
     return None
 
 

@@ -11,15 +11,13 @@ BF16_FLAGS = {"flags": "avx512bw", "Features": "bf16"}
 
 
 def multiplies_bf16(hardware: HardwareConfig) -> bool:
-    """Whether bf16 products are worth asking for; `hardware` is resolved.
-
-    On a CPU with AVX2 alone PyTorch falls back on a loop: 0.9 GFLOP/s where fp32 had 124.
-    """
+    """Whether bf16 products are worth asking for; `hardware` is resolved."""
     if hardware.accelerator is Accelerator.gpu or not CPU_INFO.is_file():
         return True
     for line in CPU_INFO.read_text(encoding="utf-8").splitlines():
         field, _, values = line.partition(":")
         if (flag := BF16_FLAGS.get(field.strip())) is not None:
+            # With AVX2 alone PyTorch falls back on a loop: 0.9 GFLOP/s where fp32 had 124.
             return flag in values.split()
     return True
 

@@ -25,8 +25,7 @@ class Checkpoints(Callback):
         self.previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore weights and optimizer, and take over the signals from Lightning, whose handlers
-        talk to other ranks wherever the signal finds them."""
+        """Restore weights and optimizer, and take over the signals from Lightning."""
         assert isinstance(pl_module, SelfDistillation)
         module = pl_module
         if module.step:
@@ -36,6 +35,7 @@ class Checkpoints(Callback):
         def request_stop(*_: Any) -> None:
             module.stop_requested = True
 
+        # Lightning's own handlers talk to other ranks wherever the signal finds them.
         for number in PREEMPTION_SIGNALS:
             self.previous[number] = signal.signal(number, request_stop)
 
@@ -60,11 +60,7 @@ class Checkpoints(Callback):
 
 
 class StepMetrics(Callback):
-    """One line of metrics and one tick of a bar per optimizer step.
-
-    Stands before `Checkpoints` in the trainer's list, so that a run killed between the two never
-    resumes behind a step that its metrics have not seen.
-    """
+    """One line of metrics and one tick of a bar per optimizer step."""
 
     def __init__(self, max_steps: int, tracker: Tracker | None) -> None:
         self.max_steps = max_steps

@@ -82,6 +82,8 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
     ):
         live = LiveDecomposition(steps.examples, run, checkpoint.folder, tracker)
         metrics = StepMetrics(config.train.max_steps, tracker)
+        # Metrics first: a run that is killed between them and a checkpoint must not resume behind a
+        # step that its metrics have not seen.
         trainer = make_trainer(config, [live, metrics, Checkpoints(checkpoint, config)])
         trainer.fit(module, datamodule=CorpusDataModule(steps))
         assert module.loss is not None
