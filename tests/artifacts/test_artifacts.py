@@ -20,11 +20,11 @@ INPUTS = {"temp": 1.6, "truncation": TruncationConfig(top_k=20, top_p=0.8)}
 
 @pytest.fixture
 def done(tmp_path: Path) -> Artifact:
-    made = artifact(tmp_path / "store", "corpus", INPUTS)
-    with made.writing() as folder:
+    corpus = artifact(tmp_path / "store", "corpus", INPUTS)
+    with corpus.writing() as folder:
         write_rows(folder / "corpus.parquet", [{"a": 1}])
-        made.finish(started=time.time(), counts={"rows": 1})
-    return made
+        corpus.finish(started=time.time(), counts={"rows": 1})
+    return corpus
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def child(folder: Path, program: str) -> list[str]:
     return [sys.executable, "-c", STARTS_ANOTHER + program, str(folder)]
 
 
-def made(folder: Path) -> Artifact:
+def corpus(folder: Path) -> Artifact:
     return artifact(folder, "corpus", {})
 
 
@@ -59,12 +59,12 @@ def test_a_process_that_hangs_after_its_work_is_ended_with_what_it_started(
     monkeypatch.setattr(children, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(children, "LINGER_SECONDS", 0.3)
     finishes = (
-        "made = artifact(folder, 'corpus', {})\n"
-        "with made.writing():\n    made.finish(started=0.0, counts={})\n"
+        "corpus = artifact(folder, 'corpus', {})\n"
+        "with corpus.writing():\n    corpus.finish(started=0.0, counts={})\n"
         "time.sleep(600)"
     )
-    run_child(child(tmp_path, finishes), "stage sample", is_whole=lambda: made(tmp_path).done)
-    assert made(tmp_path).done
+    run_child(child(tmp_path, finishes), "stage sample", is_whole=lambda: corpus(tmp_path).done)
+    assert corpus(tmp_path).done
     assert not left_behind(tmp_path)
     assert "stage sample" in capsys.readouterr().out
 
@@ -75,7 +75,7 @@ def test_a_process_whose_work_is_not_done_is_waited_for(
     monkeypatch.setattr(children, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(children, "LINGER_SECONDS", 0.0)
     program = "time.sleep(1)"
-    run_child(child(tmp_path, program), "stage sample", is_whole=lambda: made(tmp_path).done)
+    run_child(child(tmp_path, program), "stage sample", is_whole=lambda: corpus(tmp_path).done)
     assert capsys.readouterr().out == ""
 
 

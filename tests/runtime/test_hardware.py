@@ -14,14 +14,14 @@ from ssd.runtime.hardware import resolve
 
 @pytest.mark.usefixtures("no_gpus")
 def test_auto_takes_the_cpu_where_there_is_no_gpu() -> None:
-    found = resolve(HardwareConfig())
-    assert (found.accelerator, found.devices) == (Accelerator.cpu, 1)
+    resolved = resolve(HardwareConfig())
+    assert (resolved.accelerator, resolved.devices) == (Accelerator.cpu, 1)
 
 
 @pytest.mark.usefixtures("two_gpus")
 def test_auto_takes_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = resolve(HardwareConfig())
-    assert (found.accelerator, found.devices) == (Accelerator.gpu, 2)
+    resolved = resolve(HardwareConfig())
+    assert (resolved.accelerator, resolved.devices) == (Accelerator.gpu, 2)
     assert resolve(HardwareConfig(accelerator=Accelerator.cpu)).accelerator is Accelerator.cpu
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert len(visible_gpus()) == 1
@@ -47,7 +47,7 @@ def test_more_gpus_than_there_are_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_a_batch_smaller_than_the_devices_found_is_refused() -> None:
+def test_a_batch_smaller_than_the_devices_resolved_is_refused() -> None:
     config = compose_config("model=tiny", "train.global_batch_size=1")
     with pytest.raises(ConfigError, match=r"global_batch_size=1 leaves some of the 2 .* processes"):
         dataclasses.replace(config, hardware=resolve(config.hardware))

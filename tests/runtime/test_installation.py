@@ -100,8 +100,8 @@ def test_where_no_compiler_works_nothing_is_compiled_unless_it_is_typed(
     assert follow_installation(typed) == typed
     assert capsys.readouterr().out == ""
     if compiler is None:
-        found = shutil.which
-        monkeypatch.setattr(shutil, "which", lambda name: None if "++" in name else found(name))
+        which = shutil.which
+        monkeypatch.setattr(shutil, "which", lambda name: None if "++" in name else which(name))
     else:
         monkeypatch.setenv(variable, compiler)
     eager = follow_installation(typed)

@@ -133,22 +133,17 @@ class DataConfig:
     stop, or skip and count."""
 
     def __post_init__(self) -> None:
-        for name, source in (("path", DataSource.file), ("hub_name", DataSource.hub)):
+        for name, source, remedy in (
+            ("path", DataSource.file, "name a JSONL or Parquet file with data.path=FILE"),
+            ("hub_name", DataSource.hub, "name a hub data set with data.hub_name=ORG/NAME"),
+        ):
+            is_set, is_read = getattr(self, name) is not None, self.source is source
             require(
-                getattr(self, name) is None or self.source is source,
+                is_read or not is_set,
                 f"data.{name} is set, but data.source={self.source.value} does not read it: "
                 f"add data={source.value}",
             )
-        if self.source is DataSource.file:
-            require(
-                self.path is not None,
-                "data.path is not set: name a JSONL or Parquet file with data.path=FILE",
-            )
-        if self.source is DataSource.hub:
-            require(
-                self.hub_name is not None,
-                "data.hub_name is not set: name a hub data set, data.hub_name=ORG/NAME",
-            )
+            require(is_set or not is_read, f"data.{name} is not set: {remedy}")
 
 
 @dataclass(kw_only=True, slots=True)
