@@ -41,7 +41,7 @@ def check_installation() -> None:
         HardwareError: one is installed; importing Lightning or transformers would fail with a
             message about a missing operator.
     """
-    if "+cpu" not in importlib.metadata.version("torch"):
+    if _build_without_gpus() is None:
         return
     for name in COMPANIONS:
         try:
