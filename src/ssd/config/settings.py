@@ -135,7 +135,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         for name, source, remedy in (
             ("path", DataSource.file, "name a JSONL or Parquet file with data.path=FILE"),
-            ("hub_name", DataSource.hub, "name a hub data set with data.hub_name=ORG/NAME"),
+            ("hub_name", DataSource.hub, "name a hub data set, data.hub_name=ORG/NAME"),
         ):
             is_set, is_read = getattr(self, name) is not None, self.source is source
             require(
