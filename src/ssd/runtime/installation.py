@@ -26,6 +26,11 @@ COMPILERS = (
 """Variables that name a compiler, what is looked for without them, and a header that it takes."""
 COMPILED = "hardware.compile_training and hardware.compile_engine"
 FLASH_3 = "hardware.attention=flash_attention_3"
+FLASH = {
+    Attention.flash_attention_2: "flash_attn",
+    Attention.flash_attention_3: "flash_attn_interface",
+}
+"""What these kernels are imported from."""
 PACKAGES = {
     "liger_kernel": "pip install liger-kernel",
     "flash_attn": "pip install flash-attn",
@@ -139,33 +144,21 @@ def check_training(config: RunConfig) -> None:
         HardwareError: names the setting and what to use instead.
     """
     hardware = config.hardware
-    settings = {
-        "hardware.cpu_offload=true": (hardware.cpu_offload, None, "leave it false"),
-        f"optimizer={config.optimizer._target_}": (
-            config.optimizer.is_paged,
-            None,
-            "its pages are CUDA's unified memory: use optimizer=adamw8bit",
-        ),
-        "hardware.head=liger": (
-            hardware.head is HeadKernel.liger,
-            "liger_kernel",
-            "use hardware.head=chunked",
-        ),
-        "hardware.attention=flash_attention_2": (
-            hardware.attention is Attention.flash_attention_2,
-            "flash_attn",
-            "use hardware.attention=varlen",
-        ),
-        FLASH_3: (
-            hardware.attention is Attention.flash_attention_3,
-            "flash_attn_interface",
-            "use hardware.attention=varlen",
-        ),
-    }
-    for setting, (is_chosen, package, remedy) in settings.items():
-        if is_chosen and hardware.accelerator is not Accelerator.gpu:
+    needs: list[tuple[str, str | None, str]] = []
+    if hardware.cpu_offload:
+        needs.append(("hardware.cpu_offload=true", None, "leave it false"))
+    if config.optimizer.is_paged:
+        remedy = "its pages are CUDA's unified memory: use optimizer=adamw8bit"
+        needs.append((f"optimizer={config.optimizer._target_}", None, remedy))
+    if hardware.head is HeadKernel.liger:
+        needs.append(("hardware.head=liger", "liger_kernel", "use hardware.head=chunked"))
+    if (package := FLASH.get(hardware.attention)) is not None:
+        setting = f"hardware.attention={hardware.attention.value}"
+        needs.append((setting, package, "use hardware.attention=varlen"))
+    for setting, package, remedy in needs:
+        if hardware.accelerator is not Accelerator.gpu:
             raise HardwareError(f"{setting} needs an NVIDIA GPU, training here is on CPU: {remedy}")
-        if is_chosen and package is not None and importlib.util.find_spec(package) is None:
+        if package is not None and importlib.util.find_spec(package) is None:
             raise HardwareError(f"{setting} needs a package: {PACKAGES[package]}, or {remedy}")
     if hardware.attention is Attention.flash_attention_3:
         _check_flash_3(config.train.precision)
