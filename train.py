@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from ssd.config.composition import register
 from ssd.drive.jobs import exit_code, launch, naming_lost_jobs
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 
 register()
 

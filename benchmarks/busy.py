@@ -45,7 +45,7 @@ def main() -> None:
     from runs import compose_config
 
     from ssd.models.fetch import fetch
-    from ssd.runtime.hardware import busy_cores
+    from ssd.runtime.threads import busy_cores
 
     arguments = parse_arguments()
     arguments.model = str(arguments.model or fetch(compose_config().model).path)

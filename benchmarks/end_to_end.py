@@ -175,10 +175,10 @@ def make_job(arguments: argparse.Namespace) -> dict[str, Any]:
     """The job in numbers and messages, read from the configuration that ours runs with."""
     from runs import compose_config
 
-    from ssd.config import Precision
+    from ssd.config.choices import Precision
     from ssd.models.chat import encode_prompt, load_tokenizer, user_turn
     from ssd.problems.prompts import load_prompts
-    from ssd.runtime.hardware import product_precision
+    from ssd.runtime.precision import product_precision
 
     config = compose_config(*overrides(arguments))
     shape, optimizer = config.prompt_format, config.optimizer

@@ -26,7 +26,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from ssd.config import BenchmarkFiles, Grading
+from ssd.config.choices import Grading
+from ssd.config.settings import BenchmarkFiles
 from ssd.errors import HardwareError
 from ssd.evaluate.grading import check
 from ssd.problems import packaged_file, read_jsonl

@@ -157,7 +157,7 @@ def run_contestant(
     """Tokens/s after the warm-up, peak GiB, and the first step's loss; `threads` are variables
     in place of those that the pipeline would set for ours."""
     from ssd.run.launch import tcmalloc
-    from ssd.runtime.hardware import thread_settings
+    from ssd.runtime.threads import thread_settings
 
     if threads is None:
         on_cpu = arguments.device == "cpu"

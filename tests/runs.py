@@ -5,8 +5,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from ssd.config import RunConfig, to_run_config
 from ssd.config.composition import register
+from ssd.config.settings import RunConfig, to_run_config
 
 ROOT = Path(__file__).parent.parent
 

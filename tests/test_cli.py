@@ -10,7 +10,7 @@ import pytest
 import torch
 from runs import ROOT
 
-from ssd.runtime.stage import REPORTED
+from ssd.errors import REPORTED
 
 
 def train_py(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -72,7 +72,7 @@ def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> N
 
 def test_a_file_system_that_is_mounted_read_only_is_refused_in_one_line() -> None:
     fails = (
-        "import errno\nfrom ssd.runtime.stage import reporting_errors\n"
+        "import errno\nfrom ssd.runtime.reporting import reporting_errors\n"
         "with reporting_errors():\n    raise OSError(errno.EROFS, 'Read-only file system', '/out')"
     )
     answer = subprocess.run(

@@ -18,8 +18,8 @@ import pytest
 import torch
 from runs import ROOT, compose_config
 
-from ssd.artifacts import read_json
-from ssd.config import Accelerator, Recompute
+from ssd.artifacts.files import read_json
+from ssd.config.choices import Accelerator, Recompute
 from ssd.run import Run, evidence, lineage, load_run, protocol
 from ssd.runtime.devices import device_memory
 from ssd.runtime.hardware import resolve

@@ -11,8 +11,9 @@ import pytest
 from runs import ROOT, compose_config
 
 from ssd.arms import SAME, SWEPT, UNIT
-from ssd.config import BenchmarkFiles, Grading, LongSamples, RunConfig
 from ssd.config.benchmarks import Window, window
+from ssd.config.choices import Grading, LongSamples
+from ssd.config.settings import BenchmarkFiles, RunConfig
 from ssd.method.pilot import smallest_difference
 from ssd.plan.counts import count_window
 from ssd.plan.plan import Plan, make_plan

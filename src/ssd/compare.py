@@ -24,7 +24,7 @@ from ssd.method.significance import visible_sentence
 from ssd.report.study.collection import run_names
 from ssd.report.study.rows import short_names
 from ssd.run import load_run
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 
 SAME = ("grading", "extraction", "release", "window")
 """What two scores of a benchmark must share to be compared."""

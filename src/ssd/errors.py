@@ -1,11 +1,19 @@
-"""One exception family: every message names the setting, the value and the remedy, in one line."""
+"""One exception family: every message names the setting, the value and the remedy, in one line; and
+the exit codes of this project's processes."""
 
 import difflib
 import re
 
+FLAWED = 1
+"""What was to be checked could be read, and is wrong."""
+REPORTED = 3
+"""An expected failure, whose reason was printed in one line; argparse has taken 2."""
+RESUMABLE = 75
+"""A signal stopped what the same command goes on with (EX_TEMPFAIL)."""
+
 
 class SSDError(Exception):
-    """An expected failure: printed as one line, without a traceback, with exit code 1."""
+    """An expected failure: printed as one line, without a traceback, with exit code 3."""
 
 
 class ConfigError(SSDError):
@@ -35,6 +43,14 @@ class StageError(SSDError):
         super().__init__(message)
         self.stage = stage
         """What the process was to do, such as `stage train`; empty in the process itself."""
+
+
+class PreemptedError(StageError):
+    """A signal stopped a stage that can be resumed."""
+
+
+class ReportedError(StageError):
+    """A child process failed and has printed its reason, which is the message."""
 
 
 def one_line(error: BaseException) -> str:

@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from ssd.artifacts import explained
-from ssd.config import RunConfig, Selection, to_run_config
+from ssd.artifacts.files import explained
+from ssd.artifacts.names import JOURNAL
+from ssd.config.choices import Selection
 from ssd.config.composition import register, run_slug
-from ssd.errors import ArtifactError, ConfigError, SSDError, one_line
+from ssd.config.settings import RunConfig, to_run_config
+from ssd.errors import RESUMABLE, ArtifactError, ConfigError, SSDError, one_line
 from ssd.report.render.formats import percent
 from ssd.report.run.facts import collect
 from ssd.report.study.collection import held_out
 from ssd.report.study.rows import study_table
 from ssd.report.study.study import study_report
-from ssd.runtime.stage import RESUMABLE, reporting_errors
+from ssd.runtime.reporting import reporting_errors
 
 if TYPE_CHECKING:
     import optuna
 
-JOURNAL = "search.log"
-"""Optuna's record of trials, in the study folder: a search goes on from it."""
 T_TRAIN = (0.5, 2.0)
 T_TRAIN_STEP = 0.1
 """Trials that meet on a temperature and truncation share their corpus."""
@@ -172,9 +172,8 @@ def trial_overrides(trial: "optuna.Trial | optuna.trial.FrozenTrial", space: Spa
     if space.truncations is not None:
         overrides.append(f"truncation={trial.suggest_categorical('truncation', space.truncations)}")
     if space.lr is not None:
-        overrides.append(
-            f"optimizer.lr={trial.suggest_float('optimizer.lr', *space.lr, log=True):.3g}"
-        )
+        lr = trial.suggest_float("optimizer.lr", *space.lr, log=True)
+        overrides.append(f"optimizer.lr={lr:.3g}")
     return overrides
 
 
@@ -216,7 +215,7 @@ def num_finished(study: "optuna.Study") -> int:
     return sum(trial.state.is_finished() and FAILED in trial.user_attrs for trial in study.trials)
 
 
-def run_trial(study: "optuna.Study", space: Space, folder: Path, given: Sequence[str]) -> None:
+def run_trial(study: "optuna.Study", space: Space, folder: Path, fixed: Sequence[str]) -> None:
     """Draw settings, run them, and tell the score; a failed run is told as failed.
 
     Raises:
@@ -225,7 +224,7 @@ def run_trial(study: "optuna.Study", space: Space, folder: Path, given: Sequence
     from optuna.trial import TrialState
 
     trial = study.ask()
-    overrides = [*given, *trial_overrides(trial, space)]
+    overrides = [*fixed, *trial_overrides(trial, space)]
     code = subprocess.run([sys.executable, str(SCRIPT), *overrides], check=False).returncode
     if code == RESUMABLE:
         sys.exit(RESUMABLE)
@@ -236,8 +235,8 @@ def run_trial(study: "optuna.Study", space: Space, folder: Path, given: Sequence
         score = None
     trial.set_user_attr(FAILED, score is None)
     study.tell(trial, score, state=TrialState.FAIL if score is None else TrialState.COMPLETE)
-    shown = "failed" if score is None else f"{percent(score)} on held-out problems"
-    print(f"search: trial {trial.number}: {shown}", flush=True)
+    outcome = "failed" if score is None else f"{percent(score)} on held-out problems"
+    print(f"search: trial {trial.number}: {outcome}", flush=True)
 
 
 def read_objective(run_dir: Path) -> float:
@@ -247,10 +246,10 @@ def read_objective(run_dir: Path) -> float:
         ArtifactError: the run has no such score, or one of other settings.
     """
     facts = collect(run_dir, read_positions=False)
-    chosen = held_out(facts)
-    if chosen is None or facts.stale:
+    choice = held_out(facts)
+    if choice is None or facts.stale:
         raise ArtifactError(f"{run_dir} has no score on held-out problems that is its own")
-    return chosen.score.value
+    return choice.score.value
 
 
 if __name__ == "__main__":

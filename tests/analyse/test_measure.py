@@ -12,7 +12,7 @@ import torch
 
 from ssd.analyse.forward import States
 from ssd.analyse.measure import after_truncation, candidates, measure, support
-from ssd.config import TruncationConfig
+from ssd.config.settings import TruncationConfig
 from ssd.method.truncation import tempered_probabilities
 from ssd.records.analysis import TEMPS, TOP
 from ssd.records.samples import Sample
@@ -109,7 +109,7 @@ def test_memory_does_not_grow_with_the_number_of_positions() -> None:
 import resource, torch
 from ssd.analyse.forward import States
 from ssd.analyse.measure import LOGITS_AT_ONCE, measure
-from ssd.config import TruncationConfig
+from ssd.config.settings import TruncationConfig
 from test_measure import sample
 cut = TruncationConfig(top_k=20, top_p=0.8)
 weight = torch.randn(151_936, 4, generator=torch.Generator().manual_seed(0))

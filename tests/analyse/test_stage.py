@@ -21,8 +21,9 @@ from ssd.analyse.forward import load_network, read_states
 from ssd.analyse.measure import measure
 from ssd.analyse.probe import read_probe
 from ssd.arms import BASE, TUNED
-from ssd.artifacts import verify, write_json
-from ssd.config import TruncationConfig
+from ssd.artifacts.files import write_json
+from ssd.artifacts.store import verify
+from ssd.config.settings import TruncationConfig
 from ssd.errors import ArtifactError, DataError
 from ssd.models.fetch import fetch
 from ssd.records.analysis import TERMS, Analysis, positions_file, read_analysis, read_positions

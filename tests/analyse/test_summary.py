@@ -20,7 +20,7 @@ from ssd.analyse.summary import (
     survivors_by_temp,
 )
 from ssd.arms import BASE, TUNED
-from ssd.artifacts import write_json
+from ssd.artifacts.files import write_json
 from ssd.method.locks import FORK, LOCK, OTHER
 from ssd.records.analysis import (
     FIELDS,

@@ -9,32 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from ssd.artifacts import (
-    Artifact,
-    artifact,
-    existing,
-    explained,
-    fingerprint,
-    read_json,
-    read_rows,
-    replacing,
-    verify,
-    write_json,
-    write_rows,
-)
-from ssd.config import TruncationConfig
-from ssd.errors import ArtifactError
+from ssd.artifacts.files import explained, read_json, read_rows, replacing, write_json, write_rows
+from ssd.artifacts.fingerprints import fingerprint
+from ssd.artifacts.store import Artifact, artifact, existing, verify
+from ssd.config.settings import TruncationConfig
+from ssd.errors import FLAWED, REPORTED, ArtifactError
 
 INPUTS = {"temp": 1.6, "truncation": TruncationConfig(top_k=20, top_p=0.8)}
 
 
 @pytest.fixture
 def done(tmp_path: Path) -> Artifact:
-    made = artifact(tmp_path / "store", "corpus", INPUTS)
-    with made.writing() as folder:
+    corpus = artifact(tmp_path / "store", "corpus", INPUTS)
+    with corpus.writing() as folder:
         write_rows(folder / "corpus.parquet", [{"a": 1}])
-        made.finish(started=time.time(), counts={"rows": 1})
-    return made
+        corpus.finish(started=time.time(), counts={"rows": 1})
+    return corpus
 
 
 @pytest.fixture
@@ -94,9 +84,9 @@ def test_verify_is_a_command_with_an_exit_code(done: Artifact, tmp_path: Path) -
     assert (good.returncode, good.stderr) == (0, "")
     (done.folder / "corpus.parquet").unlink()
     bad = subprocess.run([*command, str(done.folder)], capture_output=True, text=True, check=False)
-    assert bad.returncode == 1
+    assert bad.returncode == FLAWED
     absent = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert absent.returncode != 0
+    assert absent.returncode == REPORTED
     assert absent.stderr.startswith("error: ")
 
 
@@ -134,7 +124,7 @@ def test_damaged_json_is_named(tmp_path: Path) -> None:
 
 def test_a_second_writer_waits_for_the_first(done: Artifact) -> None:
     program = (
-        "import sys, json; from pathlib import Path; from ssd.artifacts import Artifact\n"
+        "import sys, json; from pathlib import Path; from ssd.artifacts.store import Artifact\n"
         "with Artifact('corpus', {}, Path(sys.argv[1])).writing(): print('written')"
     )
     with done.writing():

@@ -7,8 +7,9 @@ import pytest
 import yaml
 from runs import ROOT, compose_config
 
-from ssd.config import AdapterType, ModelKind, RunConfig
+from ssd.config.choices import AdapterType, ModelKind
 from ssd.config.composition import run_slug, setting_names
+from ssd.config.settings import RunConfig
 from ssd.errors import ConfigError
 
 CONF = ROOT / "conf"
@@ -105,8 +106,7 @@ def test_an_experiment_wins_over_the_recipe_and_loses_to_the_command_line() -> N
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["sampler.temp=-1"], "sampler.temp must lie in"),
-        (["truncation.top_p=0"], "truncation.top_p must lie in"),
+        (["sampler.temp=-1"], r"sampler.temp must lie in \[0, 10\], got -1"),
         (["truncation.top_k=0"], "truncation.top_k must be positive or null"),
         (
             ["eval.k=[1,10]", "eval.num_samples=5"],
@@ -117,14 +117,12 @@ def test_an_experiment_wins_over_the_recipe_and_loses_to_the_command_line() -> N
         (["eval.benchmarks=[lcb_release_v6@2025-05-01..2025-02-01]"], "ends before it begins"),
         (["eval.regression=[mbpp]"], "mbpp stands twice among eval.benchmarks, eval.regression"),
         (["eval.validation=mbqp"], "did you mean 'mbpp'"),
-        (["eval.validation_share=1"], "eval.validation_share must lie in"),
         (["eval.temps=[0.4,11]"], "eval.temps must lie in"),
         (["eval.temps=[0.4,0.4]"], "eval.temps names a value twice"),
         (["eval.checkpoint_steps=[99]"], "eval.checkpoint_steps=99 must lie in"),
         (["eval.checkpoint_steps=[6]", "eval.checkpoint_step=6"], "are both set: leave one out"),
         (["eval.controls=[base_swept]"], "there is nothing to sweep: add temperatures"),
         (["eval.resample=both"], "needs the noise of a problem's answers and there is one"),
-        (["eval.num_validation_samples=0"], "eval.num_validation_samples must be positive or null"),
         (
             ["eval.num_validation_samples=2", "eval.selection=test"],
             "eval.selection=test holds none out",
@@ -133,7 +131,6 @@ def test_an_experiment_wins_over_the_recipe_and_loses_to_the_command_line() -> N
         (["eval.controls=[t1]", "sampler.temp=1", "truncation=none"], "is this run itself"),
         (["eval.benchmarks=[]"], "eval.benchmarks is empty"),
         (["stages=[smaple]"], "did you mean 'sample'"),
-        (["sampler.filters=[stubs]"], "did you mean 'stub'"),
         (["train.warmup_steps=99"], "train.warmup_steps=99 must lie in"),
         (["train.global_batch_size=1", "hardware.devices=2"], "leaves some of the 2 training"),
         (["optimizer=adamw8bit", "hardware.devices=2"], "break on sharded weights"),
@@ -144,18 +141,14 @@ def test_an_experiment_wins_over_the_recipe_and_loses_to_the_command_line() -> N
         ),
         (["hardware.devices=1", "hardware.cpu_offload=true"], "nothing is sharded"),
         (["eval.checkpoint_step=0"], r"eval.checkpoint_step=0 must lie in \[1, train.max_steps"),
-        (["train.keep_checkpoints=0"], "train.keep_checkpoints must be positive"),
         (["train.router_aux_coef=-1"], "train.router_aux_coef must not be negative"),
-        (["plan.utilization=2"], "plan.utilization must lie in"),
         (["sampler.max_model_len=100"], "must exceed sampler.max_new_tokens"),
         (["data=file"], "name a JSONL or Parquet file with data.path=FILE"),
         (["data=hub"], "data.hub_name=ORG/NAME"),
         (["model=tiny", "model.source=wheel"], "no wheel is known for model.name=tiny"),
         (["data.path=prompts.jsonl"], "data.path is set, but data.source=packaged.*add data=file"),
         (["data.hub_name=org/name"], "data.hub_name is set, but .*add data=hub"),
-        (["optimizer.lr=0"], "optimizer.lr must be positive"),
         (["prompt_format.question=text"], r"must contain \{question\}"),
-        (["hardware.devices=0"], "hardware.devices must be positive"),
     ],
 )
 def test_a_bad_value_names_its_setting(overrides: list[str], message: str) -> None:
@@ -165,7 +158,7 @@ def test_a_bad_value_names_its_setting(overrides: list[str], message: str) -> No
 
 def test_every_setting_of_the_schema_is_read_somewhere() -> None:
     source = "".join(
-        path.read_text() for path in (ROOT / "src").rglob("*.py") if path.name != "config.py"
+        path.read_text() for path in (ROOT / "src").rglob("*.py") if path.name != "settings.py"
     )
     # Optimizer fields go to the optimizer as they are; `holds` is compared in the schema itself.
     whole = {"_target_", "eps", "betas", "revision", "holds"}
@@ -205,7 +198,7 @@ def test_config_needs_neither_torch_nor_vllm(tmp_path: Path) -> None:
     import sys
 
     program = (
-        "import sys, ssd.config, ssd.drive.jobs; "
+        "import sys, ssd.config.settings, ssd.drive.jobs; "
         "sys.exit(any(m in sys.modules for m in ('torch', 'vllm')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

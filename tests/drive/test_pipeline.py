@@ -15,11 +15,12 @@ import pytest
 from runs import ROOT, compose_config
 
 from ssd.arms import INTERVALS
-from ssd.artifacts import verify
-from ssd.drive.pipeline import is_current, link_artifacts
+from ssd.artifacts.store import verify
+from ssd.drive.pipeline import link_artifacts
+from ssd.drive.stages import is_current
+from ssd.errors import REPORTED
 from ssd.records.samples import read_samples
 from ssd.run import Run, evidence, lineage, load_run, protocol
-from ssd.runtime.stage import REPORTED
 
 
 def command(output: Path, *arguments: str) -> list[str]:
@@ -245,7 +246,7 @@ def test_a_prompt_longer_than_the_model_takes_is_named(tmp_path: Path) -> None:
 def test_a_full_disk_is_refused_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ssd.artifacts import require_space
+    from ssd.artifacts.files import require_space
     from ssd.errors import ArtifactError
 
     with pytest.raises(ArtifactError, match="free some, or set output_dir=OTHER_FOLDER"):

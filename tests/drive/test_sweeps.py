@@ -16,10 +16,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from runs import ROOT, compose_config
 
-from ssd.config import RunConfig, TruncationConfig
+from ssd.config.settings import RunConfig, TruncationConfig
 from ssd.drive.jobs import SUBMITTED, check_launcher, count_jobs, naming_lost_jobs
-from ssd.errors import ConfigError, StageError
-from ssd.runtime.stage import REPORTED, ReportedError, run_child
+from ssd.errors import REPORTED, ConfigError, ReportedError, StageError
+from ssd.runtime.children import run_child
 
 PRESETS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
 QUICK = ("model=tiny", "stages=[sample]", "logger=none", "data.limit=3", "sampler=transformers")
@@ -173,11 +173,12 @@ def test_a_lost_job_is_named_in_one_line() -> None:
 
 def test_a_reason_reaches_the_process_that_started_the_failing_ones_parent() -> None:
     inner = (
-        "from ssd.errors import DataError\nfrom ssd.runtime.stage import reporting_errors\n"
+        "from ssd.errors import DataError\nfrom ssd.runtime.reporting import reporting_errors\n"
         "with reporting_errors():\n    raise DataError('the innermost reason')"
     )
     outer = (
-        "import sys\nfrom ssd.runtime.stage import reporting_errors, run_child\n"
+        "import sys\nfrom ssd.runtime.children import run_child\n"
+        "from ssd.runtime.reporting import reporting_errors\n"
         f"with reporting_errors():\n    run_child([sys.executable, '-c', {inner!r}], 'inside')"
     )
     with pytest.raises(ReportedError, match="the innermost reason") as raised:

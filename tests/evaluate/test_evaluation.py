@@ -13,8 +13,9 @@ import pytest
 from answers import fenced, make_sample
 
 from ssd.arms import BASE, TUNED, UNIT
-from ssd.artifacts import read_json, verify
-from ssd.config import Extraction
+from ssd.artifacts.files import read_json
+from ssd.artifacts.store import verify
+from ssd.config.choices import Extraction
 from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.evaluation import evaluate
 from ssd.evaluate.generate import benchmark_requests, generate

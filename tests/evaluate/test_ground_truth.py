@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ssd.config import BenchmarkFiles, Grading
+from ssd.config.choices import Grading
+from ssd.config.settings import BenchmarkFiles
 from ssd.errors import HardwareError
 from ssd.evaluate.grading import check
 from ssd.problems import packaged_file, read_jsonl

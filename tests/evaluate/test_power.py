@@ -9,7 +9,7 @@ import pytest
 from answers import make_verdict
 from runs import compose_config
 
-from ssd.artifacts import read_json, write_json
+from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.names import VERDICTS
 from ssd.errors import ArtifactError, ConfigError, DataError
 from ssd.evaluate.grading import write_verdicts

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from answers import make_verdict
 
-from ssd.config import Resample
+from ssd.config.choices import Resample
 from ssd.errors import ConfigError, DataError
 from ssd.evaluate.grading import Verdict
 from ssd.evaluate.scores import (

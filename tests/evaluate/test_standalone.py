@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from ssd.artifacts import holding
-from ssd.config import BenchmarkFiles, Extraction, Grading
-from ssd.errors import ArtifactError, ConfigError, DataError
+from ssd.artifacts.files import holding
+from ssd.config.choices import Extraction, Grading
+from ssd.config.settings import BenchmarkFiles
+from ssd.errors import REPORTED, ArtifactError, ConfigError, DataError
 from ssd.evaluate.answers import Answer, read_answers
 from ssd.evaluate.grading import as_they_come
 from ssd.evaluate.options import naming_options
@@ -24,7 +25,6 @@ from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows, wr
 from ssd.problems import packaged_file, read_jsonl
 from ssd.problems.benchmarks import load_benchmark
 from ssd.records.samples import Sample, write_samples
-from ssd.runtime.stage import REPORTED
 from ssd.sandbox.pool import load_sandbox
 
 GRADE = [sys.executable, "-m", "ssd.evaluate", "grade"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ssd.arms import ARMS, gain_parts, gain_sentence
-from ssd.config import Extraction
+from ssd.config.choices import Extraction
 from ssd.evaluate.table import CHOSEN_ON_TEST, score_table
 from ssd.problems.extraction import RULES
 

@@ -10,14 +10,15 @@ import torch
 from runs import compose_config
 from transformers import AutoModelForCausalLM
 
-from ssd.config import AdapterConfig, AdapterType, EngineName
+from ssd.config.choices import AdapterType, EngineName
+from ssd.config.settings import AdapterConfig
 from ssd.errors import HardwareError
 from ssd.generation import Completion, Request, generate_shards, request_seed
 from ssd.generation.engine import Engine
 from ssd.generation.engines import LazyEngine, load_engine
 from ssd.generation.requests import build_requests
-from ssd.generation.vllm_engine import lora_rank
 from ssd.generation.vllm_memory import cache_blocks
+from ssd.generation.vllm_settings import lora_rank
 from ssd.method.decoding import Decoding
 from ssd.method.truncation import tempered_probabilities
 from ssd.models import Weights

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ssd.config import Accelerator, HardwareConfig
+from ssd.config.choices import Accelerator
+from ssd.config.settings import HardwareConfig
 from ssd.generation.vllm_memory import cache_blocks
 from ssd.models import Weights
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from runs import compose_config
 
-from ssd.config import ModelConfig, WeightSource, WheelConfig
+from ssd.config.choices import WeightSource
+from ssd.config.settings import ModelConfig, WheelConfig
 from ssd.errors import ConfigError, ModelError
 from ssd.models import Weights
 from ssd.models.fetch import fetch

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ssd.artifacts import read_json
-from ssd.config import AdapterConfig, AdapterType, Attention, Precision, Recompute, TrainConfig
+from ssd.artifacts.files import read_json
+from ssd.config.choices import AdapterType, Attention, Precision, Recompute
+from ssd.config.settings import AdapterConfig, TrainConfig
 from ssd.plan.activations import (
     NORM,
     Widths,

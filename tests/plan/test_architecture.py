@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from runs import ROOT, compose_config
 
-from ssd.artifacts import read_json, write_json
-from ssd.config import AdapterConfig, AdapterType, Attention, TrainConfig
+from ssd.artifacts.files import read_json, write_json
+from ssd.config.choices import AdapterType, Attention
+from ssd.config.settings import AdapterConfig, TrainConfig
 from ssd.errors import ModelError
 from ssd.models.fetch import fetch
 from ssd.models.weights import locate

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from runs import compose_config
 
-from ssd.config import HardwareConfig, Recompute
+from ssd.config.choices import Recompute
+from ssd.config.settings import HardwareConfig
 from ssd.plan.choice import TIGHT
 from ssd.plan.plan import Plan, make_plan
 

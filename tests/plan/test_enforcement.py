@@ -15,11 +15,11 @@ import yaml
 from runs import ROOT, compose_config
 
 from ssd.artifacts.names import PLAN
-from ssd.config import Recompute, RunConfig
-from ssd.errors import HardwareError
+from ssd.config.choices import Recompute
+from ssd.config.settings import RunConfig
+from ssd.errors import REPORTED, HardwareError
 from ssd.plan.enforcement import settle
 from ssd.runtime.hardware import resolve
-from ssd.runtime.stage import REPORTED
 
 TINY = ("model=tiny", "sampler=transformers", "train.max_steps=2", "data.limit=2",
         "sampler.max_new_tokens=2", "sampler.filters=[]", "logger=none")  # fmt: skip

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from runs import compose_config
 
-from ssd.artifacts import read_json
-from ssd.config import AdapterConfig, Attention, RunConfig
+from ssd.artifacts.files import read_json
+from ssd.config.choices import Attention
+from ssd.config.settings import AdapterConfig, RunConfig
 from ssd.plan.architecture import KNOWN, Architecture, measure
 from ssd.plan.counts import count_problems
 from ssd.plan.engine import (

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from runs import compose_config
 
-from ssd.artifacts import read_json
-from ssd.config import Accelerator, HardwareConfig, RunConfig
+from ssd.artifacts.files import read_json
+from ssd.config.choices import Accelerator
+from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.generation.vllm_memory import memory_share
 from ssd.plan.architecture import KNOWN, Architecture, measure
 from ssd.plan.memory import NF4, RESERVE, Memory, host_bytes, memory

@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 from runs import compose_config
 
-from ssd.artifacts import read_json
-from ssd.config import AdapterConfig, Attention
+from ssd.artifacts.files import read_json
+from ssd.config.choices import Attention
+from ssd.config.settings import AdapterConfig
 from ssd.plan.architecture import KNOWN, measure
 from ssd.plan.outline import FAMILIES, outline, surely_fits
 from ssd.runtime.devices import GIB, assume

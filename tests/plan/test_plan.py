@@ -14,11 +14,11 @@ import yaml
 from corpora import write_corpus
 from runs import ROOT, compose_config
 
-from ssd.config import RunConfig
+from ssd.config.settings import RunConfig
+from ssd.errors import REPORTED
 from ssd.plan.plan import Plan, make_plan
 from ssd.plan.table import plan_text
 from ssd.run import Run
-from ssd.runtime.stage import REPORTED
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 PAPER = ("hardware=gpu_8",)

@@ -8,8 +8,9 @@ import pytest
 from corpora import write_corpus
 from runs import compose_config
 
-from ssd.artifacts import read_json
-from ssd.config import AdapterConfig, AdapterType, Attention, DataConfig, DataSource, RunConfig
+from ssd.artifacts.files import read_json
+from ssd.config.choices import AdapterType, Attention, DataSource
+from ssd.config.settings import AdapterConfig, DataConfig, RunConfig
 from ssd.plan.architecture import KNOWN, Architecture, measure
 from ssd.plan.work import (
     Work,

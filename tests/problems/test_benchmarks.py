@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from ssd.config import BenchmarkFiles, Grading
+from ssd.config.choices import Grading
+from ssd.config.settings import BenchmarkFiles
 from ssd.errors import ConfigError, DataError
 from ssd.problems import packaged_file, read_jsonl
 from ssd.problems.benchmarks import (

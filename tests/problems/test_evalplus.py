@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssd.config import BenchmarkFiles, Grading
+from ssd.config.choices import Grading
+from ssd.config.settings import BenchmarkFiles
 from ssd.evaluate.grading import check
 from ssd.problems import packaged_file, read_jsonl
 from ssd.problems.benchmarks import Judged, load_benchmark

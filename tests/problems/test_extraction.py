@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.config import Extraction
+from ssd.config.choices import Extraction
 from ssd.problems import read_jsonl
 from ssd.problems.extraction import (
     NO_FENCE,

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from ssd.config import BenchmarkFiles, Grading
 from ssd.config.benchmarks import SIZES, window
+from ssd.config.choices import Grading
+from ssd.config.settings import BenchmarkFiles
 from ssd.errors import DataError
 from ssd.problems.benchmarks import Benchmark, Judged, StdinTests, load_benchmark
 from ssd.problems.benchmarks.livecodebench import ERRATA

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ssd.config import Grading
-from ssd.drive.pipeline import check_evaluation
-from ssd.errors import DataError, HardwareError
+from ssd.config.choices import Grading
+from ssd.drive.checks import check_evaluation
+from ssd.errors import FLAWED, DataError, HardwareError
 from ssd.evaluate.grading import check
-from ssd.evaluate.soundness import FLAWED, find_flaws, require_sound, run_check
+from ssd.evaluate.soundness import find_flaws, require_sound, run_check
 from ssd.problems.benchmarks.assertions import foreign_names
 from ssd.problems.benchmarks.own import literal, load_own, read_own
 from ssd.run import Run

@@ -9,7 +9,7 @@ from typing import Any
 from runs import compose_config
 
 from ssd.arms import INTERVALS
-from ssd.artifacts import write_json
+from ssd.artifacts.files import write_json
 from ssd.errors import SSDError
 from ssd.models import Weights
 from ssd.run import Run, evidence, lineage, protocol, save_run

@@ -18,7 +18,7 @@ from run_folders import (
     write_scores,
 )
 
-from ssd.artifacts import verify
+from ssd.artifacts.store import verify
 from ssd.models import Weights
 from ssd.report.exports.card import write_cards
 from ssd.report.run.facts import collect

@@ -10,7 +10,7 @@ from analyses import HOSTILE, finish_analysis
 from run_folders import make_run
 
 from ssd.analyse.summary import base_kinds
-from ssd.config import AnalyseConfig
+from ssd.config.settings import AnalyseConfig
 from ssd.records.analysis import Analysis, read_analysis
 from ssd.report.render.document import CodeMap, Document, Section
 from ssd.report.render.html import html

@@ -14,7 +14,7 @@ from run_folders import (
     write_scores,
 )
 
-from ssd.artifacts import read_json, write_json
+from ssd.artifacts.files import read_json, write_json
 from ssd.errors import ArtifactError
 from ssd.report.study.collection import Study, cells, collect_study, held_out, run_names
 from ssd.run import Run

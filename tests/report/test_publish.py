@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from run_folders import UNDECIDED, benchmark_scores, make_run, write_scores
 
-from ssd.artifacts import read_json, verify
+from ssd.artifacts.files import read_json
 from ssd.artifacts.names import FAILURE, SHARDS, VERDICTS, WEIGHTS
+from ssd.artifacts.store import verify
 from ssd.errors import ArtifactError
 from ssd.evaluate.grading import Verdict, write_verdicts
 from ssd.records.samples import Sample, read_samples, write_samples

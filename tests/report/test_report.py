@@ -21,7 +21,7 @@ from run_folders import (
     write_scores,
 )
 
-from ssd.config import Extraction
+from ssd.config.choices import Extraction
 from ssd.errors import ArtifactError
 from ssd.problems.extraction import RULES
 from ssd.report import report

@@ -24,7 +24,7 @@ from run_folders import (
     write_scores,
 )
 
-from ssd.artifacts import read_json, write_json
+from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.names import FAILURE, RESULTS
 from ssd.report.results import SCHEMA, run_results, write_results, write_study_results
 from ssd.report.run.facts import collect

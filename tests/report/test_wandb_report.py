@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from run_folders import BETTER, UNDECIDED, benchmark_scores, make_run, make_selection, write_scores
 
-from ssd.artifacts import read_json, write_json
-from ssd.artifacts.names import FAILURE
+from ssd.artifacts.files import read_json, write_json
+from ssd.artifacts.names import FAILURE, WANDB_PLAN
 from ssd.errors import ArtifactError, ConfigError, HardwareError
 from ssd.report import study_report
-from ssd.report.exports.wandb_plan import PLAN, Panel, Panels, ReportPlan, Text, read_plan
+from ssd.report.exports.wandb_plan import Panel, Panels, ReportPlan, Text, read_plan
 from ssd.report.wandb_report import publish, to_report
-from ssd.runtime.hardware import check_wandb_reports
+from ssd.runtime.installation import check_wandb_reports
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("wandb_workspaces") is None,
@@ -143,9 +143,9 @@ def test_the_report_of_a_study_brings_it_up_to_date(
 def test_a_file_of_another_version_or_damaged_is_refused(study: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"report\.wandb=true"):
         read_plan(tmp_path)
-    stored = read_json(study / PLAN)
+    stored = read_json(study / WANDB_PLAN)
     for wrong in (stored | {"version": 0}, stored | {"blocks": [{"kind": "text"}]}, {"version": 1}):
-        write_json(tmp_path / PLAN, wrong)
+        write_json(tmp_path / WANDB_PLAN, wrong)
         with pytest.raises(ArtifactError, match=r"python -m ssd\.report"):
             read_plan(tmp_path)
 

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ssd.config import Accelerator
-from ssd.errors import ConfigError
+from ssd.config.choices import Accelerator
+from ssd.errors import REPORTED, ConfigError
 from ssd.run import Run
 from ssd.run.launch import stage_command, stage_environment, tcmalloc
-from ssd.runtime.stage import REPORTED
 
 
 def test_one_process_needs_no_launcher(make_run: Callable[..., Run]) -> None:
@@ -56,15 +55,15 @@ def test_a_stage_on_cpu_shares_the_cores_that_are_free_unless_the_user_says_othe
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    monkeypatch.setattr("ssd.runtime.hardware.PROC_STAT", tmp_path / "none")  # nothing else runs
+    monkeypatch.setattr("ssd.runtime.threads.PROC_STAT", tmp_path / "none")  # nothing else runs
     cores = len(os.sched_getaffinity(0))
     run = make_run("hardware.devices=2")
     assert stage_environment(run, "train")["OMP_NUM_THREADS"] == str(max(cores // 2, 1))
     assert stage_environment(run, "sample")["OMP_NUM_THREADS"] == str(cores)
     busy = tmp_path / "stat"
     busy.write_text("cpu  0 0 0 100 0 0 0 0 0 0\n")  # no core is ever idle
-    monkeypatch.setattr("ssd.runtime.hardware.LOOKS", (0.01,))
-    monkeypatch.setattr("ssd.runtime.hardware.PROC_STAT", busy)
+    monkeypatch.setattr("ssd.runtime.threads.LOOKS", (0.01,))
+    monkeypatch.setattr("ssd.runtime.threads.PROC_STAT", busy)
     environment = stage_environment(run, "evaluate")
     if cores > 1:
         assert (environment["OMP_NUM_THREADS"], environment["OMP_WAIT_POLICY"]) == ("1", "passive")
@@ -78,10 +77,10 @@ def test_a_stage_computes_with_the_threads_of_its_environment(
     make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("ssd.runtime.hardware.LOOKS", (0.01,))
+    monkeypatch.setattr("ssd.runtime.threads.LOOKS", (0.01,))
     busy = tmp_path / "stat"
     busy.write_text("cpu  0 0 0 100 0 0 0 0 0 0\n")  # no core is ever idle
-    monkeypatch.setattr("ssd.runtime.hardware.PROC_STAT", busy)
+    monkeypatch.setattr("ssd.runtime.threads.PROC_STAT", busy)
     done = subprocess.run(
         [sys.executable, "-c", "import torch; print(torch.get_num_threads())"],
         env=stage_environment(make_run(), "train"),

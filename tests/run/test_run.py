@@ -5,9 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from ssd.arms import BASE, TUNED, UNIT
-from ssd.artifacts import plain, write_json
+from ssd.artifacts.files import write_json
+from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import SELECTION
-from ssd.config import TruncationConfig
+from ssd.config.settings import TruncationConfig
 from ssd.errors import ArtifactError
 from ssd.run import Run, evidence, lineage, load_run, protocol, save_run
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ssd.config import LoggerConfig, WandbMode
+from ssd.config.choices import WandbMode
+from ssd.config.settings import LoggerConfig
 from ssd.run import Run
 from ssd.run.tracking import Tracker, has_login, read_metrics, wandb_mode
 

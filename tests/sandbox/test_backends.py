@@ -30,6 +30,7 @@ def f():
 """
 GRADE = """
 import sys
+from ssd.config.choices import SandboxName
 from ssd.errors import HardwareError
 from ssd.sandbox.pool import load_sandbox
 try:

@@ -8,7 +8,8 @@ import pytest
 from answers import fenced, make_sample
 from graders import Grader, grader_fixture
 
-from ssd.config import BenchmarkFiles, Grading
+from ssd.config.choices import Grading
+from ssd.config.settings import BenchmarkFiles
 from ssd.evaluate.grading import grade_answer, read_verdicts, write_verdicts
 from ssd.problems.benchmarks import load_benchmark
 from ssd.sandbox.pool import Sandbox

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from ssd.artifacts import read_json
+from ssd.artifacts.files import read_json
 from ssd.models.random_init import byte_tokenizer
 from ssd.plan.architecture import KNOWN
 from ssd.records.samples import Sample, write_samples

@@ -14,14 +14,15 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from ssd.config import AdapterConfig, AdapterType
+from ssd.config.choices import AdapterType
+from ssd.config.settings import AdapterConfig
 from ssd.errors import ConfigError
 from ssd.models import Weights
 from ssd.run import Run, lineage
 from ssd.run.launch import stage_command, stage_environment
 from ssd.run.lineage import step_folders
 from ssd.run.tracking import read_metrics
-from ssd.runtime import hardware
+from ssd.runtime import precision
 from ssd.train.attention import check_isolation
 from ssd.train.network import CompletionLoss, adapt, build
 from ssd.train.trainer import parameter_counts, train
@@ -133,7 +134,7 @@ def test_embedding_and_head_stay_unquantised(
 ) -> None:
     # Whatever this CPU is: one with bf16 products, where frozen weights are bf16.
     (tmp_path / "cpuinfo").write_text("flags\t\t: avx2 avx512bw\n")
-    monkeypatch.setattr(hardware, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "cpuinfo")
     config = make_run("adapter=qlora").config
     folder = lineage.model_folder(make_run(), "base") if tied else untied
     loss = build(folder, config.adapter, config.train, config.hardware, device=CPU)

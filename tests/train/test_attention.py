@@ -4,7 +4,7 @@ from test_loss import VOCABULARY, small_model
 from transformers import LlamaForCausalLM
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from ssd.config import Attention
+from ssd.config.choices import Attention
 from ssd.errors import ModelError
 from ssd.train.attention import (
     VARLEN,

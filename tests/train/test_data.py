@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.config import LongSamples, Norm
+from ssd.config.choices import LongSamples, Norm
 from ssd.errors import DataError
 from ssd.records.samples import Sample
 from ssd.train.data import Example, Steps, collate, loss_weights, make_examples, step_indices

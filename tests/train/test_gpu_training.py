@@ -17,8 +17,8 @@ from ssd.plan.architecture import find_architecture
 from ssd.plan.memory import RESERVE, memory
 from ssd.run import Run, lineage
 from ssd.run.launch import stage_command, stage_environment
+from ssd.runtime.children import run_child
 from ssd.runtime.devices import GIB
-from ssd.runtime.stage import run_child
 from ssd.train.compiled import DISABLED
 
 Make = Callable[..., Run]

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from test_trainer import LENGTHS
 from torch import nn
 
-from ssd.config import AnalyseConfig
+from ssd.artifacts.names import PROBE
+from ssd.config.settings import AnalyseConfig
 from ssd.method.decomposition import Target, decompose, target
 from ssd.records.analysis import TERMS
 from ssd.run import Run, lineage
@@ -22,7 +23,6 @@ from ssd.train.data import Example
 from ssd.train.loss import IGNORE
 from ssd.train.probe import (
     PREFIX,
-    PROBE,
     Sampling,
     choose,
     in_rows,

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ssd.config import Attention, Norm
+from ssd.config.choices import Attention, Norm
 from ssd.method.packing import packed_rows
 from ssd.train.attention import choose_attention
 from ssd.train.data import Example, MicroBatch, collate, loss_weights

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ssd.config import EngineName
+from ssd.config.choices import EngineName
 from ssd.errors import ModelError
 from ssd.generation import Request
 from ssd.generation.engines import load_engine

@@ -8,10 +8,10 @@ from corpora import write_corpus
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ssd.config import OptimizerConfig
+from ssd.config.settings import OptimizerConfig
 from ssd.errors import ConfigError, HardwareError
 from ssd.run import Run, lineage
-from ssd.runtime.hardware import check_training
+from ssd.runtime.installation import check_training
 from ssd.train import checkpoints
 from ssd.train.data import Steps
 from ssd.train.module import clip_gradients, make_optimizer

@@ -12,16 +12,24 @@ import torch
 from corpora import write_corpus
 from transformers import AutoModelForCausalLM
 
-from ssd.errors import ArtifactError, DataError, ModelError, SSDError
+from ssd.artifacts.names import PROBE
+from ssd.errors import (
+    REPORTED,
+    RESUMABLE,
+    ArtifactError,
+    DataError,
+    ModelError,
+    PreemptedError,
+    SSDError,
+)
 from ssd.run import Run, lineage
 from ssd.run.launch import stage_command, stage_environment
 from ssd.run.lineage import step_folder, step_folders
 from ssd.run.tracking import read_metrics
-from ssd.runtime.stage import REPORTED, RESUMABLE, PreemptedError, run_child
+from ssd.runtime.children import run_child
 from ssd.train import checkpoints
 from ssd.train.export import export_again
 from ssd.train.module import SelfDistillation
-from ssd.train.probe import PROBE
 from ssd.train.trainer import train
 
 LENGTHS = [(5, 9), (12, 3), (4, 20), (7, 7), (3, 15), (9, 2), (6, 30), (5, 5)]

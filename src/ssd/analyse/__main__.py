@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from ssd.run import load_run, stage_parser
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 
 TOY, ADVICE = "toy", "advice"
 EPILOG = """\

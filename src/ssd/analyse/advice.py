@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ssd.artifacts import read_json
+from ssd.artifacts.files import read_json
 from ssd.errors import ArtifactError, ConfigError
 from ssd.method.fit import QuadraticFit, fit_quadratic
 

@@ -18,8 +18,9 @@ from ssd.analyse.measure import measure
 from ssd.analyse.probe import read_probe, token_texts, vocabulary_texts
 from ssd.analyse.summary import ALL, kind_table
 from ssd.arms import BASE, TUNED
-from ssd.artifacts import Artifact, explained
-from ssd.config import TruncationConfig
+from ssd.artifacts.files import explained
+from ssd.artifacts.store import Artifact
+from ssd.config.settings import TruncationConfig
 from ssd.errors import ArtifactError
 from ssd.models.chat import load_tokenizer
 from ssd.models.weights import model_length

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from ssd.config import Accelerator, HardwareConfig
+from ssd.config.choices import Accelerator
+from ssd.config.settings import HardwareConfig
 from ssd.errors import HardwareError
 from ssd.models.network import body, check_head, head, load
 from ssd.records.samples import Sample

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssd.analyse.forward import States
-from ssd.config import TruncationConfig
+from ssd.config.settings import TruncationConfig
 from ssd.method.decomposition import decompose, has_target, target
 from ssd.method.truncation import tempered_probabilities
 from ssd.records.analysis import TEMPS, TERMS, TOP, Positions

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ssd.artifacts import Artifact
 from ssd.artifacts.names import CORPUS, SHARDS
+from ssd.artifacts.store import Artifact
 from ssd.errors import DataError
 from ssd.problems import fixed_subset
 from ssd.records.samples import Sample, read_samples

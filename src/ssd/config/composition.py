@@ -10,7 +10,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ssd.config import RunConfig
+from ssd.config.settings import RunConfig
 from ssd.errors import ConfigError, did_you_mean, one_line
 
 UNNAMED = (

@@ -9,7 +9,7 @@ from ssd.arms import BASE
 from ssd.evaluate.generate import answer_all
 from ssd.generation.engines import run_engine
 from ssd.run import Run, lineage, load_run, stage_parser
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 from ssd.sample.corpus import sample
 
 
@@ -20,8 +20,8 @@ def draw(run: Run) -> None:
         DataError: a prompt leaves no room for an answer, or no sample is left.
     """
     with run_engine(run, BASE, max_model_len=longest_model_len(run)) as engine:
-        for trained in lineage.sampled(run):
-            sample(trained, engine)
+        for training in lineage.sampled(run):
+            sample(training, engine)
         if "evaluate" in run.config.stages:
             answer_all(run, BASE, engine)
 
@@ -32,8 +32,8 @@ def longest_model_len(run: Run) -> int | None:
     lengths = [run.config.sampler.max_model_len]
     if "evaluate" in run.config.stages:
         lengths.append(run.config.eval.max_model_len)
-    known = [length for length in lengths if length is not None]
-    return max(known) if len(known) == len(lengths) else None
+    limits = [length for length in lengths if length is not None]
+    return max(limits) if len(limits) == len(lengths) else None
 
 
 if __name__ == "__main__":

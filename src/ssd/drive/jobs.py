@@ -21,15 +21,23 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.artifacts import write_json
+from ssd.artifacts.files import write_json
 from ssd.artifacts.names import FAILURE, STUDY_PAGE
-from ssd.config import RunConfig, to_run_config
+from ssd.config.settings import RunConfig, to_run_config
 from ssd.drive.pipeline import run_pipeline
-from ssd.errors import ConfigError, SSDError, StageError, one_line
+from ssd.errors import (
+    REPORTED,
+    RESUMABLE,
+    ConfigError,
+    PreemptedError,
+    ReportedError,
+    SSDError,
+    StageError,
+    one_line,
+)
 from ssd.report.study.collection import collect_study
 from ssd.report.study.rows import study_table
 from ssd.report.study.study import write_study
-from ssd.runtime.stage import REPORTED, RESUMABLE, PreemptedError, ReportedError
 
 SUBMITTED = "SUBMITIT_EXECUTOR"
 """Environment variable of jobs that the submitit launcher has started."""
@@ -139,8 +147,8 @@ class StudyTable(Callback):
         """Print the table, write the study's report beside the runs, and name the jobs that
         failed, whichever process they ran in."""
         folder = Path(config.hydra.sweep.dir)
-        found = failures(folder)
-        FAILED.update(path.parent for path in found if found[path] != self.before.get(path))
+        after = failures(folder)
+        FAILED.update(path.parent for path in after if after[path] != self.before.get(path))
         try:
             study = collect_study([folder], folder)
             print(f"\n{study_table(study)}", flush=True)
@@ -160,14 +168,14 @@ def count_jobs(config: DictConfig) -> int:
     """Jobs of a sweep: the product of the values of whatever takes several; 0 where only Hydra can
     tell, as of `glob(*)`."""
     presets = (config.hydra.sweeper.get("params") or {}).items()
-    given = [*(f"{key}={value}" for key, value in presets), *config.hydra.overrides.task]
+    overrides = [*(f"{key}={value}" for key, value in presets), *config.hydra.overrides.task]
     sizes = {}
-    for one in OverridesParser.create().parse_overrides(given):
-        if one.value_type in LISTED:
-            size = len([*one.sweep_string_iterator()])
+    for override in OverridesParser.create().parse_overrides(overrides):
+        if override.value_type in LISTED:
+            size = len([*override.sweep_string_iterator()])
         else:
-            size = int(not one.is_sweep_override())
-        sizes[one.get_key_element()] = size
+            size = int(not override.is_sweep_override())
+        sizes[override.get_key_element()] = size
     return math.prod(sizes.values())
 
 

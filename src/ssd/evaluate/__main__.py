@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 from ssd.run import load_run, stage_parser
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 
 EPILOG = """\
 %(prog)s grade ANSWERS --benchmark NAME

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssd.config import Extraction
+from ssd.config.choices import Extraction
 from ssd.evaluate.grading import Verdict
 from ssd.evaluate.scores import ArmScores
 from ssd.evaluate.table import aligned, isolation, percent, signed

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.artifacts.names import SHARDS
-from ssd.config import Extraction
+from ssd.config.choices import Extraction
 from ssd.errors import DataError
 from ssd.problems import read_jsonl
 from ssd.problems.benchmarks import Judged, Task

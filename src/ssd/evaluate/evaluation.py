@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ssd.arms import INTERVALS, TUNED
-from ssd.artifacts import write_json
+from ssd.artifacts.files import write_json
 from ssd.artifacts.names import SCORES, VERDICTS
 from ssd.evaluate.generate import is_answered, is_whole, of_step, require_checkpoint
 from ssd.evaluate.grade import benchmark_facts, grade_answers, open_sandbox
@@ -33,7 +33,7 @@ from ssd.problems.benchmarks import Benchmark
 from ssd.run import Run, evidence, protocol
 from ssd.run.launch import export_model
 from ssd.run.protocol import ALL
-from ssd.runtime.stage import run_child
+from ssd.runtime.children import run_child
 from ssd.sandbox.pool import Sandbox
 
 VERSION = 2

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ssd.arms import BASE
-from ssd.artifacts import plain
+from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import SHARDS
 from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.parts import load_part
@@ -24,8 +24,9 @@ from ssd.models.weights import model_length
 from ssd.records.samples import Sample, read_samples
 from ssd.run import Run, lineage, load_run, protocol, stage_parser
 from ssd.run.protocol import MODELS
-from ssd.runtime.hardware import compute_dtype
-from ssd.runtime.stage import reporting_errors, run_child
+from ssd.runtime.children import run_child
+from ssd.runtime.precision import compute_dtype
+from ssd.runtime.reporting import reporting_errors
 
 
 def generate(run: Run, model: str, step: int | None = None) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from ssd.artifacts.names import SHARDS
-from ssd.config import Extraction, ModelKind
+from ssd.config.choices import Extraction, ModelKind
 from ssd.evaluate.grading import grade, require_modules
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.selection import Job, list_jobs
@@ -14,8 +14,8 @@ from ssd.problems.extraction import RULES
 from ssd.records.samples import read_samples
 from ssd.run import Run, load_run, stage_parser
 from ssd.run.protocol import MODELS
-from ssd.runtime.hardware import allowed_cores
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
+from ssd.runtime.threads import allowed_cores
 from ssd.sandbox.pool import Sandbox, load_sandbox
 
 

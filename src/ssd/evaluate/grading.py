@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ssd.artifacts import read_rows, write_rows
+from ssd.artifacts.files import read_rows, write_rows
 from ssd.artifacts.names import VERDICTS
-from ssd.config import Extraction
+from ssd.config.choices import Extraction
 from ssd.problems.benchmarks import Benchmark, Judged, StdinTests, Task
 from ssd.problems.benchmarks.tasks import pooled_limit
 from ssd.problems.extraction import extract, extract_leniently, has_fences

@@ -3,8 +3,9 @@
 from typing import Any
 
 from ssd.arms import BASE, TUNED
-from ssd.artifacts import fingerprint, stored
+from ssd.artifacts.fingerprints import fingerprint
 from ssd.artifacts.names import SHARDS, VERDICTS
+from ssd.artifacts.store import stored
 from ssd.evaluate.grading import read_verdicts
 from ssd.evaluate.table import pass_names
 from ssd.records.samples import read_samples

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from ssd.config import EvalConfig, SandboxName
+from ssd.config.choices import SandboxName
+from ssd.config.settings import EvalConfig
 from ssd.errors import ArtifactError, ConfigError, DataError, HardwareError
-from ssd.runtime.hardware import allowed_cores
+from ssd.runtime.threads import allowed_cores
 from ssd.sandbox.pool import Sandbox, load_sandbox
 
 Number = TypeVar("Number", int, float)

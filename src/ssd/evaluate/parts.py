@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import hashlib
 
-from ssd.config import BenchmarkFiles, EvalConfig, Grading
+from ssd.config.choices import Grading
+from ssd.config.settings import BenchmarkFiles, EvalConfig
 from ssd.errors import DataError
 from ssd.problems.benchmarks import Benchmark, load_benchmark
 from ssd.run.protocol import ALL, VALIDATION

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ssd.artifacts import read_json
+from ssd.artifacts.files import read_json
 from ssd.artifacts.names import SCORES, VERDICTS
 from ssd.errors import ArtifactError, ConfigError, DataError, did_you_mean
 from ssd.evaluate.grading import Verdict, read_verdicts

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ssd.config import Resample
+from ssd.config.choices import Resample
 from ssd.errors import ConfigError, DataError
 from ssd.evaluate.grading import Verdict
 from ssd.method.estimates import (

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssd.arms import BASE, SAME, SWEPT, TUNED, UNIT
-from ssd.artifacts import Artifact, plain, write_json
+from ssd.artifacts.files import write_json
+from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import SELECTION, VERDICTS
+from ssd.artifacts.store import Artifact
 from ssd.evaluate.grading import Verdict, read_verdicts
 from ssd.evaluate.scores import sweep_score
 from ssd.method.decoding import Setting

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ssd.errors import DataError
+from ssd.errors import FLAWED, DataError
 from ssd.evaluate.grading import check
 from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
 from ssd.problems.benchmarks import Judged, StdinTests, Task
@@ -19,8 +19,6 @@ from ssd.problems.benchmarks.own import read_own
 from ssd.runtime.progress import progress_bar
 from ssd.sandbox.pool import PASSED, Sandbox
 
-FLAWED = 1
-"""Exit code where a problem of the file is wrong; 3 where the file cannot be read at all."""
 IDLE = "", "None", "object()"
 """What functions of a program that does nothing return; the empty text for no functions at all."""
 MANY = 200

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import fingerprint, holding, write_text
-from ssd.config import BenchmarkFiles, Extraction, Grading
+from ssd.artifacts.files import holding, write_text
+from ssd.artifacts.fingerprints import fingerprint
+from ssd.config.choices import Extraction, Grading
+from ssd.config.settings import BenchmarkFiles
 from ssd.errors import ConfigError, DataError
 from ssd.evaluate.answer_scores import summary, with_missing
 from ssd.evaluate.answers import Answer, read_answers

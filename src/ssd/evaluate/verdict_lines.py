@@ -8,7 +8,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import explained
+from ssd.artifacts.files import explained
 from ssd.errors import ConfigError, DataError
 from ssd.evaluate.grading import Verdict
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Self
 
 from ssd.arms import BASE
-from ssd.config import EngineName, HardwareConfig, ModelConfig
+from ssd.config.choices import EngineName
+from ssd.config.settings import HardwareConfig, ModelConfig
 from ssd.generation.engine import Engine
 from ssd.run import Run, lineage
-from ssd.runtime.hardware import compute_dtype
+from ssd.runtime.precision import compute_dtype
 
 
 def load_engine(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ssd.config import ModelConfig, PromptFormatConfig
+from ssd.config.settings import ModelConfig, PromptFormatConfig
 from ssd.generation.engine import Request, request_seed
 from ssd.models.chat import encode_prompt
 from ssd.problems import Problem

@@ -10,7 +10,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ssd.config import Accelerator, HardwareConfig, ModelConfig
+from ssd.config.choices import Accelerator
+from ssd.config.settings import HardwareConfig, ModelConfig
 from ssd.generation.engine import Completion, Logprobs, Request
 from ssd.method.decoding import Decoding
 from ssd.method.truncation import tempered_probabilities

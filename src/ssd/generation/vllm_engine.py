@@ -1,7 +1,6 @@
 """vLLM's offline engine, with every sampling parameter spelled out.
 
-`generation_config="vllm"` because a model's own generation_config.json would otherwise change
-sampling silently. On GPUs vLLM's engine is a process of its own (on CPU with
+On GPUs vLLM's engine is a process of its own (on CPU with
 VLLM_ENABLE_V1_MULTIPROCESSING=1), which ends with the engine's context.
 """
 
@@ -15,55 +14,31 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self
 
-from ssd.artifacts import read_json
-from ssd.config import Accelerator, HardwareConfig, ModelConfig
+from ssd.config.choices import Accelerator
+from ssd.config.settings import HardwareConfig, ModelConfig
 from ssd.errors import HardwareError, one_line
 from ssd.generation.engine import Completion, Logprobs, Request
 from ssd.generation.vllm_log import find_cause, own_cause, printing_to
-from ssd.generation.vllm_memory import CPU_BLOCK, cache_blocks, memory_share
+from ssd.generation.vllm_memory import cache_blocks, memory_share
 from ssd.generation.vllm_process import notice_death
+from ssd.generation.vllm_settings import (
+    MERGE,
+    SOCKETS,
+    cpu_settings,
+    lora_rank,
+    prepare_environment,
+    short_folder,
+)
 from ssd.method.decoding import Decoding
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.models.weights import has_experts
-from ssd.runtime.hardware import thread_settings
 
 SHUTDOWN_SECONDS = 30.0
 """How long vLLM's processes have to end before they are killed."""
 TICK_SECONDS = 1.0
 """Between two counts of the tokens that unfinished answers have so far."""
-SOCKETS = "VLLM_RPC_BASE_PATH"
-"""Environment variable: where vLLM makes its processes' sockets, which it leaves there."""
-LONGEST_FOLDER = 50
-"""Characters of a folder below which those sockets can be named: Linux takes 107 in all."""
-MERGE = "set adapter.merge=true, which trains nothing again"
-
-
-def prepare_environment(hardware: HardwareConfig) -> None:
-    """Set what vLLM reads at import; variables that the user has set stay as they are."""
-    variables = {
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-    }
-    if hardware.accelerator is Accelerator.cpu:
-        variables |= {
-            "VLLM_CPU_KVCACHE_SPACE": str(hardware.kv_cache_gib),
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            # vLLM's own binding left one of two cores idle here.
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        } | thread_settings()
-        if not hardware.compile_engine:  # vLLM would still compile one small function, with g++
-            variables["TORCHDYNAMO_DISABLE"] = "1"
-    for name, value in variables.items():
-        os.environ.setdefault(name, value)
-
-
-def short_folder() -> str:
-    """The folder of temporary files, or /tmp where its name is too long for sockets."""
-    folder = tempfile.gettempdir()
-    return folder if len(folder) <= LONGEST_FOLDER else "/tmp"
 
 
 class VllmEngine:
@@ -135,7 +110,7 @@ class VllmEngine:
             from vllm.lora.request import LoRARequest
 
             if self.on_cpu:
-                settings |= _cpu_settings()
+                settings |= cpu_settings()
         except ImportError as error:
             raise HardwareError(
                 f"vLLM cannot be imported ({one_line(error)[:160]}): "
@@ -148,6 +123,7 @@ class VllmEngine:
         self.llm = LLM(
             **settings,
             **lora,
+            # A model's own generation_config.json would otherwise change sampling silently.
             generation_config="vllm",
             logprobs_mode="raw_logprobs",
             max_logprobs=-1,
@@ -161,10 +137,10 @@ class VllmEngine:
     def _cause(self, error: BaseException) -> str:
         """Why vLLM failed, in one line, and where its log is kept; `error` says it where the engine
         runs in this process."""
-        kept = Path(self.scratch.name).with_suffix(".log")
-        shutil.copyfile(self.log, kept)
+        copy = Path(self.scratch.name).with_suffix(".log")
+        shutil.copyfile(self.log, copy)
         cause = find_cause(self.log) or own_cause(one_line(error))
-        return f"{cause[:400]} (vLLM's log: {kept})"
+        return f"{cause[:400]} (vLLM's log: {copy})"
 
     def __enter__(self) -> Self:
         return self
@@ -199,22 +175,22 @@ class VllmEngine:
                 lora_request=self.adapter,
                 use_tqdm=False,
             )
-        ended = counted = 0  # tokens
-        looked = time.monotonic()
+        num_ended = num_counted = 0  # tokens
+        last_tick = time.monotonic()
         while self.llm.llm_engine.has_unfinished_requests():
             with self._explaining_death():
                 outputs = self.llm.llm_engine.step()
             for output in outputs:
                 if output.finished:
                     completion = _completion(output.outputs[0], logprobs)
-                    ended += len(completion.token_ids)
+                    num_ended += len(completion.token_ids)
                     # The engine numbers requests in the order in which they came.
                     yield requests[int(output.request_id) - first], completion
-            if time.monotonic() - looked > TICK_SECONDS:
-                drawn = ended + self._tokens_in_flight()
-                tick(drawn - counted)
-                counted, looked = drawn, time.monotonic()
-        tick(ended - counted)
+            if time.monotonic() - last_tick > TICK_SECONDS:
+                num_drawn = num_ended + self._tokens_in_flight()
+                tick(num_drawn - num_counted)
+                num_counted, last_tick = num_drawn, time.monotonic()
+        tick(num_ended - num_counted)
 
     @contextmanager
     def _explaining_death(self) -> Iterator[None]:
@@ -265,41 +241,6 @@ def sampling_params(
     )
 
 
-def _cpu_settings() -> dict[str, Any]:
-    """What the CPU engine is told beyond the GPU's."""
-    from ssd.generation.vllm_kernels import EXTENSION, IR_OP_PRIORITY
-    from ssd.generation.vllm_truncation import TRUNCATION
-
-    return {
-        # On CPU a seeded request that is prefilled in parts kills the engine ("CPU Generator does
-        # not use offset"), so prompts are prefilled whole there.
-        "enable_chunked_prefill": False,
-        # Only whole blocks of a prompt are cached: with the default of 128 tokens, three answers
-        # to a short prompt prefill it three times and take 1.5 times as long.
-        "block_size": CPU_BLOCK,
-        "logits_processors": [TRUNCATION],
-        "kernel_config": {"ir_op_priority": IR_OP_PRIORITY},
-        "worker_extension_cls": EXTENSION,
-    }
-
-
-def lora_rank(adapter: Path) -> int:
-    """The smallest rank that vLLM makes room for and the adapter in this folder fits in.
-
-    Raises:
-        HardwareError: vLLM stops below the adapter's rank.
-    """
-    from vllm.config.lora import MaxLoRARanks
-
-    rank = int(read_json(adapter / "adapter_config.json")["r"])
-    offered: tuple[int, ...] = get_args(MaxLoRARanks)
-    if rank > max(offered):
-        raise HardwareError(
-            f"{adapter} has rank {rank} and vLLM takes up to {max(offered)}; {MERGE}"
-        )
-    return min(fits for fits in offered if fits >= rank)
-
-
 def _completion(output: Any, num_logprobs: int | None) -> Completion:
     return Completion(
         token_ids=list(output.token_ids),
@@ -316,9 +257,9 @@ def _logprobs(output: Any, num_logprobs: int) -> Logprobs:
         sorted(position.items(), key=lambda entry: entry[1].rank)[:num_logprobs]
         for position in output.logprobs
     ]
-    drawn = zip(output.token_ids, output.logprobs, strict=True)
+    tokens = zip(output.token_ids, output.logprobs, strict=True)
     return Logprobs(
-        logprobs=[position[token_id].logprob for token_id, position in drawn],
+        logprobs=[position[token_id].logprob for token_id, position in tokens],
         topk_token_ids=[[token_id for token_id, _ in top] for top in ranked],
         topk_logprobs=[[entry.logprob for _, entry in top] for top in ranked],
     )

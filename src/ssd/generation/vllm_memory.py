@@ -4,9 +4,11 @@ import math
 import os
 from pathlib import Path
 
-from ssd.artifacts import read_json
-from ssd.config import Accelerator, HardwareConfig
+from ssd.artifacts.files import read_json
+from ssd.config.choices import Accelerator
+from ssd.config.settings import HardwareConfig
 from ssd.errors import HardwareError
+from ssd.models.names import MODEL_CONFIG
 from ssd.models.weights import model_length, weight_bytes
 from ssd.runtime.devices import UTILIZATION, device_memory
 from ssd.runtime.gpus import visible_gpus
@@ -49,7 +51,7 @@ def cache_blocks(folder: Path, hardware: HardwareConfig, max_model_len: int | No
     vLLM makes a Python object per block: a tiny model on a GPU of 140 GB, 500 million tokens, takes
     a minute for them alone.
     """
-    config = read_json(folder / "config.json")
+    config = read_json(folder / MODEL_CONFIG)
     config = config.get("text_config", config)
     length = max_model_len or model_length(folder)
     uniform = len(set(config.get("layer_types") or ("full_attention",))) == 1

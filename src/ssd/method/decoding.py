@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-from ssd.config import TruncationConfig
+from ssd.config.settings import TruncationConfig
 
 GREEDY_TEMP = 1e-5
 """Temperatures below are greedy (vLLM's threshold, which the paper's appendix A names)."""

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from ssd.artifacts import write_json
-from ssd.config import to_run_config
+from ssd.artifacts.files import write_json
+from ssd.config.settings import to_run_config
 from ssd.models.fetch import fetch
 from ssd.runtime.progress import silence_loading_bars
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 import contextlib
 from typing import Any
 
-from ssd.config import ModelConfig, ModelKind, PromptFormatConfig
+from ssd.config.choices import ModelKind
+from ssd.config.settings import ModelConfig, PromptFormatConfig
 from ssd.errors import ConfigError, DataError
 from ssd.problems import Problem
 

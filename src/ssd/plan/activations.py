@@ -11,7 +11,7 @@ experts per token.
 
 from dataclasses import dataclass
 
-from ssd.config import AdapterType, Precision, Recompute
+from ssd.config.choices import AdapterType, Precision, Recompute
 from ssd.plan.architecture import Architecture
 
 NORM = 4

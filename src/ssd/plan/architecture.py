@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import read_json
-from ssd.config import AdapterConfig, Attention, ModelConfig, TrainConfig
+from ssd.artifacts.files import read_json
+from ssd.config.choices import Attention
+from ssd.config.settings import AdapterConfig, ModelConfig, TrainConfig
 from ssd.errors import ModelError, did_you_mean, one_line
+from ssd.models.names import MODEL_CONFIG
 from ssd.models.weights import locate
 from ssd.problems import DATA
 
@@ -91,7 +93,7 @@ def find_fields(model: ModelConfig) -> tuple[dict[str, Any], str]:
     """
     if model.path is not None:
         # Not through `locate`, which would hash all weights.
-        path = Path(model.path).expanduser() / "config.json"
+        path = Path(model.path).expanduser() / MODEL_CONFIG
         if not path.is_file():
             raise ModelError(
                 f"model.path={model.path} holds no config.json: name a checkpoint folder"
@@ -99,7 +101,7 @@ def find_fields(model: ModelConfig) -> tuple[dict[str, Any], str]:
         return read_json(path), str(path)
     weights = locate(model)
     if weights is not None:
-        return read_json(Path(weights.path) / "config.json"), weights.source
+        return read_json(Path(weights.path) / MODEL_CONFIG), weights.source
     known = read_json(KNOWN)
     if model.name in known:
         return known[model.name], "the table shipped with this project"
@@ -217,7 +219,7 @@ def _download(model: ModelConfig, known: list[str]) -> dict[str, Any]:
     from huggingface_hub import hf_hub_download
 
     try:
-        path = hf_hub_download(model.name, "config.json", revision=model.revision)
+        path = hf_hub_download(model.name, MODEL_CONFIG, revision=model.revision)
     except Exception as error:  # the hub client's own, the HTTP library's, the system's
         raise ModelError(
             f"model.name={model.name}: its config.json is neither on this disk nor in the shipped "

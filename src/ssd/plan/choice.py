@@ -6,7 +6,8 @@
 import dataclasses
 import itertools
 
-from ssd.config import Accelerator, HardwareConfig, Recompute, RunConfig
+from ssd.config.choices import Accelerator, Recompute
+from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.plan.architecture import Architecture
 from ssd.plan.engine import SEQUENCES, sequences_in_flight
 from ssd.plan.memory import Memory, memory

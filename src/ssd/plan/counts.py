@@ -2,8 +2,8 @@
 
 from calendar import monthrange
 
-from ssd.config import EvalConfig
 from ssd.config.benchmarks import Window, window
+from ssd.config.settings import EvalConfig
 from ssd.run.protocol import ALL, VALIDATION
 
 SIZES = {

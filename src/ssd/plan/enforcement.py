@@ -14,13 +14,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ssd.artifacts import fingerprint, plain, read_json, write_text
+from ssd.artifacts.files import read_json, write_text
+from ssd.artifacts.fingerprints import fingerprint, plain
 from ssd.artifacts.names import CONFIG, PLAN, PLANNED, WEIGHTS
-from ssd.config import Accelerator, Recompute, RunConfig
+from ssd.config.choices import Accelerator, Recompute
+from ssd.config.settings import RunConfig
 from ssd.errors import HardwareError
 from ssd.plan.outline import surely_fits
+from ssd.runtime.children import run_child
 from ssd.runtime.devices import UNKNOWN, device_memory, gib
-from ssd.runtime.stage import run_child
 
 """The planned configuration, in the folder of a run that has another one."""
 NEEDS = {

@@ -5,10 +5,11 @@ A decoding step reads the weights and the key-value cache of all sequences in fl
 memory bandwidth, and spends time on each sequence for scheduling and sampling.
 """
 
-from ssd.config import Accelerator, EngineName, HardwareConfig, RunConfig
+from ssd.config.choices import Accelerator, EngineName
+from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.plan.architecture import Architecture
 from ssd.runtime.devices import ASSUMED, GIB, UTILIZATION, cpu_tflops, find_card
-from ssd.runtime.hardware import compute_dtype
+from ssd.runtime.precision import compute_dtype
 
 BF16, FP32 = 2, 4
 REACHED = 0.7

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ssd.config import STAGES, Accelerator, Dtype, EngineName, RunConfig
+from ssd.config.choices import STAGES, Accelerator, Dtype, EngineName
+from ssd.config.settings import RunConfig
 from ssd.plan.architecture import Architecture
 from ssd.plan.choice import TIGHT, least_memory, memory_of
 from ssd.plan.engine import (

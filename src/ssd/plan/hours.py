@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssd.arms import UNIT
-from ssd.config import STAGES, ModelKind, RunConfig
+from ssd.config.choices import STAGES, ModelKind
+from ssd.config.settings import RunConfig
 from ssd.evaluate.selection import list_arms
 from ssd.models import Weights
 from ssd.plan.architecture import Architecture

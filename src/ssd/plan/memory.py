@@ -6,21 +6,18 @@ AdamW's two moments are fp32: 4 + 4 + 8 bytes, divided by P where FSDP2 shards t
 
 from dataclasses import dataclass
 
-from ssd.config import (
-    Accelerator,
+from ssd.config.choices import Accelerator, AdapterType, Dtype, Precision
+from ssd.config.settings import (
     AdapterConfig,
-    AdapterType,
-    Dtype,
     HardwareConfig,
     OptimizerConfig,
-    Precision,
     RunConfig,
     TrainConfig,
 )
 from ssd.plan.activations import Widths, activation_bytes, widths
 from ssd.plan.architecture import Architecture
 from ssd.runtime.devices import GIB
-from ssd.runtime.hardware import product_precision
+from ssd.runtime.precision import product_precision
 from ssd.train.chunks import chunk_size
 
 FP32 = 4

@@ -9,7 +9,8 @@ the fields do not tell, or it might not fit, the plan is asked.
 import dataclasses
 from typing import Any
 
-from ssd.config import AdapterConfig, Attention, RunConfig
+from ssd.config.choices import Attention
+from ssd.config.settings import AdapterConfig, RunConfig
 from ssd.errors import ModelError
 from ssd.plan.architecture import Architecture, find_fields
 from ssd.plan.choice import TIGHT, memory_of

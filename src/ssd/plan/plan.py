@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import plain
-from ssd.config import RunConfig
+from ssd.artifacts.fingerprints import plain
+from ssd.config.settings import RunConfig
 from ssd.plan.architecture import Architecture, find_architecture
 from ssd.plan.choice import TIGHT, choose_hardware, memory_of
 from ssd.plan.enforcement import identity

@@ -7,17 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ssd.config import (
+from ssd.config.choices import (
     Accelerator,
     AdapterType,
     Dtype,
     EngineName,
-    HardwareConfig,
     LongSamples,
     Recompute,
-    RunConfig,
     Strategy,
 )
+from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.errors import ConfigError
 from ssd.plan.architecture import Architecture
 from ssd.plan.choice import LESS_AND_LESS

@@ -1,6 +1,7 @@
 """The plan as text: tables of a label, a value and where the value comes from."""
 
-from ssd.config import Accelerator, AdapterType, HardwareConfig, Recompute
+from ssd.config.choices import Accelerator, AdapterType, Recompute
+from ssd.config.settings import HardwareConfig
 from ssd.plan.enforcement import OPEN
 from ssd.plan.hours import Hours, Part
 from ssd.plan.memory import num_trained

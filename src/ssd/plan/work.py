@@ -3,16 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from ssd.config import (
-    Accelerator,
-    AdapterConfig,
-    AdapterType,
-    Dtype,
-    HardwareConfig,
-    Recompute,
-    RunConfig,
-    TrainConfig,
-)
+from ssd.config.choices import Accelerator, AdapterType, Dtype, Recompute
+from ssd.config.settings import AdapterConfig, HardwareConfig, RunConfig, TrainConfig
 from ssd.plan.architecture import Architecture
 from ssd.plan.memory import FP32, moment_bytes, num_trained
 from ssd.plan.workload import Workload

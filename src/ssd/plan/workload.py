@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssd.artifacts import Artifact, existing, read_json
+from ssd.artifacts.files import read_json
 from ssd.artifacts.names import CORPUS
-from ssd.config import DataSource, LongSamples, RunConfig
+from ssd.artifacts.store import Artifact, existing
+from ssd.config.choices import DataSource, LongSamples
+from ssd.config.settings import RunConfig
 from ssd.models.weights import locate
 from ssd.problems.prompts import load_prompts
 from ssd.run import Run, lineage

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ssd.config import DataConfig, DataSource
+from ssd.config.choices import DataSource
+from ssd.config.settings import DataConfig
 from ssd.errors import ConfigError, DataError, did_you_mean
 
 DATA = Path(__file__).parent.parent / "data"

@@ -3,7 +3,7 @@
 import re
 
 from ssd.arms import LENIENT_RULE
-from ssd.config import Extraction
+from ssd.config.choices import Extraction
 
 RULES = {
     Extraction.official: "last_fenced_block_after_reasoning",

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ssd.config import DataConfig, DataSource
+from ssd.config.choices import DataSource
+from ssd.config.settings import DataConfig
 from ssd.errors import DataError, did_you_mean, one_line
 from ssd.problems import (
     Problem,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssd.artifacts import read_json, read_rows, replacing, write_json, write_rows
+from ssd.artifacts.files import read_json, read_rows, replacing, write_json, write_rows
 from ssd.artifacts.names import MANIFEST, SAMPLES, TOKENS
 
 TOP = 20

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import read_rows, write_rows
+from ssd.artifacts.files import read_rows, write_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ssd.arms import BASE, rules
-from ssd.artifacts import read_json
+from ssd.artifacts.files import read_json
 from ssd.artifacts.names import SCORES
-from ssd.config import Grading
+from ssd.config.choices import Grading
 from ssd.errors import ArtifactError
 from ssd.method.significance import LEVEL
 

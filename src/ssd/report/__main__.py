@@ -9,7 +9,7 @@ from ssd.report.render.document import Finding
 from ssd.report.study.collection import is_run, is_study
 from ssd.report.wandb_report import log_figures
 from ssd.run import load_run
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 
 
 def main() -> None:

@@ -19,11 +19,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import Artifact, read_rows, replacing, write_text
+from ssd.artifacts.files import read_rows, replacing, write_text
 from ssd.artifacts.names import (
     COMMAND,
     CONFIG,
     FAILURE,
+    FIGURES,
     MANIFEST,
     METRICS,
     PLAN,
@@ -32,19 +33,19 @@ from ssd.artifacts.names import (
     RESULTS,
     SCORES,
     SELECTION,
+    STORE,
     STUDY_PAGE,
     STUDY_TEXT,
     VERDICTS,
     WEIGHTS,
 )
+from ssd.artifacts.store import Artifact
 from ssd.errors import ArtifactError
-from ssd.report.render.files import FIGURES
 from ssd.report.run.facts import collect, made_artifacts
 from ssd.report.study.collection import is_run, is_study
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 
 ARTIFACTS = "artifacts"
-STORE = "store"
 """Published answers, laid out as `outputs/store` is."""
 SAMPLED = ("corpus", "generations")
 RUN_FILES = (

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from ssd.analyse.summary import kind_table
-from ssd.artifacts import plain, write_json
+from ssd.artifacts.files import write_json
+from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import RESULTS
-from ssd.config import AdapterType
+from ssd.config.choices import AdapterType
 from ssd.method.fit import fit_quadratic
 from ssd.report.exports.results_scores import benchmark, estimate, selected
 from ssd.report.run.facts import Facts, StageResult

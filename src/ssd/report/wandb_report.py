@@ -10,11 +10,12 @@ from typing import Any
 
 from filelock import FileLock
 
-from ssd.artifacts import fingerprint, read_json, write_json
-from ssd.config import LoggerConfig
+from ssd.artifacts.files import read_json, write_json
+from ssd.artifacts.fingerprints import fingerprint
+from ssd.artifacts.names import FIGURES, WANDB_PLAN, WANDB_PUSHED
+from ssd.config.settings import LoggerConfig
 from ssd.errors import ArtifactError, HardwareError, SSDError, one_line
 from ssd.report.exports.wandb_plan import (
-    PLAN,
     Panel,
     Panels,
     ReportPlan,
@@ -24,14 +25,13 @@ from ssd.report.exports.wandb_plan import (
     write_plan,
 )
 from ssd.report.render.document import Figure
-from ssd.report.render.files import FIGURES
 from ssd.report.study.collection import Study, collect_study, is_run
 from ssd.run import Run, load_run
 from ssd.run.tracking import Tracker, has_login, wandb_mode
-from ssd.runtime.hardware import check_wandb_reports
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.installation import check_wandb_reports
+from ssd.runtime.reporting import reporting_errors
 
-PUSHED, LOCK = "wandb_report.url.json", ".wandb_report.lock"
+LOCK = ".wandb_report.lock"
 COLUMNS, HEIGHT = 24, 8
 """Grid units of a W&B panel grid, and of one panel's height."""
 
@@ -92,7 +92,7 @@ def push(plan: ReportPlan, folder: Path) -> str:
         raise HardwareError("W&B has no login here: run wandb login, then push again")
     import wandb
 
-    known = folder / PUSHED
+    known = folder / WANDB_PUSHED
     try:
         report = to_report(plan, plan.entity or str(wandb.Api().default_entity))
         if known.is_file():
@@ -173,7 +173,7 @@ def _panel(one: Panel) -> Any:
             return wr.LinePlot(title=one.title, x="Step", y=names)
         case "images":
             return wr.MediaBrowser(title=one.title, media_keys=names)
-    raise ArtifactError(f"{PLAN} has a panel of unknown kind '{one.kind}': write it again")
+    raise ArtifactError(f"{WANDB_PLAN} has a panel of unknown kind '{one.kind}': write it again")
 
 
 def log_figures(run: Run, figures: list[Figure]) -> None:
@@ -194,7 +194,7 @@ def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(
         prog="python -m ssd.report.wandb_report",
-        description=f"Push the W&B Report that a study's runs wrote ({PLAN}).",
+        description=f"Push the W&B Report that a study's runs wrote ({WANDB_PLAN}).",
     )
     parser.add_argument(
         "study_dir",

@@ -5,14 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from ssd.arms import BASE
-from ssd.artifacts import (
-    Artifact,
-    artifact,
-    existing,
-    plain,
-    read_json,
-)
+from ssd.artifacts.files import read_json
+from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import SELECTION
+from ssd.artifacts.store import Artifact, artifact, existing
 from ssd.errors import ArtifactError
 from ssd.method.decoding import Setting
 from ssd.problems.benchmarks import benchmark_identity

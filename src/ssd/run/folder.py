@@ -7,17 +7,10 @@ from pathlib import Path
 import yaml
 from omegaconf import OmegaConf
 
-from ssd.artifacts import (
-    plain,
-    read_json,
-    write_json,
-    write_text,
-)
-from ssd.artifacts.names import COMMAND, CONFIG, WEIGHTS
-from ssd.config import (
-    RunConfig,
-    to_run_config,
-)
+from ssd.artifacts.files import read_json, write_json, write_text
+from ssd.artifacts.fingerprints import plain
+from ssd.artifacts.names import COMMAND, CONFIG, STORE, WEIGHTS
+from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import ArtifactError, ConfigError, one_line
 from ssd.models import Weights
 
@@ -33,7 +26,7 @@ class Run:
 
     @property
     def store(self) -> Path:
-        return Path(self.config.output_dir) / "store"
+        return Path(self.config.output_dir) / STORE
 
 
 def save_run(run: Run, command: list[str]) -> None:

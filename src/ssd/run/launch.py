@@ -11,11 +11,12 @@ import sys
 from ctypes.util import find_library
 
 from ssd.arms import BASE
-from ssd.config import Accelerator
+from ssd.config.choices import Accelerator
 from ssd.errors import ConfigError
 from ssd.run import Run, lineage
-from ssd.runtime.hardware import thread_settings
-from ssd.runtime.stage import PREEMPTION_SIGNALS, run_child
+from ssd.runtime.children import run_child
+from ssd.runtime.reporting import PREEMPTION_SIGNALS
+from ssd.runtime.threads import thread_settings
 
 MODULES = {"sample": "ssd.drive.draw"}
 """Of stages whose process does more than the stage of its name alone."""

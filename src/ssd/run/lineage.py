@@ -7,19 +7,11 @@ import dataclasses
 from pathlib import Path
 
 from ssd.arms import BASE, TUNED, UNIT
-from ssd.artifacts import (
-    Artifact,
-    artifact,
-    existing,
-    hash_file,
-    plain,
-)
+from ssd.artifacts.fingerprints import hash_file, plain
 from ssd.artifacts.names import ADAPTER, CHECKPOINTS, MODEL
-from ssd.config import (
-    AdapterType,
-    DataSource,
-    TruncationConfig,
-)
+from ssd.artifacts.store import Artifact, artifact, existing
+from ssd.config.choices import AdapterType, DataSource
+from ssd.config.settings import TruncationConfig
 from ssd.errors import DataError
 from ssd.problems import prompt_file
 from ssd.run.folder import Run

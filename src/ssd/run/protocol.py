@@ -1,10 +1,7 @@
 """What a run compares with what: which models, under which settings, on which problems."""
 
 from ssd.arms import BASE, SWEPT, TUNED, UNIT
-from ssd.config import (
-    HASH_SPLIT,
-    Selection,
-)
+from ssd.config.choices import HASH_SPLIT, Selection
 from ssd.method.decoding import Setting
 from ssd.run import lineage
 from ssd.run.folder import Run

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import plain
+from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import METRICS
-from ssd.config import LoggerConfig, WandbMode
+from ssd.config.choices import WandbMode
+from ssd.config.settings import LoggerConfig
 from ssd.run import Run
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ssd.config import Accelerator, HardwareConfig
+from ssd.config.choices import Accelerator
+from ssd.config.settings import HardwareConfig
 from ssd.runtime.gpus import visible_gpus
 from ssd.runtime.hardware import fill
 
@@ -58,12 +59,12 @@ def assume(hardware: HardwareConfig) -> HardwareConfig:
     GPUs all but what memory decides."""
     gpus = 0 if hardware.accelerator is Accelerator.cpu else len(visible_gpus())
     on_gpu = gpus > 0 or hardware.accelerator is Accelerator.gpu
-    found = replace(
+    resolved = replace(
         hardware,
         accelerator=Accelerator.gpu if on_gpu else Accelerator.cpu,
         devices=hardware.devices or max(gpus, 1),
     )
-    return fill(found)
+    return fill(resolved)
 
 
 def device_memory(hardware: HardwareConfig, given_gib: float | None) -> tuple[float, str]:
@@ -111,5 +112,5 @@ def find_card(hardware: HardwareConfig) -> Card | None:
     """The slowest of this machine's GPUs that `hardware` takes, as far as their data sheets are
     known; None where none is."""
     names = [gpu.name for gpu in visible_gpus()[: hardware.devices or 1]]
-    known = [next((card for card in CARDS if card.name in name), None) for name in names]
-    return min(filter(None, known), key=lambda card: card.tflops, default=None)
+    cards = [next((card for card in CARDS if card.name in name), None) for name in names]
+    return min(filter(None, cards), key=lambda card: card.tflops, default=None)

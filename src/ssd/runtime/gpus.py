@@ -71,13 +71,13 @@ def _gpu(card: dict[str, str], slices: list[float]) -> Gpu:
 def _slices() -> dict[str, dict[str, float]]:
     """Per index of a card, the identifiers of its slices (MIG) and their bytes by their profiles,
     such as `1g.10gb`."""
-    found: dict[str, dict[str, float]] = {}
+    slices: dict[str, dict[str, float]] = {}
     for line in _nvidia_smi("-L").splitlines():
         if card := re.match(r"GPU (\d+):", line):
-            found[card[1]] = {}
+            slices[card[1]] = {}
         elif part := re.search(r"MIG \S*?(\d+)gb.*UUID: (MIG-[^)]+)", line):
-            list(found.values())[-1][part[2]] = int(part[1]) * 1e9
-    return found
+            list(slices.values())[-1][part[2]] = int(part[1]) * 1e9
+    return slices
 
 
 def _nvidia_smi(*arguments: str) -> str:

@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 
-from ssd.runtime.stage import RESUMABLE
+from ssd.errors import RESUMABLE
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from ssd.generation.engines import run_engine
 from ssd.run import load_run, stage_parser
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 from ssd.sample.corpus import sample
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ import time
 from collections import Counter
 from typing import Any
 
-from ssd.artifacts import plain
+from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import CORPUS, SHARDS
-from ssd.config import LongPrompts
+from ssd.config.choices import LongPrompts
 from ssd.errors import ConfigError, DataError
 from ssd.generation import Request, generate_shards
 from ssd.generation.engines import LazyEngine
@@ -20,7 +20,7 @@ from ssd.problems.prompts import load_prompts
 from ssd.records.samples import Sample, read_samples, write_samples
 from ssd.run import Run, lineage
 from ssd.run.tracking import Tracker
-from ssd.runtime.hardware import compute_dtype
+from ssd.runtime.precision import compute_dtype
 from ssd.sample.filters import apply_filters
 
 

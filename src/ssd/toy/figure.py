@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from ssd.artifacts import replacing
+from ssd.artifacts.files import replacing
 from ssd.toy.machine import TEMPS, Machine, best, success
 
 INK, GRID, EDGE = "#24292f", "#e3e6ea", "#8a929c"

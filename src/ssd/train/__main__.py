@@ -4,7 +4,7 @@ import os
 import sys
 
 from ssd.run import load_run, stage_parser
-from ssd.runtime.stage import reporting_errors
+from ssd.runtime.reporting import reporting_errors
 
 
 def main() -> None:

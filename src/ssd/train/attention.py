@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssd.config import Attention
+from ssd.config.choices import Attention
 from ssd.errors import ModelError
 from ssd.train.data import Example, collate
 

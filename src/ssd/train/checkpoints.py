@@ -22,12 +22,10 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load as read_state
 from torch.distributed.checkpoint.state_dict_saver import save as write_state
 
-from ssd.artifacts import read_json, write_json
-from ssd.artifacts.names import CHECKPOINTS
+from ssd.artifacts.files import read_json, write_json
+from ssd.artifacts.names import CHECKPOINTS, STEP_OPTIMIZER, STEP_STATE, STEP_WEIGHTS
 from ssd.errors import ArtifactError
 from ssd.run.lineage import step_folder, step_folders
-
-WEIGHTS, OPTIMIZER, STATE = "weights", "optimizer", "state.json"
 
 
 def save(
@@ -48,10 +46,10 @@ def save(
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     _barrier()
-    _write(temporary / WEIGHTS, trained_weights(model))
-    _write(temporary / OPTIMIZER, get_optimizer_state_dict(model, optimizer))
+    _write(temporary / STEP_WEIGHTS, trained_weights(model))
+    _write(temporary / STEP_OPTIMIZER, get_optimizer_state_dict(model, optimizer))
     if leads:
-        write_json(temporary / STATE, {"step": step, "fingerprint": fingerprint})
+        write_json(temporary / STEP_STATE, {"step": step, "fingerprint": fingerprint})
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
         prune(folder, keep)
@@ -68,7 +66,7 @@ def prune(folder: Path, keep: int | None, *, resumable: bool = True) -> None:
         if keep is not None and position >= keep:
             shutil.rmtree(path)
         elif position or not resumable:
-            shutil.rmtree(path / OPTIMIZER, ignore_errors=True)
+            shutil.rmtree(path / STEP_OPTIMIZER, ignore_errors=True)
 
 
 def last_step(folder: Path, fingerprint: str) -> int:
@@ -78,11 +76,11 @@ def last_step(folder: Path, fingerprint: str) -> int:
         ArtifactError: the checkpoint belongs to another configuration.
     """
     folders = step_folders(folder)
-    whole = [step for step, path in folders.items() if (path / OPTIMIZER).is_dir()]
+    whole = [step for step, path in folders.items() if (path / STEP_OPTIMIZER).is_dir()]
     if not whole:
         return 0
     step = max(whole)
-    owner = read_json(folders[step] / STATE)["fingerprint"]
+    owner = read_json(folders[step] / STEP_STATE)["fingerprint"]
     if owner != fingerprint:
         raise ArtifactError(
             f"{folders[step]} belongs to another configuration (checkpoint {owner}, this run's is "
@@ -95,10 +93,10 @@ def load(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optim
     """Restore the state after `step` optimizer steps. Every process must call it."""
     path = step_folder(folder, step)
     weights = trained_weights(model)
-    _read(path / WEIGHTS, weights)
+    _read(path / STEP_WEIGHTS, weights)
     set_model_state_dict(model, weights, options=StateDictOptions(strict=False))
     state = get_optimizer_state_dict(model, optimizer)
-    _read(path / OPTIMIZER, state)  # in place
+    _read(path / STEP_OPTIMIZER, state)  # in place
     paged = [
         (parameter, name, moment)
         for parameter, moments in optimizer.state.items()

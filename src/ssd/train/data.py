@@ -12,7 +12,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from ssd.config import LongSamples, Norm
+from ssd.config.choices import LongSamples, Norm
 from ssd.errors import DataError
 from ssd.method.packing import packed_rows, padded_rows
 from ssd.records.samples import Sample

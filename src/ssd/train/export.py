@@ -14,17 +14,18 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions
 from torch.distributed.checkpoint.state_dict_loader import load as read_state
 
 from ssd.arms import TUNED
-from ssd.artifacts import read_json
-from ssd.artifacts.names import ADAPTER, CARD, MODEL
-from ssd.config import AdapterType
+from ssd.artifacts.files import read_json
+from ssd.artifacts.names import ADAPTER, CARD, MODEL, STEP_WEIGHTS
+from ssd.config.choices import AdapterType
 from ssd.errors import ArtifactError, ModelError
+from ssd.models.names import SAFETENSORS, TOKENIZER_FILES, WEIGHTS_INDEX
 from ssd.models.network import load
-from ssd.models.weights import TOKENIZER_FILES, quantisation
+from ssd.models.weights import quantisation
 from ssd.run import Run, lineage, load_run, stage_parser
 from ssd.run.lineage import step_folders
 from ssd.runtime.progress import silence_loading_bars
-from ssd.runtime.stage import reporting_errors
-from ssd.train.checkpoints import WEIGHTS, trained_weights
+from ssd.runtime.reporting import reporting_errors
+from ssd.train.checkpoints import trained_weights
 from ssd.train.network import adapt
 
 PREFIX = "network."
@@ -166,13 +167,13 @@ def check_names(base: Path, folder: Path, tied: set[str]) -> None:
 
 def tensor_names(folder: Path) -> set[str]:
     """Names of a checkpoint folder's tensors."""
-    index = folder / "model.safetensors.index.json"
+    index = folder / WEIGHTS_INDEX
     if index.is_file():
         return set(read_json(index)["weight_map"])
     from safetensors import safe_open
 
     names: set[str] = set()
-    for path in folder.glob("*.safetensors"):
+    for path in folder.glob(SAFETENSORS):
         with safe_open(path, "pt") as file:
             names |= set(file.keys())
     return names
@@ -209,7 +210,7 @@ def export_again(run: Run, step: int | None) -> None:
         )
     temporary = folder / ".export"
     shutil.rmtree(temporary, ignore_errors=True)
-    export(read_weights(folder / WEIGHTS), run, temporary)
+    export(read_weights(folder / STEP_WEIGHTS), run, temporary)
     for part in temporary.iterdir():
         part.rename(folder / part.name)
     temporary.rmdir()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssd.errors import HardwareError
-from ssd.runtime.hardware import FLASH_3
+from ssd.runtime.installation import FLASH_3
 from ssd.train.attention import VARLEN, attention_kwargs, varlen_attention
 
 TOLERANCE = 0.02

@@ -12,8 +12,9 @@ from lightning import LightningModule
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from ssd.artifacts import plain
-from ssd.config import Attention, OptimizerConfig
+from ssd.artifacts.fingerprints import plain
+from ssd.config.choices import Attention
+from ssd.config.settings import OptimizerConfig
 from ssd.errors import SSDError
 from ssd.run import Run, lineage
 from ssd.train.attention import check_isolation

@@ -8,18 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssd.config import (
-    AdapterConfig,
-    AdapterType,
-    HardwareConfig,
-    HeadKernel,
-    Precision,
-    Recompute,
-    TrainConfig,
-)
+from ssd.config.choices import AdapterType, HeadKernel, Precision, Recompute
+from ssd.config.settings import AdapterConfig, HardwareConfig, TrainConfig
 from ssd.errors import ModelError
 from ssd.models.network import body, check_head, head, inner_model, load
-from ssd.runtime.hardware import product_precision
+from ssd.runtime.precision import product_precision
 from ssd.train.attention import attention_kwargs, choose_attention, packed_mask
 from ssd.train.data import MicroBatch
 from ssd.train.experts import balance_loss, register_experts

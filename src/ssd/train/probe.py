@@ -20,8 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from ssd.artifacts import fingerprint, replacing
-from ssd.config import AnalyseConfig
+from ssd.artifacts.files import replacing
+from ssd.artifacts.fingerprints import fingerprint
+from ssd.artifacts.names import PROBE
+from ssd.config.settings import AnalyseConfig
 from ssd.method.decomposition import Decomposition, Target, decompose, has_target, target
 from ssd.run import Run, lineage
 from ssd.run.tracking import Tracker
@@ -29,8 +31,6 @@ from ssd.train.data import Example, collate
 from ssd.train.loss import loss_tokens
 from ssd.train.module import SelfDistillation
 
-PROBE = "probe.safetensors"
-"""The base model's targets, in the checkpoint folder while training goes on."""
 PART_ELEMENTS = 2**22
 """Logits that are decomposed at once: some ten float64 tensors of 34 MB each."""
 PREFIX = "decomposition/"

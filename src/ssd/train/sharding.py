@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
-from ssd.config import HardwareConfig, Precision, TrainConfig
-from ssd.runtime.hardware import product_precision
+from ssd.config.choices import Precision
+from ssd.config.settings import HardwareConfig, TrainConfig
+from ssd.runtime.precision import product_precision
 from ssd.train.network import CompletionLoss
 
 

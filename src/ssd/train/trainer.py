@@ -4,7 +4,6 @@ import logging
 import os
 import resource
 import shutil
-import signal
 import time
 import warnings
 from contextlib import nullcontext
@@ -12,28 +11,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer, seed_everything
+from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from transformers import AutoConfig
 
-from ssd.artifacts import Artifact, explained
-from ssd.artifacts.names import ADAPTER, CORPUS, MODEL
-from ssd.config import Accelerator, AdapterType, HardwareConfig, Precision, RunConfig
-from ssd.errors import ArtifactError
+from ssd.artifacts.files import explained
+from ssd.artifacts.names import ADAPTER, CORPUS, MODEL, PROBE
+from ssd.artifacts.store import Artifact
+from ssd.config.choices import Accelerator, AdapterType, Precision
+from ssd.config.settings import HardwareConfig, RunConfig
+from ssd.errors import ArtifactError, PreemptedError
 from ssd.models.weights import has_experts
 from ssd.records.samples import read_samples
 from ssd.run import Run, lineage
 from ssd.run.lineage import step_folder
 from ssd.run.tracking import Tracker
-from ssd.runtime.hardware import product_precision
-from ssd.runtime.progress import progress_bar, silence_loading_bars
-from ssd.runtime.stage import PREEMPTION_SIGNALS, PreemptedError
+from ssd.runtime.precision import product_precision
+from ssd.runtime.progress import silence_loading_bars
 from ssd.train import checkpoints
+from ssd.train.callbacks import Checkpoints, StepMetrics
 from ssd.train.data import CorpusDataModule, Steps, make_examples
 from ssd.train.export import export, gather_weights
 from ssd.train.module import SelfDistillation
-from ssd.train.probe import PROBE, LiveDecomposition
+from ssd.train.probe import LiveDecomposition
 
 LIGHTNING_PRECISION = {Precision.fp32: "32-true", Precision.bf16: "bf16-mixed"}
 
@@ -80,15 +81,17 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
         else nullcontext() as tracker
     ):
         live = LiveDecomposition(steps.examples, run, checkpoint.folder, tracker)
-        shown = StepMetrics(config.train.max_steps, tracker)
-        trainer = make_trainer(config, [live, shown, Checkpoints(checkpoint, config)])
+        metrics = StepMetrics(config.train.max_steps, tracker)
+        # Metrics first: a run that is killed between them and a checkpoint must not resume behind a
+        # step that its metrics have not seen.
+        trainer = make_trainer(config, [live, metrics, Checkpoints(checkpoint, config)])
         trainer.fit(module, datamodule=CorpusDataModule(steps))
         assert module.loss is not None
         counts |= parameter_counts(module.loss)
         preempted = module.step < config.train.max_steps
         # The moments, twice as large as the weights, go before gathering copies these.
         trainer.strategy.optimizers = []
-        trained = {} if preempted else gather_weights(module.loss)
+        weights = {} if preempted else gather_weights(module.loss)
         if trainer.world_size > 1:
             # A rank that exits with its group alive can abort in gloo's threads.
             torch.distributed.destroy_process_group()
@@ -99,12 +102,12 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
             )
         del module, trainer
         if leads:
-            checked = export(trained, run, checkpoint.folder)
+            export_check = export(weights, run, checkpoint.folder)
             drop_states(checkpoint.folder, config)
             counts["peak_memory_gib"] = round(peak_memory_gib(config.hardware), 2)
             computed_in = product_precision(config.train.precision, config.hardware).value
             checkpoint.finish(
-                started=started, counts=counts, export_check=checked, computed_in=computed_in
+                started=started, counts=counts, export_check=export_check, computed_in=computed_in
             )
             track_export(tracker, checkpoint)
 
@@ -224,87 +227,6 @@ def parameter_counts(network: torch.nn.Module) -> dict[str, int]:
         "num_parameters": sum(map(size, parameters)),
         "num_trainable": sum(size(p) for p in parameters if p.requires_grad),
     }
-
-
-class Checkpoints(Callback):
-    """Restores the newest checkpoint, writes one every few steps and one when a signal asks the
-    process to stop, as a cluster's preemption does."""
-
-    def __init__(self, checkpoint: Artifact, config: RunConfig) -> None:
-        self.folder = checkpoint.folder
-        self.fingerprint = checkpoint.fingerprint
-        self.train = config.train
-        self.previous: dict[int, Any] = {}
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore weights and optimizer, and take over the signals from Lightning, whose handlers
-        talk to other ranks wherever the signal finds them."""
-        assert isinstance(pl_module, SelfDistillation)
-        module = pl_module
-        if module.step:
-            assert module.loss is not None
-            checkpoints.load(self.folder, module.step, module.loss, trainer.optimizers[0])
-
-        def request_stop(*_: Any) -> None:
-            module.stop_requested = True
-
-        for number in PREEMPTION_SIGNALS:
-            self.previous[number] = signal.signal(number, request_stop)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
-    ) -> None:
-        """Checkpoint, and stop where some process was asked to."""
-        assert isinstance(pl_module, SelfDistillation)
-        step, stops = pl_module.step, pl_module.stops
-        if step % self.train.checkpoint_every == 0 or (stops and step < self.train.max_steps):
-            assert pl_module.loss is not None
-            checkpoints.save(
-                self.folder, step, pl_module.loss, trainer.optimizers[0],
-                fingerprint=self.fingerprint, keep=self.train.keep_checkpoints,
-            )  # fmt: skip
-        trainer.should_stop = stops
-
-    def on_train_end(self, *_: Any) -> None:
-        """Give the signals back."""
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-
-class StepMetrics(Callback):
-    """One line of metrics and one tick of a bar per optimizer step.
-
-    Stands before `Checkpoints` in the trainer's list, so that a run killed between the two never
-    resumes behind a step that its metrics have not seen.
-    """
-
-    def __init__(self, max_steps: int, tracker: Tracker | None) -> None:
-        self.max_steps = max_steps
-        self.tracker = tracker
-        self.bar: Any = None
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin at the restored step."""
-        assert isinstance(pl_module, SelfDistillation)
-        if self.tracker is not None:
-            self.bar = progress_bar("training", self.max_steps, done=pl_module.step, unit="step")
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
-    ) -> None:
-        """Log the step."""
-        assert isinstance(pl_module, SelfDistillation)
-        if self.tracker is not None:
-            metrics = pl_module.metrics
-            self.tracker.log(metrics, step=pl_module.step)
-            loss, rate = metrics["train/loss"], metrics["train/tokens_per_second"]
-            self.bar.set_postfix_str(f"loss {loss:.3f}, {rate:.0f} tok/s", refresh=False)
-            self.bar.update(1)
-
-    def on_train_end(self, *_: Any) -> None:
-        """Leave the full bar standing."""
-        if self.bar is not None:
-            self.bar.close()
 
 
 def _quiet() -> None:

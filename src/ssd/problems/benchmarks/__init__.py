@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import hash_file
-from ssd.config import BenchmarkFiles, Grading
+from ssd.artifacts.fingerprints import hash_file
 from ssd.config.benchmarks import MBPP_PARTS, NAMES, check_name, window
+from ssd.config.choices import Grading
+from ssd.config.settings import BenchmarkFiles
 from ssd.errors import DataError
 from ssd.problems import MBPP_SPLITS, fixed_subset, packaged_file, read_jsonl
 from ssd.problems.benchmarks.evalplus import plus_task

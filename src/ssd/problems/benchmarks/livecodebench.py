@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import hash_file
-from ssd.config import BenchmarkFiles, Grading
+from ssd.artifacts.fingerprints import hash_file
 from ssd.config.benchmarks import Window
+from ssd.config.choices import Grading
+from ssd.config.settings import BenchmarkFiles
 from ssd.errors import DataError
 from ssd.problems import Problem, fixed_subset, outputs
 from ssd.problems.benchmarks.humaneval import builtin_names

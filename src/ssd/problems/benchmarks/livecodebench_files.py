@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ssd.config import BenchmarkFiles
 from ssd.config.benchmarks import Window
+from ssd.config.settings import BenchmarkFiles
 from ssd.errors import DataError, one_line
 
 REPOSITORY = "livecodebench/code_generation_lite"

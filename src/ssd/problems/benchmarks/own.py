@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from ssd.config import Grading
+from ssd.config.choices import Grading
 from ssd.errors import DataError, one_line
 from ssd.problems import Problem, numbered_rows
 from ssd.problems.benchmarks.assertions import foreign_names, top_level, why_it_asserts_nothing

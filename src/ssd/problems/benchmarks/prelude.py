@@ -1,6 +1,6 @@
 """What graders of LiveCodeBench import for every program before it runs."""
 
-from ssd.config import Grading
+from ssd.config.choices import Grading
 
 MOST_DIGITS = 50_000
 """Of an integer that is read or printed (the same, `compute_code_generation_metrics.py`); Python's

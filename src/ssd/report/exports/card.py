@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 from ssd.arms import ARMS, TUNED, UNIT
-from ssd.artifacts import write_text
+from ssd.artifacts.files import write_text
 from ssd.artifacts.names import ADAPTER, CARD, MODEL
 from ssd.report.exports.card_metadata import metadata, num_problems, prompts
 from ssd.report.exports.card_usage import base_name, decoding

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ssd.arms import UNIT
 from ssd.artifacts.names import CARD, MODEL
-from ssd.config import DataSource
+from ssd.config.choices import DataSource
 from ssd.records.scores import BenchmarkScores
 from ssd.report.exports.checkpoints import Export
 from ssd.report.run.facts import Facts

@@ -3,7 +3,8 @@
 import json
 
 from ssd.artifacts.names import MODEL
-from ssd.config import ModelKind, RunConfig
+from ssd.config.choices import ModelKind
+from ssd.config.settings import RunConfig
 from ssd.report.exports.card_metadata import base_model
 from ssd.report.exports.checkpoints import Export
 from ssd.report.render import formats

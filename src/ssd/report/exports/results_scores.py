@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ssd.artifacts import plain
+from ssd.artifacts.fingerprints import plain
 from ssd.records.scores import BenchmarkScores, Comparison, Interval, ModelScores, Scored, Selection
 from ssd.report.run.summary import finding
 

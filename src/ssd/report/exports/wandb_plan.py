@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts import read_json, write_json
-from ssd.config import LoggerConfig
+from ssd.artifacts.files import read_json, write_json
+from ssd.artifacts.names import WANDB_PLAN
+from ssd.config.settings import LoggerConfig
 from ssd.errors import ArtifactError
 from ssd.records.scores import BenchmarkScores
 from ssd.report.render.document import Block, Code, CodeMap, Figure, Section, Table
@@ -13,7 +14,6 @@ from ssd.report.render.markdown import blocks_markdown
 from ssd.report.study.collection import Study, held_out
 
 VERSION = 1
-PLAN = "wandb_report.json"
 MAX_TITLE = 128
 """Characters that W&B takes."""
 SETTINGS = ("t_train", "top_k", "top_p", "lr", "t_eval")
@@ -74,7 +74,7 @@ def write_plan(folder: Path, plan: ReportPlan) -> None:
     Raises:
         ArtifactError: the folder cannot be written.
     """
-    write_json(folder / PLAN, plan)
+    write_json(folder / WANDB_PLAN, plan)
 
 
 def read_plan(folder: Path) -> ReportPlan:
@@ -83,7 +83,7 @@ def read_plan(folder: Path) -> ReportPlan:
     Raises:
         ArtifactError: there is none, or it is damaged or of another version.
     """
-    path = folder / PLAN
+    path = folder / WANDB_PLAN
     if not path.is_file():
         raise ArtifactError(
             f"{path} is not there: it is written with each report of a run that has "

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from ssd.artifacts import replacing, write_text
+from ssd.artifacts.files import replacing, write_text
+from ssd.artifacts.names import FIGURES
 from ssd.report.render.document import Document
 
-FIGURES = "figures"
 FORMATS = ("png", "svg")
 
 

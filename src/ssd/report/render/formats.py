@@ -1,7 +1,7 @@
 """Numbers as the report shows them: shares in percent, differences in percentage points."""
 
 from ssd.arms import TUNED
-from ssd.config import TruncationConfig
+from ssd.config.settings import TruncationConfig
 from ssd.records.scores import Interval, Scores
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssd.arms import BASE, TUNED
-from ssd.config import AnalyseConfig
+from ssd.config.settings import AnalyseConfig
 from ssd.method.locks import FORK, classify
 from ssd.records.analysis import Analysis, Positions
 from ssd.report.render.document import Block, CodeMap, Program, Reading, Table

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ssd.arms import INTERVALS, UNIT
-from ssd.artifacts import Artifact, read_json, stored
+from ssd.artifacts.files import read_json
 from ssd.artifacts.names import COMMAND, SCORES
+from ssd.artifacts.store import Artifact, stored
 from ssd.errors import SSDError, one_line
 from ssd.records.analysis import Analysis, read_analysis
 from ssd.records.scores import Scores, read_scores

@@ -4,8 +4,9 @@ import shlex
 
 from omegaconf import OmegaConf
 
-from ssd.artifacts import plain
-from ssd.config import AdapterType, RunConfig
+from ssd.artifacts.fingerprints import plain
+from ssd.config.choices import AdapterType
+from ssd.config.settings import RunConfig
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Document, Paragraph, Section, Table
 from ssd.report.run.analysis import why

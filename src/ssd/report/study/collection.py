@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.arms import TUNED, rules
-from ssd.artifacts import read_json
+from ssd.artifacts.files import read_json
 from ssd.artifacts.names import CONFIG, FAILURE, SCORES, WEIGHTS
 from ssd.errors import ArtifactError, SSDError, one_line
 from ssd.records.scores import VERSION, BenchmarkScores, Candidate, Interval, ModelScores

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ssd.arms import BASE, TUNED
-from ssd.artifacts import plain
+from ssd.artifacts.fingerprints import plain
 from ssd.records.scores import BenchmarkScores
 from ssd.report.render import formats
 from ssd.report.render.document import Table

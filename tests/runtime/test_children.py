@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from ssd.artifacts import Artifact, artifact
-from ssd.errors import StageError
-from ssd.runtime import stage
-from ssd.runtime.stage import PreemptedError, run_child
+from ssd.artifacts.store import Artifact, artifact
+from ssd.errors import PreemptedError, StageError
+from ssd.runtime import children
+from ssd.runtime.children import run_child
 
 STARTS_ANOTHER = (
     "import subprocess, sys, time\n"
     "from pathlib import Path\n"
-    "from ssd.artifacts import artifact\n"
-    "from ssd.runtime.stage import reporting_errors\n"
+    "from ssd.artifacts.store import artifact\n"
+    "from ssd.runtime.reporting import reporting_errors\n"
     "folder = Path(sys.argv[1])\n"
     "other = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
     "(folder / 'pids').write_text(str(other.pid))\n"
@@ -30,7 +30,7 @@ def child(folder: Path, program: str) -> list[str]:
     return [sys.executable, "-c", STARTS_ANOTHER + program, str(folder)]
 
 
-def made(folder: Path) -> Artifact:
+def corpus(folder: Path) -> Artifact:
     return artifact(folder, "corpus", {})
 
 
@@ -56,15 +56,15 @@ def when_it_has_started(folder: Path, number: int) -> threading.Thread:
 def test_a_process_that_hangs_after_its_work_is_ended_with_what_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(stage, "LOOK_SECONDS", 0.1)
-    monkeypatch.setattr(stage, "LINGER_SECONDS", 0.3)
+    monkeypatch.setattr(children, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(children, "LINGER_SECONDS", 0.3)
     finishes = (
-        "made = artifact(folder, 'corpus', {})\n"
-        "with made.writing():\n    made.finish(started=0.0, counts={})\n"
+        "corpus = artifact(folder, 'corpus', {})\n"
+        "with corpus.writing():\n    corpus.finish(started=0.0, counts={})\n"
         "time.sleep(600)"
     )
-    run_child(child(tmp_path, finishes), "stage sample", is_whole=lambda: made(tmp_path).done)
-    assert made(tmp_path).done
+    run_child(child(tmp_path, finishes), "stage sample", is_whole=lambda: corpus(tmp_path).done)
+    assert corpus(tmp_path).done
     assert not left_behind(tmp_path)
     assert "stage sample" in capsys.readouterr().out
 
@@ -72,10 +72,10 @@ def test_a_process_that_hangs_after_its_work_is_ended_with_what_it_started(
 def test_a_process_whose_work_is_not_done_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(stage, "LOOK_SECONDS", 0.1)
-    monkeypatch.setattr(stage, "LINGER_SECONDS", 0.0)
+    monkeypatch.setattr(children, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(children, "LINGER_SECONDS", 0.0)
     program = "time.sleep(1)"
-    run_child(child(tmp_path, program), "stage sample", is_whole=lambda: made(tmp_path).done)
+    run_child(child(tmp_path, program), "stage sample", is_whole=lambda: corpus(tmp_path).done)
     assert capsys.readouterr().out == ""
 
 
@@ -95,7 +95,7 @@ def test_a_killed_process_leaves_nothing_that_its_own_children_started(tmp_path:
         "time.sleep(600)"
     )
     starts = (
-        f"from ssd.runtime.stage import run_child\n"
+        f"from ssd.runtime.children import run_child\n"
         f"run_child([sys.executable, '-c', {stubborn!r}], 'x')"
     )
     with pytest.raises(StageError, match="SIGKILL"):
@@ -147,7 +147,7 @@ def test_a_signal_stops_the_run_where_the_stage_ends_well_nonetheless(tmp_path: 
 
 
 def test_a_reader_that_has_enough_ends_a_command_without_a_word() -> None:
-    program = "from ssd.runtime.stage import reporting_errors\nwith reporting_errors():\n    {}"
+    program = "from ssd.runtime.reporting import reporting_errors\nwith reporting_errors():\n    {}"
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-c", program.format("print('x' * 100, flush=True)")]

@@ -1,4 +1,4 @@
-"""What a run's processes share: how they report errors, and that they end with their parent."""
+"""Child processes: run to their end, passed a cluster's signals, ended with all they started."""
 
 import contextlib
 import ctypes
@@ -9,110 +9,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
+from ssd.errors import REPORTED, RESUMABLE, PreemptedError, ReportedError, StageError
+from ssd.runtime.reporting import PREEMPTION_SIGNALS, REASON
 
-from ssd.artifacts import is_refused
-from ssd.errors import SSDError, StageError
-
-REPORTED = 3
-"""Exit code of a stage that has printed its reason in one line."""
-RESUMABLE = 75
-"""Exit code of a training that a signal stopped and that left a checkpoint (EX_TEMPFAIL)."""
-PREEMPTION_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""What clusters send before they take a machine away; SLURM's is set with --signal."""
 LOOK_SECONDS = 5.0
 """How often a stage's process is looked at while it runs."""
 LINGER_SECONDS = 120.0
 """How long a stage's process may live on after its result is whole; W&B may still be sending."""
 KILL_SECONDS = 10.0
 """How long a killed process may take to give back what it holds."""
-REASON = "SSD_REASON_FILE"
-"""Environment variable: where a child process leaves its reason."""
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-@contextmanager
-def reporting_errors() -> Iterator[None]:
-    """Print an expected failure as one line and exit with code 3;
-    every other exception keeps its traceback."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's
-    # Not in ranks: torchrun ends those by a signal when another one has failed and said why.
-    if "LOCAL_RANK" not in os.environ:
-        for number in PREEMPTION_SIGNALS:
-            signal.signal(number, _stop)
-    try:
-        yield
-    except ReportedError as error:
-        _leave_reason(str(error))
-        sys.exit(REPORTED)
-    except PreemptedError as error:
-        print(error, file=sys.stderr, flush=True)
-        sys.exit(RESUMABLE)
-    except SSDError as error:
-        _report(str(error))
-    except (HydraException, OmegaConfBaseException) as error:
-        from ssd.config.composition import explain
-
-        _report(str(explain(error)))
-    except OSError as error:
-        if isinstance(error, BrokenPipeError) and has_no_reader(sys.stdout):
-            # What Python flushes at its end must not fail again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(128 + signal.SIGPIPE)
-        if not is_refused(error):
-            raise
-        _report(f"{error.filename}: {error.strerror}; set output_dir to a writable folder")
-    except KeyboardInterrupt:
-        print(
-            "interrupted: what is finished is kept, the same command goes on from there",
-            file=sys.stderr,
-            flush=True,
-        )
-        sys.exit(128 + signal.SIGINT)
-
-
-def has_no_reader(stream: TextIO) -> bool:
-    """Whether a stream is a pipe whose reader has gone, as `| head -1` does when it has enough."""
-    poll = select.poll()
-    poll.register(stream.fileno(), 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
-
-
-def _stop(*_: Any) -> NoReturn:
-    for number in PREEMPTION_SIGNALS:  # another one would end the clean-up that follows
-        signal.signal(number, signal.SIG_IGN)
-    # A signal's own effect would end this process with what it has opened still open.
-    raise PreemptedError("stopped by a signal: the same command goes on from what is finished")
-
-
-def _report(reason: str) -> NoReturn:
-    print(f"error: {reason}", file=sys.stderr, flush=True)
-    _leave_reason(reason)
-    sys.exit(REPORTED)
-
-
-def _leave_reason(reason: str) -> None:
-    """Tell the parent process what has been printed: it records why a run failed."""
-    if REASON in os.environ:
-        Path(os.environ[REASON]).write_text(reason, encoding="utf-8")
-
-
-class PreemptedError(StageError):
-    """A signal stopped a stage that can be resumed."""
-
-
-class ReportedError(StageError):
-    """A child process failed and has printed its reason, which is the message."""
 
 
 def run_child(
@@ -145,13 +56,13 @@ def run_child(
         }
         process = subprocess.Popen(command, preexec_fn=_prepare, env=variables)
         code, stopped = _wait(process, what, is_whole, Path(folder))
-        said = reason.read_text(encoding="utf-8") if reason.is_file() else what
+        message = reason.read_text(encoding="utf-8") if reason.is_file() else what
     if code == RESUMABLE or stopped:
         raise PreemptedError(
             f"{what} stopped: the same command goes on from what is finished", what
         )
     if code == REPORTED:
-        raise ReportedError(said, what)
+        raise ReportedError(message, what)
     if code < 0:
         name = signal.Signals(-code).name
         hint = " (often for want of memory)" if -code == signal.SIGKILL else ""
@@ -172,10 +83,10 @@ def _wait(
 ) -> tuple[int, bool]:
     """The exit code of a child process whose leftovers `folder` marks, and whether it was asked to
     stop meanwhile."""
-    received: list[int] = []
+    signals: list[int] = []
 
     def pass_on(number: int, _: Any) -> None:
-        received.append(number)
+        signals.append(number)
         process.send_signal(number)
 
     previous = {number: signal.signal(number, pass_on) for number in PREEMPTION_SIGNALS}
@@ -189,7 +100,7 @@ def _wait(
         end_all(folder)
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return code, bool(received)
+    return code, bool(signals)
 
 
 def _wait_or_end(process: subprocess.Popen[bytes], what: str, is_whole: Callable[[], bool]) -> int:

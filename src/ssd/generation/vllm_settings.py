@@ -1,0 +1,81 @@
+"""What vLLM is told before it loads a model: environment, settings on CPUs, an adapter's rank."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, get_args
+
+from ssd.artifacts.files import read_json
+from ssd.config.choices import Accelerator
+from ssd.config.settings import HardwareConfig
+from ssd.errors import HardwareError
+from ssd.generation.vllm_memory import CPU_BLOCK
+from ssd.models.names import ADAPTER_CONFIG
+from ssd.runtime.threads import thread_settings
+
+SOCKETS = "VLLM_RPC_BASE_PATH"
+"""Environment variable: where vLLM makes its processes' sockets, which it leaves there."""
+LONGEST_FOLDER = 50
+"""Characters of a folder below which those sockets can be named: Linux takes 107 in all."""
+MERGE = "set adapter.merge=true, which trains nothing again"
+
+
+def prepare_environment(hardware: HardwareConfig) -> None:
+    """Set what vLLM reads at import; variables that the user has set stay as they are."""
+    variables = {
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    }
+    if hardware.accelerator is Accelerator.cpu:
+        variables |= {
+            "VLLM_CPU_KVCACHE_SPACE": str(hardware.kv_cache_gib),
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            # vLLM's own binding left one of two cores idle here.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        } | thread_settings()
+        if not hardware.compile_engine:  # vLLM would still compile one small function, with g++
+            variables["TORCHDYNAMO_DISABLE"] = "1"
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+
+
+def short_folder() -> str:
+    """The folder of temporary files, or /tmp where its name is too long for sockets."""
+    folder = tempfile.gettempdir()
+    return folder if len(folder) <= LONGEST_FOLDER else "/tmp"
+
+
+def cpu_settings() -> dict[str, Any]:
+    """What the CPU engine is told beyond the GPU's."""
+    from ssd.generation.vllm_kernels import EXTENSION, IR_OP_PRIORITY
+    from ssd.generation.vllm_truncation import TRUNCATION
+
+    return {
+        # On CPU a seeded request that is prefilled in parts kills the engine ("CPU Generator does
+        # not use offset"), so prompts are prefilled whole there.
+        "enable_chunked_prefill": False,
+        # Only whole blocks of a prompt are cached: with the default of 128 tokens, three answers
+        # to a short prompt prefill it three times and take 1.5 times as long.
+        "block_size": CPU_BLOCK,
+        "logits_processors": [TRUNCATION],
+        "kernel_config": {"ir_op_priority": IR_OP_PRIORITY},
+        "worker_extension_cls": EXTENSION,
+    }
+
+
+def lora_rank(adapter: Path) -> int:
+    """The smallest rank that vLLM makes room for and the adapter in this folder fits in.
+
+    Raises:
+        HardwareError: vLLM stops below the adapter's rank.
+    """
+    from vllm.config.lora import MaxLoRARanks
+
+    rank = int(read_json(adapter / ADAPTER_CONFIG)["r"])
+    offered: tuple[int, ...] = get_args(MaxLoRARanks)
+    if rank > max(offered):
+        raise HardwareError(
+            f"{adapter} has rank {rank} and vLLM takes up to {max(offered)}; {MERGE}"
+        )
+    return min(fits for fits in offered if fits >= rank)

@@ -1,0 +1,12 @@
+"""File names of checkpoints as transformers and PEFT write and read them."""
+
+MODEL_CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
+MODEL_WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+SAFETENSORS = "*.safetensors"
+PATTERNS = (SAFETENSORS, "*.json", "*.jinja", "*.model", "*.txt")
+"""What a checkpoint needs; other files of a hub repository (GGUF, .bin copies) are left where they
+are."""
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+"""One of them makes a tokenizer."""
+TOKENIZER_FILES = (*VOCABULARIES, "tokenizer_config.json", "merges.txt", "special_tokens_map.json",
+                   "added_tokens.json", "chat_template.jinja", "chat_template.json")  # fmt: skip

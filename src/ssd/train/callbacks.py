@@ -1,0 +1,91 @@
+"""What Lightning calls at every step of a training: checkpoints and metrics."""
+
+import signal
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from ssd.artifacts.store import Artifact
+from ssd.config.settings import RunConfig
+from ssd.run.tracking import Tracker
+from ssd.runtime.progress import progress_bar
+from ssd.runtime.reporting import PREEMPTION_SIGNALS
+from ssd.train import checkpoints
+from ssd.train.module import SelfDistillation
+
+
+class Checkpoints(Callback):
+    """Restores the newest checkpoint, writes one every few steps and one when a signal asks the
+    process to stop, as a cluster's preemption does."""
+
+    def __init__(self, checkpoint: Artifact, config: RunConfig) -> None:
+        self.folder = checkpoint.folder
+        self.fingerprint = checkpoint.fingerprint
+        self.train = config.train
+        self.previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore weights and optimizer, and take over the signals from Lightning."""
+        assert isinstance(pl_module, SelfDistillation)
+        module = pl_module
+        if module.step:
+            assert module.loss is not None
+            checkpoints.load(self.folder, module.step, module.loss, trainer.optimizers[0])
+
+        def request_stop(*_: Any) -> None:
+            module.stop_requested = True
+
+        # Lightning's own handlers talk to other ranks wherever the signal finds them.
+        for number in PREEMPTION_SIGNALS:
+            self.previous[number] = signal.signal(number, request_stop)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
+    ) -> None:
+        """Checkpoint, and stop where some process was asked to."""
+        assert isinstance(pl_module, SelfDistillation)
+        step, stops = pl_module.step, pl_module.stops
+        if step % self.train.checkpoint_every == 0 or (stops and step < self.train.max_steps):
+            assert pl_module.loss is not None
+            checkpoints.save(
+                self.folder, step, pl_module.loss, trainer.optimizers[0],
+                fingerprint=self.fingerprint, keep=self.train.keep_checkpoints,
+            )  # fmt: skip
+        trainer.should_stop = stops
+
+    def on_train_end(self, *_: Any) -> None:
+        """Give the signals back."""
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+
+class StepMetrics(Callback):
+    """One line of metrics and one tick of a bar per optimizer step."""
+
+    def __init__(self, max_steps: int, tracker: Tracker | None) -> None:
+        self.max_steps = max_steps
+        self.tracker = tracker
+        self.bar: Any = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin at the restored step."""
+        assert isinstance(pl_module, SelfDistillation)
+        if self.tracker is not None:
+            self.bar = progress_bar("training", self.max_steps, done=pl_module.step, unit="step")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
+    ) -> None:
+        """Log the step."""
+        assert isinstance(pl_module, SelfDistillation)
+        if self.tracker is not None:
+            metrics = pl_module.metrics
+            self.tracker.log(metrics, step=pl_module.step)
+            loss, rate = metrics["train/loss"], metrics["train/tokens_per_second"]
+            self.bar.set_postfix_str(f"loss {loss:.3f}, {rate:.0f} tok/s", refresh=False)
+            self.bar.update(1)
+
+    def on_train_end(self, *_: Any) -> None:
+        """Leave the full bar standing."""
+        if self.bar is not None:
+            self.bar.close()
