@@ -29,8 +29,9 @@ from collections.abc import Callable, Sequence
 from ssd.config import BenchmarkFiles, Grading, SandboxName
 from ssd.errors import HardwareError
 from ssd.evaluate.grading import check
-from ssd.problems import packaged_file, read_jsonl
 from ssd.problems.benchmarks import Task, load_benchmark
+from ssd.problems.problem import packaged_file
+from ssd.problems.rows import read_jsonl
 from ssd.sandbox.pool import PASSED, Sandbox, load_sandbox
 
 CODE = "def add(a, b):\n    return a + b\n"

@@ -128,7 +128,7 @@ def make_samples(folder: str, arguments: argparse.Namespace) -> list[dict[str, l
     """Token ids of prompts and completions; completions of log-normal length."""
     from transformers import AutoTokenizer
 
-    from ssd.problems import packaged_problem, packaged_rows
+    from ssd.problems.problem import packaged_problem, packaged_rows
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     draw = random.Random(0)

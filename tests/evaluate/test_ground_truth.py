@@ -12,10 +12,11 @@ import pytest
 from ssd.config import BenchmarkFiles, Grading, SandboxName
 from ssd.errors import HardwareError
 from ssd.evaluate.grading import check
-from ssd.problems import packaged_file, read_jsonl
 from ssd.problems.benchmarks import Benchmark, Judged, StdinTests, Task, load_benchmark
 from ssd.problems.benchmarks.livecodebench import function_tests
 from ssd.problems.benchmarks.prelude import OFFICIAL
+from ssd.problems.problem import packaged_file
+from ssd.problems.rows import read_jsonl
 from ssd.sandbox.pool import ERROR, FAILED, PASSED, TIMEOUT, Outcome, Sandbox, load_sandbox
 
 GOLDEN = Path(__file__).parent / "golden"

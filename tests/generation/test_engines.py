@@ -23,7 +23,7 @@ from ssd.method.truncation import tempered_probabilities
 from ssd.models import Weights
 from ssd.models.chat import load_tokenizer
 from ssd.models.fetch import fetch
-from ssd.problems import Problem
+from ssd.problems.problem import Problem
 from ssd.records.samples import read_samples
 from ssd.run import Run
 from ssd.runtime.hardware import resolve

@@ -12,7 +12,6 @@ import pytest
 
 from ssd.config import BenchmarkFiles, Grading
 from ssd.errors import ConfigError, DataError
-from ssd.problems import packaged_file, read_jsonl
 from ssd.problems.benchmarks import (
     NAMES,
     Benchmark,
@@ -23,6 +22,8 @@ from ssd.problems.benchmarks import (
     load_benchmark,
     pooled_limit,
 )
+from ssd.problems.problem import packaged_file
+from ssd.problems.rows import read_jsonl
 
 OWN_STDIN = {
     "version": 1,

@@ -5,7 +5,7 @@ from typing import Any
 
 from ssd.config import ModelConfig, ModelKind, PromptFormatConfig
 from ssd.errors import ConfigError, DataError
-from ssd.problems import Problem
+from ssd.problems.problem import Problem
 
 
 def load_tokenizer(folder: str) -> Any:

@@ -7,14 +7,8 @@ from typing import Any
 
 from ssd.config import DataConfig, DataSource
 from ssd.errors import DataError, did_you_mean, one_line
-from ssd.problems import (
-    Problem,
-    fixed_subset,
-    packaged_problem,
-    packaged_rows,
-    prompt_file,
-    read_jsonl,
-)
+from ssd.problems.problem import Problem, packaged_problem, packaged_rows, prompt_file
+from ssd.problems.rows import fixed_subset, read_jsonl
 
 USUAL_FIELDS = (
     "question", "prompt", "instruction", "problem", "query", "messages", "conversations", "text",

@@ -21,7 +21,7 @@ from ssd.config import (
     TruncationConfig,
 )
 from ssd.errors import DataError
-from ssd.problems import prompt_file
+from ssd.problems.problem import prompt_file
 from ssd.run.folder import Run
 
 NOT_COMPUTED = (

@@ -8,7 +8,6 @@ from ssd.artifacts import hash_file
 from ssd.config import BenchmarkFiles, Grading
 from ssd.config.benchmarks import MBPP_PARTS, NAMES, check_name, window
 from ssd.errors import DataError
-from ssd.problems import MBPP_SPLITS, fixed_subset, packaged_file, read_jsonl
 from ssd.problems.benchmarks.evalplus import plus_task
 from ssd.problems.benchmarks.humaneval import humaneval_task
 from ssd.problems.benchmarks.livecodebench import load_livecodebench
@@ -16,6 +15,8 @@ from ssd.problems.benchmarks.livecodebench_files import find_files
 from ssd.problems.benchmarks.mbpp import mbpp_task, sanitized_task
 from ssd.problems.benchmarks.own import load_own
 from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, Task, pooled_limit
+from ssd.problems.problem import MBPP_SPLITS, packaged_file
+from ssd.problems.rows import fixed_subset, read_jsonl
 
 __all__ = [
     "NAMES",

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ssd.problems import packaged_problem
 from ssd.problems.benchmarks.humaneval import builtin_names, definitions, humaneval_task
 from ssd.problems.benchmarks.tasks import Judged, Task
+from ssd.problems.problem import packaged_problem
 
 JUDGE = Path(__file__).with_name("evalplus_judge.py").read_text(encoding="utf-8")
 

@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-from ssd.problems import packaged_problem
 from ssd.problems.benchmarks.tasks import Judged, Task
+from ssd.problems.problem import packaged_problem
 
 
 def humaneval_task(row: dict[str, Any]) -> Task:

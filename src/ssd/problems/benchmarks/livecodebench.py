@@ -16,7 +16,7 @@ from ssd.artifacts import hash_file
 from ssd.config import BenchmarkFiles, Grading
 from ssd.config.benchmarks import Window
 from ssd.errors import DataError
-from ssd.problems import Problem, fixed_subset, outputs
+from ssd.problems import outputs
 from ssd.problems.benchmarks.humaneval import builtin_names
 from ssd.problems.benchmarks.livecodebench_files import (
     REPOSITORY,
@@ -26,6 +26,8 @@ from ssd.problems.benchmarks.livecodebench_files import (
 )
 from ssd.problems.benchmarks.prelude import MOST_DIGITS, PRELUDES
 from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, Task
+from ssd.problems.problem import Problem
+from ssd.problems.rows import fixed_subset
 
 MULTIPLE, INTERACTIVE, ERRONEOUS = "several right answers", "interactive", "wrong tests"
 ERRATA = {

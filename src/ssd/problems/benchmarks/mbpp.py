@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from ssd.problems import packaged_problem
 from ssd.problems.benchmarks.humaneval import builtin_names, definitions
 from ssd.problems.benchmarks.tasks import Judged, Task
+from ssd.problems.problem import packaged_problem
 
 
 def mbpp_task(row: dict[str, Any]) -> Task:

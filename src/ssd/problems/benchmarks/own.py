@@ -14,12 +14,13 @@ from typing import Any
 
 from ssd.config import Grading
 from ssd.errors import DataError, one_line
-from ssd.problems import Problem, numbered_rows
 from ssd.problems.benchmarks.assertions import foreign_names, top_level, why_it_asserts_nothing
 from ssd.problems.benchmarks.humaneval import builtin_names
 from ssd.problems.benchmarks.livecodebench import Call, call_tests
 from ssd.problems.benchmarks.prelude import PRELUDES
 from ssd.problems.benchmarks.tasks import Judged, StdinTests, Task
+from ssd.problems.problem import Problem
+from ssd.problems.rows import numbered_rows
 
 VERSION = 1
 """Of the fields below; every line names it as `version`."""

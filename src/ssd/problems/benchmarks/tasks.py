@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ssd.problems import Problem
+from ssd.problems.problem import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
