@@ -29,7 +29,8 @@ from collections.abc import Callable, Sequence
 from ssd.config import BenchmarkFiles, Grading, SandboxName
 from ssd.errors import HardwareError
 from ssd.evaluate.grading import check
-from ssd.problems.benchmarks import Task, load_benchmark
+from ssd.problems.benchmarks.registry import load_benchmark
+from ssd.problems.benchmarks.tasks import Task
 from ssd.problems.problem import packaged_file
 from ssd.problems.rows import read_jsonl
 from ssd.sandbox.pool import PASSED, Sandbox, load_sandbox

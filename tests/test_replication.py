@@ -17,7 +17,7 @@ from ssd.method.pilot import smallest_difference
 from ssd.plan.counts import count_window
 from ssd.plan.plan import Plan, make_plan
 from ssd.plan.table import plan_text
-from ssd.problems.benchmarks import load_benchmark
+from ssd.problems.benchmarks.registry import load_benchmark
 from ssd.report.render.formats import duration
 
 MODELS = {

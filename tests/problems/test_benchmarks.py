@@ -11,17 +11,10 @@ from typing import Any
 import pytest
 
 from ssd.config import BenchmarkFiles, Grading
+from ssd.config.benchmarks import NAMES, check_name
 from ssd.errors import ConfigError, DataError
-from ssd.problems.benchmarks import (
-    NAMES,
-    Benchmark,
-    Judged,
-    StdinTests,
-    benchmark_identity,
-    check_name,
-    load_benchmark,
-    pooled_limit,
-)
+from ssd.problems.benchmarks.registry import benchmark_identity, load_benchmark
+from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, pooled_limit
 from ssd.problems.problem import packaged_file
 from ssd.problems.rows import read_jsonl
 

@@ -27,7 +27,7 @@ from ssd.evaluate.table import score_table
 from ssd.models import Weights
 from ssd.models.weights import locate, model_length, require_trainable
 from ssd.plan.enforcement import print_plan, settle
-from ssd.problems.benchmarks import benchmark_identity, load_benchmark
+from ssd.problems.benchmarks.registry import benchmark_identity, load_benchmark
 from ssd.problems.prompts import load_prompts
 from ssd.run import Run, evidence, lineage, protocol, save_run
 from ssd.run.launch import export_model, stage_command, stage_environment

@@ -10,7 +10,7 @@ from typing import Any
 from ssd.artifacts.names import SHARDS
 from ssd.config import Extraction
 from ssd.errors import DataError
-from ssd.problems.benchmarks import Judged, Task
+from ssd.problems.benchmarks.tasks import Judged, Task
 from ssd.problems.extraction import extract, has_fences
 from ssd.problems.rows import read_jsonl
 from ssd.records.samples import read_samples

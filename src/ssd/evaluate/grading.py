@@ -14,8 +14,7 @@ from typing import TypeVar
 from ssd.artifacts import read_rows, write_rows
 from ssd.artifacts.names import VERDICTS
 from ssd.config import Extraction
-from ssd.problems.benchmarks import Benchmark, Judged, StdinTests, Task
-from ssd.problems.benchmarks.tasks import pooled_limit
+from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, Task, pooled_limit
 from ssd.problems.extraction import extract, extract_leniently, has_fences
 from ssd.problems.outputs import same_output
 from ssd.records.samples import Sample

@@ -6,7 +6,8 @@ import hashlib
 
 from ssd.config import BenchmarkFiles, EvalConfig, Grading
 from ssd.errors import DataError
-from ssd.problems.benchmarks import Benchmark, load_benchmark
+from ssd.problems.benchmarks.registry import load_benchmark
+from ssd.problems.benchmarks.tasks import Benchmark
 from ssd.run.protocol import ALL, VALIDATION
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from ssd.errors import DataError
 from ssd.evaluate.grading import check
 from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
-from ssd.problems.benchmarks import Judged, StdinTests, Task
 from ssd.problems.benchmarks.assertions import foreign_names
 from ssd.problems.benchmarks.own import read_own
+from ssd.problems.benchmarks.tasks import Judged, StdinTests, Task
 from ssd.runtime.progress import progress_bar
 from ssd.sandbox.pool import PASSED, Sandbox
 

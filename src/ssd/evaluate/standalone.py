@@ -16,7 +16,8 @@ from ssd.evaluate.grading import Verdict, as_they_come, program_hash, require_mo
 from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
 from ssd.evaluate.soundness import require_sound
 from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows, verdict_of, write_row
-from ssd.problems.benchmarks import Benchmark, Task, benchmark_identity, load_benchmark
+from ssd.problems.benchmarks.registry import benchmark_identity, load_benchmark
+from ssd.problems.benchmarks.tasks import Benchmark, Task
 from ssd.runtime.progress import progress_bar
 from ssd.sandbox.pool import PASSED, Sandbox
 
