@@ -10,7 +10,6 @@ from runs import compose_config
 from ssd.artifacts import read_json
 from ssd.config import AdapterConfig, Attention, RunConfig
 from ssd.plan.architecture import KNOWN, Architecture, measure
-from ssd.plan.counts import count_problems
 from ssd.plan.engine import (
     REACHED,
     SEQUENCE_SECONDS,
@@ -19,7 +18,7 @@ from ssd.plan.engine import (
     sequence_bytes,
     sequences_in_flight,
 )
-from ssd.plan.hours import Hours
+from ssd.plan.hours import Hours, count_problems
 from ssd.plan.plan import make_plan
 
 H100 = 80 * 2**30

@@ -27,7 +27,12 @@ from ssd.evaluate.table import score_table
 from ssd.models import Weights
 from ssd.models.weights import locate, model_length, require_trainable
 from ssd.plan.enforcement import print_plan, settle
-from ssd.problems.benchmarks.registry import benchmark_identity, load_benchmark
+from ssd.problems.benchmarks.registry import (
+    benchmark_identity,
+    find_entry,
+    load_benchmark,
+    require_benchmarks,
+)
 from ssd.problems.prompts import load_prompts
 from ssd.run import Run, evidence, lineage, protocol, save_run
 from ssd.run.launch import export_model, stage_command, stage_environment
@@ -58,6 +63,7 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
             nothing has been changed.
         StageError: a stage failed; finished artifacts are kept.
     """
+    require_benchmarks(config.eval)
     check_installation()
     if config.report.wandb:
         check_wandb_reports()
@@ -230,7 +236,7 @@ def check_evaluation(run: Run) -> None:
             require_modules(benchmark, sandbox)
             for part in {part for one, part in parts if one == name}:
                 take_part(settings, benchmark, part)
-            if name == "jsonl":
+            if not find_entry(name).trusted_tests:
                 require_sound(
                     benchmark.tasks, sandbox, timeout=settings.timeout, workers=num_workers(run)
                 )

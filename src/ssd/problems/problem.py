@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ssd.config import DataConfig, DataSource
 from ssd.errors import ConfigError, DataError, did_you_mean
-from ssd.problems.rows import read_jsonl
+from ssd.problems.rows import Row, read_jsonl
 
 DATA = Path(__file__).parent.parent / "data"
 MBPP_SPLITS = {
@@ -28,17 +27,55 @@ class Problem:
     reads_stdin: bool = False
 
 
+def humaneval_problem(row: Row) -> Problem:
+    """A row of HumanEval or HumanEval+."""
+    question = (
+        "Complete this Python code and return the whole of it:\n"
+        f"```python\n{row['prompt'].rstrip()}\n```"
+    )
+    return Problem(problem_id=row["task_id"], question=question)
+
+
+def mbpp_problem(row: Row) -> Problem:
+    """A row of MBPP's full file; it shows its tests, as its authors' prompt does."""
+    return _with_tests(row, f"mbpp/{row['task_id']}", row["text"])
+
+
+def sanitized_problem(row: Row) -> Problem:
+    """A row of MBPP's sanitized file, with its tests."""
+    return _with_tests(row, f"mbpp_sanitized/{row['task_id']}", row["prompt"])
+
+
+def mbpp_plus_problem(row: Row) -> Problem:
+    """A row of MBPP+, whose prompt is a docstring: the task, and its tests."""
+    return Problem(problem_id=row["task_id"], question=row["prompt"].strip().strip('"').strip())
+
+
+def _with_tests(row: Row, problem_id: str, text: str) -> Problem:
+    tests = "\n".join(row["test_list"])
+    question = f"{text}\nYour code should pass these tests:\n\n{tests}"
+    return Problem(problem_id=problem_id, question=question)
+
+
+PACKAGED = {
+    "humaneval": humaneval_problem,
+    "mbpp": mbpp_problem,
+    "mbpp_sanitized": sanitized_problem,
+    "mbpp_plus": mbpp_plus_problem,
+}
+"""What `data.name` may be, and a row of it as a problem."""
+
+
 def packaged_file(name: str) -> Path:
     """The shipped file of a packaged set.
 
     Raises:
         ConfigError: there is no such set.
     """
-    path = DATA / f"{name}.jsonl.gz"
-    if not path.is_file():
-        known = [file.name.removesuffix(".jsonl.gz") for file in DATA.glob("*.jsonl.gz")]
-        raise ConfigError(f"data.name: no packaged set '{name}'; {did_you_mean(name, known)}")
-    return path
+    if name not in PACKAGED:
+        known = did_you_mean(name, list(PACKAGED))
+        raise ConfigError(f"data.name: no packaged set '{name}'; {known}")
+    return DATA / f"{name}.jsonl.gz"
 
 
 def prompt_file(data: DataConfig) -> Path:
@@ -56,36 +93,16 @@ def prompt_file(data: DataConfig) -> Path:
     return path
 
 
-def packaged_rows(name: str, split: str) -> list[dict[str, Any]]:
+def packaged_rows(name: str, split: str) -> list[Row]:
     """Raw rows of one split of a packaged set.
 
     Raises:
         ConfigError: the set or the split does not exist.
     """
     rows = read_jsonl(packaged_file(name))
-    if name not in ("mbpp", "mbpp_sanitized"):
-        if split != "test":
-            raise ConfigError(f"data.split: {name} has no split '{split}'; known: test")
-        return rows
-    if split not in MBPP_SPLITS:
-        raise ConfigError(
-            f"data.split: {name} has no split '{split}'; {did_you_mean(split, list(MBPP_SPLITS))}"
-        )
-    return [row for row in rows if row["task_id"] in MBPP_SPLITS[split]]
-
-
-def packaged_problem(name: str, row: dict[str, Any]) -> Problem:
-    """One row of a packaged set as a problem; MBPP shows its tests, as its authors' prompt does."""
-    if name in ("mbpp", "mbpp_sanitized"):
-        tests = "\n".join(row["test_list"])
-        text = row["text"] if name == "mbpp" else row["prompt"]
-        question = f"{text}\nYour code should pass these tests:\n\n{tests}"
-        return Problem(problem_id=f"{name}/{row['task_id']}", question=question)
-    if name == "mbpp_plus":  # the prompt is a docstring: the task, and its tests
-        text = row["prompt"].strip().strip('"').strip()
-        return Problem(problem_id=row["task_id"], question=text)
-    question = (
-        "Complete this Python code and return the whole of it:\n"
-        f"```python\n{row['prompt'].rstrip()}\n```"
-    )
-    return Problem(problem_id=row["task_id"], question=question)
+    splits = MBPP_SPLITS if name in ("mbpp", "mbpp_sanitized") else {"test": None}
+    if split not in splits:
+        known = did_you_mean(split, list(splits))
+        raise ConfigError(f"data.split: {name} has no split '{split}'; {known}")
+    task_ids = splits[split]
+    return rows if task_ids is None else [row for row in rows if row["task_id"] in task_ids]

@@ -4,9 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ssd.artifacts import hash_file
+from ssd.config import BenchmarkFiles
+from ssd.problems.benchmarks.entry import Entry
 from ssd.problems.benchmarks.humaneval import builtin_names, definitions, humaneval_task
 from ssd.problems.benchmarks.tasks import Judged, Task
-from ssd.problems.problem import packaged_problem
+from ssd.problems.problem import (
+    humaneval_problem,
+    mbpp_plus_problem,
+    packaged_file,
+    sanitized_problem,
+)
 
 JUDGE = Path(__file__).with_name("evalplus_judge.py").read_text(encoding="utf-8")
 
@@ -48,9 +56,7 @@ def plus_task(row: dict[str, Any]) -> Task:
         tests = replace(task.tests, judge=judge, per_call=True)
         return replace(task, tests=tests, errata=ERRATA.get(row["task_id"]))
     return Task(
-        problem=replace(
-            packaged_problem("mbpp_sanitized", row), problem_id=f"Mbpp/{row['task_id']}"
-        ),
+        problem=replace(sanitized_problem(row), problem_id=f"Mbpp/{row['task_id']}"),
         tests=Judged(
             judge=NOT_EMPTY + row["test"],
             names=builtin_names(definitions(row["code"])),
@@ -62,6 +68,7 @@ def plus_task(row: dict[str, Any]) -> Task:
 def _input_list(row: dict[str, Any]) -> Task:
     """The reference runs beside the tests, and its results are the expected ones."""
     is_humaneval = row["task_id"].startswith("HumanEval/")
+    before = row["prompt"] if is_humaneval else ""
     function = row["entry_point"]
     data = {
         "task_id": row["task_id"],
@@ -72,14 +79,42 @@ def _input_list(row: dict[str, Any]) -> Task:
         "plus_input": row["plus_input"],
     }
     return Task(
-        problem=packaged_problem("humaneval" if is_humaneval else "mbpp_plus", row),
+        problem=(humaneval_problem if is_humaneval else mbpp_plus_problem)(row),
         tests=Judged(
             # The candidate's name is taken first, lest the judge's own hide it.
             judge=f"CANDIDATE = {function}\n{JUDGE}\njudge(DATA, CANDIDATE)\n",
-            before=row["prompt"] if is_humaneval else "",
+            before=before,
             data=data,
             names=builtin_names([function]),
             per_call=True,
         ),
-        prompt=row["prompt"],
+        prompt=before,
     )
+
+
+def _release(paths: list[Path], _: BenchmarkFiles) -> str:
+    return f"{paths[0].name}, sha256 {hash_file(paths[0])[:12]}"
+
+
+PLUS = (
+    Entry(
+        name="humaneval_plus",
+        parse=plus_task,
+        size=164,
+        setting="humaneval_plus",
+        origin="HumanEvalPlus.jsonl.gz from github.com/evalplus/humanevalplus_release",
+        release=_release,
+        short_answers=True,
+        hub_set="evalplus/humanevalplus",
+    ),
+    Entry(
+        name="mbpp_plus",
+        parse=plus_task,
+        size=378,
+        shipped=packaged_file("mbpp_plus"),
+        setting="mbpp_plus",
+        release=_release,
+        short_answers=True,
+        hub_set="evalplus/mbppplus",
+    ),
+)

@@ -9,25 +9,26 @@ them well.
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ssd.artifacts import hash_file
 from ssd.config import BenchmarkFiles, Grading
-from ssd.config.benchmarks import Window
+from ssd.config.benchmarks import NAMES, Window, count_window, parse_window
 from ssd.errors import DataError
 from ssd.problems import outputs
+from ssd.problems.benchmarks.entry import Entry
 from ssd.problems.benchmarks.humaneval import builtin_names
 from ssd.problems.benchmarks.livecodebench_files import (
     REPOSITORY,
     decode_tests,
     find_files,
-    read_rows,
 )
 from ssd.problems.benchmarks.prelude import MOST_DIGITS, PRELUDES
-from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, Task
+from ssd.problems.benchmarks.tasks import Judged, StdinTests, Task
 from ssd.problems.problem import Problem
-from ssd.problems.rows import fixed_subset
+from ssd.problems.rows import fixed_subset, numbered_rows
 
 MULTIPLE, INTERACTIVE, ERRONEOUS = "several right answers", "interactive", "wrong tests"
 ERRATA = {
@@ -48,24 +49,42 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def load_livecodebench(
-    name: str, window: Window, files: BenchmarkFiles, grading: Grading, limit: int | None
-) -> Benchmark:
+def window_entry(name: str, setting: str = "eval.benchmarks") -> Entry:
+    """The entry of a window, whether or not it has a name of its own.
+
+    Raises:
+        ConfigError: the name cannot be read.
+    """
+    window = parse_window(name, setting)
+    return Entry(
+        name=name,
+        read=partial(read_window, name, window),
+        size=count_window(window),
+        setting="lcb",
+        fetch=partial(find_files, window),
+        release=lambda paths, files: f"{window.describe()}, {_source(paths, files)}",
+        window=str(window) if window.first or window.last else None,
+        gradings=tuple(Grading),
+        hub_set=REPOSITORY,
+    )
+
+
+def read_window(
+    name: str, window: Window, paths: list[Path], grading: Grading, limit: int | None
+) -> list[Task]:
     """The problems of a window, in the order of the files; says so where they are not as many as
     the official files hold.
 
     Raises:
-        DataError: a file is missing, unreadable or not LiveCodeBench's, or holds no problem of the
-            window.
+        DataError: a file is unreadable or not LiveCodeBench's, or holds no problem of the window.
     """
-    paths = find_files(window, files)
     rows = [
         (path, row)
         for path in paths
-        for row in read_rows(path)
+        for _, row in numbered_rows(path, "the file is damaged or was cut off, fetch it again")
         if window.holds(_text(row, "contest_date", path)[:10])
     ]
-    where = ", ".join(path.name for path in paths)
+    where = ", ".join(map(str, paths))
     if not rows:
         raise DataError(
             f"{where}: no problem of {name} (contest dates {window}): "
@@ -73,18 +92,13 @@ def load_livecodebench(
         )
     if window.count is not None and len(rows) != window.count:
         print(
-            f"note: {where} of eval.files.lcb={files.lcb} holds {len(rows)} problems of {name}, "
+            f"note: {where} (eval.files.lcb) holds {len(rows)} problems of {name}, "
             f"whose official files hold {window.count}",
             flush=True,
         )
-    chosen = fixed_subset(rows, limit, key=lambda row: _problem_id(row[1], row[0]))
-    return Benchmark(
-        name=name,
-        tasks=[livecodebench_task(row, path, grading) for path, row in chosen],
-        release=f"{window.describe()}, {_source(paths, files)}",
-        window=str(window) if window.first or window.last else None,
-        grading=grading.value,
-    )
+    # Before the tests are decoded, which are gigabytes.
+    subset = fixed_subset(rows, limit, key=lambda row: _problem_id(row[1], row[0]))
+    return [livecodebench_task(row, path, grading) for path, row in subset]
 
 
 def livecodebench_task(row: dict[str, Any], path: Path, grading: Grading) -> Task:
@@ -251,3 +265,7 @@ def _source(paths: list[Path], files: BenchmarkFiles) -> str:
     if files.lcb is None:
         return f"{REPOSITORY} at {paths[0].parent.name}"
     return ", ".join(f"{path.name} sha256 {hash_file(path)[:12]}" for path in paths)
+
+
+WINDOWS = tuple(map(window_entry, NAMES))
+"""Those with a name of their own, and whole releases."""

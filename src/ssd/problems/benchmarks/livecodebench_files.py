@@ -6,13 +6,11 @@ in memory at once.
 
 import base64
 import binascii
-import gzip
 import io
 import json
 import os
 import pickle
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,35 +54,6 @@ def file_names(window: Window) -> list[str]:
         if number == window.release or LAST_DATES[number] >= (window.first or "")
     ]
     return ["test.jsonl" if number == 1 else f"test{number}.jsonl" for number in needed]
-
-
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of one file, gzipped or plain, one at a time: a file holds up to 1.25 GB.
-
-    Raises:
-        DataError: the file is unreadable or cut off.
-    """
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield _row(line, path, number)
-    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}): fetch it again") from error
-
-
-def _row(line: str, path: Path, number: int) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(
-            f"{path}, line {number} is not JSON ({one_line(error)[:80]}): the file is damaged or "
-            "was cut off, fetch it again"
-        ) from error
-    if not isinstance(row, dict):
-        raise DataError(f"{path}, line {number} is not a JSON object: fetch the file again")
-    return row
 
 
 def decode_tests(text: str) -> list[dict[str, Any]]:

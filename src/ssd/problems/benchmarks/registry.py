@@ -1,25 +1,57 @@
-"""Benchmarks: the problems a model is given, and the tests that judge what it answers."""
+"""Every benchmark by its name, and a benchmark's tasks."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ssd.artifacts import hash_file
-from ssd.config import BenchmarkFiles, Grading
-from ssd.config.benchmarks import MBPP_PARTS, check_name, window
-from ssd.errors import DataError
-from ssd.problems.benchmarks.evalplus import plus_task
-from ssd.problems.benchmarks.humaneval import humaneval_task
-from ssd.problems.benchmarks.livecodebench import load_livecodebench
-from ssd.problems.benchmarks.livecodebench_files import find_files
-from ssd.problems.benchmarks.mbpp import mbpp_task, sanitized_task
-from ssd.problems.benchmarks.own import load_own
-from ssd.problems.benchmarks.tasks import Benchmark, Task
-from ssd.problems.problem import MBPP_SPLITS, packaged_file
-from ssd.problems.rows import fixed_subset, read_jsonl
+from ssd.config import HASH_SPLIT, BenchmarkFiles, EvalConfig, Grading
+from ssd.config.benchmarks import PREFIX
+from ssd.errors import ConfigError, DataError, did_you_mean
+from ssd.problems.benchmarks import evalplus, humaneval, livecodebench, mbpp, own
+from ssd.problems.benchmarks.entry import Entry
+from ssd.problems.benchmarks.tasks import Benchmark
+from ssd.problems.rows import fixed_subset
 
-HUMANEVAL_PLUS = "github.com/evalplus/humanevalplus_release"
-PLUS = "humaneval_plus", "mbpp_plus"
+ENTRIES = {
+    entry.name: entry
+    for entry in (
+        humaneval.HUMANEVAL,
+        *mbpp.MBPP,
+        *evalplus.PLUS,
+        *livecodebench.WINDOWS,
+        own.JSONL,
+    )
+}
+"""Those with a name of their own; LiveCodeBench's windows by date are made when they are named."""
+
+
+def find_entry(name: str, setting: str = "eval.benchmarks") -> Entry:
+    """The entry of that name; `setting` is where it was typed.
+
+    Raises:
+        ConfigError: there is no such benchmark, or its window cannot be read.
+    """
+    if name in ENTRIES:
+        return ENTRIES[name]
+    if name.startswith(PREFIX):
+        return livecodebench.window_entry(name, setting)
+    raise ConfigError(f"{setting}: no benchmark '{name}'; {did_you_mean(name, list(ENTRIES))}")
+
+
+def require_benchmarks(settings: EvalConfig) -> None:
+    """Refuse names that are no benchmarks.
+
+    Raises:
+        ConfigError: there is one; the message names its setting.
+    """
+    validation = [] if settings.validation == HASH_SPLIT else [settings.validation]
+    typed = {
+        "eval.benchmarks": settings.benchmarks,
+        "eval.regression": settings.regression,
+        "eval.validation": validation,
+    }
+    for setting, names in typed.items():
+        for name in names:
+            find_entry(name, setting)
 
 
 def load_benchmark(
@@ -27,63 +59,25 @@ def load_benchmark(
 ) -> Benchmark:
     """A benchmark's tasks, or a fixed subset of `limit` of them, in the order of its file.
 
-    `grading` changes LiveCodeBench and, where it is tolerant, one's own inputs and outputs; the
-    others have one rule, recorded as `official`.
+    Where it has no rule of that name, it is graded, and recorded, as `official`.
 
     Raises:
         ConfigError: there is no such benchmark.
         DataError: its file is missing, unreadable or lacks fields, or no problem is left.
     """
-    check_name(name)
-    chosen = window(name)
-    if chosen is not None:
-        return load_livecodebench(name, chosen, files, grading, limit)
-    (path,) = benchmark_files(name, files)
-    tolerant = grading is Grading.tolerant
-    if name == "jsonl":
-        tasks, release = load_own(path, grading), path.name
-    else:
-        tasks, release = [_task(name, row, path) for row in _rows(name, path)], None
-        if name in PLUS:
-            release = f"{path.name}, sha256 {hash_file(path)[:12]}"
+    entry = find_entry(name)
+    paths = entry.files(files)
+    rule = grading if grading in entry.gradings else Grading.official
+    tasks = entry.tasks(paths, rule, limit)
     if not tasks:
-        raise DataError(f"{path} holds no problems: name another file as eval.files.{name}")
+        raise DataError(f"{paths[0]} holds no problems: name another file as eval.files.{name}")
     return Benchmark(
         name=name,
         tasks=fixed_subset(tasks, limit, key=lambda task: task.problem.problem_id),
-        release=release,
-        window=None,
-        grading=(grading if name == "jsonl" and tolerant else Grading.official).value,
+        release=entry.release(paths, files) if entry.release else None,
+        window=entry.window,
+        grading=rule.value,
     )
-
-
-def benchmark_files(name: str, files: BenchmarkFiles) -> list[Path]:
-    """The files that a benchmark is read from, brought here first where they come from the hub.
-
-    Raises:
-        ConfigError: there is no such benchmark.
-        DataError: a file is not set, not there, or cannot be fetched.
-    """
-    check_name(name)
-    chosen = window(name)
-    if chosen is not None:
-        return find_files(chosen, files)
-    if name in MBPP_PARTS or name in ("humaneval", "mbpp_sanitized"):
-        return [packaged_file("mbpp" if name in MBPP_PARTS else name)]
-    own = {"humaneval_plus": files.humaneval_plus, "mbpp_plus": files.mbpp_plus}
-    path = own.get(name, files.jsonl)
-    if path is None and name == "mbpp_plus":
-        return [packaged_file(name)]
-    if path is None:
-        remedy = (
-            f"download HumanEvalPlus.jsonl.gz from {HUMANEVAL_PLUS} and set eval.files.{name}=FILE"
-            if name == "humaneval_plus"
-            else f"set eval.files.{name}=FILE"
-        )
-        raise DataError(f"eval.benchmarks={name} is read from a file of yours: {remedy}")
-    if not Path(path).is_file():
-        raise DataError(f"eval.files.{name}={path} is no file: name a .jsonl or .jsonl.gz file")
-    return [Path(path)]
 
 
 def benchmark_identity(name: str, files: BenchmarkFiles) -> dict[str, Any]:
@@ -93,27 +87,4 @@ def benchmark_identity(name: str, files: BenchmarkFiles) -> dict[str, Any]:
         ConfigError: there is no such benchmark.
         DataError: a file is not set, not there, or cannot be fetched.
     """
-    return {"name": name, "files": [hash_file(path) for path in benchmark_files(name, files)]}
-
-
-def _rows(name: str, path: Path) -> list[dict[str, Any]]:
-    rows = read_jsonl(path)
-    split = MBPP_PARTS.get(name)
-    if split is None:
-        return rows
-    return [row for row in rows if row["task_id"] in MBPP_SPLITS[split]]
-
-
-def _task(name: str, row: dict[str, Any], path: Path) -> Task:
-    builders: dict[str, Callable[[dict[str, Any]], Task]] = {
-        "humaneval": humaneval_task,
-        "mbpp_sanitized": sanitized_task,
-        **dict.fromkeys(PLUS, plus_task),
-    }
-    try:
-        return builders.get(name, mbpp_task)(row)
-    except KeyError as error:
-        raise DataError(
-            f"{path}: problem {row.get('task_id', '?')} has no field {error}: "
-            f"name one of EvalPlus's own files as eval.files.{name}"
-        ) from error
+    return {"name": name, "files": [hash_file(path) for path in find_entry(name).files(files)]}
