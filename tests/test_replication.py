@@ -12,10 +12,10 @@ from runs import ROOT, compose_config
 
 from ssd.arms import SAME, SWEPT, UNIT
 from ssd.config import BenchmarkFiles, Grading, LongSamples, RunConfig
-from ssd.config.benchmarks import count_window, parse_window
 from ssd.method.pilot import smallest_difference
 from ssd.plan.plan import Plan, make_plan
 from ssd.plan.table import plan_text
+from ssd.problems.benchmarks.livecodebench_windows import count_window, parse_window
 from ssd.problems.benchmarks.registry import load_benchmark
 from ssd.report.render.formats import duration
 

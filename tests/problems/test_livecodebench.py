@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from ssd.config import BenchmarkFiles, Grading
-from ssd.config.benchmarks import SIZES, parse_window
 from ssd.errors import DataError
 from ssd.problems.benchmarks.livecodebench import ERRATA
 from ssd.problems.benchmarks.livecodebench_files import decode_tests, file_names
+from ssd.problems.benchmarks.livecodebench_windows import SIZES, parse_window
 from ssd.problems.benchmarks.prelude import APPLE_RELEASE, OFFICIAL
 from ssd.problems.benchmarks.registry import load_benchmark
 from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests

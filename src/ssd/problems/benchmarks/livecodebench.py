@@ -15,7 +15,6 @@ from typing import Any
 
 from ssd.artifacts import hash_file
 from ssd.config import BenchmarkFiles, Grading
-from ssd.config.benchmarks import NAMES, Window, count_window, parse_window
 from ssd.errors import DataError
 from ssd.problems import outputs
 from ssd.problems.benchmarks.entry import Entry
@@ -25,6 +24,7 @@ from ssd.problems.benchmarks.livecodebench_files import (
     decode_tests,
     find_files,
 )
+from ssd.problems.benchmarks.livecodebench_windows import NAMES, Window, count_window, parse_window
 from ssd.problems.benchmarks.prelude import MOST_DIGITS, PRELUDES
 from ssd.problems.benchmarks.tasks import Judged, StdinTests, Task
 from ssd.problems.problem import Problem

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ssd.config import BenchmarkFiles
-from ssd.config.benchmarks import Window
 from ssd.errors import DataError, one_line
+from ssd.problems.benchmarks.livecodebench_windows import Window
 
 REPOSITORY = "livecodebench/code_generation_lite"
 LAST_DATES = {1: "2024-03-31", 2: "2024-05-31", 3: "2024-08-31", 4: "2024-09-30", 5: "2025-01-31"}

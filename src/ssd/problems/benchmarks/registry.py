@@ -4,10 +4,10 @@ from typing import Any
 
 from ssd.artifacts import hash_file
 from ssd.config import HASH_SPLIT, BenchmarkFiles, EvalConfig, Grading
-from ssd.config.benchmarks import PREFIX
 from ssd.errors import ConfigError, DataError, did_you_mean
 from ssd.problems.benchmarks import evalplus, humaneval, livecodebench, mbpp, own
 from ssd.problems.benchmarks.entry import Entry
+from ssd.problems.benchmarks.livecodebench_windows import PREFIX
 from ssd.problems.benchmarks.tasks import Benchmark
 from ssd.problems.rows import fixed_subset
 
