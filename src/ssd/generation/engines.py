@@ -1,4 +1,5 @@
-"""The engines behind the protocol: vLLM, and transformers where vLLM does not install."""
+"""The engines behind the protocol: vLLM, and transformers where vLLM does not install; each is
+imported when it starts, because that takes seconds and one may not be installed."""
 
 import time
 from collections.abc import Callable
@@ -9,9 +10,27 @@ from typing import Self
 
 from ssd.arms import BASE
 from ssd.config import EngineName, HardwareConfig, ModelConfig
-from ssd.generation.engine import Engine
+from ssd.generation.engine import Engine, EngineClass
 from ssd.run import Run, lineage
 from ssd.runtime.hardware import compute_dtype
+
+
+def _vllm() -> EngineClass:
+    from ssd.generation.vllm_engine import VllmEngine
+
+    return VllmEngine
+
+
+def _transformers() -> EngineClass:
+    from ssd.generation.transformers_engine import TransformersEngine
+
+    return TransformersEngine
+
+
+ENGINES: dict[EngineName, Callable[[], EngineClass]] = {
+    EngineName.vllm: _vllm,
+    EngineName.transformers: _transformers,
+}
 
 
 def load_engine(
@@ -31,13 +50,8 @@ def load_engine(
         HardwareError: the engine is not installed, or cannot get the memory it needs.
     """
     model = replace(model, dtype=compute_dtype(model.dtype, hardware))
-    if name is EngineName.transformers:
-        from ssd.generation.transformers_engine import TransformersEngine
-
-        return TransformersEngine(folder, model, hardware, adapter=adapter)
-    from ssd.generation.vllm_engine import VllmEngine
-
-    return VllmEngine(folder, model, hardware, max_model_len=max_model_len, adapter=adapter)
+    start = ENGINES[name]()
+    return start(folder, model, hardware, max_model_len=max_model_len, adapter=adapter)
 
 
 class LazyEngine:
