@@ -55,11 +55,11 @@ def requests(count: int) -> list[Request]:
     ]
 
 
-@pytest.fixture(scope="module", params=["vllm", "transformers"])
+@pytest.fixture(scope="module", params=EngineName)
 def engine(request: pytest.FixtureRequest, tiny_weights: Weights) -> Iterator[Engine]:
     config = compose_config("model=tiny", "model.dtype=float32")
     with load_engine(
-        EngineName(request.param),
+        request.param,
         Path(tiny_weights.path),
         config.model,
         resolve(config.hardware),

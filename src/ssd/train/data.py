@@ -17,6 +17,7 @@ from ssd.errors import DataError
 from ssd.method.packing import packed_rows, padded_rows
 from ssd.records.samples import Sample
 from ssd.train.loss import IGNORE
+from ssd.train.objective import OBJECTIVES
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +84,8 @@ def step_indices(num_examples: int, batch_size: int, step: int, seed: int) -> li
 
 
 def loss_weights(examples: Sequence[Example], norm: Norm) -> list[float]:
-    """The weight of one loss token in each example, for one whole optimizer step:
-    token weights then sum to 1."""
-    if norm is Norm.token:
-        total = sum(example.num_loss_tokens for example in examples)
-        return [1 / max(total, 1)] * len(examples)
-    return [1 / (len(examples) * max(example.num_loss_tokens, 1)) for example in examples]
+    """The weight of one loss token in each example, for one whole optimizer step."""
+    return OBJECTIVES[norm].weigh([example.num_loss_tokens for example in examples])
 
 
 @dataclass(frozen=True, slots=True)
