@@ -109,8 +109,7 @@ def check_outputs(tests: StdinTests, code: str, sandbox: Sandbox, timeout: float
         seconds += ran.seconds
         if ran.status != PASSED:
             return Outcome(ran.status, f"test {number}: {ran.detail}", sandbox.name, seconds)
-        rule = {"decimals": tests.decimals, "tolerant": tests.tolerant}
-        if not same_output(ran.stdout, expected, **rule):
+        if not same_output(ran.stdout, expected, tolerant=tests.tolerant):
             return Outcome(FAILED, f"test {number}: wrong output", sandbox.name, seconds)
     if not tests.tests:
         return Outcome(ERROR, "no test", sandbox.name, seconds)

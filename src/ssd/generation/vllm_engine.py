@@ -161,10 +161,10 @@ class VllmEngine:
     def _cause(self, error: BaseException) -> str:
         """Why vLLM failed, in one line, and where its log is kept; `error` says it where the engine
         runs in this process."""
-        kept = Path(self.scratch.name).with_suffix(".log")
-        shutil.copyfile(self.log, kept)
+        copy = Path(self.scratch.name).with_suffix(".log")
+        shutil.copyfile(self.log, copy)
         cause = find_cause(self.log) or own_cause(one_line(error))
-        return f"{cause[:400]} (vLLM's log: {kept})"
+        return f"{cause[:400]} (vLLM's log: {copy})"
 
     def __enter__(self) -> Self:
         return self

@@ -114,15 +114,15 @@ def engine_capacity(config: RunConfig, capacity: float) -> float:
 def longest_context(model: Architecture, config: RunConfig) -> int:
     """The longest sequence that a stage of the run lets the engine plan for."""
     stages = {"sample": config.sampler.max_model_len, "evaluate": config.eval.max_model_len}
-    asked = [length for stage, length in stages.items() if stage in config.stages]
-    return max(length or model.max_length or 0 for length in asked or stages.values())
+    lengths = [length for stage, length in stages.items() if stage in config.stages]
+    return max(length or model.max_length or 0 for length in lengths or stages.values())
 
 
 def sequence_bytes(model: Architecture, gpus: int, tokens: float) -> float:
     """Bytes of keys and values of a sequence of `tokens` tokens on each of `gpus` GPUs; a layer
     with a window keeps no more than it."""
-    kept = sum(tokens if window is None else min(window, tokens) for window in model.windows)
-    return kept * cache_bytes(model, gpus) / model.num_layers
+    cached = sum(tokens if window is None else min(window, tokens) for window in model.windows)
+    return cached * cache_bytes(model, gpus) / model.num_layers
 
 
 def cache_bytes(model: Architecture, gpus: int) -> float:

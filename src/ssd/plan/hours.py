@@ -136,9 +136,9 @@ def _training(name: str, config: RunConfig, workload: Workload, work: Work) -> P
 def answer_length(config: RunConfig, workload: Workload) -> tuple[float, bool]:
     """Mean tokens of an answer to a benchmark, and whether they are only an upper bound: as long as
     a sample where nothing else is said."""
-    given = config.plan.tokens_per_answer
-    length = float(given or workload.mean_tokens)
-    bound = given is None and workload.is_upper_bound
+    answer_tokens = config.plan.tokens_per_answer
+    length = float(answer_tokens or workload.mean_tokens)
+    bound = answer_tokens is None and workload.is_upper_bound
     return min(length, float(config.eval.max_new_tokens)), bound
 
 

@@ -72,14 +72,14 @@ def find_corpus(config: RunConfig, folder: Path) -> Artifact | None:
     weights = locate(config.model) if manifests else None
     if weights is None:
         return None
-    wanted = lineage.corpus(Run(folder=folder, config=config, weights=weights))
-    if wanted.done:
-        return wanted
+    corpus = lineage.corpus(Run(folder=folder, config=config, weights=weights))
+    if corpus.done:
+        return corpus
     if config.data.source is DataSource.hub and config.data.revision is None:
         for manifest in manifests:
             inputs = read_json(manifest)["inputs"]
             prompts = {**inputs["prompts"], "revision": None}
-            if {**inputs, "prompts": prompts} == wanted.inputs:
+            if {**inputs, "prompts": prompts} == corpus.inputs:
                 return Artifact(kind="corpus", inputs=inputs, folder=manifest.parent)
     return None
 

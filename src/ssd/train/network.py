@@ -215,14 +215,14 @@ def set_router(network: Any, train: TrainConfig) -> None:
     Raises:
         ModelError: a router setting is given for a model without routed experts.
     """
-    found = routers(network)
-    if not found and (train.router_aux_coef or not train.train_router):
+    modules = routers(network)
+    if not modules and (train.router_aux_coef or not train.train_router):
         raise ModelError(
             "train.router_aux_coef and train.train_router are for mixture-of-experts models, and "
             f"{type(network).__name__} has no router: leave them as they are"
         )
     if not train.train_router:
-        for router in found:
+        for router in modules:
             router.requires_grad_(False)
 
 

@@ -151,15 +151,13 @@ def official_tests(
         return None, function is not None
     if function is not None:
         return function_tests(function, pairs, grading), True
-    pooled = grading is Grading.apple_release
-    program_tests = StdinTests(
+    return StdinTests(
         tests=pairs,
         before=PRELUDES[grading],
-        pooled=pooled,
+        pooled=grading is Grading.apple_release,
         any_exit=True,
         tolerant=grading is Grading.tolerant,
-    )
-    return program_tests, False
+    ), False
 
 
 def function_tests(
@@ -172,9 +170,8 @@ def function_tests(
     each test has its own, and the results are compared as text.
     """
     apple = grading is Grading.apple_release
-    agree = {Grading.apple_release: AS_TEXT, Grading.tolerant: AS_CLOSE_VALUES}
     return Judged(
-        judge=judge_source(function, FROM_JSON, agree.get(grading, AS_VALUES), fresh=apple),
+        judge=judge_source(function, FROM_JSON, AGREE[grading], fresh=apple),
         before=PRELUDES[grading],
         data=[list(pair) for pair in pairs],
         names=builtin_names([function]),
@@ -211,11 +208,16 @@ def judge_source(function: str, values: tuple[str, str], agree: str, *, fresh: b
     )
 
 
-FROM_JSON = '[json.loads(line) for line in given.split("\\n")]', "json.loads(wanted)"
-AS_THEY_ARE = "given", "wanted"
+FROM_JSON = '[json.loads(line) for line in inputs.split("\\n")]', "json.loads(output)"
+AS_THEY_ARE = "inputs", "output"
 AS_VALUES = "result == expected"
 AS_TEXT = "same_output(str(result), str(expected))"
 AS_CLOSE_VALUES = "close_values(result, expected)"
+AGREE = {
+    Grading.official: AS_VALUES,
+    Grading.apple_release: AS_TEXT,
+    Grading.tolerant: AS_CLOSE_VALUES,
+}
 JUDGE = """\
 try:
     CLASS, FUNCTION = Solution, None
@@ -234,7 +236,7 @@ def find():
 
 
 call = find()
-for number, (given, wanted) in enumerate(DATA, start=1):
+for number, (inputs, output) in enumerate(DATA, start=1):
     if {fresh}:
         call = find()
     result = call(*{arguments})

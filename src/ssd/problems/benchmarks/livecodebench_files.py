@@ -48,12 +48,12 @@ def find_files(window: Window, files: BenchmarkFiles) -> list[Path]:
 def file_names(window: Window) -> list[str]:
     """`test.jsonl`, `test2.jsonl` and so on, as far as a window needs them."""
     first = window.release if window.delta else 1
-    needed = [
+    numbers = [
         number
         for number in range(first, window.release + 1)
         if number == window.release or LAST_DATES[number] >= (window.first or "")
     ]
-    return ["test.jsonl" if number == 1 else f"test{number}.jsonl" for number in needed]
+    return ["test.jsonl" if number == 1 else f"test{number}.jsonl" for number in numbers]
 
 
 def decode_tests(text: str) -> list[dict[str, Any]]:

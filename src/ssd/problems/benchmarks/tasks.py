@@ -35,8 +35,6 @@ class StdinTests:
     """Whether all tests share one limit, `pooled_limit`, else each has its own."""
     any_exit: bool = False
     """Whether a program may leave with any exit code, as LiveCodeBench's may."""
-    decimals: bool = True
-    """Whether lines of numbers are compared by value where their text differs."""
     tolerant: bool = False
     """Whether numbers with a fraction may differ by `ssd.problems.outputs.TOLERANCE`."""
 
