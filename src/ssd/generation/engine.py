@@ -3,10 +3,8 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, Self
 
-from ssd.config import HardwareConfig, ModelConfig
 from ssd.method.decoding import Decoding
 
 
@@ -71,30 +69,6 @@ class Engine(Protocol):
             logprobs: None for none; otherwise completions carry those of the drawn tokens and of
                 this many most likely ones.
             tick: called now and then with the number of tokens drawn since the last call.
-        """
-        ...
-
-
-class EngineClass(Protocol):
-    """What starts an engine."""
-
-    def __call__(
-        self,
-        folder: Path,
-        model: ModelConfig,
-        hardware: HardwareConfig,
-        *,
-        max_model_len: int | None,
-        adapter: Path | None = None,
-    ) -> Engine:
-        """Load the checkpoint in `folder`, and the adapter in `adapter` onto it.
-
-        Args:
-            max_model_len: tokens of prompt and answer together to plan for; None for the model's
-                own limit.
-
-        Raises:
-            HardwareError: it is not installed, or cannot get the memory it needs.
         """
         ...
 

@@ -10,24 +10,27 @@ from typing import Self
 
 from ssd.arms import BASE
 from ssd.config import EngineName, HardwareConfig, ModelConfig
-from ssd.generation.engine import Engine, EngineClass
+from ssd.generation.engine import Engine
 from ssd.run import Run, lineage
 from ssd.runtime.hardware import compute_dtype
 
+Start = Callable[..., Engine]
+"""Takes what `load_engine` hands on."""
 
-def _vllm() -> EngineClass:
+
+def _vllm() -> Start:
     from ssd.generation.vllm_engine import VllmEngine
 
     return VllmEngine
 
 
-def _transformers() -> EngineClass:
+def _transformers() -> Start:
     from ssd.generation.transformers_engine import TransformersEngine
 
     return TransformersEngine
 
 
-ENGINES: dict[EngineName, Callable[[], EngineClass]] = {
+ENGINES: dict[EngineName, Callable[[], Start]] = {
     EngineName.vllm: _vllm,
     EngineName.transformers: _transformers,
 }

@@ -1,6 +1,7 @@
 """HumanEval+ and MBPP+ (EvalPlus; Liu et al. 2023, arXiv 2305.01210), in both published formats."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,25 +97,20 @@ def _release(paths: list[Path], _: BenchmarkFiles) -> str:
     return f"{paths[0].name}, sha256 {hash_file(paths[0])[:12]}"
 
 
+_plus = partial(Entry, parse=plus_task, release=_release, short_answers=True)
 PLUS = (
-    Entry(
+    _plus(
         name="humaneval_plus",
-        parse=plus_task,
         size=164,
         setting="humaneval_plus",
         origin="HumanEvalPlus.jsonl.gz from github.com/evalplus/humanevalplus_release",
-        release=_release,
-        short_answers=True,
         hub_set="evalplus/humanevalplus",
     ),
-    Entry(
+    _plus(
         name="mbpp_plus",
-        parse=plus_task,
         size=378,
         shipped=packaged_file("mbpp_plus"),
         setting="mbpp_plus",
-        release=_release,
-        short_answers=True,
         hub_set="evalplus/mbppplus",
     ),
 )
