@@ -30,8 +30,10 @@ from ssd.config.choices import Grading
 from ssd.config.settings import BenchmarkFiles
 from ssd.errors import HardwareError
 from ssd.evaluate.grading import check
-from ssd.problems import packaged_file, read_jsonl
-from ssd.problems.benchmarks import Task, load_benchmark
+from ssd.problems.benchmarks.registry import load_benchmark
+from ssd.problems.benchmarks.tasks import Task
+from ssd.problems.problem import packaged_file
+from ssd.problems.rows import read_jsonl
 from ssd.sandbox.pool import PASSED, Sandbox, load_sandbox
 
 CODE = "def add(a, b):\n    return a + b\n"

@@ -128,7 +128,7 @@ def make_samples(folder: str, arguments: argparse.Namespace) -> list[dict[str, l
     """Token ids of prompts and completions; completions of log-normal length."""
     from transformers import AutoTokenizer
 
-    from ssd.problems import packaged_problem, packaged_rows
+    from ssd.problems.problem import mbpp_problem, packaged_rows
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     draw = random.Random(0)
@@ -136,7 +136,7 @@ def make_samples(folder: str, arguments: argparse.Namespace) -> list[dict[str, l
     programs = [tokenizer.encode(row["code"] + "\n\n") for row in rows]
     samples = []
     for index in range(arguments.batch * arguments.steps):
-        prompt = tokenizer.encode(packaged_problem("mbpp", rows[index % len(rows)]).question)
+        prompt = tokenizer.encode(mbpp_problem(rows[index % len(rows)]).question)
         length = int(
             min(
                 draw.lognormvariate(math.log(arguments.completion_tokens), 0.6),

@@ -32,6 +32,7 @@ def train_py(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPr
         (["sampler.temp=hot"], "sampler.temp"),
         (["sampler.temp=-1"], "sampler.temp must lie in [0, 10], got -1.0"),
         (["sampler.engine=vlm"], "sampler.engine"),
+        (["eval.validation=mbqp"], "eval.validation: no benchmark 'mbqp'; did you mean 'mbpp'?"),
         (["model=qwen3_31b"], "model=qwen3_31b: no such option; did you mean 'qwen3_30b'?"),
         (["modl=tiny"], "modl: no such setting; did you mean 'model'"),
         (["truncation@eval.truncation=non"], "did you mean 'none'?"),

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from runs import ROOT
 
-from ssd.problems import packaged_file, read_jsonl
+from ssd.problems.problem import packaged_file
+from ssd.problems.rows import read_jsonl
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)

@@ -11,14 +11,13 @@ import pytest
 from runs import ROOT, compose_config
 
 from ssd.arms import SAME, SWEPT, UNIT
-from ssd.config.benchmarks import Window, window
 from ssd.config.choices import Grading, LongSamples
 from ssd.config.settings import BenchmarkFiles, RunConfig
 from ssd.method.pilot import smallest_difference
-from ssd.plan.counts import count_window
 from ssd.plan.plan import Plan, make_plan
 from ssd.plan.table import plan_text
-from ssd.problems.benchmarks import load_benchmark
+from ssd.problems.benchmarks.livecodebench_windows import count_window, parse_window
+from ssd.problems.benchmarks.registry import load_benchmark
 from ssd.report.render.formats import duration
 
 MODELS = {
@@ -34,12 +33,6 @@ ROWS = re.findall(r"\| \d, of [^|]*\| `([^`]*)` \| ([^|]*) \| ([^|]*) \| ([^|]*)
 @pytest.fixture
 def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-
-
-def window_of(name: str) -> Window:
-    found = window(name)
-    assert found is not None
-    return found
 
 
 def plan(folder: Path, arguments: str) -> Plan:
@@ -75,10 +68,10 @@ def test_every_control_is_there_and_the_sweep_lies_around_the_papers_temperature
 
 @pytest.mark.parametrize("experiment", MODELS)
 def test_the_problems_that_choose_are_older_than_all_reported_ones(experiment: str) -> None:
-    choosing = window_of(compose_config(f"experiment={experiment}").eval.validation)
+    choosing = parse_window(compose_config(f"experiment={experiment}").eval.validation)
     assert choosing.last is not None
     for name in REPORTED:
-        assert choosing.last < (window_of(name).first or "")
+        assert choosing.last < (parse_window(name).first or "")
 
 
 def test_what_is_known_of_each_month_adds_up_to_the_known_windows(shared: Path) -> None:
@@ -94,9 +87,9 @@ def test_what_is_known_of_each_month_adds_up_to_the_known_windows(shared: Path) 
         "lcb_release_v6@..2023-05-31",
         "lcb_release_v6@2024-01-01..",
     ):
-        assert count_window(window_of(name)) == sum(map(window_of(name).holds, dates)), name
-    assert count_window(window_of("lcb_release_v6@2025-02-02..")) is None
-    assert count_window(window_of("lcb_release_v5@2024-05-01..2024-07-31")) is None
+        assert count_window(parse_window(name)) == sum(map(parse_window(name).holds, dates)), name
+    assert count_window(parse_window("lcb_release_v6@2025-02-02..")) is None
+    assert count_window(parse_window("lcb_release_v5@2024-05-01..2024-07-31")) is None
 
 
 def test_official_rows_of_the_window_that_chooses_are_none_of_the_reported(shared: Path) -> None:

@@ -24,6 +24,7 @@ from ssd.config.choices import Selection
 from ssd.config.composition import register, run_slug
 from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import RESUMABLE, ArtifactError, ConfigError, SSDError, one_line
+from ssd.problems.benchmarks.registry import require_benchmarks
 from ssd.report.render.formats import percent
 from ssd.report.run.facts import collect
 from ssd.report.study.collection import held_out
@@ -122,7 +123,9 @@ def compose_run(name: str, overrides: Sequence[str]) -> RunConfig:
     register()
     with initialize_config_dir(str(Path("conf").absolute()), version_base="1.3"):
         composed = compose("train", overrides=[f"study={name}", "run_name=search", *overrides])
-    return to_run_config(OmegaConf.to_container(composed, resolve=True))
+    config = to_run_config(OmegaConf.to_container(composed, resolve=True))
+    require_benchmarks(config.eval)
+    return config
 
 
 def require_held_out(config: RunConfig) -> None:

@@ -112,11 +112,7 @@ def test_an_experiment_wins_over_the_recipe_and_loses_to_the_command_line() -> N
             ["eval.k=[1,10]", "eval.num_samples=5"],
             r"eval.k=\[1, 10\] needs eval.num_samples >= 10, got 5",
         ),
-        (["eval.benchmarks=[humanevil]"], "did you mean 'humaneval'"),
-        (["eval.benchmarks=[lcb_v9]"], "'lcb_v9' is no window of LiveCodeBench"),
-        (["eval.benchmarks=[lcb_release_v6@2025-05-01..2025-02-01]"], "ends before it begins"),
         (["eval.regression=[mbpp]"], "mbpp stands twice among eval.benchmarks, eval.regression"),
-        (["eval.validation=mbqp"], "did you mean 'mbpp'"),
         (["eval.temps=[0.4,11]"], "eval.temps must lie in"),
         (["eval.temps=[0.4,0.4]"], "eval.temps names a value twice"),
         (["eval.checkpoint_steps=[99]"], "eval.checkpoint_steps=99 must lie in"),
@@ -160,8 +156,9 @@ def test_every_setting_of_the_schema_is_read_somewhere() -> None:
     source = "".join(
         path.read_text() for path in (ROOT / "src").rglob("*.py") if path.name != "settings.py"
     )
-    # Optimizer fields go to the optimizer as they are; `holds` is compared in the schema itself.
-    whole = {"_target_", "eps", "betas", "revision", "holds"}
+    # Optimizer fields go to the optimizer as they are; `holds` is compared in the schema itself;
+    # the entry of a benchmark names its file.
+    whole = {"_target_", "eps", "betas", "revision", "holds", "humaneval_plus", "mbpp_plus"}
     unread = [
         name
         for name in setting_names()

@@ -24,8 +24,8 @@ from ssd.evaluate.metrics import answer_rows
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.selection import Job, choice_jobs, list_jobs
 from ssd.models.chat import load_tokenizer
-from ssd.problems import packaged_rows
 from ssd.problems.extraction import RULES
+from ssd.problems.problem import packaged_rows
 from ssd.records.samples import read_samples, write_samples
 from ssd.run import Run, evidence, lineage, protocol
 from ssd.run.protocol import ALL, TEST, VALIDATION

@@ -13,10 +13,12 @@ from ssd.config.choices import Grading
 from ssd.config.settings import BenchmarkFiles
 from ssd.errors import HardwareError
 from ssd.evaluate.grading import check
-from ssd.problems import packaged_file, read_jsonl
-from ssd.problems.benchmarks import Benchmark, Judged, StdinTests, Task, load_benchmark
 from ssd.problems.benchmarks.livecodebench import function_tests
 from ssd.problems.benchmarks.prelude import OFFICIAL
+from ssd.problems.benchmarks.registry import load_benchmark
+from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, Task
+from ssd.problems.problem import packaged_file
+from ssd.problems.rows import read_jsonl
 from ssd.sandbox.pool import ERROR, FAILED, PASSED, TIMEOUT, Outcome, Sandbox, load_sandbox
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -22,8 +22,9 @@ from ssd.evaluate.grading import as_they_come
 from ssd.evaluate.options import naming_options
 from ssd.evaluate.standalone import require_answers, scored_problems
 from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows, write_row
-from ssd.problems import packaged_file, read_jsonl
-from ssd.problems.benchmarks import load_benchmark
+from ssd.problems.benchmarks.registry import load_benchmark
+from ssd.problems.problem import packaged_file
+from ssd.problems.rows import read_jsonl
 from ssd.records.samples import Sample, write_samples
 from ssd.sandbox.pool import load_sandbox
 

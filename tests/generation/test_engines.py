@@ -24,7 +24,7 @@ from ssd.method.truncation import tempered_probabilities
 from ssd.models import Weights
 from ssd.models.chat import load_tokenizer
 from ssd.models.fetch import fetch
-from ssd.problems import Problem
+from ssd.problems.problem import Problem
 from ssd.records.samples import read_samples
 from ssd.run import Run
 from ssd.runtime.hardware import resolve
@@ -56,11 +56,11 @@ def requests(count: int) -> list[Request]:
     ]
 
 
-@pytest.fixture(scope="module", params=["vllm", "transformers"])
+@pytest.fixture(scope="module", params=EngineName)
 def engine(request: pytest.FixtureRequest, tiny_weights: Weights) -> Iterator[Engine]:
     config = compose_config("model=tiny", "model.dtype=float32")
     with load_engine(
-        EngineName(request.param),
+        request.param,
         Path(tiny_weights.path),
         config.model,
         resolve(config.hardware),

@@ -10,7 +10,7 @@ from ssd.models.chat import (
     stop_token_ids,
     user_turn,
 )
-from ssd.problems import Problem
+from ssd.problems.problem import Problem
 
 PLAIN = Problem("1", "Add {a} and {starter_code}.")
 STARTER = Problem("2", "Sort.", starter_code="def f(x):")

@@ -11,7 +11,6 @@ from ssd.artifacts.files import read_json
 from ssd.config.choices import Attention
 from ssd.config.settings import AdapterConfig, RunConfig
 from ssd.plan.architecture import KNOWN, Architecture, measure
-from ssd.plan.counts import count_problems
 from ssd.plan.engine import (
     REACHED,
     SEQUENCE_SECONDS,
@@ -20,7 +19,7 @@ from ssd.plan.engine import (
     sequence_bytes,
     sequences_in_flight,
 )
-from ssd.plan.hours import Hours
+from ssd.plan.hours import Hours, count_problems
 from ssd.plan.plan import make_plan
 
 H100 = 80 * 2**30

@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import compose_config
 
 from ssd.config.choices import Grading
 from ssd.config.settings import BenchmarkFiles
 from ssd.errors import ConfigError, DataError
-from ssd.problems import packaged_file, read_jsonl
-from ssd.problems.benchmarks import (
-    NAMES,
-    Benchmark,
-    Judged,
-    StdinTests,
+from ssd.problems.benchmarks.registry import (
+    ENTRIES,
     benchmark_identity,
-    check_name,
+    find_entry,
     load_benchmark,
-    pooled_limit,
+    require_benchmarks,
 )
+from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, pooled_limit
+from ssd.problems.problem import packaged_file
+from ssd.problems.rows import read_jsonl
 
 OWN_STDIN = {
     "version": 1,
@@ -81,7 +81,7 @@ def test_programs_with_odd_escapes_are_read_without_a_warning() -> None:
 )
 def test_packaged_benchmarks_have_their_published_sizes(name: str, size: int) -> None:
     benchmark = load(name)
-    assert len(set(ids(benchmark))) == len(benchmark.tasks) == size
+    assert len(set(ids(benchmark))) == len(benchmark.tasks) == find_entry(name).size == size
     assert (benchmark.name, benchmark.window, benchmark.grading) == (name, None, "official")
     assert all(isinstance(task.tests, Judged) for task in benchmark.tasks)
 
@@ -90,7 +90,7 @@ def test_mbpp_is_its_test_split_and_parts_lie_in_the_whole() -> None:
     assert ids(load("mbpp")) == [f"mbpp/{number}" for number in range(11, 511)]
     assert ids(load("mbpp_validation")) == [f"mbpp/{number}" for number in range(511, 601)]
     assert ids(load("mbpp_full")) == [f"mbpp/{number}" for number in range(1, 975)]
-    numbers = [int(one.partition("/")[2]) for one in ids(load("mbpp_sanitized"))]
+    numbers = [int(problem_id.partition("/")[2]) for problem_id in ids(load("mbpp_sanitized"))]
     assert (min(numbers), max(numbers)) == (2, 809)
 
 
@@ -115,12 +115,20 @@ def test_limits_nest_and_keep_the_order() -> None:
     small, large = ids(load("mbpp", 5)), ids(load("mbpp", 50))
     assert len(small) == 5
     assert set(small) < set(large)
-    assert large == sorted(large, key=lambda one: int(one.partition("/")[2]))
+    assert large == sorted(large, key=lambda problem_id: int(problem_id.partition("/")[2]))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_listed_name_is_accepted(name: str) -> None:
-    check_name(name)
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_entry_is_known_by_its_name_and_says_where_its_file_is(name: str) -> None:
+    entry = find_entry(name)
+    assert entry.name == name
+    assert entry.shipped or entry.fetch or entry.setting
+    assert entry.shipped is None or entry.shipped.is_file()
+
+
+def test_every_file_that_can_be_set_is_some_entrys() -> None:
+    fields = {field.name for field in dataclasses.fields(BenchmarkFiles)}
+    assert {entry.setting for entry in ENTRIES.values()} == fields - {"lcb_revision"} | {None}
 
 
 @pytest.mark.parametrize(
@@ -135,9 +143,9 @@ def test_every_listed_name_is_accepted(name: str) -> None:
 )
 def test_unknown_names_are_refused_with_the_known_ones(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_name(name)
+        find_entry(name)
     with pytest.raises(ConfigError, match=r"^eval\.regression: "):
-        check_name(name, "eval.regression")
+        require_benchmarks(compose_config(f"eval.regression=['{name}']").eval)
 
 
 def test_identity_is_name_and_file(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import pytest
 from ssd.config.choices import Grading
 from ssd.config.settings import BenchmarkFiles
 from ssd.evaluate.grading import check
-from ssd.problems import packaged_file, read_jsonl
-from ssd.problems.benchmarks import Judged, load_benchmark
 from ssd.problems.benchmarks.evalplus import plus_task
 from ssd.problems.benchmarks.evalplus_judge import agree, is_floats, judge, restore
+from ssd.problems.benchmarks.registry import load_benchmark
+from ssd.problems.benchmarks.tasks import Judged
+from ssd.problems.problem import packaged_file
+from ssd.problems.rows import read_jsonl
 from ssd.sandbox.pool import load_sandbox
 
 

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssd.config.choices import Extraction
-from ssd.problems import read_jsonl
 from ssd.problems.extraction import (
     NO_FENCE,
     UNCLOSED_FENCE,
@@ -17,6 +16,7 @@ from ssd.problems.extraction import (
     extract_leniently,
     has_fences,
 )
+from ssd.problems.rows import read_jsonl
 
 BLOCK = "```python\nx = 1\n```"
 DRAFT = "```python\ndraft = 0\n```"

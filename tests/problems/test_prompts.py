@@ -8,8 +8,9 @@ import pytest
 from runs import compose_config
 
 from ssd.errors import ConfigError, DataError
-from ssd.problems import Problem, fixed_subset
+from ssd.problems.problem import Problem
 from ssd.problems.prompts import drop_duplicates, load_prompts
+from ssd.problems.rows import fixed_subset
 
 
 def file_data(path: Path, *overrides: str):  # type: ignore[no-untyped-def]
@@ -34,7 +35,8 @@ def test_the_packaged_sets_have_their_published_sizes() -> None:
 
 
 def test_the_packaged_files_are_the_published_ones(shared: Path) -> None:
-    from ssd.problems import packaged_file, read_jsonl
+    from ssd.problems.problem import packaged_file
+    from ssd.problems.rows import read_jsonl
 
     assert read_jsonl(packaged_file("mbpp")) == read_jsonl(shared / "mbpp" / "mbpp.jsonl")
     assert read_jsonl(packaged_file("humaneval")) == read_jsonl(

@@ -39,7 +39,9 @@ def losses(run: Run) -> list[float]:
 def built(run: Run) -> CompletionLoss:
     config = run.config
     folder = lineage.model_folder(run, "base")
-    return build(folder, config.adapter, config.train, config.hardware, device=CPU)
+    return build(
+        folder, config.adapter, config.train, config.objective, config.hardware, device=CPU
+    )
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +139,9 @@ def test_embedding_and_head_stay_unquantised(
     monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "cpuinfo")
     config = make_run("adapter=qlora").config
     folder = lineage.model_folder(make_run(), "base") if tied else untied
-    loss = build(folder, config.adapter, config.train, config.hardware, device=CPU)
+    loss = build(
+        folder, config.adapter, config.train, config.objective, config.hardware, device=CPU
+    )
     quantised = {name for name, m in loss.model.named_modules() if isinstance(m, Linear4bit)}
     assert len(quantised) == 14  # 7 per layer
     assert all(".layers." in name for name in quantised)

@@ -54,7 +54,9 @@ def built(*overrides: str, device: torch.device = CPU) -> CompletionLoss:
     config = compose_config("model=tiny", "hardware=cpu", *overrides)
     torch.manual_seed(0)  # adapters are random
     folder = Path(fetch(config.model).path)
-    loss = build(folder, config.adapter, config.train, config.hardware, device=device)
+    loss = build(
+        folder, config.adapter, config.train, config.objective, config.hardware, device=device
+    )
     return loss.to(device)
 
 

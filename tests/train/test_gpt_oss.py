@@ -80,7 +80,9 @@ def make(make_run: Make) -> Make:
 def built(run: Run) -> CompletionLoss:
     config = run.config
     folder = lineage.model_folder(run, "base")
-    return build(folder, config.adapter, config.train, config.hardware, device=CPU)
+    return build(
+        folder, config.adapter, config.train, config.objective, config.hardware, device=CPU
+    )
 
 
 def example(seed: int, length: int) -> Example:

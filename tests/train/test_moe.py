@@ -59,7 +59,9 @@ def make_moe(make_run: Make) -> Make:
 def built(weights: Weights, *overrides: str) -> CompletionLoss:
     config = compose_config("model=tiny_moe", "hardware=cpu", *overrides)
     folder = Path(weights.path)
-    return build(folder, config.adapter, config.train, config.hardware, device=CPU)
+    return build(
+        folder, config.adapter, config.train, config.objective, config.hardware, device=CPU
+    )
 
 
 def batches(*, packing: bool) -> list[MicroBatch]:

@@ -121,7 +121,9 @@ def start(make_run: Callable[..., Run]) -> Callable[[], tuple[CompletionLoss, An
     folder = lineage.model_folder(make_run(), "base")
 
     def fresh() -> tuple[CompletionLoss, Any]:
-        loss = build(folder, config.adapter, config.train, config.hardware, device=CPU)
+        loss = build(
+            folder, config.adapter, config.train, config.objective, config.hardware, device=CPU
+        )
         return loss, make_optimizer(config.optimizer, loss)
 
     return fresh

@@ -5,7 +5,7 @@ from typing import Any
 from ssd.artifacts.names import CORPUS, SHARDS
 from ssd.artifacts.store import Artifact
 from ssd.errors import DataError
-from ssd.problems import fixed_subset
+from ssd.problems.rows import fixed_subset
 from ssd.records.samples import Sample, read_samples
 
 

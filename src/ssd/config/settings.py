@@ -542,13 +542,8 @@ class EvalConfig:
         )
 
     def _check_benchmarks(self) -> None:
-        from ssd.config.benchmarks import check_name
-
         require(len(self.benchmarks) > 0, "eval.benchmarks is empty: name one, such as humaneval")
         names = [*self.benchmarks, *self.regression, self.validation]
-        for name in names:
-            if name != HASH_SPLIT:
-                check_name(name)
         twice = next((name for name in names if names.count(name) > 1), None)
         require(
             twice is None,

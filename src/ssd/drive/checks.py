@@ -13,7 +13,7 @@ from ssd.evaluate.grading import require_modules
 from ssd.evaluate.parts import take_part
 from ssd.evaluate.soundness import require_sound
 from ssd.models.weights import model_length, require_trainable
-from ssd.problems.benchmarks import benchmark_identity, load_benchmark
+from ssd.problems.benchmarks.registry import benchmark_identity, find_entry, load_benchmark
 from ssd.problems.prompts import load_prompts
 from ssd.run import Run, evidence, lineage, protocol
 from ssd.run.launch import stage_command
@@ -97,7 +97,7 @@ def check_evaluation(run: Run) -> None:
             require_modules(benchmark, sandbox)
             for part in {part for other, part in parts if other == name}:
                 take_part(settings, benchmark, part)
-            if name == "jsonl":
+            if not find_entry(name).trusted_tests:
                 require_sound(
                     benchmark.tasks, sandbox, timeout=settings.timeout, workers=num_workers(run)
                 )

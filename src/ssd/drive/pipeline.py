@@ -26,6 +26,9 @@ from ssd.evaluate.table import score_table
 from ssd.models import Weights
 from ssd.models.weights import locate
 from ssd.plan.enforcement import print_plan, settle
+from ssd.problems.benchmarks.registry import (
+    require_benchmarks,
+)
 from ssd.run import Run, evidence, lineage, save_run
 from ssd.run.launch import export_model, stage_command, stage_environment
 from ssd.runtime.children import run_child
@@ -51,6 +54,7 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
             nothing has been changed.
         StageError: a stage failed; finished artifacts are kept.
     """
+    require_benchmarks(config.eval)
     check_installation()
     if config.report.wandb:
         check_wandb_reports()

@@ -11,7 +11,7 @@ from ssd.evaluate.grading import Verdict
 from ssd.evaluate.scores import ArmScores
 from ssd.evaluate.table import aligned, isolation, percent, signed
 from ssd.evaluate.verdict_lines import stem, verdict_of
-from ssd.problems.benchmarks import Benchmark
+from ssd.problems.benchmarks.tasks import Benchmark
 
 NO_ANSWER = "no_answer"
 RESAMPLES = 10_000

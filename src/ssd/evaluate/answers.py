@@ -1,18 +1,16 @@
 """Answers from elsewhere: the files in which other tools keep what a model has answered."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ssd.artifacts.names import SHARDS
 from ssd.config.choices import Extraction
 from ssd.errors import DataError
-from ssd.problems import read_jsonl
-from ssd.problems.benchmarks import Judged, Task
+from ssd.problems.benchmarks.tasks import Task
 from ssd.problems.extraction import extract, has_fences
+from ssd.problems.rows import read_jsonl
 from ssd.records.samples import read_samples
 
 IDS = ("task_id", "question_id", "id")
@@ -23,6 +21,7 @@ TEXTS = ("output", "output_list", "text")
 """Fields that hold what a model said, from which its code is extracted."""
 COMPLETION = "completion"
 """A field that goes on where a problem's prompt ends (HumanEval), or holds a program."""
+FIELDS = *PROGRAMS, COMPLETION, *TEXTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ def read_answers(
         DataError: the file cannot be read, or answers none of the tasks.
     """
     known = known_names([task.problem.problem_id for task in tasks])
-    befores = {task.problem.problem_id: continued(task) for task in tasks}
+    prompts = {task.problem.problem_id: task.prompt for task in tasks}
     codes: dict[str, list[str | None]] = {}
     unknown: list[str] = []
     fenced = 0
@@ -61,7 +60,7 @@ def read_answers(
         fenced += field not in TEXTS and has_fences(value)
         code = extract(value, extraction, thinking=thinking) if field in TEXTS else value
         codes.setdefault(problem, []).append(
-            befores[problem] + value if field == COMPLETION else code
+            prompts[problem] + value if field == COMPLETION else code
         )
     if unknown and not codes:
         raise DataError(
@@ -83,7 +82,7 @@ def read_answers(
         )
     for note in notes:
         print(f"note: {path}: {note}", flush=True)
-    ordered = [name for name in befores if name in codes]
+    ordered = [name for name in prompts if name in codes]
     return [Answer(name, index, code) for name in ordered for index, code in enumerate(codes[name])]
 
 
@@ -92,12 +91,6 @@ def known_names(problem_ids: Sequence[str]) -> Callable[[str], str | None]:
     whole = {name.lower(): name for name in problem_ids}
     tails = {name.rpartition("/")[2].lower(): name for name in problem_ids}
     return lambda name: whole.get(name.lower(), None if "/" in name else tails.get(name.lower()))
-
-
-def continued(task: Task) -> str:
-    """The text that a completion goes on from: HumanEval's prompts run before a candidate."""
-    is_humaneval = task.problem.problem_id.startswith("HumanEval/")
-    return task.tests.before if is_humaneval and isinstance(task.tests, Judged) else ""
 
 
 def uneven_notes(codes: dict[str, list[str | None]]) -> list[str]:
@@ -121,37 +114,18 @@ def answer_fields(path: Path) -> Iterator[tuple[str, str, str]]:
         for sample in read_samples(shards):
             yield sample.prompt_id, "text", sample.text
         return
-    for number, row in enumerate(read_objects(path), start=1):
+    for number, row in enumerate(read_jsonl(path), start=1):
         name = next((row[field] for field in IDS if field in row), None)
-        field = next((one for one in (*PROGRAMS, COMPLETION, *TEXTS) if one in row), None)
+        field = next((name for name in FIELDS if name in row), None)
         if not isinstance(name, str | int) or field is None:
             raise DataError(
                 f"{path}, answer {number} needs a problem ({', '.join(IDS)}) and a program "
                 f"({', '.join(PROGRAMS)}), a completion, or a text ({', '.join(TEXTS)})"
             )
         values = row[field] if field.endswith("_list") else [row[field]]
-        if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise DataError(
                 f'{path}, answer {number}: {field} holds no text: write "" for an empty answer'
             )
         for value in values:
             yield str(name), field.removesuffix("_list"), value
-
-
-def read_objects(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON list or of JSON Lines.
-
-    Raises:
-        DataError: the file holds neither.
-    """
-    if path.suffix != ".json":
-        return read_jsonl(path)
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON ({error})") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DataError(
-            f"{path} holds no list of objects: name LiveCodeBench's output, or a .jsonl"
-        )
-    return rows

@@ -29,7 +29,7 @@ from ssd.evaluate.selection import (
     write_selection,
 )
 from ssd.evaluate.table import score_table
-from ssd.problems.benchmarks import Benchmark
+from ssd.problems.benchmarks.tasks import Benchmark
 from ssd.run import Run, evidence, protocol
 from ssd.run.launch import export_model
 from ssd.run.protocol import ALL

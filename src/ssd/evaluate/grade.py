@@ -9,7 +9,7 @@ from ssd.config.choices import Extraction, ModelKind
 from ssd.evaluate.grading import grade, require_modules
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.selection import Job, list_jobs
-from ssd.problems.benchmarks import Benchmark
+from ssd.problems.benchmarks.tasks import Benchmark
 from ssd.problems.extraction import RULES
 from ssd.records.samples import read_samples
 from ssd.run import Run, load_run, stage_parser

@@ -14,8 +14,7 @@ from typing import TypeVar
 from ssd.artifacts.files import read_rows, write_rows
 from ssd.artifacts.names import VERDICTS
 from ssd.config.choices import Extraction
-from ssd.problems.benchmarks import Benchmark, Judged, StdinTests, Task
-from ssd.problems.benchmarks.tasks import pooled_limit
+from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, Task, pooled_limit
 from ssd.problems.extraction import extract, extract_leniently, has_fences
 from ssd.problems.outputs import same_output
 from ssd.records.samples import Sample
@@ -110,8 +109,7 @@ def check_outputs(tests: StdinTests, code: str, sandbox: Sandbox, timeout: float
         seconds += ran.seconds
         if ran.status != PASSED:
             return Outcome(ran.status, f"test {number}: {ran.detail}", sandbox.name, seconds)
-        rule = {"decimals": tests.decimals, "tolerant": tests.tolerant}
-        if not same_output(ran.stdout, expected, **rule):
+        if not same_output(ran.stdout, expected, tolerant=tests.tolerant):
             return Outcome(FAILED, f"test {number}: wrong output", sandbox.name, seconds)
     if not tests.tests:
         return Outcome(ERROR, "no test", sandbox.name, seconds)

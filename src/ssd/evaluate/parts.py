@@ -7,7 +7,8 @@ import hashlib
 from ssd.config.choices import Grading
 from ssd.config.settings import BenchmarkFiles, EvalConfig
 from ssd.errors import DataError
-from ssd.problems.benchmarks import Benchmark, load_benchmark
+from ssd.problems.benchmarks.registry import load_benchmark
+from ssd.problems.benchmarks.tasks import Benchmark
 from ssd.run.protocol import ALL, VALIDATION
 
 

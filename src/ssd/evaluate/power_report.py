@@ -10,14 +10,15 @@ import numpy as np
 
 from ssd.evaluate.table import WIDTH, aligned
 from ssd.method.pilot import Pilot, problems_needed, smallest_difference
+from ssd.problems.benchmarks.registry import find_entry
 
-KNOWN = {
-    131: "LiveCodeBench v6, February to May 2025",
-    164: "HumanEval",
-    374: "LiveCodeBench v6, August 2024 to February 2025",
-    500: "MBPP, test split",
+REPORTED = {
+    "lcb_v6": "LiveCodeBench v6, February to May 2025",
+    "humaneval": "HumanEval",
+    "lcb_v5_374": "LiveCodeBench v6, August 2024 to February 2025",
+    "mbpp": "MBPP, test split",
 }
-"""Sizes of benchmarks that people report on."""
+"""Benchmarks that people report on, from the smallest."""
 RESAMPLES = 2000
 """Of the pilot's problems, behind the interval of the problems needed."""
 
@@ -51,10 +52,10 @@ def power_report(
     counts: list[int | None] = [*pilot.sample_counts]
     for count in counts if pilot.noise_P is None else [*counts, None]:
         value = problems_needed(float(pilot.variance(count)), difference / 100, power, level, count)
-        one_B = pilot.variance(count, slots_B_P)
+        variances_B = pilot.variance(count, slots_B_P)
         ends = [
-            problems_needed(float(one), difference / 100, power, level, count)
-            for one in np.quantile(one_B, [0.025, 0.975])
+            problems_needed(float(variance), difference / 100, power, level, count)
+            for variance in np.quantile(variances_B, [0.025, 0.975])
         ]
         low, high = (math.ceil(end) for end in ends)
         needed = math.ceil(value)
@@ -67,15 +68,17 @@ def power_report(
 
 def _sizes(pilot: Pilot, power: float, level: float) -> str:
     here = len(pilot.differences_P)
-    sizes = {here: "this pilot", **{size: name for size, name in KNOWN.items() if size != here}}
+    known = {find_entry(name).size: title for name, title in REPORTED.items()}
+    sizes = {size: title for size, title in known.items() if size and size != here}
+    sizes = {here: "this pilot", **sizes}
     header = ["problems", *(f"n={count}" for count in pilot.sample_counts), ""]
     rows = [header]
     for size, name in sizes.items():
-        seen = [
+        differences = [
             smallest_difference(float(pilot.variance(count)), size, power, level, count)
             for count in pilot.sample_counts
         ]
-        rows.append([f"{size:,}", *(f"{100 * one:.1f}" for one in seen), name])
+        rows.append([f"{size:,}", *(f"{100 * difference:.1f}" for difference in differences), name])
     return aligned(rows)
 
 

@@ -18,7 +18,8 @@ from ssd.evaluate.grading import Verdict, as_they_come, program_hash, require_mo
 from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
 from ssd.evaluate.soundness import require_sound
 from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows, verdict_of, write_row
-from ssd.problems.benchmarks import Benchmark, Task, benchmark_identity, load_benchmark
+from ssd.problems.benchmarks.registry import benchmark_identity, find_entry, load_benchmark
+from ssd.problems.benchmarks.tasks import Benchmark, Task
 from ssd.runtime.progress import progress_bar
 from ssd.sandbox.pool import PASSED, Sandbox
 
@@ -69,7 +70,7 @@ def run_grade(arguments: list[str]) -> None:
     verdicts = {}
     with open_sandbox(options) as sandbox:
         require_modules(benchmark, sandbox)
-        if benchmark.name == "jsonl":
+        if not find_entry(benchmark.name).trusted_tests:
             require_sound(
                 benchmark.tasks, sandbox, timeout=options.timeout, workers=options.workers
             )
@@ -123,12 +124,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def files_of(options: argparse.Namespace) -> BenchmarkFiles:
     """`--file` as the setting of the benchmark that is read from it."""
+    setting = find_entry(options.benchmark, "--benchmark").setting
     if options.file is None:
         return BenchmarkFiles()
-    name = "lcb" if options.benchmark.startswith("lcb_") else options.benchmark
-    if name not in ("lcb", "humaneval_plus", "mbpp_plus", "jsonl"):
-        raise ConfigError(f"--benchmark {name} is shipped with ssd: leave --file out")
-    return BenchmarkFiles(**{name: options.file})
+    if setting is None:
+        raise ConfigError(f"--benchmark {options.benchmark} is shipped with ssd: leave --file out")
+    return BenchmarkFiles(**{setting: options.file})
 
 
 def scored_problems(

@@ -1,4 +1,5 @@
-"""The engines behind the protocol: vLLM, and transformers where vLLM does not install."""
+"""The engines behind the protocol: vLLM, and transformers where vLLM does not install; each is
+imported when it starts, because that takes seconds and one may not be installed."""
 
 import time
 from collections.abc import Callable
@@ -13,6 +14,27 @@ from ssd.config.settings import HardwareConfig, ModelConfig
 from ssd.generation.engine import Engine
 from ssd.run import Run, lineage
 from ssd.runtime.precision import compute_dtype
+
+Start = Callable[..., Engine]
+"""Takes what `load_engine` hands on."""
+
+
+def _vllm() -> Start:
+    from ssd.generation.vllm_engine import VllmEngine
+
+    return VllmEngine
+
+
+def _transformers() -> Start:
+    from ssd.generation.transformers_engine import TransformersEngine
+
+    return TransformersEngine
+
+
+ENGINES: dict[EngineName, Callable[[], Start]] = {
+    EngineName.vllm: _vllm,
+    EngineName.transformers: _transformers,
+}
 
 
 def load_engine(
@@ -32,13 +54,8 @@ def load_engine(
         HardwareError: the engine is not installed, or cannot get the memory it needs.
     """
     model = replace(model, dtype=compute_dtype(model.dtype, hardware))
-    if name is EngineName.transformers:
-        from ssd.generation.transformers_engine import TransformersEngine
-
-        return TransformersEngine(folder, model, hardware, adapter=adapter)
-    from ssd.generation.vllm_engine import VllmEngine
-
-    return VllmEngine(folder, model, hardware, max_model_len=max_model_len, adapter=adapter)
+    start = ENGINES[name]()
+    return start(folder, model, hardware, max_model_len=max_model_len, adapter=adapter)
 
 
 class LazyEngine:

@@ -6,7 +6,7 @@ from typing import Any
 from ssd.config.settings import ModelConfig, PromptFormatConfig
 from ssd.generation.engine import Request, request_seed
 from ssd.models.chat import encode_prompt
-from ssd.problems import Problem
+from ssd.problems.problem import Problem
 
 
 def build_requests(

@@ -31,6 +31,7 @@ class TransformersEngine:
         model: ModelConfig,
         hardware: HardwareConfig,
         *,
+        max_model_len: int | None,  # its cache grows as it decodes
         adapter: Path | None = None,
     ) -> None:
         from transformers import AutoModelForCausalLM

@@ -24,7 +24,7 @@ def printing_to(log: Path) -> Iterator[None]:
     """Send what this process prints meanwhile to the end of a file, and what processes started
     meanwhile print as long as they live."""
     streams = {1: sys.stdout, 2: sys.stderr}
-    copies = {number: os.dup(number) for number in streams}
+    originals = {number: os.dup(number) for number in streams}
     with log.open("ab") as file:
         try:
             for number, stream in streams.items():
@@ -34,8 +34,8 @@ def printing_to(log: Path) -> Iterator[None]:
         finally:
             for number, stream in streams.items():
                 stream.flush()
-                os.dup2(copies[number], number)
-                os.close(copies[number])
+                os.dup2(originals[number], number)
+                os.close(originals[number])
 
 
 def find_cause(log: Path) -> str | None:

@@ -22,17 +22,17 @@ class Truncation(LogitsProcessor):
     """Top-k, then top-p, for a batch whose requests all ask for the same."""
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
-        self.truncation: tuple[int, float] | None = None
+        self.limits: tuple[int, float] | None = None
 
     def is_argmax_invariant(self) -> bool:
         return True
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
         for _, params, _, _ in batch_update.added if batch_update else ():
-            self.truncation = (params.extra_args or {}).get(TRUNCATION)
+            self.limits = (params.extra_args or {}).get(TRUNCATION)
 
     def apply(self, logits: Tensor) -> Tensor:
-        return logits if self.truncation is None else truncate_(logits, *self.truncation)
+        return logits if self.limits is None else truncate_(logits, *self.limits)
 
 
 def ask(params: SamplingParams) -> SamplingParams:

@@ -6,7 +6,7 @@ from typing import Any
 from ssd.config.choices import ModelKind
 from ssd.config.settings import ModelConfig, PromptFormatConfig
 from ssd.errors import ConfigError, DataError
-from ssd.problems import Problem
+from ssd.problems.problem import Problem
 
 
 def load_tokenizer(folder: str) -> Any:

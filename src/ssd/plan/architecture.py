@@ -15,7 +15,7 @@ from ssd.config.settings import AdapterConfig, ModelConfig, TrainConfig
 from ssd.errors import ModelError, did_you_mean, one_line
 from ssd.models.names import MODEL_CONFIG
 from ssd.models.weights import locate
-from ssd.problems import DATA
+from ssd.problems.problem import DATA
 
 KNOWN = DATA / "architectures" / "models.json"
 """Configuration fields that decide sizes, by hub id: facts of the published `config.json` files."""

@@ -78,11 +78,11 @@ def settle(config: RunConfig, folder: Path, pending: list[str]) -> RunConfig:
         (folder / PLANNED).unlink(missing_ok=True)  # the run's own configuration follows
         numbers = read_json(folder / PLAN)
     _refuse(config, numbers["misfits"], pending)
-    chosen = {name: numbers["hardware"][name] for name in OPEN}
+    values = {name: numbers["hardware"][name] for name in OPEN}
     if on_gpu and not asks:
-        print("hardware", *(f"{name}={value}" for name, value in chosen.items()), flush=True)
-    chosen["activation_checkpointing"] = Recompute(chosen["activation_checkpointing"])
-    return dataclasses.replace(config, hardware=dataclasses.replace(config.hardware, **chosen))
+        print("hardware", *(f"{name}={value}" for name, value in values.items()), flush=True)
+    values["activation_checkpointing"] = Recompute(values["activation_checkpointing"])
+    return dataclasses.replace(config, hardware=dataclasses.replace(config.hardware, **values))
 
 
 def identity(config: RunConfig, capacity: float) -> str:

@@ -122,8 +122,8 @@ def longest_context(model: Architecture, config: RunConfig) -> int:
 def sequence_bytes(model: Architecture, gpus: int, tokens: float) -> float:
     """Bytes of keys and values of a sequence of `tokens` tokens on each of `gpus` GPUs; a layer
     with a window keeps no more than it."""
-    kept = sum(tokens if window is None else min(window, tokens) for window in model.windows)
-    return kept * cache_bytes(model, gpus) / model.num_layers
+    cached = sum(tokens if window is None else min(window, tokens) for window in model.windows)
+    return cached * cache_bytes(model, gpus) / model.num_layers
 
 
 def cache_bytes(model: Architecture, gpus: int) -> float:

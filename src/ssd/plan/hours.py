@@ -9,14 +9,14 @@ from pathlib import Path
 
 from ssd.arms import UNIT
 from ssd.config.choices import STAGES, ModelKind
-from ssd.config.settings import RunConfig
+from ssd.config.settings import EvalConfig, RunConfig
 from ssd.evaluate.selection import list_arms
 from ssd.models import Weights
 from ssd.plan.architecture import Architecture
-from ssd.plan.counts import SIZES, count_problems
 from ssd.plan.engine import engine_speed
 from ssd.plan.work import Work
 from ssd.plan.workload import Workload
+from ssd.problems.benchmarks.registry import find_entry
 from ssd.run import Run, lineage, protocol
 
 SHORT_ANSWER = 1000
@@ -137,9 +137,9 @@ def _training(name: str, config: RunConfig, workload: Workload, work: Work) -> P
 def answer_length(config: RunConfig, workload: Workload) -> tuple[float, bool]:
     """Mean tokens of an answer to a benchmark, and whether they are only an upper bound: as long as
     a sample where nothing else is said."""
-    stated = config.plan.tokens_per_answer
-    length = float(stated or workload.mean_tokens)
-    bound = stated is None and workload.is_upper_bound
+    answer_tokens = config.plan.tokens_per_answer
+    length = float(answer_tokens or workload.mean_tokens)
+    bound = answer_tokens is None and workload.is_upper_bound
     return min(length, float(config.eval.max_new_tokens)), bound
 
 
@@ -153,9 +153,9 @@ def _answers(run: Run, length: float) -> list[tuple[str, str, float | None]]:
     planned = [("are reported", len(arms), "arms", protocol.reported_on(run))]
     if protocol.selects(run):
         planned.insert(0, ("choose", num_choices, "settings", protocol.chosen_on(run)))
-    found = []
+    answers = []
     for purpose, times, what, where in planned:
-        sizes = [count_problems(run.config.eval, *place) for place in where]
+        sizes = [count_problems(run.config.eval, name, part) for name, part in where]
         num_samples = protocol.num_samples(run, *where[0])
         lengths = [_length(run.config, name, length) for name, _ in where]
         known = [size for size in sizes if size is not None]
@@ -164,10 +164,23 @@ def _answers(run: Run, length: float) -> list[tuple[str, str, float | None]]:
             words = f"{sum(known):,}"
             each = sum(size * long for size, long in zip(known, lengths, strict=True))
             tokens = times * num_samples * each
-        found.append((purpose, f"{times} {what} x {words} problems x {num_samples}", tokens))
-    return found
+        answers.append((purpose, f"{times} {what} x {words} problems x {num_samples}", tokens))
+    return answers
+
+
+def count_problems(settings: EvalConfig, benchmark: str, part: str) -> int | None:
+    """Problems of a part of a benchmark, without reading it, because its file may be gigabytes
+    away; None where only its file tells."""
+    size = find_entry(benchmark).size
+    if size is None:
+        return None
+    size = min(size, settings.limit or size)
+    if part == protocol.ALL:
+        return size
+    held_out = round(settings.validation_share * size)
+    return held_out if part == protocol.VALIDATION else size - held_out
 
 
 def _length(config: RunConfig, benchmark: str, length: float) -> float:
-    short = config.model.kind is ModelKind.instruct and benchmark in SIZES
+    short = config.model.kind is ModelKind.instruct and find_entry(benchmark).short_answers
     return min(length, SHORT_ANSWER) if short else length

@@ -78,7 +78,7 @@ def memory(model: Architecture, config: RunConfig, tokens: int) -> Memory:
     width = widths(precision, adapter.type, shards=hardware.shards)
     # Compiling fuses autocast's casts; where nothing is cast no saving has been measured.
     cast = width.compute < width.residual
-    kept = COMPILED if cast and hardware.compile_training else 1.0
+    share = COMPILED if cast and hardware.compile_training else 1.0
     recomputed = hardware.num_recomputed(model.num_layers)
     activations = activation_bytes(
         model, hardware.activation_checkpointing, recomputed, width, tokens, packing=train.packing
@@ -91,8 +91,8 @@ def memory(model: Architecture, config: RunConfig, tokens: int) -> Memory:
             moment_bytes(model, adapter, config.optimizer) / shared,
             on_host=offload,
         ),
-        *_copies(model, adapter, hardware, width, kept),
-        Item("activations", kept * activations),
+        *_copies(model, adapter, hardware, width, share),
+        Item("activations", share * activations),
         Item("head and loss", head_bytes(model, adapter, width, tokens)),
         Item("reserve", RESERVE[hardware.accelerator]),
     ]
@@ -137,13 +137,13 @@ def _copies(
     adapter: AdapterConfig,
     hardware: HardwareConfig,
     width: Widths,
-    kept: float,
+    share: float,
 ) -> list[Item]:
     """Weights in the precision of the products. FSDP2 gathers the layer at work, the next one and
     the root, and holds a layer's whole gradient, then in fp32, until it is reduced; autocast keeps
     a copy of each matrix that is not bf16 already. Of experts there is a copy in the layer at work
     and in every one that does not recompute: cast under autocast, or with adapters added, which
-    also has a gradient of its size. Of autocast's copies, `kept` remain."""
+    also has a gradient of its size. Of autocast's copies, `share` remains."""
     full = adapter.type is AdapterType.none
     layer_experts = model.num_experts / model.num_layers
     keeping = model.num_layers - hardware.num_recomputed(model.num_layers)
@@ -161,7 +161,7 @@ def _copies(
         return items
     if width.compute < FP32:
         cast = model.num_cast + copied_experts if full else model.num_adapter
-        items.append(Item("bf16 copies of weights", kept * width.compute * cast))
+        items.append(Item("bf16 copies of weights", share * width.compute * cast))
     return items
 
 

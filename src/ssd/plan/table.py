@@ -114,8 +114,8 @@ def _settings(plan: Plan) -> Rows:
             written = f"{hardware.num_recomputed(plan.model.num_layers)}"
         elif value is None:
             written = f"{plan.config.train.seq_len}"
-        chosen = "chosen by memory" if is_open and on_gpu and name != "compile_engine" else ""
-        rows.append((f"hardware.{name}", written, chosen))
+        note = "chosen by memory" if is_open and on_gpu and name != "compile_engine" else ""
+        rows.append((f"hardware.{name}", written, note))
     return rows
 
 

@@ -79,10 +79,10 @@ def flop_per_token(
         matrices += 2.0 * model.num_active_experts if model.num_expert_adapter else 0.0
     attention = 0.0
     for window in model.windows:
-        seen = context / 2
+        visible = context / 2
         if window is not None and window < context:
-            seen = window - window**2 / (2 * context)
-        attention += 12 * model.query_size * seen
+            visible = window - window**2 / (2 * context)
+        attention += 12 * model.query_size * visible
     return matrices + attention, attention
 
 
@@ -158,8 +158,8 @@ def disk_bytes(model: Architecture, config: RunConfig, num_trainings: int = 1) -
     if config.adapter.type is AdapterType.none or config.adapter.merge:
         dtype = FP32 if config.model.dtype is Dtype.float32 else 2
         sizes["exported model"] = float(dtype * model.num_parameters)
-    kept = ("earlier checkpoints", "exported model", "exported adapter")
-    stays = sum(size for name, size in sizes.items() if name in kept)
+    lasting = ("earlier checkpoints", "exported model", "exported adapter")
+    stays = sum(size for name, size in sizes.items() if name in lasting)
     sizes["the same of the control t1"] = stays * (num_trainings - 1)
     return {name: size for name, size in sizes.items() if size}
 

@@ -70,13 +70,13 @@ def extract_leniently(text: str, *, thinking: bool) -> tuple[str | None, str]:
         blocks = [
             "\n".join(lines[start + 1 : end]) for start, end in zip(fences[::2], ends, strict=False)
         ]
-        found = (
+        solutions = (
             block
             for pattern in (SOLUTION, DEFINITION, STATEMENT)
             for block in reversed(blocks)
             if STATEMENT.search(block) and pattern.search(block)
         )
-        code = next(found, None)
+        code = next(solutions, None)
         form = USAGE_BLOCK if len(fences) % 2 == 0 else UNCLOSED_FENCE
     official = extract_code(text, thinking=thinking)
     return (official, "") if code in (None, official) else (code, form)

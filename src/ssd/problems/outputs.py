@@ -12,9 +12,7 @@ TOLERANCE = 1e-6
 """Relative difference that tolerant grading allows a float."""
 
 
-def same_output(
-    printed: str, expected: str, *, decimals: bool = True, tolerant: bool = False
-) -> bool:
+def same_output(printed: str, expected: str, *, tolerant: bool = False) -> bool:
     """Whether two outputs agree line by line, white space at both ends of every line aside.
 
     A line whose text differs still agrees where both are numbers of equal value, in the same order
@@ -22,7 +20,6 @@ def same_output(
     decimals, because floats would call 50000000000000000 and 50000000000000001 equal.
 
     Args:
-        decimals: False to compare the text alone.
         tolerant: numbers of which one at least has a fraction or an exponent may differ by
             `TOLERANCE`, among words too.
     """
@@ -31,9 +28,7 @@ def same_output(
     if printed.count("\n") != expected.count("\n"):
         return False
     return all(
-        line == want
-        or (decimals and _same_numbers(line, want))
-        or (tolerant and _close_words(line, want))
+        line == want or _same_numbers(line, want) or (tolerant and _close_words(line, want))
         for line, want in zip(_lines(printed), _lines(expected), strict=True)
     )
 
@@ -62,9 +57,9 @@ def _lines(text: str) -> list[str]:
 
 def _pairs(line: str, want: str) -> list[tuple[str, str]] | None:
     """Words beside those that they should be; None where they are not as many."""
-    wanted = want.split()
-    words = line.split(maxsplit=len(wanted))  # and the rest, where there are more
-    return list(zip(words, wanted, strict=True)) if len(words) == len(wanted) else None
+    targets = want.split()
+    words = line.split(maxsplit=len(targets))  # and the rest, where there are more
+    return list(zip(words, targets, strict=True)) if len(words) == len(targets) else None
 
 
 def _same_numbers(line: str, want: str) -> bool:

@@ -8,14 +8,8 @@ from typing import Any
 from ssd.config.choices import DataSource
 from ssd.config.settings import DataConfig
 from ssd.errors import DataError, did_you_mean, one_line
-from ssd.problems import (
-    Problem,
-    fixed_subset,
-    packaged_problem,
-    packaged_rows,
-    prompt_file,
-    read_jsonl,
-)
+from ssd.problems.problem import PACKAGED, Problem, packaged_rows, prompt_file
+from ssd.problems.rows import fixed_subset, read_jsonl
 
 USUAL_FIELDS = (
     "question", "prompt", "instruction", "problem", "query", "messages", "conversations", "text",
@@ -36,22 +30,22 @@ def load_prompts(data: DataConfig) -> tuple[list[Problem], dict[str, int]]:
         DataError: the source is unreadable, lacks a column, or leaves no prompt.
     """
     rows = _read(data)
-    kept = [row for row in rows if row.get("is_passed") is True] if data.is_passed else rows
-    problems = _problems(data, kept)
+    passed = [row for row in rows if row.get("is_passed") is True] if data.is_passed else rows
+    problems = _problems(data, passed)
     unique = drop_duplicates(problems) if data.dedup else problems
-    chosen = fixed_subset(unique, data.limit, key=lambda problem: problem.problem_id)
+    subset = fixed_subset(unique, data.limit, key=lambda problem: problem.problem_id)
     counts = {
         "rows": len(rows),
-        "not_passed": len(rows) - len(kept),
+        "not_passed": len(rows) - len(passed),
         "duplicates": len(problems) - len(unique),
-        "beyond_limit": len(unique) - len(chosen),
+        "beyond_limit": len(unique) - len(subset),
     }
-    if not chosen:
+    if not subset:
         name = data.path or data.hub_name or data.name
         raise DataError(
             f"data: {name} holds no prompts ({counts}): name another file or loosen data.is_passed"
         )
-    return chosen, counts
+    return subset, counts
 
 
 def drop_duplicates(problems: Iterable[Problem]) -> list[Problem]:
@@ -97,7 +91,7 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
 def _read_hub(data: DataConfig) -> list[dict[str, Any]]:
     from datasets import load_dataset
 
-    wanted = {data.id_field, data.question_field, data.starter_field, "is_passed"}
+    columns = {data.id_field, data.question_field, data.starter_field, "is_passed"}
     try:
         rows = load_dataset(
             str(data.hub_name), data.hub_config, split=data.split, revision=data.revision
@@ -108,13 +102,13 @@ def _read_hub(data: DataConfig) -> list[dict[str, Any]]:
             "check data.hub_config and data.split, or download it and use data=file data.path=FILE"
         ) from error
     # Answers and tests of the data set are never read: the method sees statements only.
-    return list(rows.select_columns([name for name in rows.column_names if name in wanted]))
+    return list(rows.select_columns([name for name in rows.column_names if name in columns]))
 
 
 def _problems(data: DataConfig, rows: list[dict[str, Any]]) -> list[Problem]:
     if data.source is DataSource.packaged:
-        return [packaged_problem(data.name, row) for row in rows]
-    problems, seen = [], set()
+        return [PACKAGED[data.name](row) for row in rows]
+    problems, ids = [], set()
     for number, row in enumerate(rows):
         question = question_text(row, data.question_field)
         if question is None:
@@ -123,9 +117,9 @@ def _problems(data: DataConfig, rows: list[dict[str, Any]]) -> list[Problem]:
                 f"{_remedy(row, data.question_field)}"
             )
         problem_id = str(row.get(data.id_field, number))
-        if problem_id in seen:  # several rows of one problem, worded differently
+        if problem_id in ids:  # several rows of one problem, worded differently
             problem_id = f"{problem_id}#{number}"
-        seen.add(problem_id)
+        ids.add(problem_id)
         starter = row.get(data.starter_field) if data.starter_field else None
         if not isinstance(starter, str | None):
             raise DataError(

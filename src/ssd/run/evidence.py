@@ -11,7 +11,7 @@ from ssd.artifacts.names import SELECTION
 from ssd.artifacts.store import Artifact, artifact, existing
 from ssd.errors import ArtifactError
 from ssd.method.decoding import Setting
-from ssd.problems.benchmarks import benchmark_identity
+from ssd.problems.benchmarks.registry import benchmark_identity
 from ssd.problems.extraction import RULES
 from ssd.run import lineage, protocol
 from ssd.run.folder import Run

@@ -13,7 +13,7 @@ from ssd.artifacts.store import Artifact, artifact, existing
 from ssd.config.choices import AdapterType, DataSource
 from ssd.config.settings import TruncationConfig
 from ssd.errors import DataError
-from ssd.problems import prompt_file
+from ssd.problems.problem import prompt_file
 from ssd.run.folder import Run
 
 NOT_COMPUTED = (

@@ -15,7 +15,7 @@ from ssd.generation.requests import build_requests
 from ssd.method.decoding import Decoding
 from ssd.models.chat import encode_exchange, load_tokenizer
 from ssd.models.weights import model_length, vocabulary_size
-from ssd.problems import Problem
+from ssd.problems.problem import Problem
 from ssd.problems.prompts import load_prompts
 from ssd.records.samples import Sample, read_samples, write_samples
 from ssd.run import Run, lineage

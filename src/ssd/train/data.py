@@ -17,6 +17,7 @@ from ssd.errors import DataError
 from ssd.method.packing import packed_rows, padded_rows
 from ssd.records.samples import Sample
 from ssd.train.loss import IGNORE
+from ssd.train.objective import OBJECTIVES
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +84,8 @@ def step_indices(num_examples: int, batch_size: int, step: int, seed: int) -> li
 
 
 def loss_weights(examples: Sequence[Example], norm: Norm) -> list[float]:
-    """The weight of one loss token in each example, for one whole optimizer step:
-    token weights then sum to 1."""
-    if norm is Norm.token:
-        total = sum(example.num_loss_tokens for example in examples)
-        return [1 / max(total, 1)] * len(examples)
-    return [1 / (len(examples) * max(example.num_loss_tokens, 1)) for example in examples]
+    """The weight of one loss token in each example, for one whole optimizer step."""
+    return OBJECTIVES[norm].weigh([example.num_loss_tokens for example in examples])
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,32 +194,32 @@ class Steps(IterableDataset[Step]):
 
     def step(self, index: int) -> Step:
         """Step `index`, planned from its samples' lengths."""
-        chosen = [
+        samples = [
             self.examples[i]
             for i in step_indices(len(self.examples), self.batch_size, index, self.seed)
         ]
-        lengths = [len(example.token_ids) for example in chosen]
+        lengths = [len(example.token_ids) for example in samples]
         plan = packed_rows if self.packing else padded_rows
         rows = plan(lengths, self.micro_batch_tokens, self.world_size)
-        weights = loss_weights(chosen, self.norm)
-        shortest = min(range(len(chosen)), key=lambda i: lengths[i])
+        weights = loss_weights(samples, self.norm)
+        shortest = min(range(len(samples)), key=lambda i: lengths[i])
         micro_batches = []
         for row in rows[self.rank :: self.world_size]:
             # A process without a sample of its own still takes part: with one that weighs nothing.
             members = row or [shortest]
             micro_batches.append(
                 collate(
-                    [chosen[i] for i in members],
+                    [samples[i] for i in members],
                     [weights[i] if row else 0.0 for i in members],
                     packing=self.packing,
                 )
             )
         return Step(
             index=index,
-            prompt_ids=[example.prompt_id for example in chosen],
+            prompt_ids=[example.prompt_id for example in samples],
             micro_batches=micro_batches,
             num_tokens=sum(lengths),
-            num_loss_tokens=sum(example.num_loss_tokens for example in chosen),
+            num_loss_tokens=sum(example.num_loss_tokens for example in samples),
             fill=sum(lengths) / self._positions(rows, lengths),
         )
 

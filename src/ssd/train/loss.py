@@ -85,10 +85,10 @@ def weighted_cross_entropy(
         weights: (B, T), the weight of each position's loss.
         chunk: loss tokens whose logits exist at once; `chunk_size` when None.
     """
-    chosen, targets, token_weights = loss_tokens(hidden, head, labels, weights)
+    states, targets, token_weights = loss_tokens(hidden, head, labels, weights)
     with torch.autocast(hidden.device.type, enabled=False):
         total: Tensor = ChunkedCrossEntropy.apply(
-            chosen, head.weight, head.bias, targets, token_weights,
+            states, head.weight, head.bias, targets, token_weights,
             chunk or chunk_size(head.weight.shape[0]),
         )  # fmt: skip
     return total
@@ -99,13 +99,13 @@ def liger_cross_entropy(hidden: Tensor, head: nn.Linear, labels: Tensor, weights
     of which `objective.norm=token` has one."""
     from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
 
-    chosen, targets, token_weights = loss_tokens(hidden, head, labels, weights)
-    matrix = head.weight.to(chosen.dtype)
+    states, targets, token_weights = loss_tokens(hidden, head, labels, weights)
+    matrix = head.weight.to(states.dtype)
     kernel = LigerFusedLinearCrossEntropyLoss(reduction="sum")
     total = hidden.new_zeros((), dtype=torch.float32)
     for weight in token_weights.unique():
         members = token_weights == weight
-        part = kernel(matrix, chosen[members], targets[members], head.bias)
+        part = kernel(matrix, states[members], targets[members], head.bias)
         total = total + weight * part.float()
     return total
 

@@ -1,25 +1,22 @@
 """The model that is trained: built, adapted, and its loss."""
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ssd.config.choices import AdapterType, HeadKernel, Precision, Recompute
-from ssd.config.settings import AdapterConfig, HardwareConfig, TrainConfig
+from ssd.config.choices import AdapterType, Precision, Recompute
+from ssd.config.settings import AdapterConfig, HardwareConfig, ObjectiveConfig, TrainConfig
 from ssd.errors import ModelError
 from ssd.models.network import body, check_head, head, inner_model, load
 from ssd.runtime.precision import product_precision
 from ssd.train.attention import attention_kwargs, choose_attention, packed_mask
 from ssd.train.data import MicroBatch
 from ssd.train.experts import balance_loss, register_experts
-from ssd.train.loss import liger_cross_entropy, weighted_cross_entropy
-
-Kernel = Callable[[Tensor, nn.Linear, Tensor, Tensor], Tensor]
-"""Of hidden states (B, T, D), head, labels (B, T) and weights (B, T)."""
+from ssd.train.loss import weighted_cross_entropy
+from ssd.train.objective import OBJECTIVES, Kernel
 
 
 class CompletionLoss(nn.Module):
@@ -27,13 +24,11 @@ class CompletionLoss(nn.Module):
     that one forward call gathers body and head together."""
 
     def __init__(
-        self, network: nn.Module, head: HeadKernel = HeadKernel.chunked, aux_coef: float = 0.0
+        self, network: nn.Module, kernel: Kernel = weighted_cross_entropy, aux_coef: float = 0.0
     ) -> None:
         super().__init__()
         self.network: Any = network
-        self.kernel: Kernel = (
-            weighted_cross_entropy if head is HeadKernel.chunked else liger_cross_entropy
-        )
+        self.kernel = kernel
         self.aux_coef = aux_coef
 
     def forward(self, batch: MicroBatch, measure: Kernel | None = None) -> Tensor:
@@ -92,6 +87,7 @@ def build(
     folder: Path,
     adapter: AdapterConfig,
     train: TrainConfig,
+    objective: ObjectiveConfig,
     hardware: HardwareConfig,
     *,
     device: torch.device,
@@ -135,7 +131,8 @@ def build(
     set_router(network, train)
     if adapter.type is not AdapterType.none:
         network = adapt(network, adapter, empty=empty)
-    return CompletionLoss(network.train(), hardware.head, train.router_aux_coef)
+    kernel = OBJECTIVES[objective.norm].kernels[hardware.head]
+    return CompletionLoss(network.train(), kernel, train.router_aux_coef)
 
 
 def weight_dtype(

@@ -42,14 +42,14 @@ def top_level(tree: ast.Module) -> dict[str, ast.stmt]:
 
 def reached(tree: ast.Module, defined: dict[str, ast.stmt]) -> Iterator[ast.AST]:
     """Every node that running a module may come to."""
-    waiting: list[ast.stmt] = [node for node in tree.body if node not in defined.values()]
-    left = dict(defined)
-    while waiting:
-        for node in ast.walk(waiting.pop()):
+    statements: list[ast.stmt] = [node for node in tree.body if node not in defined.values()]
+    unread = dict(defined)
+    while statements:
+        for node in ast.walk(statements.pop()):
             yield node
             if isinstance(node, ast.Name):
-                names = list(left) if node.id in DYNAMIC else [node.id]
-                waiting += [left.pop(name) for name in names if name in left]
+                names = list(unread) if node.id in DYNAMIC else [node.id]
+                statements += [unread.pop(name) for name in names if name in unread]
 
 
 def asserts(node: ast.AST) -> bool:
@@ -72,13 +72,15 @@ def foreign_names(source: str) -> list[str]:
     """Names that a test uses and neither defines nor finds among builtins: the candidate's."""
     module = symtable.symtable(source, "test", "exec")
     own = {name.get_name() for name in module.get_symbols() if name.is_local()}
-    used = [
+    names = [
         name.get_name()
         for table in tables(module)
         for name in table.get_symbols()
         if name.is_referenced() and (table is module or name.is_global())
     ]
-    return [name for name in dict.fromkeys(used) if name not in own and not hasattr(builtins, name)]
+    return [
+        name for name in dict.fromkeys(names) if name not in own and not hasattr(builtins, name)
+    ]
 
 
 def tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:

@@ -1,12 +1,21 @@
 """HumanEval+ and MBPP+ (EvalPlus; Liu et al. 2023, arXiv 2305.01210), in both published formats."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ssd.problems import packaged_problem
+from ssd.artifacts.fingerprints import hash_file
+from ssd.config.settings import BenchmarkFiles
+from ssd.problems.benchmarks.entry import Entry
 from ssd.problems.benchmarks.humaneval import builtin_names, definitions, humaneval_task
 from ssd.problems.benchmarks.tasks import Judged, Task
+from ssd.problems.problem import (
+    humaneval_problem,
+    mbpp_plus_problem,
+    packaged_file,
+    sanitized_problem,
+)
 
 JUDGE = Path(__file__).with_name("evalplus_judge.py").read_text(encoding="utf-8")
 
@@ -48,9 +57,7 @@ def plus_task(row: dict[str, Any]) -> Task:
         tests = replace(task.tests, judge=judge, per_call=True)
         return replace(task, tests=tests, errata=ERRATA.get(row["task_id"]))
     return Task(
-        problem=replace(
-            packaged_problem("mbpp_sanitized", row), problem_id=f"Mbpp/{row['task_id']}"
-        ),
+        problem=replace(sanitized_problem(row), problem_id=f"Mbpp/{row['task_id']}"),
         tests=Judged(
             judge=NOT_EMPTY + row["test"],
             names=builtin_names(definitions(row["code"])),
@@ -62,6 +69,7 @@ def plus_task(row: dict[str, Any]) -> Task:
 def _input_list(row: dict[str, Any]) -> Task:
     """The reference runs beside the tests, and its results are the expected ones."""
     is_humaneval = row["task_id"].startswith("HumanEval/")
+    before = row["prompt"] if is_humaneval else ""
     function = row["entry_point"]
     data = {
         "task_id": row["task_id"],
@@ -72,14 +80,37 @@ def _input_list(row: dict[str, Any]) -> Task:
         "plus_input": row["plus_input"],
     }
     return Task(
-        problem=packaged_problem("humaneval" if is_humaneval else "mbpp_plus", row),
+        problem=(humaneval_problem if is_humaneval else mbpp_plus_problem)(row),
         tests=Judged(
             # The candidate's name is taken first, lest the judge's own hide it.
             judge=f"CANDIDATE = {function}\n{JUDGE}\njudge(DATA, CANDIDATE)\n",
-            before=row["prompt"] if is_humaneval else "",
+            before=before,
             data=data,
             names=builtin_names([function]),
             per_call=True,
         ),
-        prompt=row["prompt"],
+        prompt=before,
     )
+
+
+def _release(paths: list[Path], _: BenchmarkFiles) -> str:
+    return f"{paths[0].name}, sha256 {hash_file(paths[0])[:12]}"
+
+
+_plus = partial(Entry, parse=plus_task, release=_release, short_answers=True)
+PLUS = (
+    _plus(
+        name="humaneval_plus",
+        size=164,
+        setting="humaneval_plus",
+        origin="HumanEvalPlus.jsonl.gz from github.com/evalplus/humanevalplus_release",
+        hub_set="evalplus/humanevalplus",
+    ),
+    _plus(
+        name="mbpp_plus",
+        size=378,
+        shipped=packaged_file("mbpp_plus"),
+        setting="mbpp_plus",
+        hub_set="evalplus/mbppplus",
+    ),
+)

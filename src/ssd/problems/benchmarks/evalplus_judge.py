@@ -62,7 +62,9 @@ def with_tuples(arguments: list[Any], where: int) -> list[Any]:
     if where in (FIRST, SECOND, ITEMS_OF_FIRST):
         position = 1 if where == SECOND else 0
         change = inner if where == ITEMS_OF_FIRST else tuple
-        return [change(one) if i == position else one for i, one in enumerate(arguments)]
+        return [
+            change(argument) if i == position else argument for i, argument in enumerate(arguments)
+        ]
     if where == ARGUMENTS:
         return [tuple(argument) for argument in arguments]
     if where == ALL:
@@ -132,9 +134,8 @@ def surface_area(edge: float, height: float) -> int:
 
 def digit_distance(first: int, second: int) -> int:
     """Sum of the differences of digits, the shorter number padded with zeros."""
-    one, two = str(first), str(second)
-    width = max(len(one), len(two))
-    pairs = zip(one.zfill(width), two.zfill(width), strict=True)
+    width = max(len(str(first)), len(str(second)))
+    pairs = zip(str(first).zfill(width), str(second).zfill(width), strict=True)
     return sum(abs(int(a) - int(b)) for a, b in pairs)
 
 

@@ -6,8 +6,9 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-from ssd.problems import packaged_problem
+from ssd.problems.benchmarks.entry import Entry
 from ssd.problems.benchmarks.tasks import Judged, Task
+from ssd.problems.problem import humaneval_problem, packaged_file
 
 
 def humaneval_task(row: dict[str, Any]) -> Task:
@@ -18,7 +19,7 @@ def humaneval_task(row: dict[str, Any]) -> Task:
     definition then replaces.
     """
     return Task(
-        problem=packaged_problem("humaneval", row),
+        problem=humaneval_problem(row),
         tests=Judged(
             judge=f"{row['test']}\ncheck({row['entry_point']})\n",
             before=row["prompt"],
@@ -46,3 +47,13 @@ def builtin_names(names: Iterable[str]) -> tuple[str, ...]:
     """Those of a problem's names that Python has too: tests that use them mean the candidate's.
     Other names need no mention, since a judge finds them at the candidate only."""
     return tuple(dict.fromkeys(name for name in names if hasattr(builtins, name)))
+
+
+HUMANEVAL = Entry(
+    name="humaneval",
+    parse=humaneval_task,
+    size=164,
+    shipped=packaged_file("humaneval"),
+    short_answers=True,
+    hub_set="openai/openai_humaneval",
+)

@@ -9,24 +9,27 @@ them well.
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ssd.artifacts.fingerprints import hash_file
-from ssd.config.benchmarks import Window
 from ssd.config.choices import Grading
 from ssd.config.settings import BenchmarkFiles
 from ssd.errors import DataError
-from ssd.problems import Problem, fixed_subset, outputs
+from ssd.problems import outputs
+from ssd.problems.benchmarks.entry import Entry
 from ssd.problems.benchmarks.humaneval import builtin_names
 from ssd.problems.benchmarks.livecodebench_files import (
     REPOSITORY,
     decode_tests,
     find_files,
-    read_rows,
 )
+from ssd.problems.benchmarks.livecodebench_windows import NAMES, Window, count_window, parse_window
 from ssd.problems.benchmarks.prelude import MOST_DIGITS, PRELUDES
-from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, Task
+from ssd.problems.benchmarks.tasks import Judged, StdinTests, Task
+from ssd.problems.problem import Problem
+from ssd.problems.rows import fixed_subset, numbered_rows
 
 MULTIPLE, INTERACTIVE, ERRONEOUS = "several right answers", "interactive", "wrong tests"
 ERRATA = {
@@ -47,24 +50,42 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def load_livecodebench(
-    name: str, window: Window, files: BenchmarkFiles, grading: Grading, limit: int | None
-) -> Benchmark:
+def window_entry(name: str, setting: str = "eval.benchmarks") -> Entry:
+    """The entry of a window, whether or not it has a name of its own.
+
+    Raises:
+        ConfigError: the name cannot be read.
+    """
+    window = parse_window(name, setting)
+    return Entry(
+        name=name,
+        read=partial(read_window, name, window),
+        size=count_window(window),
+        setting="lcb",
+        fetch=partial(find_files, window),
+        release=lambda paths, files: f"{window.describe()}, {_source(paths, files)}",
+        window=str(window) if window.first or window.last else None,
+        gradings=tuple(Grading),
+        hub_set=REPOSITORY,
+    )
+
+
+def read_window(
+    name: str, window: Window, paths: list[Path], grading: Grading, limit: int | None
+) -> list[Task]:
     """The problems of a window, in the order of the files; says so where they are not as many as
     the official files hold.
 
     Raises:
-        DataError: a file is missing, unreadable or not LiveCodeBench's, or holds no problem of the
-            window.
+        DataError: a file is unreadable or not LiveCodeBench's, or holds no problem of the window.
     """
-    paths = find_files(window, files)
     rows = [
         (path, row)
         for path in paths
-        for row in read_rows(path)
+        for _, row in numbered_rows(path, "the file is damaged or was cut off, fetch it again")
         if window.holds(_text(row, "contest_date", path)[:10])
     ]
-    where = ", ".join(path.name for path in paths)
+    where = ", ".join(map(str, paths))
     if not rows:
         raise DataError(
             f"{where}: no problem of {name} (contest dates {window}): "
@@ -72,18 +93,13 @@ def load_livecodebench(
         )
     if window.count is not None and len(rows) != window.count:
         print(
-            f"note: {where} of eval.files.lcb={files.lcb} holds {len(rows)} problems of {name}, "
+            f"note: {where} (eval.files.lcb) holds {len(rows)} problems of {name}, "
             f"whose official files hold {window.count}",
             flush=True,
         )
-    chosen = fixed_subset(rows, limit, key=lambda row: _problem_id(row[1], row[0]))
-    return Benchmark(
-        name=name,
-        tasks=[livecodebench_task(row, path, grading) for path, row in chosen],
-        release=f"{window.describe()}, {_source(paths, files)}",
-        window=str(window) if window.first or window.last else None,
-        grading=grading.value,
-    )
+    # Before the tests are decoded, which are gigabytes.
+    subset = fixed_subset(rows, limit, key=lambda row: _problem_id(row[1], row[0]))
+    return [livecodebench_task(row, path, grading) for path, row in subset]
 
 
 def livecodebench_task(row: dict[str, Any], path: Path, grading: Grading) -> Task:
@@ -136,15 +152,13 @@ def official_tests(
         return None, function is not None
     if function is not None:
         return function_tests(function, pairs, grading), True
-    pooled = grading is Grading.apple_release
-    program_tests = StdinTests(
+    return StdinTests(
         tests=pairs,
         before=PRELUDES[grading],
-        pooled=pooled,
+        pooled=grading is Grading.apple_release,
         any_exit=True,
         tolerant=grading is Grading.tolerant,
-    )
-    return program_tests, False
+    ), False
 
 
 def function_tests(
@@ -157,9 +171,8 @@ def function_tests(
     each test has its own, and the results are compared as text.
     """
     apple = grading is Grading.apple_release
-    agree = {Grading.apple_release: AS_TEXT, Grading.tolerant: AS_CLOSE_VALUES}
     return Judged(
-        judge=judge_source(function, FROM_JSON, agree.get(grading, AS_VALUES), fresh=apple),
+        judge=judge_source(function, FROM_JSON, AGREE[grading], fresh=apple),
         before=PRELUDES[grading],
         data=[list(pair) for pair in pairs],
         names=builtin_names([function]),
@@ -196,11 +209,16 @@ def judge_source(function: str, values: tuple[str, str], agree: str, *, fresh: b
     )
 
 
-FROM_JSON = '[json.loads(line) for line in given.split("\\n")]', "json.loads(wanted)"
-AS_THEY_ARE = "given", "wanted"
+FROM_JSON = '[json.loads(line) for line in inputs.split("\\n")]', "json.loads(output)"
+AS_THEY_ARE = "inputs", "output"
 AS_VALUES = "result == expected"
 AS_TEXT = "same_output(str(result), str(expected))"
 AS_CLOSE_VALUES = "close_values(result, expected)"
+AGREE = {
+    Grading.official: AS_VALUES,
+    Grading.apple_release: AS_TEXT,
+    Grading.tolerant: AS_CLOSE_VALUES,
+}
 JUDGE = """\
 try:
     CLASS, FUNCTION = Solution, None
@@ -219,7 +237,7 @@ def find():
 
 
 call = find()
-for number, (given, wanted) in enumerate(DATA, start=1):
+for number, (inputs, output) in enumerate(DATA, start=1):
     if {fresh}:
         call = find()
     result = call(*{arguments})
@@ -250,3 +268,7 @@ def _source(paths: list[Path], files: BenchmarkFiles) -> str:
     if files.lcb is None:
         return f"{REPOSITORY} at {paths[0].parent.name}"
     return ", ".join(f"{path.name} sha256 {hash_file(path)[:12]}" for path in paths)
+
+
+WINDOWS = tuple(map(window_entry, NAMES))
+"""Those with a name of their own, and whole releases."""

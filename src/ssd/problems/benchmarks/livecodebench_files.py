@@ -6,19 +6,17 @@ in memory at once.
 
 import base64
 import binascii
-import gzip
 import io
 import json
 import os
 import pickle
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ssd.config.benchmarks import Window
 from ssd.config.settings import BenchmarkFiles
 from ssd.errors import DataError, one_line
+from ssd.problems.benchmarks.livecodebench_windows import Window
 
 REPOSITORY = "livecodebench/code_generation_lite"
 LAST_DATES = {1: "2024-03-31", 2: "2024-05-31", 3: "2024-08-31", 4: "2024-09-30", 5: "2025-01-31"}
@@ -50,41 +48,12 @@ def find_files(window: Window, files: BenchmarkFiles) -> list[Path]:
 def file_names(window: Window) -> list[str]:
     """`test.jsonl`, `test2.jsonl` and so on, as far as a window needs them."""
     first = window.release if window.delta else 1
-    needed = [
+    numbers = [
         number
         for number in range(first, window.release + 1)
         if number == window.release or LAST_DATES[number] >= (window.first or "")
     ]
-    return ["test.jsonl" if number == 1 else f"test{number}.jsonl" for number in needed]
-
-
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of one file, gzipped or plain, one at a time: a file holds up to 1.25 GB.
-
-    Raises:
-        DataError: the file is unreadable or cut off.
-    """
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield _row(line, path, number)
-    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}): fetch it again") from error
-
-
-def _row(line: str, path: Path, number: int) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(
-            f"{path}, line {number} is not JSON ({one_line(error)[:80]}): the file is damaged or "
-            "was cut off, fetch it again"
-        ) from error
-    if not isinstance(row, dict):
-        raise DataError(f"{path}, line {number} is not a JSON object: fetch the file again")
-    return row
+    return ["test.jsonl" if number == 1 else f"test{number}.jsonl" for number in numbers]
 
 
 def decode_tests(text: str) -> list[dict[str, Any]]:

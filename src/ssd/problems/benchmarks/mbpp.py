@@ -1,13 +1,16 @@
 """MBPP (Austin et al. 2021, arXiv 2108.07732), full and sanitized."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
-from ssd.problems import packaged_problem
+from ssd.problems.benchmarks.entry import Entry
 from ssd.problems.benchmarks.humaneval import builtin_names, definitions
 from ssd.problems.benchmarks.tasks import Judged, Task
+from ssd.problems.problem import MBPP_SPLITS, mbpp_problem, packaged_file, sanitized_problem
+from ssd.problems.rows import Row
 
 
-def mbpp_task(row: dict[str, Any]) -> Task:
+def mbpp_task(row: Row) -> Task:
     """One row of the full file.
 
     Setup code follows the candidate: with it in front, the references of tasks 367 and 927 fail
@@ -15,16 +18,30 @@ def mbpp_task(row: dict[str, Any]) -> Task:
     """
     judge = "\n".join([row["test_setup_code"], *row["test_list"]])
     return Task(
-        problem=packaged_problem("mbpp", row),
+        problem=mbpp_problem(row),
         tests=Judged(judge=f"{judge}\n", names=builtin_names(definitions(row["code"]))),
     )
 
 
-def sanitized_task(row: dict[str, Any]) -> Task:
+def sanitized_task(row: Row) -> Task:
     """One row of the sanitized file: 427 of the full file's problems (its own task ids, from 2 to
     809), reworded and in part corrected by MBPP's authors; all of them, whatever the split."""
     judge = "\n".join([*row["test_imports"], *row["test_list"]])
     return Task(
-        problem=packaged_problem("mbpp_sanitized", row),
+        problem=sanitized_problem(row),
         tests=Judged(judge=f"{judge}\n", names=builtin_names(definitions(row["code"]))),
     )
+
+
+def _in(split: str) -> Callable[[Row], bool]:
+    return lambda row: row["task_id"] in MBPP_SPLITS[split]
+
+
+_mbpp = partial(Entry, short_answers=True, hub_set="google-research-datasets/mbpp")
+FULL, SANITIZED = packaged_file("mbpp"), packaged_file("mbpp_sanitized")
+MBPP = (
+    _mbpp(name="mbpp", size=500, shipped=FULL, parse=mbpp_task, keep=_in("test")),
+    _mbpp(name="mbpp_validation", size=90, shipped=FULL, parse=mbpp_task, keep=_in("validation")),
+    _mbpp(name="mbpp_full", size=974, shipped=FULL, parse=mbpp_task),
+    _mbpp(name="mbpp_sanitized", size=427, shipped=SANITIZED, parse=sanitized_task),
+)

@@ -14,12 +14,14 @@ from typing import Any
 
 from ssd.config.choices import Grading
 from ssd.errors import DataError, one_line
-from ssd.problems import Problem, numbered_rows
 from ssd.problems.benchmarks.assertions import foreign_names, top_level, why_it_asserts_nothing
+from ssd.problems.benchmarks.entry import Entry
 from ssd.problems.benchmarks.humaneval import builtin_names
 from ssd.problems.benchmarks.livecodebench import Call, call_tests
 from ssd.problems.benchmarks.prelude import PRELUDES
 from ssd.problems.benchmarks.tasks import Judged, StdinTests, Task
+from ssd.problems.problem import Problem
+from ssd.problems.rows import numbered_rows
 
 VERSION = 1
 """Of the fields below; every line names it as `version`."""
@@ -206,3 +208,13 @@ def literal(text: str) -> Any:
 
 def _integer(digits: str) -> int:
     return int(Decimal(digits))  # which knows no limit of 4,300 digits
+
+
+JSONL = Entry(
+    name="jsonl",
+    read=lambda paths, grading, _: load_own(paths[0], grading),
+    setting="jsonl",
+    release=lambda paths, _: paths[0].name,
+    gradings=(Grading.official, Grading.tolerant),
+    trusted_tests=False,
+)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ssd.problems import Problem
+from ssd.problems.problem import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +35,6 @@ class StdinTests:
     """Whether all tests share one limit, `pooled_limit`, else each has its own."""
     any_exit: bool = False
     """Whether a program may leave with any exit code, as LiveCodeBench's may."""
-    decimals: bool = True
-    """Whether lines of numbers are compared by value where their text differs."""
     tolerant: bool = False
     """Whether numbers with a fraction may differ by `ssd.problems.outputs.TOLERANCE`."""
 

@@ -9,18 +9,11 @@ from huggingface_hub import EvalResult, ModelCardData
 from ssd.arms import UNIT
 from ssd.artifacts.names import CARD, MODEL
 from ssd.config.choices import DataSource
+from ssd.problems.benchmarks.registry import find_entry
 from ssd.records.scores import BenchmarkScores
 from ssd.report.exports.checkpoints import Export
 from ssd.report.run.facts import Facts
 
-HUB_SETS = {
-    "humaneval": "openai/openai_humaneval",
-    "humaneval_plus": "evalplus/humanevalplus",
-    "mbpp": "google-research-datasets/mbpp",
-    "mbpp_plus": "evalplus/mbppplus",
-    "lcb": "livecodebench/code_generation_lite",
-}
-"""Hub ids of the data sets behind benchmarks and packaged prompts, by the beginning of the name."""
 LICENSE = ("license", "license_name", "license_link")
 
 
@@ -79,8 +72,8 @@ def prompt_data_sets(facts: Facts) -> list[str] | None:
     """The hub id of the prompt set, where it has one."""
     data = prompts(facts)
     if data["source"] == DataSource.packaged.value:
-        found = hub_set(data["name"])
-        return [found] if found != data["name"] else None
+        hub_set = find_entry(data["name"]).hub_set
+        return None if hub_set is None else [hub_set]
     named = str(data["hub_name"])
     is_id = data["source"] == DataSource.hub.value and not Path(named).is_dir()
     return [named] if is_id else None
@@ -91,7 +84,8 @@ def eval_results(export: Export) -> list[EvalResult]:
     return [
         EvalResult(
             task_type="text-generation",
-            dataset_type=hub_set(scores.name),
+            # The hub asks for a data set's id, and one's own problems have none.
+            dataset_type=find_entry(scores.name).hub_set or scores.name,
             dataset_name=f"{scores.title} ({num_problems(scores)})",
             dataset_config=scores.name,
             metric_type=f"pass@{k}",
@@ -108,12 +102,6 @@ def eval_results(export: Export) -> list[EvalResult]:
         for scores, arm in export.scored
         for k, interval in arm.pass_at.items()
     ]
-
-
-def hub_set(benchmark: str) -> str:
-    """The hub id of the data set behind a benchmark; its own name where it has none."""
-    found = [name for name in HUB_SETS if benchmark.startswith(name)]
-    return HUB_SETS[max(found, key=len)] if found else benchmark
 
 
 def num_problems(scores: BenchmarkScores) -> str:

@@ -1,14 +1,21 @@
-"""Which benchmarks there are, and what the names of LiveCodeBench's windows mean."""
+"""LiveCodeBench's windows: what their names mean, and how many problems they hold."""
 
 import re
+from calendar import monthrange
 from dataclasses import dataclass
 
-from ssd.errors import ConfigError, did_you_mean
+from ssd.errors import ConfigError
 
-MBPP_PARTS = {"mbpp": "test", "mbpp_validation": "validation", "mbpp_full": None}
-"""Benchmark names over the full MBPP file, and the split they take; None for all of it."""
-RELEASES = range(1, 7)
-"""LiveCodeBench's releases; the n-th adds one file to those before it."""
+SIZES = {1: 400, 2: 511, 3: 612, 4: 713, 5: 880, 6: 1055}
+"""Problems of each release, which adds one file to those before it: as LiveCodeBench's data card
+gives them."""
+FIRST_MONTH = 2023, 5
+PER_MONTH = (
+    34, 39, 54, 36, 44, 44, 35, 40, 36, 32, 45, 37, 36, 46, 43, 66, 47, 53, 57, 49, 51, 51, 68, 12,
+)  # fmt: skip
+"""release_v6's problems by month of contest, from May 2023 to April 2025: counted from the scores
+that repository LiveCodeBench/livecodebench.github.io publishes for all 1,055, whose dates are one
+day late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +51,21 @@ NAMED_WINDOWS = {
     "lcb_v6_delta175": Window(6, delta=True, count=175),
 }
 """The paper's v6 (131 problems) and v5 (374), and what others report under the same two names."""
-SIZES = {1: 400, 2: 511, 3: 612, 4: 713, 5: 880, 6: 1055}
-"""Problems of each release, as LiveCodeBench's data card gives them."""
-NAMES = (
-    "humaneval",
-    *MBPP_PARTS,
-    "mbpp_sanitized",
-    "humaneval_plus",
-    "mbpp_plus",
-    *NAMED_WINDOWS,
-    *(f"lcb_release_v{number}" for number in RELEASES),
-    "jsonl",
-)
-LCB = re.compile(r"lcb_(release|delta)_v([1-6])(?:@(\d{4}-\d\d-\d\d)?\.\.(\d{4}-\d\d-\d\d)?)?")
+NAMES = (*NAMED_WINDOWS, *(f"lcb_release_v{number}" for number in SIZES))
+PREFIX = "lcb_"
+"""Of every window's name."""
+PATTERN = re.compile(r"lcb_(release|delta)_v([1-6])(?:@(\d{4}-\d\d-\d\d)?\.\.(\d{4}-\d\d-\d\d)?)?")
 
 
-def window(name: str, setting: str = "eval.benchmarks") -> Window | None:
-    """What a LiveCodeBench name stands for; None for other benchmarks.
+def parse_window(name: str, setting: str = "eval.benchmarks") -> Window:
+    """What a LiveCodeBench name stands for; `setting` is where it was typed.
 
     Raises:
-        ConfigError: the name starts with `lcb_` and cannot be read, or its dates are reversed.
+        ConfigError: the name cannot be read, or its dates are reversed.
     """
-    if name in NAMED_WINDOWS or not name.startswith("lcb_"):
-        return NAMED_WINDOWS.get(name)
-    match = LCB.fullmatch(name)
+    if name in NAMED_WINDOWS:
+        return NAMED_WINDOWS[name]
+    match = PATTERN.fullmatch(name)
     if match is None:
         raise ConfigError(
             f"{setting}: '{name}' is no window of LiveCodeBench: choose "
@@ -84,11 +82,19 @@ def window(name: str, setting: str = "eval.benchmarks") -> Window | None:
     return Window(release, first, last, delta, count)
 
 
-def check_name(name: str, setting: str = "eval.benchmarks") -> None:
-    """Refuse a name that is no benchmark; `setting` is where it was typed.
+def count_window(window: Window) -> int | None:
+    """Problems of a window, without reading it: of the named ones and whole releases as the data
+    card has them, of release_v6 by whole months; None for others."""
+    if window.count is not None or window.release != 6 or window.delta:
+        return window.count
+    first, last = window.first or "2023-05-01", window.last or "2025-04-30"
+    year, month, day = map(int, last.split("-"))
+    if not first.endswith("-01") or day != monthrange(year, month)[1]:
+        return None
+    begin, end = _month(*map(int, first.split("-")[:2])), _month(year, month)
+    return sum(PER_MONTH[max(begin, 0) : end + 1])
 
-    Raises:
-        ConfigError: there is none of that name.
-    """
-    if window(name, setting) is None and name not in NAMES:
-        raise ConfigError(f"{setting}: no benchmark '{name}'; {did_you_mean(name, list(NAMES))}")
+
+def _month(year: int, month: int) -> int:
+    """Months since LiveCodeBench's first."""
+    return 12 * (year - FIRST_MONTH[0]) + month - FIRST_MONTH[1]

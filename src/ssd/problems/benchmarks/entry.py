@@ -1,0 +1,94 @@
+"""What the registry holds of a benchmark: all that is asked by its name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssd.config.choices import Grading
+from ssd.config.settings import BenchmarkFiles
+from ssd.errors import DataError
+from ssd.problems.benchmarks.tasks import Task
+from ssd.problems.rows import Row, read_jsonl
+
+Read = Callable[[list[Path], Grading, int | None], list[Task]]
+"""Tasks of files in their order; with a limit, at least those of its `fixed_subset`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A benchmark, before any of its files is opened. It is a JSON Lines file (`parse`), or else
+    says itself how it is read (`read`)."""
+
+    name: str
+    """As `eval.benchmarks` takes it."""
+    parse: Callable[[Row], Task] | None = None
+    """A row as a problem with the tests that judge an answer; a KeyError is said of the file."""
+    keep: Callable[[Row], bool] = lambda _: True
+    """Whether a row belongs to it."""
+    read: Read | None = None
+    size: int | None = None
+    """Problems; None where only the file tells."""
+    shipped: Path | None = None
+    """Its file, where that comes with the project."""
+    setting: str | None = None
+    """Which of `eval.files` names its file instead; None where none does."""
+    origin: str = ""
+    """What to download where it is not shipped, for the remedy of an error."""
+    fetch: Callable[[BenchmarkFiles], list[Path]] | None = None
+    """Finds its files where they are several."""
+    release: Callable[[list[Path], BenchmarkFiles], str] | None = None
+    """Tells which edition the files are; None where there is one only."""
+    window: str | None = None
+    """Contest dates from and to, where it is a choice by date."""
+    gradings: tuple[Grading, ...] = (Grading.official,)
+    """The rules of `eval.grading` that it has; under any other it is graded officially."""
+    short_answers: bool = False
+    """Whether an answer is one short function, as a plan then assumes."""
+    trusted_tests: bool = True
+    """Whether its tests are known to tell right answers from wrong ones; others are tried first."""
+    hub_set: str | None = None
+    """The hub's data set with the same problems, for model cards."""
+
+    def files(self, files: BenchmarkFiles) -> list[Path]:
+        """The files it is read from, brought here first where they come from the hub.
+
+        Raises:
+            DataError: a file is not set, not there, or cannot be fetched.
+        """
+        if self.fetch is not None:
+            return self.fetch(files)
+        path = None if self.setting is None else getattr(files, self.setting)
+        if path is None and self.shipped is not None:
+            return [self.shipped]
+        setting = f"eval.files.{self.setting}"
+        if path is None:
+            download = f"download {self.origin} and " if self.origin else ""
+            raise DataError(
+                f"eval.benchmarks={self.name} is read from a file of yours: "
+                f"{download}set {setting}=FILE"
+            )
+        if not Path(path).is_file():
+            raise DataError(f"{setting}={path} is no file: name a .jsonl or .jsonl.gz file")
+        return [Path(path)]
+
+    def tasks(self, paths: list[Path], grading: Grading, limit: int | None) -> list[Task]:
+        """Its problems, in the order of its files.
+
+        Raises:
+            DataError: a file is unreadable, or lacks a field.
+        """
+        if self.read is not None:
+            return self.read(paths, grading, limit)
+        return [
+            self._task(row, path) for path in paths for row in read_jsonl(path) if self.keep(row)
+        ]
+
+    def _task(self, row: Row, path: Path) -> Task:
+        assert self.parse is not None, f"{self.name} says neither how to parse nor how to read"
+        try:
+            return self.parse(row)
+        except KeyError as error:
+            raise DataError(
+                f"{path}: problem {row.get('task_id', '?')} has no field {error}: "
+                f"name the published file as eval.files.{self.setting or self.name}"
+            ) from error
