@@ -12,6 +12,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "bench
 TREES = (ROOT / "README.md", ROOT / "docs" / "architecture.md")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 NAMED = re.compile(r"`((?:src/ssd|tests|conf)/[\w./-]+)`")
+EXAMPLE = re.compile("arithmetic|NAME")
+"""What the pages on adding something call the new files."""
 
 
 def tree(page: Path) -> Iterator[str]:
@@ -45,4 +47,5 @@ def test_links_and_named_files_are_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     links = [target for target in LINK.findall(text) if "://" not in target]
     assert [target for target in links if not (page.parent / target).exists()] == []
-    assert [name for name in NAMED.findall(text) if not (ROOT / name).exists()] == []
+    named = [name for name in NAMED.findall(text) if not EXAMPLE.search(name)]
+    assert [name for name in named if not (ROOT / name).exists()] == []

@@ -71,8 +71,8 @@ def test_its_yaml_composes_and_its_size_and_prompt_are_asked_by_name(project: Pa
     assert "name: arithmetic" in shown
     lines = [
         "from ssd.problems.benchmarks.registry import find_entry, load_benchmark",
-        "from ssd.config.choices import Grading
-from ssd.config.settings import BenchmarkFiles",
+        "from ssd.config.choices import Grading",
+        "from ssd.config.settings import BenchmarkFiles",
         "benchmark = load_benchmark('arithmetic', BenchmarkFiles(), Grading.official)",
         "assert len(benchmark.tasks) == find_entry('arithmetic').size",
     ]
