@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 
 from ssd.artifacts import explained
 from ssd.config import RunConfig, Selection, to_run_config
-from ssd.config.composition import register, run_slug
+from ssd.config.composition import register
+from ssd.config.run_name import run_name
 from ssd.errors import ArtifactError, ConfigError, SSDError, one_line
 from ssd.report.render.formats import percent
 from ssd.report.run.facts import collect
@@ -228,7 +229,7 @@ def run_trial(study: "optuna.Study", space: Space, folder: Path, given: Sequence
     if code == RESUMABLE:
         sys.exit(RESUMABLE)
     try:
-        score = None if code else read_objective(folder / run_slug(overrides))
+        score = None if code else read_objective(folder / run_name(overrides, str(folder)))
     except SSDError as error:
         print(f"search: no score: {one_line(error)}", file=sys.stderr, flush=True)
         score = None

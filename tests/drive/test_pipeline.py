@@ -52,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_one_command_runs_the_method_and_reports_it(finished: tuple[Path, str]) -> None:
     output, printed = finished
-    folder = output / "main" / "model=tiny"
+    folder = output / "main" / "model-tiny"
     assert {kind: len(found) for kind, found in artifacts(output).items()} == {
         "analysis": 1,
         "checkpoint": 1,
@@ -75,7 +75,7 @@ def test_one_command_runs_the_method_and_reports_it(finished: tuple[Path, str]) 
 def test_one_engine_draws_the_corpus_and_the_base_models_answers(
     finished: tuple[Path, str],
 ) -> None:
-    run = load_run(finished[0] / "main" / "model=tiny")
+    run = load_run(finished[0] / "main" / "model-tiny")
     answers = {
         model: [
             evidence.generations(run, model, name, part=part)
@@ -135,7 +135,7 @@ def test_answers_are_graded_again_without_the_weights_that_gave_them(
 
 def test_training_uses_exactly_the_sampled_ids(finished: tuple[Path, str]) -> None:
     output, _ = finished
-    run = load_run(output / "main" / "model=tiny")
+    run = load_run(output / "main" / "model-tiny")
     drawn = read_samples(lineage.corpus(run).folder / "shards")
     kept = read_samples(lineage.corpus(run).folder / "corpus.parquet")
     assert len(drawn) == 12
@@ -148,7 +148,7 @@ def test_training_uses_exactly_the_sampled_ids(finished: tuple[Path, str]) -> No
 
 def test_a_stage_runs_alone(finished: tuple[Path, str]) -> None:
     output, _ = finished
-    folder = output / "main" / "model=tiny"
+    folder = output / "main" / "model-tiny"
     (folder / "report.html").unlink()
     done = subprocess.run(
         [sys.executable, "-m", "ssd.report", str(folder)],
@@ -334,7 +334,7 @@ def test_a_sweep_shares_what_it_can_and_ends_with_a_table(tmp_path: Path) -> Non
     }  # one base for both
     runs = sorted(path.parent.name for path in (output / "temps").glob("*/config.yaml"))
     assert len(runs) == 2
-    assert all("sampler.temp=" in name for name in runs)
+    assert all("sampler.temp-" in name for name in runs)
     study = (output / "temps" / "study.md").read_text()
     for name in runs:
         assert name in study
@@ -352,7 +352,7 @@ def test_a_sweep_preset_makes_a_run_per_value(tmp_path: Path) -> None:
     train_py(tmp_path / "out", "sweep=t_train", "study=preset", "stages=[report]")
     runs = [path.parent.name for path in (tmp_path / "out" / "preset").glob("*/config.yaml")]
     assert len(runs) == 3
-    assert sorted(re.findall(r"sampler.temp=([\d.]+)", " ".join(runs))) == ["0.8", "1.2", "1.6"]
+    assert sorted(re.findall(r"sampler.temp-([\d.]+)", " ".join(runs))) == ["0.8", "1.2", "1.6"]
 
 
 def test_apple_release_trains_on_chat_messages_of_plain_text_samples(tmp_path: Path) -> None:

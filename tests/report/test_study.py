@@ -30,6 +30,8 @@ from ssd.run import Run
 
 ONE = "eval.benchmarks=[humaneval]"
 T_EVALS = (0.5, 0.7, 0.9, 1.1, 1.3)
+OLD_NAME = 0.8
+"""T_train of the run whose folder has its old name."""
 
 
 def rows_of(table: str) -> list[list[str]]:
@@ -65,10 +67,13 @@ def sweep(t_train: float, problems: int = 41) -> dict[str, Any]:
 
 
 def make_grid(tmp_path: Path) -> list[Run]:
-    """Three T_train by five T_eval, with the base model swept as control."""
+    """Three T_train by five T_eval, with the base model swept as control; one run has a folder from
+    before names were fit for a shell."""
     runs = []
     for t_train in (0.8, 1.2, 1.6):
-        name = f"model=tiny,sampler.temp={t_train}"
+        name = f"model-tiny__sampler.temp-{t_train}"
+        if t_train == OLD_NAME:
+            name = f"model=tiny,sampler.temp={t_train}"
         temps = f"eval.temps={list(T_EVALS)}"
         run = make_run(tmp_path, name, f"sampler.temp={t_train}", temps, ONE)
         differences = {BASE: BETTER, SWEPT: UNDECIDED}
@@ -82,7 +87,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A written study of a grid with one run that failed."""
     tmp_path = tmp_path_factory.mktemp("grid")
     first, *_ = make_grid(tmp_path)
-    failed = make_run(tmp_path, "model=tiny,sampler.temp=2", "sampler.temp=2", finished=False)
+    failed = make_run(tmp_path, "model-tiny__sampler.temp-2", "sampler.temp=2", finished=False)
     text = '{"stage": "stage train", "message": "lost <b>memory", "time": "now", "command": []}'
     (failed.folder / "failed.json").write_text(text, encoding="utf-8")
     return study_report(first.folder.parent)
@@ -100,9 +105,9 @@ def test_the_compact_table_shows_what_differs_and_marks_what_failed(grid: Study)
     ]  # fmt: skip
     assert [row[:2] for row in rows[:3]] == [["1", "1.6"], ["2", "1.2"], ["3", "0.8"]]
     assert rows[0][3:] == ["55.0%", "+4.2 [-8.3, +16.7] base_swept"]
-    assert rows[-1][0] == "sampler.temp=2" and rows[-1][-1] == "failed"
+    assert rows[-1][0] == "sampler.temp-2" and rows[-1][-1] == "failed"
     assert "Sorted by the column Held-out" in table
-    assert r"- model=tiny,sampler.temp=2: failed. stage train: lost <b>memory (now)" in table
+    assert r"- model-tiny__sampler.temp-2: failed. stage train: lost <b>memory (now)" in table
 
 
 def test_a_study_has_a_page_with_everything_and_results_for_machines(grid: Study) -> None:

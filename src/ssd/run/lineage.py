@@ -20,6 +20,7 @@ from ssd.config import (
     DataSource,
     TruncationConfig,
 )
+from ssd.config.run_name import between
 from ssd.errors import DataError
 from ssd.problems import prompt_file
 from ssd.run.folder import Run
@@ -98,7 +99,7 @@ def control(run: Run) -> Run:
         truncation=TruncationConfig(),
         train=dataclasses.replace(config.train, corpus=None),
         eval=dataclasses.replace(config.eval, controls=[]),
-        run_name=f"{config.run_name},{UNIT}",
+        run_name=f"{config.run_name}{between(config.run_name)}{UNIT}",
     )
     return Run(folder=run.folder / UNIT, config=changed, weights=run.weights)
 
