@@ -113,7 +113,8 @@ def test_another_evaluation_temperature_neither_samples_nor_trains(
     finished: tuple[Path, str],
 ) -> None:
     output, _ = finished
-    printed = train_py(output, "eval.temp=0.3", "eval.benchmarks=[mbpp]")
+    stages = "stages=[sample,train,evaluate]"
+    printed = train_py(output, "eval.temp=0.3", "eval.benchmarks=[mbpp]", stages)
     assert re.search(r"sample +up to date", printed)
     assert re.search(r"train +up to date", printed)
     assert "mbpp base" not in printed  # the base model's answers are shared
@@ -320,13 +321,12 @@ def test_a_sweep_shares_what_it_can_and_ends_with_a_table(tmp_path: Path) -> Non
     output = tmp_path / "out"
     settings = (
         "study=temps", "eval.benchmarks=[mbpp]", "logger=none", "train.max_steps=2",
-        "sampler=transformers",
+        "sampler=transformers", "stages=[sample,train,evaluate]",
     )  # fmt: skip
     printed = train_py(output, "-m", "sampler.temp=0.8,1.2", *settings)
     found = artifacts(output)
     counts = {kind: len(folders) for kind, folders in found.items()}
     assert counts == {
-        "analysis": 2,
         "corpus": 2,
         "checkpoint": 2,
         "generations": 3,
@@ -338,7 +338,7 @@ def test_a_sweep_shares_what_it_can_and_ends_with_a_table(tmp_path: Path) -> Non
     study = (output / "temps" / "study.md").read_text()
     for name in runs:
         assert name in study
-    assert "mbpp" in printed.rpartition("report:")[2]
+    assert "mbpp tuned" in printed.rpartition("code ran isolated by")[2]  # the study's own table
 
 
 def test_the_default_run_is_the_laptop_model() -> None:
