@@ -19,6 +19,8 @@ from ssd.method.estimates import sign_flip_p_value
 from ssd.run import Run, evidence
 
 PROBLEMS, ANSWERS = 24, 2
+NAMES = {1.0: "model=tiny,sampler.temp=1.0"}
+"""A run folder from before names were fit for a shell."""
 Passes = Callable[[int, int], bool]
 
 
@@ -26,7 +28,8 @@ def scored(
     tmp_path: Path, temp: float, passes: Passes, num_tokens: int = 100, problems: int = PROBLEMS
 ) -> Run:
     """A run with verdicts of its tuned model on humaneval."""
-    run = make_run(tmp_path, f"model=tiny,sampler.temp={temp}", f"sampler.temp={temp}")
+    name = NAMES.get(temp, f"model-tiny__sampler.temp-{temp}")
+    run = make_run(tmp_path, name, f"sampler.temp={temp}")
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED, num_problems=problems))
     folder = evidence.verdicts(run, "tuned", "humaneval").folder
     folder.mkdir(parents=True)
@@ -55,15 +58,15 @@ def test_runs_are_compared_problem_by_problem(tmp_path: Path) -> None:
     )  # fmt: skip
     lines = {line.split("  ")[0]: line for line in finished.stdout.splitlines()}
     # A third of the problems pass one answer of two more.
-    assert "50.0 [" in lines["sampler.temp=1.6"]
+    assert "50.0 [" in lines["sampler.temp-1.6"]
     assert "33.3 [" in lines["sampler.temp=1.0"]
     assert "+16.7 [" in lines["sampler.temp=1.0"]
     differences_P = np.tile([0.0, 0.5, 0.0], PROBLEMS // 3)
     expected = sign_flip_p_value(differences_P, 10_000, np.random.default_rng(0))
     assert f"p={expected:.2g}" in lines["sampler.temp=1.0"]
-    assert "sampler.temp=1.6 minus it" in finished.stdout
+    assert "sampler.temp-1.6 minus it" in finished.stdout
     text = " ".join(finished.stdout.split())
-    assert "sampler.temp=1.6 are +30 [+30, +30] tokens longer than those of" in text
+    assert "sampler.temp-1.6 are +30 [+30, +30] tokens longer than those of" in text
 
 
 def test_equal_answers_do_not_differ(tmp_path: Path) -> None:
@@ -75,7 +78,7 @@ def test_equal_answers_do_not_differ(tmp_path: Path) -> None:
     visible = re.findall(
         r"(\S+) can only show differences of about ([\d.]+)", " ".join(told.split())
     )
-    assert [run for run, _ in visible] == ["sampler.temp=1.0", "sampler.temp=1.6"]
+    assert [run for run, _ in visible] == ["sampler.temp=1.0", "sampler.temp-1.6"]
     assert all(12.5 <= float(points) < 13.5 for _, points in visible)
 
 

@@ -21,7 +21,8 @@ from filelock import FileLock, Timeout
 from ssd.artifacts.files import explained
 from ssd.artifacts.names import JOURNAL
 from ssd.config.choices import Selection
-from ssd.config.composition import register, run_slug
+from ssd.config.composition import register
+from ssd.config.run_name import run_name
 from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import RESUMABLE, ArtifactError, ConfigError, SSDError, one_line
 from ssd.problems.benchmarks.registry import require_benchmarks
@@ -232,7 +233,7 @@ def run_trial(study: "optuna.Study", space: Space, folder: Path, fixed: Sequence
     if code == RESUMABLE:
         sys.exit(RESUMABLE)
     try:
-        score = None if code else read_objective(folder / run_slug(overrides))
+        score = None if code else read_objective(folder / run_name(overrides, str(folder)))
     except SSDError as error:
         print(f"search: no score: {one_line(error)}", file=sys.stderr, flush=True)
         score = None

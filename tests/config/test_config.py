@@ -8,7 +8,7 @@ import yaml
 from runs import ROOT, compose_config
 
 from ssd.config.choices import AdapterType, ModelKind
-from ssd.config.composition import run_slug, setting_names
+from ssd.config.composition import setting_names
 from ssd.config.settings import RunConfig
 from ssd.errors import ConfigError
 
@@ -165,19 +165,6 @@ def test_every_setting_of_the_schema_is_read_somewhere() -> None:
         if name.split(".")[-1] not in whole and f".{name.split('.')[-1]}" not in source
     ]
     assert unread == []
-
-
-def test_a_run_is_named_by_what_changes_its_numbers() -> None:
-    assert run_slug([]) == "defaults"
-    assert (
-        run_slug(["sampler.temp=1.6", "model=tiny", "study=x", "hardware=cpu"])
-        == "model=tiny,sampler.temp=1.6"
-    )
-    assert run_slug(["eval.k=[1,2]", "data.path=/a/b"]) == "data.path=_a_b,eval.k=1,2"
-    long = [f"sampler.temp={i}" for i in range(50)]
-    assert len(run_slug(long)) == 180
-    assert run_slug(long) != run_slug([*long, "seed=1"])
-    assert run_slug([*long[1:], "data.limit=4", "seed=1"]).startswith("sampler.temp=1,")
 
 
 def test_stage_packages_import_only_what_the_design_allows() -> None:

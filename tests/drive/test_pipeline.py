@@ -53,7 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_one_command_runs_the_method_and_reports_it(finished: tuple[Path, str]) -> None:
     output, printed = finished
-    folder = output / "main" / "model=tiny"
+    folder = output / "main" / "model-tiny"
     assert {kind: len(found) for kind, found in artifacts(output).items()} == {
         "analysis": 1,
         "checkpoint": 1,
@@ -76,7 +76,7 @@ def test_one_command_runs_the_method_and_reports_it(finished: tuple[Path, str]) 
 def test_one_engine_draws_the_corpus_and_the_base_models_answers(
     finished: tuple[Path, str],
 ) -> None:
-    run = load_run(finished[0] / "main" / "model=tiny")
+    run = load_run(finished[0] / "main" / "model-tiny")
     answers = {
         model: [
             evidence.generations(run, model, name, part=part)
@@ -114,7 +114,8 @@ def test_another_evaluation_temperature_neither_samples_nor_trains(
     finished: tuple[Path, str],
 ) -> None:
     output, _ = finished
-    printed = train_py(output, "eval.temp=0.3", "eval.benchmarks=[mbpp]")
+    stages = "stages=[sample,train,evaluate]"
+    printed = train_py(output, "eval.temp=0.3", "eval.benchmarks=[mbpp]", stages)
     assert re.search(r"sample +up to date", printed)
     assert re.search(r"train +up to date", printed)
     assert "mbpp base" not in printed  # the base model's answers are shared
@@ -136,7 +137,7 @@ def test_answers_are_graded_again_without_the_weights_that_gave_them(
 
 def test_training_uses_exactly_the_sampled_ids(finished: tuple[Path, str]) -> None:
     output, _ = finished
-    run = load_run(output / "main" / "model=tiny")
+    run = load_run(output / "main" / "model-tiny")
     drawn = read_samples(lineage.corpus(run).folder / "shards")
     kept = read_samples(lineage.corpus(run).folder / "corpus.parquet")
     assert len(drawn) == 12
@@ -149,7 +150,7 @@ def test_training_uses_exactly_the_sampled_ids(finished: tuple[Path, str]) -> No
 
 def test_a_stage_runs_alone(finished: tuple[Path, str]) -> None:
     output, _ = finished
-    folder = output / "main" / "model=tiny"
+    folder = output / "main" / "model-tiny"
     (folder / "report.html").unlink()
     done = subprocess.run(
         [sys.executable, "-m", "ssd.report", str(folder)],
@@ -321,13 +322,12 @@ def test_a_sweep_shares_what_it_can_and_ends_with_a_table(tmp_path: Path) -> Non
     output = tmp_path / "out"
     settings = (
         "study=temps", "eval.benchmarks=[mbpp]", "logger=none", "train.max_steps=2",
-        "sampler=transformers",
+        "sampler=transformers", "stages=[sample,train,evaluate]",
     )  # fmt: skip
     printed = train_py(output, "-m", "sampler.temp=0.8,1.2", *settings)
     found = artifacts(output)
     counts = {kind: len(folders) for kind, folders in found.items()}
     assert counts == {
-        "analysis": 2,
         "corpus": 2,
         "checkpoint": 2,
         "generations": 3,
@@ -335,11 +335,11 @@ def test_a_sweep_shares_what_it_can_and_ends_with_a_table(tmp_path: Path) -> Non
     }  # one base for both
     runs = sorted(path.parent.name for path in (output / "temps").glob("*/config.yaml"))
     assert len(runs) == 2
-    assert all("sampler.temp=" in name for name in runs)
+    assert all("sampler.temp-" in name for name in runs)
     study = (output / "temps" / "study.md").read_text()
     for name in runs:
         assert name in study
-    assert "mbpp" in printed.rpartition("report:")[2]
+    assert "mbpp tuned" in printed.rpartition("code ran isolated by")[2]  # the study's own table
 
 
 def test_the_default_run_is_the_laptop_model() -> None:
@@ -353,7 +353,7 @@ def test_a_sweep_preset_makes_a_run_per_value(tmp_path: Path) -> None:
     train_py(tmp_path / "out", "sweep=t_train", "study=preset", "stages=[report]")
     runs = [path.parent.name for path in (tmp_path / "out" / "preset").glob("*/config.yaml")]
     assert len(runs) == 3
-    assert sorted(re.findall(r"sampler.temp=([\d.]+)", " ".join(runs))) == ["0.8", "1.2", "1.6"]
+    assert sorted(re.findall(r"sampler.temp-([\d.]+)", " ".join(runs))) == ["0.8", "1.2", "1.6"]
 
 
 def test_apple_release_trains_on_chat_messages_of_plain_text_samples(tmp_path: Path) -> None:

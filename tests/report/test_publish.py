@@ -1,14 +1,14 @@
 """What is published: all that others need for a check, without weights and without paths."""
 
-import csv
-import io
 import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
+from published import manifests, read_table, unpacked
 from run_folders import UNDECIDED, benchmark_scores, make_run, write_scores
 
 from ssd.artifacts.files import read_json
@@ -18,7 +18,7 @@ from ssd.errors import ArtifactError
 from ssd.evaluate.grading import Verdict, write_verdicts
 from ssd.records.samples import Sample, read_samples, write_samples
 from ssd.report import report, study_report
-from ssd.report.publish import ARTIFACTS, STORE, publish, without_paths
+from ssd.report.publish import ANSWERS, ARCHIVE, MANIFESTS, publish, without_paths
 from ssd.run import Run, evidence, lineage
 
 
@@ -49,10 +49,6 @@ def finished_run(tmp_path: Path, name: str = "first") -> Run:
     return run
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(path.read_text())))
-
-
 def everything(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
@@ -68,18 +64,24 @@ def test_a_published_run_holds_report_settings_manifests_and_every_verdict(tmp_p
     assert WEIGHTS not in files
     scores = read_json(into / "scores.json")
     behind = scores["benchmarks"]["humaneval"]["models"]["tuned"]["verdicts"]
-    rows = read_table(into / ARTIFACTS / f"verdicts-{behind}.csv")
+    evidence_files = unpacked(into / ARCHIVE)
+    rows = read_table(evidence_files[f"verdicts-{behind}.csv"])
     assert [(row["problem_id"], row["sample_index"], row["passed"]) for row in rows] == [
         ("HumanEval/0", "0", "True"),
         ("HumanEval/0", "1", "False"),
     ]
-    training = into / ARTIFACTS / f"checkpoint-{lineage.checkpoint(run).fingerprint}"
-    assert (
-        read_json(training.with_suffix(".json"))["inputs"]["corpus"]
-        == lineage.corpus(run).fingerprint
-    )
-    steps = [json.loads(line) for line in training.with_suffix(".jsonl").read_text().splitlines()]
-    assert [one["step"] for one in steps] == list(range(1, 17))
+    training = lineage.checkpoint(run).fingerprint
+    assert manifests(into)[training]["inputs"]["corpus"] == lineage.corpus(run).fingerprint
+    lines = evidence_files[f"checkpoint-{training}.jsonl"].splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 17))
+
+
+def test_the_same_run_is_published_as_the_same_bytes(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    report(run.folder)
+    for into in (tmp_path / "first", tmp_path / "second"):
+        publish(run.folder, into, answers=True)
+    assert everything(tmp_path / "first") == everything(tmp_path / "second")
 
 
 def test_no_path_of_the_machine_is_published(
@@ -90,7 +92,7 @@ def test_no_path_of_the_machine_is_published(
     monkeypatch.chdir(tmp_path)
     publish(run.folder, into)
     assert str(tmp_path) in (run.folder / "config.yaml").read_text()
-    files = everything(into)
+    files = everything(into) | unpacked(into / ARCHIVE)
     assert not [name for name, content in files.items() if str(tmp_path).encode() in content]
     assert b"output_dir: ./outputs\n" in files["config.yaml"]
     assert any(b"OSError: ./secret, not found" in content for content in files.values())
@@ -123,14 +125,14 @@ def test_published_answers_are_found_by_the_same_run_in_an_empty_store(tmp_path:
     answers.finish(started=0.0, counts={"num_samples": 1})
     report(run.folder)
     publish(run.folder, into)
-    assert not (into / STORE).exists()
+    assert not (into / ANSWERS).exists()
     publish(run.folder, into, answers=True)
-    kept = into / STORE / "generations" / answers.fingerprint
-    assert verify(kept) == []
-    assert {path.parent.name for path in (into / STORE).glob("*/*")} == {"corpus", "generations"}
-    assert not [n for n, data in everything(into / STORE).items() if str(tmp_path).encode() in data]
     shutil.rmtree(run.store)
-    shutil.copytree(into / STORE, run.store)
+    with tarfile.open(into / ANSWERS) as archive:
+        archive.extractall(run.store, filter="data")
+    assert verify(answers.folder) == []
+    assert {path.parent.name for path in run.store.glob("*/*")} == {"corpus", "generations"}
+    assert str(tmp_path).encode() not in b"".join(everything(run.store).values())
     assert lineage.corpus(run).done
     assert answers.done
     assert read_samples(answers.folder / SHARDS) == [answer]
@@ -155,8 +157,8 @@ def test_a_published_study_shares_artifacts_between_its_runs_and_names_what_fail
     files = everything(into)
     assert {"study.md", "study.html", "results.json", "PROTOCOL.md"} <= {*files}
     assert {"a/scores.json", "b/scores.json", f"c/{FAILURE}"} <= {*files}
-    assert len([name for name in files if name.startswith(f"{ARTIFACTS}/verdicts")]) == 2
-    assert not [name for name in files if name.startswith(f"a/{ARTIFACTS}")]
+    assert sum(name.startswith("verdicts") for name in unpacked(into / ARCHIVE)) == 1
+    assert not [name for name in files if name.endswith((f"/{ARCHIVE}", f"/{MANIFESTS}"))]
 
 
 def test_what_has_no_report_or_is_no_run_is_refused_before_anything_is_written(

@@ -1,7 +1,6 @@
-"""Hydra's side: the schema it composes against, the run's name, and its errors in one line."""
+"""Hydra's side: the schema it composes against, and its errors in one line."""
 
 import dataclasses
-import hashlib
 import re
 import typing
 
@@ -10,51 +9,15 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ssd.config.run_name import run_name
 from ssd.config.settings import RunConfig
 from ssd.errors import ConfigError, did_you_mean, one_line
-
-UNNAMED = (
-    "study", "run_name", "output_dir", "stages", "plan", "report", "logger", "hardware", "hydra",
-)  # fmt: skip
-"""Settings that do not change a run's numbers, and so not its name."""
-MAX_NAME = 180
-SWEPT = (
-    "model",
-    "sampler.temp",
-    "truncation",
-    "truncation.top_k",
-    "truncation.top_p",
-    "optimizer.lr",
-    "seed",
-)
-"""Settings that sweeps vary, which stand first in a name that is cut."""
 
 
 def register() -> None:
     """Make the schema and the resolver known to Hydra."""
     ConfigStore.instance().store(name="run_config", node=RunConfig)
-    OmegaConf.register_new_resolver("run_slug", run_slug, replace=True)
-
-
-def run_slug(overrides: list[str]) -> str:
-    """A folder name made of the overrides, `defaults` where there are none,
-    cut with a hash where it is long."""
-    named = sorted(text for text in overrides if setting_of(text).split(".")[0] not in UNNAMED)
-    slug = _slug(named)
-    if len(slug) <= MAX_NAME:
-        return slug
-    first = sorted(named, key=lambda text: setting_of(text) not in SWEPT)  # what a cut would hide
-    return f"{_slug(first)[: MAX_NAME - 9]}-{hashlib.sha256(slug.encode()).hexdigest()[:8]}"
-
-
-def setting_of(override: str) -> str:
-    """`sampler.temp` of `sampler.temp=1.6`."""
-    return re.split(r"[=/@]", override.lstrip("+~"))[0]
-
-
-def _slug(named: list[str]) -> str:
-    plain = re.sub(r"[\[\]\s\"']", "", ",".join(named))
-    return re.sub(r"[^\w.=,@+-]+", "_", plain).strip("_") or "defaults"
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 
 def setting_names(schema: type = RunConfig, prefix: str = "") -> list[str]:

@@ -1,21 +1,23 @@
-"""What others need to check a run or study, as a folder of small files.
+"""What others need to check a run or study, as a folder of a few small files.
 
     python -m ssd.report.publish RUN_DIR|STUDY_DIR FOLDER [--answers]
 
-Reports, settings, scores and the choice behind them; of every artifact its manifest, of a training
-also its metrics by step, of graded answers also every verdict. No weights, and neither the working
-nor the home directory's path.
+Reports, settings, scores and the choice behind them; `manifests.jsonl`, a line for the manifest of
+every artifact; `artifacts.tar.xz`, with every verdict as `verdicts-FINGERPRINT.csv` and the metrics
+by step of every training. No weights, and neither the working nor the home directory's path.
 
-With `--answers` also everything that was sampled, as the store holds it: seeds do not give the same
-answers on another machine. Copied into an empty store, it lets the same command train on the very
-corpus and grade the very answers.
+With `--answers` also `answers.tar.xz`, everything that was sampled, as the store holds it: seeds do
+not give the same answers on another machine. Unpacked into an empty store, it lets the same command
+train on the very corpus and grade the very answers.
 """
 
 import argparse
 import csv
 import io
+import json
 import re
-import shutil
+import tarfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,6 @@ from ssd.artifacts.names import (
     RESULTS,
     SCORES,
     SELECTION,
-    STORE,
     STUDY_PAGE,
     STUDY_TEXT,
     VERDICTS,
@@ -45,8 +46,11 @@ from ssd.report.run.facts import collect, made_artifacts
 from ssd.report.study.collection import is_run, is_study
 from ssd.runtime.reporting import reporting_errors
 
-ARTIFACTS = "artifacts"
-"""Published answers, laid out as `outputs/store` is."""
+MANIFESTS = "manifests.jsonl"
+ARCHIVE = "artifacts.tar.xz"
+"""Verdicts and metrics, by kind and fingerprint."""
+ANSWERS = "answers.tar.xz"
+"""Corpora and answers, laid out as `outputs/store` is."""
 SAMPLED = ("corpus", "generations")
 RUN_FILES = (
     REPORT_TEXT, REPORT_PAGE, RESULTS, CONFIG, COMMAND, SELECTION, SCORES, PLAN, FAILURE,
@@ -99,33 +103,46 @@ def _publish_run(folder: Path, into: Path, made: dict[Path, Artifact]) -> list[s
     if not (folder / WEIGHTS).is_file():
         return [f"It failed before it had weights; {FAILURE} says why."]
     facts = collect(folder, read_positions=False)
-    made |= {one.folder: one for one in made_artifacts(facts) if one.done}
+    made |= {artifact.folder: artifact for artifact in made_artifacts(facts) if artifact.done}
     return [*facts.missing, *facts.stale]
 
 
 def _publish_artifacts(made: dict[Path, Artifact], into: Path, *, answers: bool) -> None:
-    for artifact in made.values():
-        _publish_artifact(artifact, into / ARTIFACTS)
-        if answers and artifact.kind in SAMPLED:
-            _copy_whole(artifact, into / STORE / artifact.kind / artifact.folder.name)
+    artifacts = sorted(made.values(), key=lambda artifact: (artifact.kind, artifact.fingerprint))
+    lines = [json.dumps(artifact.manifest(), ensure_ascii=False) for artifact in artifacts]
+    write_text(into / MANIFESTS, without_paths("".join(f"{line}\n" for line in lines)))
+    write_archive(into / ARCHIVE, _evidence(artifacts))
+    if answers:
+        sampled = [artifact for artifact in artifacts if artifact.kind in SAMPLED]
+        write_archive(into / ANSWERS, _whole(sampled))
 
 
-def _publish_artifact(artifact: Artifact, into: Path) -> None:
-    name = f"{artifact.kind}-{artifact.fingerprint}"
-    for source, suffix in ((MANIFEST, "json"), (METRICS, "jsonl")):
-        if (artifact.folder / source).is_file():
-            text = (artifact.folder / source).read_text(encoding="utf-8")
-            write_text(into / f"{name}.{suffix}", without_paths(text))
-    if (artifact.folder / VERDICTS).is_file():
-        table = verdict_table(read_rows(artifact.folder / VERDICTS))
-        write_text(into / f"{name}.csv", without_paths(table))
+def _evidence(artifacts: Iterable[Artifact]) -> Iterator[tuple[str, bytes]]:
+    """What scores and curves are made of, without paths."""
+    for artifact in artifacts:
+        name = f"{artifact.kind}-{artifact.fingerprint}"
+        metrics, verdicts = artifact.folder / METRICS, artifact.folder / VERDICTS
+        if metrics.is_file():
+            yield f"{name}.jsonl", without_paths(metrics.read_text(encoding="utf-8")).encode()
+        if verdicts.is_file():
+            yield f"{name}.csv", without_paths(verdict_table(read_rows(verdicts))).encode()
 
 
-def _copy_whole(artifact: Artifact, into: Path) -> None:
-    """The files that the manifest names, then the manifest, byte for byte."""
-    for name in (*artifact.manifest()["files"], MANIFEST):
-        with replacing(into / name) as temporary:
-            shutil.copyfile(artifact.folder / name, temporary)
+def _whole(artifacts: Iterable[Artifact]) -> Iterator[tuple[str, bytes]]:
+    """The files that the manifests name and the manifests, byte for byte."""
+    for artifact in artifacts:
+        for name in (*artifact.manifest()["files"], MANIFEST):
+            path = f"{artifact.kind}/{artifact.fingerprint}/{name}"
+            yield path, (artifact.folder / name).read_bytes()
+
+
+def write_archive(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Names and contents as a tar.xz without times and owners: the same files, the same bytes."""
+    with replacing(path) as temporary, tarfile.open(temporary, "w:xz") as archive:
+        for name, content in files:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
 
 
 def verdict_table(verdicts: list[dict[str, Any]]) -> str:
@@ -173,7 +190,7 @@ def main() -> None:
     parser.add_argument(
         "--answers",
         action="store_true",
-        help=f"also every corpus and answer, in FOLDER/{STORE}; copied into outputs/{STORE} "
+        help=f"also every corpus and answer, as FOLDER/{ANSWERS}; unpacked in outputs/store "
         "elsewhere, the same command goes on from them",
     )
     arguments = parser.parse_args()

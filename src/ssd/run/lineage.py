@@ -11,6 +11,7 @@ from ssd.artifacts.fingerprints import hash_file, plain
 from ssd.artifacts.names import ADAPTER, CHECKPOINTS, MODEL
 from ssd.artifacts.store import Artifact, artifact, existing
 from ssd.config.choices import AdapterType, DataSource
+from ssd.config.run_name import between
 from ssd.config.settings import TruncationConfig
 from ssd.errors import DataError
 from ssd.problems.problem import prompt_file
@@ -90,7 +91,7 @@ def control(run: Run) -> Run:
         truncation=TruncationConfig(),
         train=dataclasses.replace(config.train, corpus=None),
         eval=dataclasses.replace(config.eval, controls=[]),
-        run_name=f"{config.run_name},{UNIT}",
+        run_name=f"{config.run_name}{between(config.run_name)}{UNIT}",
     )
     return Run(folder=run.folder / UNIT, config=changed, weights=run.weights)
 

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from ssd.config.run_name import between
 from ssd.report.render.document import Document
 from ssd.report.run.code_map import CHANGE_STEPS, ENTROPY_STEPS, page_data, ranges, shades
 
@@ -71,7 +72,8 @@ def _data_uri(png: bytes) -> str:
 
 def _breakable(name: str) -> Markup:
     """A run name that may wrap after each override."""
-    return Markup(",<wbr>").join(escape(part) for part in name.split(","))
+    separator = between(name)
+    return Markup(f"{separator}<wbr>").join(escape(part) for part in name.split(separator))
 
 
 def _unbroken(cell: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ssd.arms import BASE, TUNED
 from ssd.artifacts.fingerprints import plain
+from ssd.config.run_name import between, shared_parts
 from ssd.records.scores import BenchmarkScores
 from ssd.report.render import formats
 from ssd.report.render.document import Table
@@ -92,9 +93,11 @@ def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def short_names(names: Sequence[str]) -> list[str]:
     """Run names without the overrides that all of them share."""
-    parts = [name.split(",") for name in names]
-    common = set.intersection(*map(set, parts)) if parts else set()
-    short = [",".join(part for part in one if part not in common) for one in parts]
+    common = shared_parts(names)
+    short = [
+        between(name).join(part for part in name.split(between(name)) if part not in common)
+        for name in names
+    ]
     alone = len(short) > 1 and all(short) and len(set(short)) == len(short)
     return short if alone else list(names)
 

@@ -1,0 +1,127 @@
+"""What a run's folder is called: its overrides, in characters that a shell, a URL and W&B take.
+
+`sampler.temp=1.6 seed=3` is `sampler.temp-1.6__seed-3`. An override that these characters cannot
+say, such as a path or a list, ends in a hash, so two different lists of overrides never share a
+folder. The old name was `sampler.temp=1.6,seed=3`; a run that has such a folder goes on in it.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+UNNAMED = (
+    "study", "run_name", "output_dir", "stages", "plan", "report", "logger", "hardware", "hydra",
+)  # fmt: skip
+"""Settings that do not change a run's numbers, and so not its name."""
+NO_OVERRIDES = "defaults"
+MAX_NAME = 180
+SWEPT = (
+    "model",
+    "sampler.temp",
+    "truncation",
+    "truncation.top_k",
+    "truncation.top_p",
+    "optimizer.lr",
+    "seed",
+)
+"""Settings that sweeps vary, which stand first in a name that is cut."""
+BETWEEN, OLD_BETWEEN = "__", ","
+"""What stands between two overrides."""
+HASH_DIGITS = 8
+PLAIN = re.compile(
+    r"(?!.*__)"  # that is BETWEEN
+    r"(?!.*-[0-9a-f]{8}$)"  # that would look like a hash
+    r"[A-Za-z][A-Za-z0-9_.]*(?<!_)=[A-Za-z0-9.-][A-Za-z0-9_.-]*(?<!_)",
+    re.ASCII,
+)
+"""Overrides whose setting and value can be told from their part of a name."""
+
+
+def run_name(overrides: Sequence[str], study_dir: str) -> str:
+    """`run_slug`, or the old name where a folder of the study has it and none has the new one."""
+    name, old = run_slug(overrides), old_run_slug(overrides)
+    folder = Path(study_dir)
+    return old if (folder / old).is_dir() and not (folder / name).exists() else name
+
+
+def run_slug(overrides: Sequence[str]) -> str:
+    """A folder name made of the overrides, `defaults` where there are none,
+    cut with a hash where it is long."""
+    named = [_tight(text) for text in overrides if _is_named(text)]
+    settings = {text.lstrip("+~").partition("=")[0] for text in named}
+    slug = BETWEEN.join(map(_part, sorted(named))) or NO_OVERRIDES
+    if len(settings) < len(named) or any("{" in text for text in named):
+        # The last of two wins and dictionaries are merged: here the order is part of the meaning.
+        slug += f"-{_hash(' '.join(named))}"
+    if len(slug) <= MAX_NAME:
+        return slug
+    first = sorted(sorted(named), key=lambda text: setting_of(text) not in SWEPT)
+    return _cut(BETWEEN.join(map(_part, first)), slug)
+
+
+def old_run_slug(overrides: Sequence[str]) -> str:
+    """The name that the same overrides had before."""
+    named = sorted(filter(_is_named, overrides))
+    slug = _old_slug(named)
+    if len(slug) <= MAX_NAME:
+        return slug
+    return _cut(_old_slug(sorted(named, key=lambda text: setting_of(text) not in SWEPT)), slug)
+
+
+def setting_of(override: str) -> str:
+    """`sampler.temp` of `sampler.temp=1.6`."""
+    return re.split(r"[=/@]", override.lstrip("+~"))[0]
+
+
+def between(name: str) -> str:
+    """What separates the overrides of a run's name, in the spelling that it has."""
+    return OLD_BETWEEN if "=" in name else BETWEEN
+
+
+def shared_parts(names: Sequence[str]) -> set[str]:
+    """The overrides that all names have, in both spellings."""
+    parts = [{_new_spelling(part) for part in name.split(between(name))} for name in names]
+    shared = set.intersection(*parts) if parts else set()
+    return shared | {part.replace("-", "=", 1) for part in shared}
+
+
+def _is_named(override: str) -> bool:
+    return setting_of(override).split(".")[0] not in UNNAMED
+
+
+def _tight(override: str) -> str:
+    """Without the spaces that say nothing: `[1, 2]` is `[1,2]`. Quoted text stays."""
+    pieces = re.split(r"('(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")", override.strip())
+    pieces[::2] = [re.sub(r"\s*([\[\]{},:=])\s*", r"\1", piece) for piece in pieces[::2]]
+    return "".join(pieces)
+
+
+def _part(override: str) -> str:
+    """`sampler.temp-1.6`; with a hash of the override where that does not say it all."""
+    if PLAIN.fullmatch(override):
+        return override.replace("=", "-", 1)
+    setting, _, value = override.lstrip("+~").partition("=")
+    words = [_word(text) for text in (setting, value)]
+    return "-".join([*filter(None, words), _hash(override)])
+
+
+def _word(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", text, flags=re.ASCII).strip("_-")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
+
+
+def _cut(name: str, whole: str) -> str:
+    return f"{name[: MAX_NAME - HASH_DIGITS - 1]}-{_hash(whole)}"
+
+
+def _old_slug(named: Sequence[str]) -> str:
+    plain = re.sub(r"[\[\]\s\"']", "", OLD_BETWEEN.join(named))
+    return re.sub(r"[^\w.=,@+-]+", "_", plain).strip("_") or NO_OVERRIDES
+
+
+def _new_spelling(part: str) -> str:
+    return part.replace("=", "-", 1)

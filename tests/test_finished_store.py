@@ -1,0 +1,68 @@
+"""A store and run folder that an earlier version of this project finished: nothing is made again,
+and the report says the same.
+
+`tests/golden/finished_store.tar.xz` holds what COMMAND_LINE left before the packages were laid in
+layers, under the run folder's old name, without weights, figures and page. OUTPUT_DIR in it stands
+for the folder.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from runs import ROOT
+
+from ssd.artifacts.names import COMMAND, CONFIG, REPORT_TEXT, RESULTS
+
+STORED = ROOT / "tests" / "golden" / "finished_store.tar.xz"
+COMMAND_LINE = [
+    "model=tiny", "eval.controls=[base_swept,base_same_decoding,t1]", "eval.temps=[0.6,0.9]",
+    "eval.validation_share=0.5", "eval.limit=4", "eval.num_samples=2", "eval.k=[1,2]",
+    "eval.max_new_tokens=24", "logger=none",
+]  # fmt: skip
+PLACE = b"OUTPUT_DIR"
+WITH_PLACE = {".json", ".yaml", ".md"}
+
+
+def unpack(output: Path) -> dict[Path, bytes]:
+    """The finished folder at `output`, and what is in its files."""
+    with tarfile.open(STORED) as archive:
+        archive.extractall(output, filter="data")
+    files = [path for path in output.rglob("*") if path.is_file()]
+    for path in files:
+        if path.suffix in WITH_PLACE:
+            path.write_bytes(path.read_bytes().replace(PLACE, str(output).encode()))
+    return {path: path.read_bytes() for path in files}
+
+
+def without_launch(report: bytes) -> str:
+    """Without what a report says of when the run was last started, and the width of that column."""
+    text = re.sub(r"\d+\.\d% in artifacts that were there", "artifacts", report.decode())
+    return re.sub(r"[ -]+", " ", re.sub(r"\| (this run|reused|Made by|:-+) *\|", "|", text))
+
+
+def test_a_store_finished_by_an_earlier_version_still_counts(tmp_path: Path) -> None:
+    output = tmp_path / "outputs"
+    before = unpack(output)
+    command = [sys.executable, "train.py", COMMAND_LINE[0], f"output_dir={output}"]
+    done = subprocess.run(
+        [*command, *COMMAND_LINE[1:]], capture_output=True, text=True, check=False, cwd=ROOT,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    states = dict(re.findall(r"^(\w+(?: t1)?) +(up to date|starts)$", done.stdout, re.MULTILINE))
+    assert states.pop("report") == "starts"  # its page is not stored
+    assert states == dict.fromkeys(
+        ["sample", "train", "train t1", "evaluate", "analyse"], "up to date"
+    )
+    (run,) = (output / "main").iterdir()  # no folder with the new name beside the old one
+    after = {path: path.read_bytes() for path in before}
+    report = run / REPORT_TEXT
+    assert without_launch(after.pop(report)) == without_launch(before.pop(report))
+    assert after == before
+    assert {run / name for name in (RESULTS, CONFIG, COMMAND)} <= {*after}
+    stored = {path for path in (output / "store").rglob("*") if path.is_file()}
+    assert {path.name for path in stored - {*before}} <= {".lock"}
