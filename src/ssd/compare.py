@@ -16,11 +16,11 @@ import numpy as np
 
 from ssd.arms import RESAMPLED, TUNED
 from ssd.errors import ArtifactError, ConfigError, DataError
-from ssd.evaluate.grading import Verdict
 from ssd.evaluate.power import arm_verdicts, stored_benchmarks
 from ssd.evaluate.scores import benchmark_scores
 from ssd.evaluate.table import WIDTH, arm_block, pass_names
 from ssd.method.significance import visible_sentence
+from ssd.records.verdicts import Verdict
 from ssd.report.study.collection import run_names
 from ssd.report.study.rows import short_names
 from ssd.run import load_run

@@ -18,7 +18,6 @@ from ssd.config import Extraction
 from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.evaluation import evaluate
 from ssd.evaluate.generate import benchmark_requests, generate
-from ssd.evaluate.grading import read_verdicts, write_verdicts
 from ssd.evaluate.metrics import answer_rows
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.selection import Job, choice_jobs, list_jobs
@@ -26,6 +25,7 @@ from ssd.models.chat import load_tokenizer
 from ssd.problems import packaged_rows
 from ssd.problems.extraction import RULES
 from ssd.records.samples import read_samples, write_samples
+from ssd.records.verdicts import read_verdicts, write_verdicts
 from ssd.run import Run, evidence, lineage, protocol
 from ssd.run.protocol import ALL, TEST, VALIDATION
 from ssd.run.tracking import read_metrics

@@ -12,12 +12,12 @@ from runs import compose_config
 from ssd.artifacts import read_json, write_json
 from ssd.artifacts.names import VERDICTS
 from ssd.errors import ArtifactError, ConfigError, DataError
-from ssd.evaluate.grading import write_verdicts
 from ssd.evaluate.power import run_power
 from ssd.evaluate.power_report import power_report
 from ssd.method.estimates import sign_flip_p_value
 from ssd.method.pilot import SAMPLES, measure, problems_needed, smallest_difference
 from ssd.models import Weights
+from ssd.records.verdicts import write_verdicts
 from ssd.run import Run, save_run
 
 

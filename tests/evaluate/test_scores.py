@@ -8,7 +8,6 @@ from answers import make_verdict
 
 from ssd.config import Resample
 from ssd.errors import ConfigError, DataError
-from ssd.evaluate.grading import Verdict
 from ssd.evaluate.scores import (
     ArmScores,
     benchmark_scores,
@@ -17,6 +16,7 @@ from ssd.evaluate.scores import (
     passed_matrix,
     sweep_score,
 )
+from ssd.records.verdicts import Verdict
 
 
 def verdicts_of(passed_P_G: np.ndarray, num_tokens: int = 10) -> list[Verdict]:

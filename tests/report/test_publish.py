@@ -14,8 +14,8 @@ from run_folders import UNDECIDED, benchmark_scores, make_run, write_scores
 from ssd.artifacts import read_json, verify
 from ssd.artifacts.names import FAILURE, SHARDS, VERDICTS, WEIGHTS
 from ssd.errors import ArtifactError
-from ssd.evaluate.grading import Verdict, write_verdicts
 from ssd.records.samples import Sample, read_samples, write_samples
+from ssd.records.verdicts import Verdict, write_verdicts
 from ssd.report import report, study_report
 from ssd.report.publish import ARTIFACTS, STORE, publish, without_paths
 from ssd.run import Run, evidence, lineage

@@ -9,8 +9,9 @@ from answers import fenced, make_sample
 from graders import Grader, grader_fixture
 
 from ssd.config import BenchmarkFiles, Grading
-from ssd.evaluate.grading import grade_answer, read_verdicts, write_verdicts
+from ssd.evaluate.grading import grade_answer
 from ssd.problems.benchmarks import load_benchmark
+from ssd.records.verdicts import read_verdicts, write_verdicts
 from ssd.sandbox.pool import Sandbox
 
 grader = grader_fixture(memory_mib=512)

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from ssd.config import Extraction
-from ssd.evaluate.grading import Verdict
 from ssd.evaluate.scores import ArmScores
 from ssd.evaluate.table import aligned, isolation, percent, signed
 from ssd.evaluate.verdict_lines import stem, verdict_of
 from ssd.problems.benchmarks import Benchmark
+from ssd.records.verdicts import Verdict
 
 NO_ANSWER = "no_answer"
 RESAMPLES = 10_000

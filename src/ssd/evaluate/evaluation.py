@@ -16,7 +16,6 @@ from ssd.artifacts import write_json
 from ssd.artifacts.names import SCORES, VERDICTS
 from ssd.evaluate.generate import is_answered, is_whole, of_step, require_checkpoint
 from ssd.evaluate.grade import benchmark_facts, grade_answers, open_sandbox
-from ssd.evaluate.grading import read_verdicts
 from ssd.evaluate.metrics import track
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.scores import benchmark_scores
@@ -30,6 +29,7 @@ from ssd.evaluate.selection import (
 )
 from ssd.evaluate.table import score_table
 from ssd.problems.benchmarks import Benchmark
+from ssd.records.verdicts import read_verdicts
 from ssd.run import Run, evidence, protocol
 from ssd.run.launch import export_model
 from ssd.run.protocol import ALL

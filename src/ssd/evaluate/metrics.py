@@ -5,9 +5,9 @@ from typing import Any
 from ssd.arms import BASE, TUNED
 from ssd.artifacts import fingerprint, stored
 from ssd.artifacts.names import SHARDS, VERDICTS
-from ssd.evaluate.grading import read_verdicts
 from ssd.evaluate.table import pass_names
 from ssd.records.samples import read_samples
+from ssd.records.verdicts import read_verdicts
 from ssd.run import Run, lineage
 from ssd.run.tracking import Tracker
 

@@ -12,10 +12,10 @@ import numpy as np
 from ssd.artifacts import read_json
 from ssd.artifacts.names import SCORES, VERDICTS
 from ssd.errors import ArtifactError, ConfigError, DataError, did_you_mean
-from ssd.evaluate.grading import Verdict, read_verdicts
 from ssd.evaluate.power_report import power_report
 from ssd.evaluate.scores import passed_matrix
 from ssd.method.pilot import measure
+from ssd.records.verdicts import Verdict, read_verdicts
 from ssd.run import Run, load_run
 
 

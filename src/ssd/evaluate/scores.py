@@ -13,7 +13,6 @@ import numpy as np
 
 from ssd.config import Resample
 from ssd.errors import ConfigError, DataError
-from ssd.evaluate.grading import Verdict
 from ssd.method.estimates import (
     Booleans,
     Floats,
@@ -27,6 +26,7 @@ from ssd.method.estimates import (
     sign_flip_p_value,
 )
 from ssd.problems.extraction import LOSING_FORMS
+from ssd.records.verdicts import Verdict
 
 REFERENCE = "tuned"
 """The arm that every other one is compared with."""

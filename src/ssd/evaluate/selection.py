@@ -13,9 +13,9 @@ from typing import Any
 from ssd.arms import BASE, SAME, SWEPT, TUNED, UNIT
 from ssd.artifacts import Artifact, plain, write_json
 from ssd.artifacts.names import SELECTION, VERDICTS
-from ssd.evaluate.grading import Verdict, read_verdicts
 from ssd.evaluate.scores import sweep_score
 from ssd.method.decoding import Setting
+from ssd.records.verdicts import Verdict, read_verdicts
 from ssd.run import Run, evidence, protocol
 from ssd.run.protocol import ALL
 

@@ -12,11 +12,12 @@ from ssd.config import BenchmarkFiles, Extraction, Grading
 from ssd.errors import ConfigError, DataError
 from ssd.evaluate.answer_scores import summary, with_missing
 from ssd.evaluate.answers import Answer, read_answers
-from ssd.evaluate.grading import Verdict, as_they_come, program_hash, require_modules, run
+from ssd.evaluate.grading import as_they_come, program_hash, require_modules, run
 from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
 from ssd.evaluate.soundness import require_sound
 from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows, verdict_of, write_row
 from ssd.problems.benchmarks import Benchmark, Task, benchmark_identity, load_benchmark
+from ssd.records.verdicts import Verdict
 from ssd.runtime.progress import progress_bar
 from ssd.sandbox.pool import PASSED, Sandbox
 
