@@ -24,7 +24,6 @@ from ssd.config.composition import register, run_slug
 from ssd.errors import ArtifactError, ConfigError, SSDError, one_line
 from ssd.report.render.formats import percent
 from ssd.report.run.facts import collect
-from ssd.report.study.collection import held_out
 from ssd.report.study.rows import study_table
 from ssd.report.study.study import study_report
 from ssd.runtime.stage import RESUMABLE, reporting_errors
@@ -245,7 +244,7 @@ def read_objective(run_dir: Path) -> float:
         ArtifactError: the run has no such score, or one of other settings.
     """
     facts = collect(run_dir, read_positions=False)
-    chosen = held_out(facts)
+    chosen = facts.held_out
     if chosen is None or facts.stale:
         raise ArtifactError(f"{run_dir} has no score on held-out problems that is its own")
     return chosen.score.value

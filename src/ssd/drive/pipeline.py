@@ -29,6 +29,7 @@ from ssd.models.weights import locate, model_length, require_trainable
 from ssd.plan.enforcement import print_plan, settle
 from ssd.problems.benchmarks import benchmark_identity, load_benchmark
 from ssd.problems.prompts import load_prompts
+from ssd.records.scores import VERSION, read_scores, stored_version
 from ssd.run import Run, evidence, lineage, protocol, save_run
 from ssd.run.launch import export_model, stage_command, stage_environment
 from ssd.run.lineage import require_tokenizer
@@ -88,8 +89,9 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
             print(f"{name:9} starts", flush=True)
             run_stage(one, stage)
     link_artifacts(run)
-    if "evaluate" in current and (folder / SCORES).is_file():  # a stage that ran has printed it
-        print(f"\n{score_table(read_json(folder / SCORES))}\n", flush=True)
+    scores = read_scores(folder) if "evaluate" in current else None
+    if scores is not None:  # a stage that ran has printed it
+        print(f"\n{score_table(scores)}\n", flush=True)
     if (folder / REPORT_PAGE).is_file():
         print(f"report: {folder / REPORT_PAGE}", flush=True)
 
@@ -290,15 +292,14 @@ def report_is_current(run: Run) -> bool:
 def scores_are_current(run: Run) -> bool:
     """Whether scores.json was made from exactly this run's verdicts and settings, with today's
     intervals."""
-    path = run.folder / SCORES
-    scores = read_json(path) if path.is_file() else {}
-    if scores.get("inputs") != evidence.score_inputs(run) or scores.get("intervals") != INTERVALS:
+    if stored_version(run.folder) != VERSION:
         return False
-    verdicts = {
-        model["verdicts"]
-        for benchmark in scores["benchmarks"].values()
-        for model in benchmark["models"].values()
-    }
+    scores = read_scores(run.folder)
+    if scores is None or scores.inputs != evidence.score_inputs(run):
+        return False
+    if scores.intervals != INTERVALS:
+        return False
+    verdicts = {model.verdicts for scored in scores.benchmarks for model in scored.models.values()}
     return all((run.store / "verdicts" / name / MANIFEST).is_file() for name in verdicts)
 
 

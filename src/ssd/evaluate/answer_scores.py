@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ssd.config import Extraction
-from ssd.evaluate.scores import ArmScores
+from ssd.evaluate.scores import ArmArrays
 from ssd.evaluate.table import aligned, isolation, percent, signed
 from ssd.evaluate.verdict_lines import stem, verdict_of
 from ssd.problems.benchmarks import Benchmark
@@ -42,16 +42,16 @@ def summary(
     isolated = isolation(", ".join(sorted(backends)))
     names = distinct_names(list(verdicts))
     rng = np.random.default_rng(0)
-    arms = {path: ArmScores.of_uneven(rows, k) for path, rows in verdicts.items()}
+    arms = {path: ArmArrays.of_uneven(rows, k) for path, rows in verdicts.items()}
     first, *others = arms
     header = ["", *(f"pass@{at}" for at in k)]
     header += [f"{names[first]} minus it, pass@{at}" for at in k if others]
     rows = [header]
     for path, arm in arms.items():
         scores = arm.intervals()
-        changes = {} if path == first else arms[first].minus(arm, RESAMPLES, rng)
-        row = [names[path], *(percent(scores[f"pass@{at}"]) for at in k)]
-        row += [signed(changes[f"pass@{at}"]) if changes else "" for at in k if others]
+        changes = {} if path == first else arms[first].minus(arm, RESAMPLES, rng).pass_at
+        row = [names[path], *(percent(scores[at]) for at in k)]
+        row += [signed(changes.get(at)) for at in k if others]
         rows.append(row)
     statuses = [
         f"{names[path]}: "

@@ -17,18 +17,13 @@ from ssd.analyse.summary import kind_table
 from ssd.artifacts import plain, write_json
 from ssd.artifacts.names import RESULTS
 from ssd.config import AdapterType
-from ssd.method.fit import fit_quadratic
-from ssd.report.exports.results_scores import benchmark, estimate, selected
-from ssd.report.run.facts import Facts, StageResult
-from ssd.report.study.collection import Cell, Study, cells, held_out, run_names, training
-from ssd.report.study.cost import run_costs
+from ssd.report.exports.results_scores import benchmark, selected
+from ssd.report.run.facts import Facts, StageResult, run_costs
+from ssd.report.study.cells import Cell, cells, curves, fit_cells
+from ssd.report.study.collection import Study, run_names
 
 VERSION = 1
 SCHEMA = Path(__file__).with_name("results.schema.json")
-CURVE = (
-    "model", "top_k", "top_p", "eval_top_k", "eval_top_p", "held_out", "benchmarks", "num_problems",
-)  # fmt: skip
-"""What the cells behind one fit have in common."""
 
 
 def write_results(run_dir: Path, facts: Facts) -> dict[str, Any]:
@@ -130,14 +125,13 @@ def _settings(facts: Facts) -> dict[str, Any]:
     sampler, train, optimizer, adapter = (
         config.sampler, config.train, config.optimizer, config.adapter,
     )  # fmt: skip
-    t_train, top_k, top_p = training(facts)
     return {
         "recipe": config.recipe,
         "seed": config.seed,
         "prompts": {name: getattr(config.data, name) for name in ("name", "split", "limit")},
         "prompt_format": config.prompt_format.name,
-        "t_train": t_train,
-        "truncation": {"top_k": top_k, "top_p": top_p},
+        "t_train": facts.sampled.temp,
+        "truncation": {"top_k": facts.sampled.top_k, "top_p": facts.sampled.top_p},
         "num_samples": sampler.num_samples,
         "max_new_tokens": sampler.max_new_tokens,
         "filters": sampler.filters,
@@ -180,28 +174,40 @@ def _libraries(facts: Facts) -> dict[str, list[str]]:
 
 
 def _row(facts: Facts, name: str) -> dict[str, Any]:
-    t_train, top_k, top_p = training(facts)
-    chosen, scores = held_out(facts), facts.scores
+    sampled, chosen, scores = facts.sampled, facts.held_out, facts.scores
     assert scores is not None  # a study's runs have scores
     return {
         "name": name,
         "model": facts.run.config.model.name,
-        "t_train": t_train,
-        "top_k": top_k,
-        "top_p": top_p,
+        "t_train": sampled.temp,
+        "top_k": sampled.top_k,
+        "top_p": sampled.top_p,
         "lr": facts.run.config.optimizer.lr,
         "seed": facts.run.config.seed,
         "selection": scores.selection.mode if scores.selection is not None else None,
-        "held_out": estimate(chosen.score) if chosen is not None else None,
+        "held_out": chosen.score if chosen is not None else None,
         "benchmarks": {one.name: benchmark(one) for one in scores.benchmarks},
         "cost": cost(facts),
     }
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
-    stored: dict[str, Any] = plain(cell)
-    score = stored.pop("score")
-    return {**stored, "t_eff": cell.t_eff, **{k: score[k] for k in ("value", "low", "high")}}
+    return {
+        "run": cell.run,
+        "model": cell.model,
+        "t_train": cell.t_train,
+        "top_k": cell.sampled.top_k,
+        "top_p": cell.sampled.top_p,
+        "t_eval": cell.t_eval,
+        "eval_top_k": cell.setting.top_k,
+        "eval_top_p": cell.setting.top_p,
+        "checkpoint_step": cell.setting.checkpoint_step,
+        "held_out": cell.held_out,
+        "benchmarks": cell.benchmarks,
+        "num_problems": cell.num_problems,
+        "t_eff": cell.t_eff,
+        **{end: getattr(cell.score, end) for end in ("value", "low", "high")},
+    }
 
 
 def _finite(value: Any) -> Any:
@@ -213,22 +219,11 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _fits(found: list[Cell]) -> list[dict[str, Any]]:
+def _fits(every: list[Cell]) -> list[dict[str, Any]]:
     """A quadratic of the score over T_eff through the cells that differ in temperature, run and
     step alone, where there are enough temperatures."""
-    curves: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in found:
-        curves.setdefault(tuple(getattr(cell, name) for name in CURVE), []).append(cell)
-    fits = []
-    for key, curve in curves.items():
-        fit = fit_quadratic(
-            [cell.t_eff for cell in curve],
-            [cell.score.value for cell in curve],
-            rng=np.random.default_rng(0),
-        )
-        if fit is not None:
-            fits.append({**dict(zip(CURVE, key, strict=True)), **plain(fit)})
-    return fits
+    fits = {curve: fit_cells(group) for curve, group in curves(every).items()}
+    return [{**plain(curve), **plain(fit)} for curve, fit in fits.items() if fit is not None]
 
 
 def _analysis(facts: Facts) -> dict[str, Any] | None:

@@ -19,7 +19,6 @@ from ssd.report.render.markdown import markdown
 from ssd.report.run.facts import Facts
 from ssd.report.run.sections import settings
 from ssd.report.run.summary import FLATTERED, finding
-from ssd.report.study.collection import training
 from ssd.run import lineage
 
 LIMITS = (
@@ -100,8 +99,8 @@ def _document(export: Export, part: str) -> Document:
 
 def _what(export: Export) -> list[Block]:
     facts = export.facts
-    temp, top_k, top_p = training(facts)
-    sampled = f"at temperature {temp:g}, truncation {formats.truncation(top_k, top_p)}"
+    how = facts.sampled
+    sampled = f"at temperature {how.temp:g}, truncation {formats.truncation(how)}"
     blocks: list[Block] = [
         Paragraph(
             f"This is {base_name(facts)}, fine-tuned with plain cross-entropy on its own raw "
@@ -153,7 +152,7 @@ def _table(export: Export) -> Table:
         [
             f"{one.title} ({num_problems(one)})",
             ARMS[arm],
-            formats.decoding(*model.decoding, model.checkpoint_step),
+            formats.decoding(model.setting),
             f"pass@{k} {formats.score(interval)}",
             formats.tested(one.comparisons[arm].pass_at[k]) if arm in one.comparisons else "-",
         ]

@@ -99,9 +99,9 @@ def eval_results(export: Export) -> list[EvalResult]:
             metric_value=round(interval.value, 4),
             metric_args={
                 "interval_95": [round(interval.low, 4), round(interval.high, 4)],
-                "temperature": arm.temp,
-                "top_k": arm.top_k,
-                "top_p": arm.top_p,
+                "temperature": arm.setting.temp,
+                "top_k": arm.setting.top_k,
+                "top_p": arm.setting.top_p,
                 "num_samples": scores.num_samples,
             },
         )

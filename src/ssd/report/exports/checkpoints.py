@@ -37,7 +37,7 @@ class Export:
             (one, arm)
             for one in scores.benchmarks
             for arm in one.models.values()
-            if (arm.model, arm.checkpoint_step) == (self.model, self.step)
+            if (arm.model, arm.setting.checkpoint_step) == (self.model, self.step)
         ]
 
 
@@ -55,6 +55,6 @@ def exports(facts: Facts) -> list[Export]:
     benchmarks = facts.scores.benchmarks if facts.scores is not None else ()
     arms = [arm for one in benchmarks for arm in one.models.values() if arm.model in trained]
     steps = [(model, None) for model in trained] + [
-        (arm.model, arm.checkpoint_step) for arm in arms
+        (arm.model, arm.setting.checkpoint_step) for arm in arms
     ]
     return [Export(trained[model], model, step) for model, step in dict.fromkeys(steps)]

@@ -10,7 +10,7 @@ from ssd.errors import ArtifactError
 from ssd.records.scores import BenchmarkScores
 from ssd.report.render.document import Block, Code, CodeMap, Figure, Section, Table
 from ssd.report.render.markdown import blocks_markdown
-from ssd.report.study.collection import Study, held_out
+from ssd.report.study.collection import Study
 
 VERSION = 1
 PLAN = "wandb_report.json"
@@ -190,7 +190,7 @@ def _scores(study: Study) -> list[Panel]:
 def _sweep(study: Study) -> list[Panel]:
     """What the settings have to do with the scores."""
     score = f"pass@{_benchmarks(study)[0].k}"
-    chosen = ("held_out",) if any(held_out(facts) is not None for facts in study.runs) else ()
+    chosen = ("held_out",) if any(facts.held_out is not None for facts in study.runs) else ()
     return [
         Panel(
             kind="parallel",
@@ -224,4 +224,4 @@ def _analysis(study: Study) -> list[Panel]:
 
 
 def _benchmarks(study: Study) -> list[BenchmarkScores]:
-    return [one for facts in study.runs if facts.scores is not None for one in facts.scores.main]
+    return [scored for facts in study.runs for scored in facts.main]

@@ -70,7 +70,7 @@ def _answer_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
             formats.percent(model.cut_share),
             "-" if model.lost_share is None else formats.percent(model.lost_share),
             f"{model.distinct_programs:.2f}",
-            formats.decoding(*model.decoding, model.checkpoint_step),
+            formats.decoding(model.setting),
         ]
         for benchmark in benchmarks
         for arm, model in benchmark.models.items()

@@ -1,34 +1,26 @@
 """The report's parts of a gain: controls, the choice of settings, difficulty, other domains."""
 
 from ssd.analyse.advice import advise
-from ssd.arms import ARMS, BASE, TUNED, gain_sentence
-from ssd.records.scores import (
-    BenchmarkScores,
-    Candidate,
-    Comparison,
-    ModelScores,
-    Scored,
-    Selection,
-)
+from ssd.arms import ARMS, BASE, TUNED
+from ssd.records.intervals import PassAt
+from ssd.records.scores import BenchmarkScores, Comparison, ModelScores
+from ssd.records.selection import Candidate, Selection
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Listing, Paragraph, Section, Table
 from ssd.report.run.arms import problems
 from ssd.report.run.facts import Facts
 from ssd.report.run.summary import FLATTERED, elsewhere
-from ssd.report.study.collection import training as trained_at
 
 
 def controls(facts: Facts) -> list[Section]:
     """Every arm beside the tuned model, where there is one beyond the base model."""
-    compared = [one for one in _main(facts) if set(one.comparisons) - {BASE}]
+    compared = [one for one in facts.main if set(one.comparisons) - {BASE}]
     if not compared:
         return []
     blocks: list[Block] = []
     for one in compared:
-        certain = one.difference[one.k].decided and one.difference[one.k].low > 0
-        sentence = gain_sentence(one.values, certain=certain)
-        if sentence:
-            blocks.append(Paragraph(f"On {one.title}, pass@{one.k}: {sentence}."))
+        if one.gain:
+            blocks.append(Paragraph(f"On {one.title}, pass@{one.k}: {one.gain}."))
     blocks += [_control_table(one) for one in compared]
     named = dict.fromkeys(arm for one in compared for arm in one.models)
     rows = [[arm, ARMS.get(arm, "")] for arm in ARMS if arm in named]
@@ -54,7 +46,7 @@ def selection(facts: Facts) -> list[Section]:
 
 def groups(facts: Facts) -> list[Section]:
     """Scores by difficulty, and without problems whose tests are known to be faulty."""
-    grouped = [one for one in _main(facts) if one.group_sizes]
+    grouped = [one for one in facts.main if one.group_sizes]
     if not grouped:
         return []
     arms = list(dict.fromkeys(arm for one in grouped for arm in one.comparisons))
@@ -68,7 +60,7 @@ def groups(facts: Facts) -> list[Section]:
                 for arm in (BASE, TUNED)
             ]
             changes = [
-                formats.tested(_of_group(one.comparisons[arm], group)[one.k])
+                formats.tested(_change(one.comparisons[arm], group)[one.k])
                 if arm in one.comparisons
                 else "-"
                 for arm in arms
@@ -115,10 +107,6 @@ def regression(facts: Facts) -> list[Section]:
     return [Section("Out of domain", blocks)]
 
 
-def _main(facts: Facts) -> tuple[BenchmarkScores, ...]:
-    return facts.scores.main if facts.scores is not None else ()
-
-
 def _control_table(one: BenchmarkScores) -> Table:
     rows = []
     for arm, model in one.models.items():
@@ -130,7 +118,7 @@ def _control_table(one: BenchmarkScores) -> Table:
                     formats.score(score),
                     formats.tested(change.pass_at[k]) if change else "-",
                     formats.tokens(change.mean_tokens) if change and k == one.k else "-",
-                    formats.decoding(*model.decoding, model.checkpoint_step),
+                    formats.decoding(model.setting),
                 ]
             )
     metric = ", ".join(f"pass@{k}" for k in next(iter(one.models.values())).pass_at)
@@ -164,14 +152,13 @@ def _advice(facts: Facts) -> list[Block]:
     scores = facts.scores
     if scores is None or not any(TUNED in one.models for one in scores.main):
         return []
-    tried = {one.models[TUNED].temp for one in scores.main if TUNED in one.models}
+    tried = {one.models[TUNED].setting.temp for one in scores.main if TUNED in one.models}
     if scores.selection is not None:
-        tried |= {one.temp for one in scores.selection.sweeps.get(TUNED, ())}
-    t_train, top_k, top_p = trained_at(facts)
+        tried |= {one.setting.temp for one in scores.selection.sweeps.get(TUNED, ())}
     found = advise(
-        t_train=t_train,
-        top_k=top_k,
-        top_p=top_p,
+        t_train=facts.sampled.temp,
+        top_k=facts.sampled.top_k,
+        top_p=facts.sampled.top_p,
         base_temp=facts.run.config.eval.base_temp,
         fit=None,
         tried=sorted(tried),
@@ -191,7 +178,7 @@ def _advice(facts: Facts) -> list[Block]:
 def _sweep_table(model: str, candidates: tuple[Candidate, ...]) -> Table:
     rows = [
         [
-            formats.decoding(one.temp, one.top_k, one.top_p, one.checkpoint_step),
+            formats.decoding(one.setting),
             formats.score(one.score),
             f"{one.num_problems:,}",
             "chosen" if one.chosen else "-",
@@ -207,5 +194,9 @@ def _sweep_table(model: str, candidates: tuple[Candidate, ...]) -> Table:
     )
 
 
-def _of_group(scored: ModelScores | Comparison, group: str) -> Scored:
+def _of_group(scored: ModelScores, group: str) -> PassAt:
     return scored.pass_at if group == "all" else scored.groups[group]
+
+
+def _change(change: Comparison, group: str) -> PassAt:
+    return change.pass_at if group == "all" else change.groups[group].pass_at

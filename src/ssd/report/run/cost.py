@@ -4,8 +4,7 @@ from datetime import datetime
 
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Paragraph, Section, Table
-from ssd.report.run.facts import Facts, Manifest, StageResult, made_artifacts
-from ssd.report.study.cost import run_costs
+from ssd.report.run.facts import Facts, Manifest, StageResult, made_artifacts, run_costs
 
 TOKENS = ("num_tokens", "num_positions")
 """Counts of a manifest that are tokens: drawn ones, or positions read."""

@@ -6,7 +6,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ssd.records.scores import BenchmarkScores, Interval
+from ssd.method.intervals import Interval
+from ssd.records.scores import BenchmarkScores
 from ssd.report.render.canvas import (
     FONT,
     GRID,

@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 
 from ssd.artifacts import plain
 from ssd.config import AdapterType, RunConfig
+from ssd.method.decoding import Setting
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Document, Paragraph, Section, Table
 from ssd.report.run.analysis import why
@@ -23,8 +24,8 @@ def document(facts: Facts) -> Document:
     return Document(
         title=config.run_name,
         subtitle=f"Simple self-distillation of {config.model.name}: "
-        f"T_train {config.sampler.temp:g}, truncation {formats.truncation_of(config.truncation)}, "
-        f"T_eval {formats.tuned_temp(facts.scores, config.eval.temp)}.",
+        f"T_train {config.sampler.temp:g}, truncation {formats.truncation(config.truncation)}, "
+        f"T_eval {formats.tuned_temp(facts.main, config.eval.temp)}.",
         sections=[
             summary(facts),
             *scores(facts),
@@ -87,7 +88,7 @@ def _sampling_rows(config: RunConfig) -> list[list[str]]:
         "all" if data.limit is None else f"at most {data.limit:,}"
     )
     drawn = (
-        f"T_train {sampler.temp:g}, truncation {formats.truncation_of(config.truncation)}, "
+        f"T_train {sampler.temp:g}, truncation {formats.truncation(config.truncation)}, "
         f"{sampler.num_samples} per prompt, at most {sampler.max_new_tokens:,} tokens"
     )
     rows = [
@@ -125,19 +126,19 @@ def _training_rows(config: RunConfig) -> list[list[str]]:
 
 def _decoding_rows(config: RunConfig) -> list[list[str]]:
     settings = config.eval
-    tuned = formats.decoding(settings.temp, settings.truncation.top_k, settings.truncation.top_p)
+    tuned = Setting.of(settings.temp, settings.truncation)
     choice = {
         "T": [f"{temp:g}" for temp in settings.temps],
-        "truncation": [formats.truncation_of(one) for one in settings.truncations],
+        "truncation": [formats.truncation(one) for one in settings.truncations],
         "step": [f"{step:,}" for step in settings.checkpoint_steps],
     }
     chosen = "; ".join(
         f"{name} of {', '.join(values)}" for name, values in choice.items() if values
     )
-    base = (settings.base_temp, settings.base_truncation.top_k, settings.base_truncation.top_p)
+    base = Setting.of(settings.base_temp, settings.base_truncation)
     return [
-        ["Decoding, tuned", f"chosen: {chosen}" if chosen else tuned],
-        ["Decoding, base", formats.decoding(*base)],
+        ["Decoding, tuned", f"chosen: {chosen}" if chosen else formats.decoding(tuned)],
+        ["Decoding, base", formats.decoding(base)],
     ]
 
 

@@ -1,8 +1,9 @@
 """The answer in words: did self-distillation help on each benchmark, how much, and how surely."""
 
 from ssd.arms import ARMS, BASE, CHOSEN_ON_TEST, SWEPT, TUNED, UNIT, lost_shares
+from ssd.method.intervals import Interval
 from ssd.method.significance import visible_sentence
-from ssd.records.scores import BenchmarkScores, Interval, Scores
+from ssd.records.scores import BenchmarkScores, Scores
 from ssd.report.render.document import Block, Finding, Listing, Paragraph, Section
 from ssd.report.render.formats import p_value, percent, signed, tested
 from ssd.report.run.facts import Facts
@@ -79,7 +80,7 @@ def caveat(scores: Scores) -> str:
     models = [benchmark.models for benchmark in scores.main if benchmark.comparisons]
     arms = {arm for one in models for arm in one}
     sentences = [MISSING[arm] for arm in MISSING if arm not in arms]
-    same = all(one[BASE].decoding == one[TUNED].decoding for one in models)
+    same = all(one[BASE].setting.decoding == one[TUNED].setting.decoding for one in models)
     sentences.append(
         "Base and tuned model are decoded at the same settings."
         if same

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Paragraph, Section, Table
-from ssd.report.run.facts import Facts, made_artifacts
+from ssd.report.run.facts import Facts, run_costs
 from ssd.report.study.rows import labels
+from ssd.run.cost import Cost
 
 KINDS = {
     "corpus": "Sampling",
@@ -17,15 +17,6 @@ KINDS = {
     "analysis": "Analysis",
 }
 """Column by kind of artifact."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """One finished artifact."""
-
-    kind: str
-    fingerprint: str
-    seconds: float
 
 
 def costs(study_runs: Sequence[Facts]) -> Section:
@@ -57,17 +48,6 @@ def costs(study_runs: Sequence[Facts]) -> Section:
         ),
     ]
     return Section("Cost", blocks)
-
-
-def run_costs(facts: Facts) -> list[Cost]:
-    """Every finished artifact behind a run's scores, the answers that chose included."""
-    found: dict[tuple[str, str], Cost] = {}
-    for artifact in made_artifacts(facts):
-        if artifact.done:
-            seconds = float(artifact.manifest().get("wall_seconds", 0.0))
-            place = (artifact.kind, artifact.fingerprint)
-            found[place] = Cost(*place, seconds)
-    return list(found.values())
 
 
 def _durations(found: Sequence[Cost], kinds: Sequence[str]) -> list[str]:

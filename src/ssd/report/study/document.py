@@ -8,9 +8,10 @@ from ssd.arms import ARMS, BASE, TUNED, gain_parts
 from ssd.records.scores import BenchmarkScores
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Document, Listing, Paragraph, Section, Table
+from ssd.report.run.facts import run_costs
 from ssd.report.run.summary import FLATTERED, finding
-from ssd.report.study.collection import Study, held_out, reported, run_names
-from ssd.report.study.cost import costs, run_costs
+from ssd.report.study.collection import Study, reported, run_names
+from ssd.report.study.cost import costs
 from ssd.report.study.plane import temperatures
 from ssd.report.study.rows import (
     HELD_OUT,
@@ -164,9 +165,9 @@ def _best(study: Study) -> list[Block]:
     """The first row in words, and what it was chosen by."""
     facts = study.runs[0]
     label = labels(study.runs)[0] if len(study.runs) > 1 else facts.run.config.run_name
-    chosen, shown = held_out(facts), reported(facts)
+    chosen, shown = facts.held_out, reported(facts)
     if chosen is not None:
-        setting = formats.decoding(chosen.temp, chosen.top_k, chosen.top_p, chosen.checkpoint_step)
+        setting = formats.decoding(chosen.setting)
         text = (
             f"The best by held-out score is run {label}; decoded at {setting} it passes "
             f"{formats.score(chosen.score)} of the {chosen.num_problems} problems that chose. "

@@ -10,7 +10,7 @@ from matplotlib.ticker import PercentFormatter
 from ssd.method.fit import QuadraticFit
 from ssd.report.render.canvas import FONT, GRID, INK, STYLES, ZERO, blank, drawing
 from ssd.report.render.document import Drawing
-from ssd.report.study.collection import Cell
+from ssd.report.study.cells import Cell
 
 COLOURS = colormaps["cividis"]
 """One hue family that colour-blind readers order alike, and that stays ordered in grey."""

@@ -5,12 +5,13 @@ from typing import Any
 
 from ssd.arms import BASE, TUNED
 from ssd.artifacts import plain
+from ssd.method.decoding import Setting
 from ssd.records.scores import BenchmarkScores
 from ssd.report.render import formats
 from ssd.report.render.document import Table
 from ssd.report.render.markdown import markdown_table
 from ssd.report.run.facts import Facts
-from ssd.report.study.collection import Study, Unfinished, held_out, reported, run_names, training
+from ssd.report.study.collection import Study, Unfinished, reported, run_names
 
 SELECTION = (
     "Choosing a row by these scores selects on the test problems, so the chosen row's score is "
@@ -35,13 +36,13 @@ def known_columns() -> list[Column]:
     """The settings that have a column or a line of their own, in this order."""
     return [
         ("Model", lambda facts: facts.run.config.model.name),
-        ("T_train", lambda facts: f"{training(facts)[0]:g}"),
-        ("Truncation", lambda facts: formats.truncation(*training(facts)[1:])),
+        ("T_train", lambda facts: f"{facts.sampled.temp:g}"),
+        ("Truncation", lambda facts: formats.truncation(facts.sampled)),
         ("Learning rate", lambda facts: f"{facts.run.config.optimizer.lr:g}"),
         ("Steps", lambda facts: f"{facts.run.config.train.max_steps:,}"),
         ("Seed", lambda facts: str(facts.run.config.seed)),
-        (OUTCOME, lambda facts: formats.tuned_temp(facts.scores, facts.run.config.eval.temp)),
-        ("Truncation at evaluation", _eval_truncation),
+        (OUTCOME, lambda facts: formats.tuned_temp(facts.main, facts.run.config.eval.temp)),
+        ("Truncation at evaluation", lambda facts: formats.truncation(_tuned(facts))),
         ("Step", _step),
     ]
 
@@ -134,7 +135,7 @@ def sorting(runs: Sequence[Facts]) -> list[str]:
     """What the rows are sorted by, and what may be concluded from a choice."""
     if len(runs) < 2:
         return []
-    chosen = [facts for facts in runs if held_out(facts) is not None]
+    chosen = [facts for facts in runs if facts.held_out is not None]
     if not chosen:
         return [
             f"Sorted by {REPORTED.lower()} score, since no run chose on held-out problems "
@@ -187,14 +188,14 @@ def compact(study: Study) -> Table:
 
 def sorted_by(runs: Sequence[Facts]) -> list[str]:
     """The column that rows are sorted by, where no benchmark's own column shows it."""
-    if any(held_out(facts) is not None for facts in runs):
+    if any(facts.held_out is not None for facts in runs):
         return [HELD_OUT]
     return [REPORTED] if len(benchmark_names(runs)) > 1 else []
 
 
 def sorting_score(facts: Facts) -> str:
     """The score that a row is sorted by: held-out, or reported where nothing was chosen so."""
-    chosen, shown = held_out(facts), reported(facts)
+    chosen, shown = facts.held_out, reported(facts)
     if chosen is not None:
         return formats.score(chosen.score)
     return "-" if shown is None else f"reported {formats.score(shown)}"
@@ -207,7 +208,7 @@ def benchmark_names(runs: Sequence[Facts]) -> list[str]:
 
 def scores_by_name(facts: Facts) -> dict[str, BenchmarkScores]:
     """A run's main benchmarks."""
-    return {one.name: one for one in (facts.scores.main if facts.scores is not None else ())}
+    return {scored.name: scored for scored in facts.main}
 
 
 def difference(benchmark: BenchmarkScores) -> str:
@@ -230,20 +231,17 @@ def _setting(name: str) -> Callable[[Facts], str]:
     return lambda facts: str(flat_settings(plain(facts.run.config)).get(name))
 
 
-def _tuned(facts: Facts) -> Any:
-    return next(
-        (one.models[TUNED] for one in scores_by_name(facts).values() if TUNED in one.models), None
-    )
-
-
-def _eval_truncation(facts: Facts) -> str:
-    tuned = _tuned(facts)
-    if tuned is None:
-        return formats.truncation_of(facts.run.config.eval.truncation)
-    return formats.truncation(tuned.top_k, tuned.top_p)
+def _tuned(facts: Facts) -> Setting:
+    """How the tuned model answered, or is configured to."""
+    settings = facts.run.config.eval
+    configured = Setting(
+        settings.temp, settings.truncation.top_k, settings.truncation.top_p,
+        settings.checkpoint_step,
+    )  # fmt: skip
+    scored = (scored.models[TUNED].setting for scored in facts.main if TUNED in scored.models)
+    return next(scored, configured)
 
 
 def _step(facts: Facts) -> str:
-    tuned = _tuned(facts)
-    step = facts.run.config.eval.checkpoint_step if tuned is None else tuned.checkpoint_step
+    step = _tuned(facts).checkpoint_step
     return "last" if step is None else f"{step:,}"
