@@ -19,6 +19,7 @@ from ssd.artifacts.names import RESULTS
 from ssd.config import AdapterType
 from ssd.report.exports.results_scores import benchmark, selected
 from ssd.report.run.facts import Facts, StageResult, run_costs
+from ssd.report.run.provenance import libraries
 from ssd.report.study.cells import Cell, cells, curves, fit_cells
 from ssd.report.study.collection import Study, run_names
 
@@ -63,7 +64,7 @@ def run_results(facts: Facts) -> dict[str, Any]:
         "analysis": _analysis(facts),
         "artifacts": [_artifact(result) for result in facts.results],
         "cost": cost(facts),
-        "libraries": _libraries(facts),
+        "libraries": libraries(facts.results),
         "command": facts.command,
         "missing": list(facts.missing),
         "stale": list(facts.stale),
@@ -163,14 +164,6 @@ def _artifact(result: StageResult) -> dict[str, Any]:
         "finished": manifest.get("finished"),
         "seconds": manifest.get("wall_seconds"),
     }
-
-
-def _libraries(facts: Facts) -> dict[str, list[str]]:
-    found: dict[str, set[str]] = {}
-    for result in facts.results:
-        for library, version in (result.manifest or {}).get("libraries", {}).items():
-            found.setdefault(library, set()).add(version)
-    return {library: sorted(versions) for library, versions in found.items()}
 
 
 def _row(facts: Facts, name: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Document, Listing, Paragraph, Section, Table
 from ssd.report.render.markdown import markdown
 from ssd.report.run.facts import Facts
-from ssd.report.run.sections import settings
+from ssd.report.run.settings import settings
 from ssd.report.run.summary import FLATTERED, finding
 from ssd.run import lineage
 
@@ -186,7 +186,9 @@ def _data(facts: Facts) -> list[Block]:
 
 
 def _settings(facts: Facts) -> list[Block]:
-    return [block for block in settings(facts).blocks if isinstance(block, Table)]
+    return [
+        block for section in settings(facts) for block in section.blocks if isinstance(block, Table)
+    ]
 
 
 def _small(export: Export) -> list[str]:

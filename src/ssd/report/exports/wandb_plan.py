@@ -128,10 +128,8 @@ def _texts(study: Study) -> list[Text]:
     from ssd.report.study.cost import costs
     from ssd.report.study.document import controls, summary, table_of_runs
 
-    sections = [summary(study)]
-    if study.runs:
-        sections += [table_of_runs(study), controls(study), costs(study.runs)]
-    return [_text(section) for section in sections]
+    makers = (summary, table_of_runs, controls, costs) if study.runs else (summary,)
+    return [_text(section) for make in makers for section in make(study)]
 
 
 def _text(section: Section) -> Text:
@@ -211,7 +209,8 @@ def _sweep(study: Study) -> list[Panel]:
 
 def _analysis(study: Study) -> list[Panel]:
     """Entropy at locks and forks, where a run was analysed."""
-    if not any(facts.analysis is not None for facts in study.runs):
+    # A study does not read positions, so `facts.analysis` is None; the manifest says it is there.
+    if not any(facts.analysed is not None and facts.analysed.manifest for facts in study.runs):
         return []
     return [
         Panel(

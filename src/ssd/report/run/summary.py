@@ -29,7 +29,7 @@ WORDS = {
 }
 
 
-def summary(facts: Facts) -> Section:
+def summary(facts: Facts) -> list[Section]:
     """The first section of a report."""
     blocks: list[Block] = []
     scores = facts.scores
@@ -50,7 +50,7 @@ def summary(facts: Facts) -> Section:
             blocks.append(Listing([elsewhere(benchmark) for benchmark in scores.regression]))
     if facts.missing:
         blocks += [Paragraph("What this report lacks:"), Listing(list(facts.missing))]
-    return Section("Summary", blocks)
+    return [Section("Summary", blocks)]
 
 
 def headline(findings: list[Finding]) -> str:

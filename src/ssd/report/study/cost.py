@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Paragraph, Section, Table
-from ssd.report.run.facts import Facts, run_costs
+from ssd.report.run.facts import run_costs
+from ssd.report.study.collection import Study
 from ssd.report.study.rows import labels
 from ssd.run.cost import Cost
 
@@ -19,11 +20,11 @@ KINDS = {
 """Column by kind of artifact."""
 
 
-def costs(study_runs: Sequence[Facts]) -> Section:
+def costs(study: Study) -> list[Section]:
     """A row per run, and the totals with and without counting shared artifacts once."""
-    runs = [run_costs(facts) for facts in study_runs]
+    runs = [run_costs(facts) for facts in study.runs]
     kinds = [kind for kind in KINDS if any(one.kind == kind for run in runs for one in run)]
-    names = labels(study_runs)
+    names = labels(study.runs)
     every = [one for run in runs for one in run]
     rows = [
         [name, *_durations(run, kinds)] for name, run in zip(names, runs, strict=True)
@@ -47,7 +48,7 @@ def costs(study_runs: Sequence[Facts]) -> Section:
             rows=rows,
         ),
     ]
-    return Section("Cost", blocks)
+    return [Section("Cost", blocks)]
 
 
 def _durations(found: Sequence[Cost], kinds: Sequence[str]) -> list[str]:

@@ -1,8 +1,12 @@
-"""The report of a study by sections: what came out, the runs, temperatures, controls, cost."""
+"""The report of a study by sections: what came out, the runs, temperatures, controls, cost.
+
+A section is a function from a study to its sections, none where it has nothing to say. A new one is
+named in `SECTIONS`, at its place in the report.
+"""
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ssd.arms import ARMS, BASE, TUNED, gain_parts
 from ssd.records.scores import BenchmarkScores
@@ -32,23 +36,15 @@ from ssd.report.study.rows import (
 
 def document(study: Study) -> Document:
     """Everything about a study, what came out first."""
-    sections = [summary(study)]
-    if study.runs:
-        sections += [
-            table_of_runs(study),
-            *temperatures(study.runs),
-            controls(study),
-            costs(study.runs),
-            how(study),
-        ]
+    makers = SECTIONS if study.runs else (summary,)
     return Document(
         title=f"Study {study.name}",
         subtitle="Simple self-distillation: several runs side by side.",
-        sections=sections,
+        sections=[section for make in makers for section in make(study)],
     )
 
 
-def summary(study: Study) -> Section:
+def summary(study: Study) -> list[Section]:
     """How many runs there are, the best of them with its findings, and what is missing."""
     states = Counter(one.state for one in study.unfinished)
     missing = ", ".join(f"{count} {state}" for state, count in states.items())
@@ -64,10 +60,10 @@ def summary(study: Study) -> Section:
             ),
             Listing([f"{one.name}: {one.state}. {one.reason}" for one in study.unfinished]),
         ]
-    return Section("Summary", blocks)
+    return [Section("Summary", blocks)]
 
 
-def table_of_runs(study: Study) -> Section:
+def table_of_runs(study: Study) -> list[Section]:
     """A row per run: the settings that differ, every score, the difference to the rivals, cost;
     then those that have no scores."""
     runs = study.runs
@@ -99,10 +95,10 @@ def table_of_runs(study: Study) -> Section:
     unseen = other_settings(runs)[MAX_OTHER:]
     if unseen:
         blocks.append(Paragraph(f"These settings differ as well: {', '.join(unseen)}."))
-    return Section("Runs", blocks)
+    return [Section("Runs", blocks)]
 
 
-def controls(study: Study) -> Section:
+def controls(study: Study) -> list[Section]:
     """Every arm of every run that has one beyond base and tuned model, and what a gain consists
     of."""
     compared = [
@@ -112,15 +108,11 @@ def controls(study: Study) -> Section:
         if set(one.comparisons) - {BASE}
     ]
     if not compared:
-        return Section(
-            "Controls",
-            [
-                Paragraph(
-                    "No run has controls, so what a gain owes to decoding, and to any "
-                    "fine-tuning on own samples, is not known (experiment=controls has them)."
-                )
-            ],
+        text = (
+            "No run has controls, so what a gain owes to decoding, and to any fine-tuning on own "
+            "samples, is not known (experiment=controls has them)."
         )
+        return [Section("Controls", [Paragraph(text)])]
     arms = [arm for arm in ARMS if any(arm in one.models for _, one in compared)]
     rows = [[name, *_arm_scores(one, arms)] for name, one in compared]
     blocks: list[Block] = [
@@ -139,10 +131,10 @@ def controls(study: Study) -> Section:
             folded=True,
         ),
     ]
-    return Section("Controls", blocks)
+    return [Section("Controls", blocks)]
 
 
-def how(study: Study) -> Section:
+def how(study: Study) -> list[Section]:
     """What all runs share, and the command of each."""
     blocks: list[Block] = []
     same = shared(study.runs)
@@ -158,7 +150,12 @@ def how(study: Study) -> Section:
     if commands:
         text = "\n".join(commands)
         blocks.append(Code(caption="The exact command of each run", text=text, folded=True))
-    return Section("Settings and provenance", blocks)
+    return [Section("Settings and provenance", blocks)]
+
+
+SECTIONS: tuple[Callable[[Study], list[Section]], ...] = (
+    summary, table_of_runs, temperatures, controls, costs, how,
+)  # fmt: skip
 
 
 def _best(study: Study) -> list[Block]:

@@ -13,7 +13,7 @@ from ssd.report.render import formats
 from ssd.report.render.document import Block, Figure, Heading, Paragraph, Section, Table
 from ssd.report.run.facts import Facts
 from ssd.report.study.cells import Cell, cells, curves, fit_cells
-from ssd.report.study.collection import run_names
+from ssd.report.study.collection import Study, run_names
 from ssd.report.study.figures import draw_plane, draw_t_eff
 
 Place = tuple[float, float]
@@ -60,9 +60,9 @@ class Plane:
         )
 
 
-def temperatures(runs: Sequence[Facts]) -> list[Section]:
+def temperatures(study: Study) -> list[Section]:
     """Heat maps, T_eff plots and advice; nothing without a trained model's score."""
-    groups = planes(runs)
+    groups = planes(study.runs)
     if not groups:
         return []
     blocks: list[Block] = [Paragraph(_introduction(groups))]
@@ -70,7 +70,7 @@ def temperatures(runs: Sequence[Facts]) -> list[Section]:
         if len(groups) > 1:
             blocks.append(Heading(plane.title))
         blocks += _plane_blocks(plane, number)
-    return [Section("Temperatures", [*blocks, *_advice(runs, groups)])]
+    return [Section("Temperatures", [*blocks, *_advice(study.runs, groups)])]
 
 
 def planes(runs: Sequence[Facts]) -> list[Plane]:
