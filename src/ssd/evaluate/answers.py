@@ -123,14 +123,14 @@ def answer_fields(path: Path) -> Iterator[tuple[str, str, str]]:
         return
     for number, row in enumerate(read_objects(path), start=1):
         name = next((row[field] for field in IDS if field in row), None)
-        field = next((one for one in (*PROGRAMS, COMPLETION, *TEXTS) if one in row), None)
+        field = next((name for name in (*PROGRAMS, COMPLETION, *TEXTS) if name in row), None)
         if not isinstance(name, str | int) or field is None:
             raise DataError(
                 f"{path}, answer {number} needs a problem ({', '.join(IDS)}) and a program "
                 f"({', '.join(PROGRAMS)}), a completion, or a text ({', '.join(TEXTS)})"
             )
         values = row[field] if field.endswith("_list") else [row[field]]
-        if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise DataError(
                 f'{path}, answer {number}: {field} holds no text: write "" for an empty answer'
             )

@@ -178,7 +178,7 @@ def grade(
     }
     missing = [s for s in samples if (s.prompt_id, s.sample_index) not in done]
 
-    def one(sample: Sample) -> Verdict:
+    def grade_sample(sample: Sample) -> Verdict:
         task = by_id[sample.prompt_id]
         return grade_answer(
             task, sample, sandbox, timeout=timeout, thinking=thinking, extraction=extraction
@@ -187,7 +187,7 @@ def grade(
     fresh: list[Verdict] = []
     with (
         progress_bar(label, len(samples), done=len(done), unit="program") as bar,
-        as_they_come(one, missing, sandbox, workers) as verdicts_as_they_come,
+        as_they_come(grade_sample, missing, sandbox, workers) as verdicts_as_they_come,
     ):
         for number, verdict in enumerate(verdicts_as_they_come, start=1):
             fresh.append(verdict)

@@ -51,10 +51,10 @@ def power_report(
     counts: list[int | None] = [*pilot.sample_counts]
     for count in counts if pilot.noise_P is None else [*counts, None]:
         value = problems_needed(float(pilot.variance(count)), difference / 100, power, level, count)
-        one_B = pilot.variance(count, slots_B_P)
+        variance_B = pilot.variance(count, slots_B_P)
         ends = [
-            problems_needed(float(one), difference / 100, power, level, count)
-            for one in np.quantile(one_B, [0.025, 0.975])
+            problems_needed(float(variance), difference / 100, power, level, count)
+            for variance in np.quantile(variance_B, [0.025, 0.975])
         ]
         low, high = (math.ceil(end) for end in ends)
         needed = math.ceil(value)
@@ -75,7 +75,7 @@ def _sizes(pilot: Pilot, power: float, level: float) -> str:
             smallest_difference(float(pilot.variance(count)), size, power, level, count)
             for count in pilot.sample_counts
         ]
-        rows.append([f"{size:,}", *(f"{100 * one:.1f}" for one in seen), name])
+        rows.append([f"{size:,}", *(f"{100 * share:.1f}" for share in seen), name])
     return aligned(rows)
 
 

@@ -71,12 +71,12 @@ def find_flaws(
         ThreadPoolExecutor(workers) as pool,
         progress_bar("checking tests", len(tasks), unit="problem", hidden=len(tasks) < MANY) as bar,
     ):
-        found = []
+        reasons = []
         for reason in pool.map(lambda task: flaw(task, sandbox, timeout), tasks):
             bar.update(1)
             if reason is not None:
-                found.append(reason)
-    return found
+                reasons.append(reason)
+    return reasons
 
 
 def require_sound(tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float, workers: int) -> None:
@@ -123,18 +123,18 @@ def run_check(arguments: list[str]) -> None:
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the .jsonl or .jsonl.gz file")
     add_sandbox_options(parser)
-    given = parser.parse_args(arguments)
-    if not given.file.is_file():
-        raise DataError(f"{given.file} is no file: name a .jsonl or .jsonl.gz file")
-    tasks, errors = read_own(given.file)
+    options = parser.parse_args(arguments)
+    if not options.file.is_file():
+        raise DataError(f"{options.file} is no file: name a .jsonl or .jsonl.gz file")
+    tasks, errors = read_own(options.file)
     flaws = [str(error) for error in errors]
-    with open_sandbox(given) as sandbox:
-        flaws += find_flaws(tasks, sandbox, timeout=given.timeout, workers=given.workers)
-    for line in sorted(flaws, key=lambda text: _line_number(text, given.file)):
+    with open_sandbox(options) as sandbox:
+        flaws += find_flaws(tasks, sandbox, timeout=options.timeout, workers=options.workers)
+    for line in sorted(flaws, key=lambda text: _line_number(text, options.file)):
         print(line)
     total = len(tasks) + len(errors)
     if not total:
-        raise DataError(f"{given.file} holds no problems")
+        raise DataError(f"{options.file} holds no problems")
     print(f"{total} problem{'' if total == 1 else 's'}, {len(flaws)} wrong")
     missing = without_reference(tasks)
     if missing:

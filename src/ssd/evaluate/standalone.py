@@ -108,7 +108,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--thinking", action="store_true", help="texts begin with their reasoning")
     choices = (("grading", Grading), ("extraction", Extraction))
     for name, kind in choices:
-        values = [one.value for one in kind]
+        values = [value.value for value in kind]
         parser.add_argument(f"--{name}", choices=values, default=values[0], help=f"eval.{name}")
     add_sandbox_options(parser)
     options = parser.parse_args(arguments)

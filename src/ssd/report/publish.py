@@ -66,10 +66,10 @@ def publish(folder: Path, into: Path, *, answers: bool = False) -> list[str]:
         ArtifactError: `folder` is neither a run nor a study or has no report, a file is damaged, or
             `into` cannot be written.
     """
-    made: dict[Path, Artifact] = {}
+    artifacts: dict[Path, Artifact] = {}
     if is_run(folder):
         _require_report(folder, RUN_FILES[0])
-        lacks = _publish_run(folder, into, made)
+        lacks = _publish_run(folder, into, artifacts)
     elif is_study(folder):
         _require_report(folder, STUDY_FILES[0])
         _copy(folder, into, STUDY_FILES)
@@ -77,13 +77,13 @@ def publish(folder: Path, into: Path, *, answers: bool = False) -> list[str]:
             f"{run.name}: {lack}"
             for run in sorted(folder.iterdir())
             if is_run(run)
-            for lack in _publish_run(run, into / run.name, made)
+            for lack in _publish_run(run, into / run.name, artifacts)
         ]
     else:
         raise ArtifactError(
             f"{folder} is neither a run nor a study: name a folder that train.py made"
         )
-    _publish_artifacts(made, into, answers=answers)
+    _publish_artifacts(artifacts, into, answers=answers)
     return lacks
 
 
@@ -92,18 +92,18 @@ def _require_report(folder: Path, name: str) -> None:
         raise ArtifactError(f"{folder} has no {name}: run python -m ssd.report {folder} first")
 
 
-def _publish_run(folder: Path, into: Path, made: dict[Path, Artifact]) -> list[str]:
+def _publish_run(folder: Path, into: Path, artifacts: dict[Path, Artifact]) -> list[str]:
     """A run's own files; its artifacts, which other runs may share, are added to `made`."""
     _copy(folder, into, RUN_FILES)
     if not (folder / WEIGHTS).is_file():
         return [f"It failed before it had weights; {FAILURE} says why."]
     facts = collect(folder, read_positions=False)
-    made |= {one.folder: one for one in made_artifacts(facts) if one.done}
+    artifacts |= {artifact.folder: artifact for artifact in made_artifacts(facts) if artifact.done}
     return [*facts.missing, *facts.stale]
 
 
-def _publish_artifacts(made: dict[Path, Artifact], into: Path, *, answers: bool) -> None:
-    for artifact in made.values():
+def _publish_artifacts(artifacts: dict[Path, Artifact], into: Path, *, answers: bool) -> None:
+    for artifact in artifacts.values():
         _publish_artifact(artifact, into / ARTIFACTS)
         if answers and artifact.kind in SAMPLED:
             _copy_whole(artifact, into / STORE / artifact.kind / artifact.folder.name)

@@ -59,7 +59,9 @@ def run_results(facts: Facts) -> dict[str, Any]:
         "study": config.study,
         "model": _model(facts),
         "settings": _settings(facts),
-        "benchmarks": {one.name: benchmark(one) for one in (scores.benchmarks if scores else ())},
+        "benchmarks": {
+            scored.name: benchmark(scored) for scored in (scores.benchmarks if scores else ())
+        },
         "selection": selected(scores.selection) if scores and scores.selection else None,
         "analysis": _analysis(facts),
         "artifacts": [_artifact(result) for result in facts.results],
@@ -75,15 +77,15 @@ def run_results(facts: Facts) -> dict[str, Any]:
 
 def study_results(study: Study) -> dict[str, Any]:
     """Every run of a study in brief, its cells of T_train and T_eval, and the fits through them."""
-    found = cells(study.runs)
+    every = cells(study.runs)
     names = run_names([facts.run.folder for facts in study.runs])
     results = {
         "version": VERSION,
         "kind": "study",
         "name": study.name,
         "runs": [_row(facts, names[facts.run.folder]) for facts in study.runs],
-        "cells": [_cell(cell) for cell in found],
-        "fits": _fits(found),
+        "cells": [_cell(cell) for cell in every],
+        "fits": _fits(every),
         "unfinished": study.unfinished,
     }
     finite: dict[str, Any] = _finite(plain(results))
@@ -93,17 +95,18 @@ def study_results(study: Study) -> dict[str, Any]:
 def cost(facts: Facts) -> dict[str, Any]:
     """Wall time of the artifacts behind a run, those of its choice included, and the tokens of its
     training. What several runs share is counted in each."""
-    spent = run_costs(facts)
-    kinds = dict.fromkeys(one.kind for one in spent)
+    costs = run_costs(facts)
+    kinds = dict.fromkeys(cost.kind for cost in costs)
     corpus, checkpoint = (
         result.manifest["counts"] if result is not None and result.manifest is not None else {}
         for result in (facts.corpus, facts.checkpoint)
     )
     tokens = checkpoint.get("num_loss_tokens")
     return {
-        "seconds": round(sum(one.seconds for one in spent), 3),
+        "seconds": round(sum(cost.seconds for cost in costs), 3),
         "seconds_by_kind": {
-            kind: round(sum(one.seconds for one in spent if one.kind == kind), 3) for kind in kinds
+            kind: round(sum(cost.seconds for cost in costs if cost.kind == kind), 3)
+            for kind in kinds
         },
         "sampled_tokens": corpus.get("num_tokens"),
         "trained_tokens": None if tokens is None else round(tokens * checkpoint["epochs"]),
@@ -179,7 +182,7 @@ def _row(facts: Facts, name: str) -> dict[str, Any]:
         "seed": facts.run.config.seed,
         "selection": scores.selection.mode if scores.selection is not None else None,
         "held_out": chosen.score if chosen is not None else None,
-        "benchmarks": {one.name: benchmark(one) for one in scores.benchmarks},
+        "benchmarks": {scored.name: benchmark(scored) for scored in scores.benchmarks},
         "cost": cost(facts),
     }
 

@@ -131,7 +131,7 @@ def _scores(export: Export) -> list[Block]:
         return [Paragraph("This checkpoint has no scores.")]
     blocks: list[Block] = []
     if export.model == TUNED:
-        blocks += [finding(one) for one in scores.main]
+        blocks += [finding(benchmark) for benchmark in scores.main]
     blocks.append(_table(export))
     blocks.append(
         Paragraph(
@@ -150,14 +150,16 @@ def _scores(export: Export) -> list[Block]:
 def _table(export: Export) -> Table:
     rows = [
         [
-            f"{one.title} ({num_problems(one)})",
+            f"{benchmark.title} ({num_problems(benchmark)})",
             ARMS[arm],
             formats.decoding(model.setting),
             f"pass@{k} {formats.score(interval)}",
-            formats.tested(one.comparisons[arm].pass_at[k]) if arm in one.comparisons else "-",
+            formats.tested(benchmark.comparisons[arm].pass_at[k])
+            if arm in benchmark.comparisons
+            else "-",
         ]
-        for one, _ in export.scored
-        for arm, model in one.models.items()
+        for benchmark, _ in export.scored
+        for arm, model in benchmark.models.items()
         for k, interval in model.pass_at.items()
     ]
     return Table(
@@ -192,7 +194,7 @@ def _settings(facts: Facts) -> list[Block]:
 
 
 def _small(export: Export) -> list[str]:
-    sizes = [f"{one.title}, {num_problems(one)}" for one, _ in export.scored]
+    sizes = [f"{benchmark.title}, {num_problems(benchmark)}" for benchmark, _ in export.scored]
     return [f"The evaluation is small: {'; '.join(sizes)}."] if sizes else []
 
 

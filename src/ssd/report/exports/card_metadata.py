@@ -79,8 +79,8 @@ def prompt_data_sets(facts: Facts) -> list[str] | None:
     """The hub id of the prompt set, where it has one."""
     data = prompts(facts)
     if data["source"] == DataSource.packaged.value:
-        found = hub_set(data["name"])
-        return [found] if found != data["name"] else None
+        hub_id = hub_set(data["name"])
+        return [hub_id] if hub_id != data["name"] else None
     named = str(data["hub_name"])
     is_id = data["source"] == DataSource.hub.value and not Path(named).is_dir()
     return [named] if is_id else None
@@ -112,8 +112,8 @@ def eval_results(export: Export) -> list[EvalResult]:
 
 def hub_set(benchmark: str) -> str:
     """The hub id of the data set behind a benchmark; its own name where it has none."""
-    found = [name for name in HUB_SETS if benchmark.startswith(name)]
-    return HUB_SETS[max(found, key=len)] if found else benchmark
+    known = [name for name in HUB_SETS if benchmark.startswith(name)]
+    return HUB_SETS[max(known, key=len)] if known else benchmark
 
 
 def num_problems(scores: BenchmarkScores) -> str:

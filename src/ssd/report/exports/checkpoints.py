@@ -34,9 +34,9 @@ class Export:
         if scores is None or self.facts.stale:
             return []
         return [
-            (one, arm)
-            for one in scores.benchmarks
-            for arm in one.models.values()
+            (benchmark, arm)
+            for benchmark in scores.benchmarks
+            for arm in benchmark.models.values()
             if (arm.model, arm.setting.checkpoint_step) == (self.model, self.step)
         ]
 
@@ -53,7 +53,9 @@ def exports(facts: Facts) -> list[Export]:
             facts, run=control, corpus=corpus, checkpoint=checkpoint
         )
     benchmarks = facts.scores.benchmarks if facts.scores is not None else ()
-    arms = [arm for one in benchmarks for arm in one.models.values() if arm.model in trained]
+    arms = [
+        arm for benchmark in benchmarks for arm in benchmark.models.values() if arm.model in trained
+    ]
     steps = [(model, None) for model in trained] + [
         (arm.model, arm.setting.checkpoint_step) for arm in arms
     ]

@@ -94,7 +94,7 @@ def read_plan(folder: Path) -> ReportPlan:
     try:
         if stored["version"] != VERSION:
             raise ArtifactError(f"{path} has version {stored['version']}, not {VERSION}: {remedy}")
-        blocks = tuple(_read_block(one) for one in stored["blocks"])
+        blocks = tuple(_read_block(block) for block in stored["blocks"])
         return ReportPlan(**{**stored, "blocks": blocks})
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} is damaged ({error!r}): {remedy}") from error
@@ -118,7 +118,7 @@ def _read_block(stored: dict[str, Any]) -> Text | Panels:
     if stored["kind"] == "text":
         return Text(**stored)
     panels = tuple(
-        Panel(**{**one, "metrics": tuple(one["metrics"])}) for one in stored["panels"]
+        Panel(**{**panel, "metrics": tuple(panel["metrics"])}) for panel in stored["panels"]
     )  # JSON has no tuples
     return Panels(**{**stored, "panels": panels})
 
@@ -175,7 +175,7 @@ def _scores(study: Study) -> list[Panel]:
             title=f"pass@{k}, {name}: base and tuned model",
             metrics=tuple(f"eval/{name}/{arm}/pass@{k}" for arm in ("base", "tuned")),
         )
-        for name, k in dict.fromkeys((one.name, one.k) for one in _benchmarks(study))
+        for name, k in dict.fromkeys((scored.name, scored.k) for scored in _benchmarks(study))
     ]
     gain = Panel(
         kind="bars",

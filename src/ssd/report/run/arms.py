@@ -96,14 +96,14 @@ def _answer_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
 def _benchmark_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
     rows = [
         [
-            one.name,
-            one.release or "-",
-            one.window or "-",
-            problems(one),
-            str(one.num_samples),
-            f"{one.grading}; {one.extraction.replace('_', ' ')}",
+            benchmark.name,
+            benchmark.release or "-",
+            benchmark.window or "-",
+            problems(benchmark),
+            str(benchmark.num_samples),
+            f"{benchmark.grading}; {benchmark.extraction.replace('_', ' ')}",
         ]
-        for one in benchmarks
+        for benchmark in benchmarks
     ]
     return Table(
         caption="What was scored: without release, window and count a score means little",
@@ -119,8 +119,8 @@ def _status_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
         for item in benchmarks
         for role, model in item.models.items()
     ]
-    found = dict.fromkeys(status for _, model in models for status in model.statuses)
-    statuses = sorted(found, key=lambda status: status != "passed")
+    ended = dict.fromkeys(status for _, model in models for status in model.statuses)
+    statuses = sorted(ended, key=lambda status: status != "passed")
     return Table(
         caption="How the graded programs ended",
         columns=["Model", *statuses],
@@ -157,19 +157,19 @@ def _score_figure(benchmarks: tuple[BenchmarkScores, ...]) -> Figure:
 def _curve_figure(benchmarks: tuple[BenchmarkScores, ...]) -> list[Figure]:
     """The curves of benchmarks with several answers per problem."""
     curved = [
-        one
-        for one in benchmarks
-        if one.num_samples > 1 and all(model.curve for model in one.models.values())
+        benchmark
+        for benchmark in benchmarks
+        if benchmark.num_samples > 1 and all(model.curve for model in benchmark.models.values())
     ]
     if not curved:
         return []
     values = [
-        f"{one.title} {arm} "
+        f"{benchmark.title} {arm} "
         + ", ".join(
             f"{formats.percent(model.curve[k - 1])} at k {k}" for k in (1, len(model.curve))
         )
-        for one in curved
-        for arm, model in one.models.items()
+        for benchmark in curved
+        for arm, model in benchmark.models.items()
     ]
     return [
         Figure(
@@ -185,11 +185,11 @@ def _curve_figure(benchmarks: tuple[BenchmarkScores, ...]) -> list[Figure]:
 
 def _form_figure(benchmarks: tuple[BenchmarkScores, ...]) -> Figure:
     values = [
-        f"{one.title} {arm} {model.mean_tokens:.1f} tokens, "
+        f"{benchmark.title} {arm} {model.mean_tokens:.1f} tokens, "
         f"{formats.percent(model.fence_share)} with a fence, "
         f"{formats.percent(model.cut_share)} cut off"
-        for one in benchmarks
-        for arm, model in one.models.items()
+        for benchmark in benchmarks
+        for arm, model in benchmark.models.items()
     ]
     return Figure(
         name="form",

@@ -14,15 +14,15 @@ from ssd.report.run.summary import FLATTERED, elsewhere
 
 def controls(facts: Facts) -> list[Section]:
     """Every arm beside the tuned model, where there is one beyond the base model."""
-    compared = [one for one in facts.main if set(one.comparisons) - {BASE}]
+    compared = [benchmark for benchmark in facts.main if set(benchmark.comparisons) - {BASE}]
     if not compared:
         return []
     blocks: list[Block] = []
-    for one in compared:
-        if one.gain:
-            blocks.append(Paragraph(f"On {one.title}, pass@{one.k}: {one.gain}."))
-    blocks += [_control_table(one) for one in compared]
-    named = dict.fromkeys(arm for one in compared for arm in one.models)
+    for benchmark in compared:
+        if benchmark.gain:
+            blocks.append(Paragraph(f"On {benchmark.title}, pass@{benchmark.k}: {benchmark.gain}."))
+    blocks += [_control_table(benchmark) for benchmark in compared]
+    named = dict.fromkeys(arm for benchmark in compared for arm in benchmark.models)
     rows = [[arm, ARMS.get(arm, "")] for arm in ARMS if arm in named]
     blocks.append(
         Table(caption="What each model is", columns=["Name", "Model"], align="ll", rows=rows)
@@ -46,26 +46,28 @@ def selection(facts: Facts) -> list[Section]:
 
 def groups(facts: Facts) -> list[Section]:
     """Scores by difficulty, and without problems whose tests are known to be faulty."""
-    grouped = [one for one in facts.main if one.group_sizes]
+    grouped = [benchmark for benchmark in facts.main if benchmark.group_sizes]
     if not grouped:
         return []
-    arms = list(dict.fromkeys(arm for one in grouped for arm in one.comparisons))
+    arms = list(dict.fromkeys(arm for benchmark in grouped for arm in benchmark.comparisons))
     rows = []
-    for one in grouped:
-        for group, size in {"all": one.num_problems, **one.group_sizes}.items():
+    for benchmark in grouped:
+        for group, size in {"all": benchmark.num_problems, **benchmark.group_sizes}.items():
             models = [
-                formats.score(_of_group(one.models[arm], group)[one.k])
-                if arm in one.models
+                formats.score(_of_group(benchmark.models[arm], group)[benchmark.k])
+                if arm in benchmark.models
                 else "-"
                 for arm in (BASE, TUNED)
             ]
             changes = [
-                formats.tested(_change(one.comparisons[arm], group)[one.k])
-                if arm in one.comparisons
+                formats.tested(_change(benchmark.comparisons[arm], group)[benchmark.k])
+                if arm in benchmark.comparisons
                 else "-"
                 for arm in arms
             ]
-            rows.append([f"{one.title} pass@{one.k}, {group}", f"{size:,}", *models, *changes])
+            rows.append(
+                [f"{benchmark.title} pass@{benchmark.k}, {group}", f"{size:,}", *models, *changes]
+            )
     table = Table(
         caption="Scores by difficulty and errata, with 95% intervals; each group is taken "
         "by itself, and many groups are many chances of a small p",
@@ -81,18 +83,18 @@ def regression(facts: Facts) -> list[Section]:
     watched = facts.scores.regression if facts.scores is not None else ()
     if not watched:
         return []
-    blocks: list[Block] = [Paragraph(" ".join(elsewhere(one) for one in watched))]
+    blocks: list[Block] = [Paragraph(" ".join(elsewhere(benchmark) for benchmark in watched))]
     rows = [
         [
-            f"{one.title} pass@{k}, {arm}",
-            formats.score(one.models[arm].pass_at[k]),
-            formats.score(one.models[TUNED].pass_at[k]),
+            f"{benchmark.title} pass@{k}, {arm}",
+            formats.score(benchmark.models[arm].pass_at[k]),
+            formats.score(benchmark.models[TUNED].pass_at[k]),
             formats.tested(comparison.pass_at[k]),
             formats.tokens(comparison.mean_tokens),
-            problems(one),
+            problems(benchmark),
         ]
-        for one in watched
-        for arm, comparison in one.comparisons.items()
+        for benchmark in watched
+        for arm, comparison in benchmark.comparisons.items()
         for k in comparison.pass_at
     ]
     if rows:
@@ -107,23 +109,23 @@ def regression(facts: Facts) -> list[Section]:
     return [Section("Out of domain", blocks)]
 
 
-def _control_table(one: BenchmarkScores) -> Table:
+def _control_table(benchmark: BenchmarkScores) -> Table:
     rows = []
-    for arm, model in one.models.items():
-        change = one.comparisons.get(arm)
+    for arm, model in benchmark.models.items():
+        change = benchmark.comparisons.get(arm)
         for k, score in model.pass_at.items():
             rows.append(
                 [
                     arm if len(model.pass_at) == 1 else f"{arm}, pass@{k}",
                     formats.score(score),
                     formats.tested(change.pass_at[k]) if change else "-",
-                    formats.tokens(change.mean_tokens) if change and k == one.k else "-",
+                    formats.tokens(change.mean_tokens) if change and k == benchmark.k else "-",
                     formats.decoding(model.setting),
                 ]
             )
-    metric = ", ".join(f"pass@{k}" for k in next(iter(one.models.values())).pass_at)
+    metric = ", ".join(f"pass@{k}" for k in next(iter(benchmark.models.values())).pass_at)
     return Table(
-        caption=f"{one.title}, {metric}: the tuned model beside every control, its paired "
+        caption=f"{benchmark.title}, {metric}: the tuned model beside every control, its paired "
         "difference to each in percentage points and in tokens of mean answer length, with 95% "
         "intervals",
         columns=["Model", "Score", "Tuned minus it", "Tokens", "Decoding"],
@@ -150,12 +152,16 @@ def _advice(facts: Facts) -> list[Block]:
     """Temperatures of the tuned model that were not tried and are worth it, by theory alone: one
     run is too few points for a fit."""
     scores = facts.scores
-    if scores is None or not any(TUNED in one.models for one in scores.main):
+    if scores is None or not any(TUNED in benchmark.models for benchmark in scores.main):
         return []
-    tried = {one.models[TUNED].setting.temp for one in scores.main if TUNED in one.models}
+    tried = {
+        benchmark.models[TUNED].setting.temp
+        for benchmark in scores.main
+        if TUNED in benchmark.models
+    }
     if scores.selection is not None:
-        tried |= {one.setting.temp for one in scores.selection.sweeps.get(TUNED, ())}
-    found = advise(
+        tried |= {candidate.setting.temp for candidate in scores.selection.sweeps.get(TUNED, ())}
+    suggestions = advise(
         t_train=facts.sampled.temp,
         top_k=facts.sampled.top_k,
         top_p=facts.sampled.top_p,
@@ -163,27 +169,27 @@ def _advice(facts: Facts) -> list[Block]:
         fit=None,
         tried=sorted(tried),
     )
-    if not found:
+    if not suggestions:
         return []
-    temps = ",".join(f"{one.temp:g}" for one in found)
+    temps = ",".join(f"{advice.temp:g}" for advice in suggestions)
     return [
         Paragraph(
             f"T_eval worth trying next for the tuned model (eval.temps=[{temps}]; no sampling or "
             "training is repeated):"
         ),
-        Listing([f"{one.temp:g}: {one.reason}" for one in found]),
+        Listing([f"{advice.temp:g}: {advice.reason}" for advice in suggestions]),
     ]
 
 
 def _sweep_table(model: str, candidates: tuple[Candidate, ...]) -> Table:
     rows = [
         [
-            formats.decoding(one.setting),
-            formats.score(one.score),
-            f"{one.num_problems:,}",
-            "chosen" if one.chosen else "-",
+            formats.decoding(candidate.setting),
+            formats.score(candidate.score),
+            f"{candidate.num_problems:,}",
+            "chosen" if candidate.chosen else "-",
         ]
-        for one in candidates
+        for candidate in candidates
     ]
     return Table(
         caption=f"Candidates for {ARMS.get(model, model)}: pass@1 on the problems that chose, with "

@@ -95,8 +95,8 @@ def collect(run_dir: Path, *, read_positions: bool = True) -> Facts:
     """
     run = load_run(run_dir)
     scores = read_scores(run_dir)
-    given = run_dir / COMMAND
-    command = read_json(given)["command"] if given.is_file() else None
+    command_file = run_dir / COMMAND
+    command = read_json(command_file)["command"] if command_file.is_file() else None
     corpus = checkpoint = None
     control: tuple[StageResult, ...] = ()
     metrics: list[dict[str, Any]] = []
@@ -127,7 +127,7 @@ def collect(run_dir: Path, *, read_positions: bool = True) -> Facts:
     return Facts(
         run=run,
         command=command,
-        launched=given.stat().st_mtime if given.is_file() else None,
+        launched=command_file.stat().st_mtime if command_file.is_file() else None,
         scores=scores,
         corpus=corpus,
         checkpoint=checkpoint,
@@ -226,8 +226,8 @@ def _analysis(
         result = StageResult(label="Analysis", fingerprint=artifact.fingerprint, manifest=None)
         return (result if wanted else None), None, _unfinished(run, "analyse", result)
     try:
-        found = read_analysis(artifact.folder) if read_positions else None
-        return _result("Analysis", artifact), found, []
+        analysis = read_analysis(artifact.folder) if read_positions else None
+        return _result("Analysis", artifact), analysis, []
     except (SSDError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         damaged = (
             f"The analysis {artifact.folder} is damaged ({one_line(error)}): "

@@ -78,9 +78,9 @@ def finding(benchmark: BenchmarkScores) -> Finding:
 def caveat(scores: Scores) -> str:
     """What these differences do not separate, and how settings came about."""
     models = [benchmark.models for benchmark in scores.main if benchmark.comparisons]
-    arms = {arm for one in models for arm in one}
+    arms = {arm for by_arm in models for arm in by_arm}
     sentences = [MISSING[arm] for arm in MISSING if arm not in arms]
-    same = all(one[BASE].setting.decoding == one[TUNED].setting.decoding for one in models)
+    same = all(by_arm[BASE].setting.decoding == by_arm[TUNED].setting.decoding for by_arm in models)
     sentences.append(
         "Base and tuned model are decoded at the same settings."
         if same
@@ -164,9 +164,9 @@ def shifts(benchmark: BenchmarkScores) -> list[str]:
     if "tuned" not in benchmark.models:
         return []
     base, tuned = benchmark.models["base"], benchmark.models["tuned"]
-    found = []
+    changes = []
     if abs(tuned.mean_tokens - base.mean_tokens) > LENGTH_SHIFT * max(base.mean_tokens, 1):
-        found.append(
+        changes.append(
             f"the mean answer goes from {base.mean_tokens:.0f} to {tuned.mean_tokens:.0f} tokens"
         )
     for name, before, after in (
@@ -174,13 +174,15 @@ def shifts(benchmark: BenchmarkScores) -> list[str]:
         ("answers cut off by the length cap", base.cut_share, tuned.cut_share),
     ):
         if abs(after - before) >= SHARE_SHIFT:
-            found.append(f"{name} go from {percent(before)} to {percent(after)}")
+            changes.append(f"{name} go from {percent(before)} to {percent(after)}")
     if abs((tuned.lost_share or 0.0) - (base.lost_share or 0.0)) >= LOST_SHIFT:
-        found.append(
+        changes.append(
             f"answers that fail for their form alone go from {lost_shares(base.lost_to_form)} "
             f"to {lost_shares(tuned.lost_to_form)}"
         )
-    return [f"On {benchmark.title}, {item}: part of the difference may be form." for item in found]
+    return [
+        f"On {benchmark.title}, {item}: part of the difference may be form." for item in changes
+    ]
 
 
 def _problems(benchmark: BenchmarkScores) -> str:

@@ -64,16 +64,16 @@ def collect_study(folders: Sequence[Path], folder: Path) -> Study:
     Raises:
         ArtifactError: there is no run in any of them.
     """
-    found = list(dict.fromkeys(run for one in folders for run in _run_folders(one)))
-    if not any(is_run(one) for one in found):
-        given = ", ".join(str(one) for one in folders)
+    paths = list(dict.fromkeys(run for place in folders for run in _run_folders(place)))
+    if not any(is_run(path) for path in paths):
+        places = ", ".join(str(place) for place in folders)
         raise ArtifactError(
-            f"{given} is no study: name run folders (each holds {CONFIG}) or folders of them"
+            f"{places} is no study: name run folders (each holds {CONFIG}) or folders of them"
         )
-    names = run_names(found)
+    names = run_names(paths)
     runs: list[Facts] = []
     unfinished: list[Unfinished] = []
-    for path in found:
+    for path in paths:
         facts, problems = _read(path)
         if facts is not None:
             runs.append(facts)
@@ -106,11 +106,14 @@ def run_names(folders: Sequence[Path]) -> dict[Path, str]:
 def reported(facts: Facts) -> Interval | None:
     """The tuned model's reported score over all main benchmarks, each problem weighing the same;
     None without a tuned model. Their intervals are combined as of independent samples."""
-    scored = [one for one in facts.main if TUNED in one.models]
-    total = sum(one.num_problems for one in scored)
+    scored = [benchmark for benchmark in facts.main if TUNED in benchmark.models]
+    total = sum(benchmark.num_problems for benchmark in scored)
     if not total:
         return None
-    parts = [(one.num_problems / total, one.models[TUNED].pass_at[one.k]) for one in scored]
+    parts = [
+        (benchmark.num_problems / total, benchmark.models[TUNED].pass_at[benchmark.k])
+        for benchmark in scored
+    ]
     value = sum(weight * score.value for weight, score in parts)
     if len(parts) == 1:
         return parts[0][1]
@@ -123,8 +126,8 @@ def incompatible(runs: Sequence[Facts]) -> dict[Path, str]:
     """By run folder, why its scores stand on other problems than those of most runs."""
     profiles = [_profile(facts) for facts in runs]
     usual = {
-        name: Counter(one[name] for one in profiles if name in one).most_common(1)[0][0]
-        for name in dict.fromkeys(name for one in profiles for name in one)
+        name: Counter(profile[name] for profile in profiles if name in profile).most_common(1)[0][0]
+        for name in dict.fromkeys(name for profile in profiles for name in profile)
     }
     reasons = {}
     for facts, profile in zip(runs, profiles, strict=True):
@@ -195,17 +198,21 @@ def _rank(facts: Facts, apart: bool) -> tuple[bool, bool, float, str]:
 def _profile(facts: Facts) -> dict[str, str]:
     """Which problems each of a run's scores stands on, in words."""
     profile = {}
-    for one in facts.main:
-        edition = [text for text in (one.release, one.window) if text]
+    for benchmark in facts.main:
+        edition = [text for text in (benchmark.release, benchmark.window) if text]
         count = (
-            f"all {one.num_problems} problems"
-            if one.num_problems == one.num_total
-            else f"{one.num_problems} of {one.num_total} problems"
+            f"all {benchmark.num_problems} problems"
+            if benchmark.num_problems == benchmark.num_total
+            else f"{benchmark.num_problems} of {benchmark.num_total} problems"
         )
-        profile[one.name] = ", ".join([*edition, count, rules(one.grading, one.extraction)])
+        profile[benchmark.name] = ", ".join(
+            [*edition, count, rules(benchmark.grading, benchmark.extraction)]
+        )
     selection = facts.scores.selection if facts.scores is not None else None
     if selection is not None and selection.mode == "heldout":
-        ids = sorted(f"{name}:{one}" for name, some in selection.problems.items() for one in some)
+        ids = sorted(
+            f"{name}:{problem}" for name, some in selection.problems.items() for problem in some
+        )
         counts = ", ".join(f"{len(some)} of {name}" for name, some in selection.problems.items())
         digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:6]
         profile["held-out problems"] = f"{counts} (set {digest})"

@@ -23,16 +23,16 @@ KINDS = {
 def costs(study: Study) -> list[Section]:
     """A row per run, and the totals with and without counting shared artifacts once."""
     runs = [run_costs(facts) for facts in study.runs]
-    kinds = [kind for kind in KINDS if any(one.kind == kind for run in runs for one in run)]
+    kinds = [kind for kind in KINDS if any(cost.kind == kind for run in runs for cost in run)]
     names = labels(study.runs)
-    every = [one for run in runs for one in run]
+    every = [cost for run in runs for cost in run]
     rows = [
         [name, *_durations(run, kinds)] for name, run in zip(names, runs, strict=True)
     ]  # fmt: skip
     rows.append(["All rows added up", *_durations(every, kinds)])
     rows.append(["Spent, shared artifacts once", *_durations(list(dict.fromkeys(every)), kinds)])
     uses = Counter(every)
-    saved = sum((count - 1) * one.seconds for one, count in uses.items())
+    saved = sum((count - 1) * cost.seconds for cost, count in uses.items())
     num_shared = sum(count > 1 for count in uses.values())
     text = (
         "Wall time of the processes that made each artifact, the controls' included. "
@@ -51,6 +51,6 @@ def costs(study: Study) -> list[Section]:
     return [Section("Cost", blocks)]
 
 
-def _durations(found: Sequence[Cost], kinds: Sequence[str]) -> list[str]:
-    spent = [sum(one.seconds for one in found if one.kind == kind) for kind in kinds]
-    return [formats.duration(seconds) if seconds else "-" for seconds in (*spent, sum(spent))]
+def _durations(run: Sequence[Cost], kinds: Sequence[str]) -> list[str]:
+    seconds = [sum(cost.seconds for cost in run if cost.kind == kind) for kind in kinds]
+    return [formats.duration(seconds) if seconds else "-" for seconds in (*seconds, sum(seconds))]

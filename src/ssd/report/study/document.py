@@ -46,7 +46,7 @@ def document(study: Study) -> Document:
 
 def summary(study: Study) -> list[Section]:
     """How many runs there are, the best of them with its findings, and what is missing."""
-    states = Counter(one.state for one in study.unfinished)
+    states = Counter(run.state for run in study.unfinished)
     missing = ", ".join(f"{count} {state}" for state, count in states.items())
     counted = f"{len(study.runs)} run{'' if len(study.runs) == 1 else 's'} with scores"
     blocks: list[Block] = [Paragraph(f"{counted}{missing and f'; {missing}'}.")]
@@ -58,7 +58,7 @@ def summary(study: Study) -> list[Section]:
                 "Unfinished, failed, or not to be compared; the command that started a run, given "
                 "again, repeats only what is missing:"
             ),
-            Listing([f"{one.name}: {one.state}. {one.reason}" for one in study.unfinished]),
+            Listing([f"{run.name}: {run.state}. {run.reason}" for run in study.unfinished]),
         ]
     return [Section("Summary", blocks)]
 
@@ -76,12 +76,12 @@ def table_of_runs(study: Study) -> list[Section]:
     rows = []
     for number, (facts, name) in enumerate(zip(runs, names, strict=True), 1):
         scored = scores_by_name(facts)
-        cells = [cell for one in benchmarks for cell in _scores(scored, one)]
-        spent = formats.duration(sum(one.seconds for one in run_costs(facts)))
+        cells = [cell for title in benchmarks for cell in _scores(scored, title)]
+        seconds = formats.duration(sum(cost.seconds for cost in run_costs(facts)))
         settings = [of(facts) for _, of in columns]
-        rows.append([str(number), *settings, sorting_score(facts), *cells, spent, name])
-    for one in without_row(study):
-        rows.append([one.state, *["-"] * (len(titles) + 1), one.name])
+        rows.append([str(number), *settings, sorting_score(facts), *cells, seconds, name])
+    for run in without_row(study):
+        rows.append([run.state, *["-"] * (len(titles) + 1), run.name])
     blocks: list[Block] = [
         Table(
             caption="Runs of this study: scores in percent, differences in percentage points, "
@@ -102,10 +102,10 @@ def controls(study: Study) -> list[Section]:
     """Every arm of every run that has one beyond base and tuned model, and what a gain consists
     of."""
     compared = [
-        (f"{label}, {one.name}" if len(scores_by_name(facts)) > 1 else label, one)
+        (f"{label}, {scored.name}" if len(scores_by_name(facts)) > 1 else label, scored)
         for facts, label in zip(study.runs, labels(study.runs), strict=True)
-        for one in scores_by_name(facts).values()
-        if set(one.comparisons) - {BASE}
+        for scored in scores_by_name(facts).values()
+        if set(scored.comparisons) - {BASE}
     ]
     if not compared:
         text = (
@@ -113,8 +113,8 @@ def controls(study: Study) -> list[Section]:
             "samples, is not known (experiment=controls has them)."
         )
         return [Section("Controls", [Paragraph(text)])]
-    arms = [arm for arm in ARMS if any(arm in one.models for _, one in compared)]
-    rows = [[name, *_arm_scores(one, arms)] for name, one in compared]
+    arms = [arm for arm in ARMS if any(arm in scored.models for _, scored in compared)]
+    rows = [[name, *_arm_scores(scored, arms)] for name, scored in compared]
     blocks: list[Block] = [
         Table(
             caption="Scores of every arm, with 95% intervals",
@@ -174,7 +174,7 @@ def _best(study: Study) -> list[Block]:
         text = f"The best by reported score is run {label}; it passes {formats.score(shown)}."
     else:
         return [Paragraph("No run has a tuned model's score.")]
-    findings = [finding(one) for one in scores_by_name(facts).values()]
+    findings = [finding(scored) for scored in scores_by_name(facts).values()]
     blocks: list[Block] = [Paragraph(text), *findings]
     selection = facts.scores.selection if facts.scores is not None else None
     if selection is not None and selection.mode == "test":
@@ -191,13 +191,13 @@ def _arm_scores(benchmark: BenchmarkScores, arms: Sequence[str]) -> list[str]:
 
 def _parts(compared: Sequence[tuple[str, BenchmarkScores]]) -> list[Block]:
     """What each gain over the base model consists of, where controls part it."""
-    parted = [(name, gain_parts(one.values)) for name, one in compared]
+    parted = [(name, gain_parts(scored.values)) for name, scored in compared]
     causes = list(dict.fromkeys(part.cause for _, parts in parted for part in parts))
     rows = []
     for name, parts in parted:
         gains = {part.cause: part.gain for part in parts}
         if gains:
-            cells = [formats.signed(gains[one]) if one in gains else "-" for one in causes]
+            cells = [formats.signed(gains[cause]) if cause in gains else "-" for cause in causes]
             rows.append([name, formats.signed(sum(gains.values())), *cells])
     if not rows:
         return []
@@ -213,13 +213,17 @@ def _parts(compared: Sequence[tuple[str, BenchmarkScores]]) -> list[Block]:
 
 def _scores(scored: dict[str, BenchmarkScores], name: str) -> list[str]:
     """Base, tuned, their difference, and that to the strongest rival."""
-    one = scored.get(name)
-    if one is None:
+    benchmark = scored.get(name)
+    if benchmark is None:
         return ["-"] * 4
-    tuned = one.models.get(TUNED)
+    tuned = benchmark.models.get(TUNED)
     return [
-        formats.score(one.models[BASE].pass_at[one.k]) if BASE in one.models else "-",
-        formats.score(tuned.pass_at[one.k]) if tuned is not None else "-",
-        formats.change(one.difference[one.k]) if one.k in one.difference else "-",
-        difference(one) if one.comparisons else "-",
+        formats.score(benchmark.models[BASE].pass_at[benchmark.k])
+        if BASE in benchmark.models
+        else "-",
+        formats.score(tuned.pass_at[benchmark.k]) if tuned is not None else "-",
+        formats.change(benchmark.difference[benchmark.k])
+        if benchmark.k in benchmark.difference
+        else "-",
+        difference(benchmark) if benchmark.comparisons else "-",
     ]

@@ -57,7 +57,7 @@ COVERED = (
 
 def varying(runs: Sequence[Facts]) -> list[Column]:
     """A column for everything that differs between the runs."""
-    known = [one for one in known_columns() if len({one[1](facts) for facts in runs}) > 1]
+    known = [column for column in known_columns() if len({column[1](facts) for facts in runs}) > 1]
     return known + [(name, _setting(name)) for name in other_settings(runs)[:MAX_OTHER]]
 
 
@@ -70,13 +70,13 @@ def shared(runs: Sequence[Facts]) -> list[list[str]]:
 def other_settings(runs: Sequence[Facts]) -> list[str]:
     """Dotted settings beside those of `known_columns` that differ between the runs."""
     flat = [flat_settings(plain(facts.run.config)) for facts in runs]
-    names = dict.fromkeys(name for one in flat for name in one)
+    names = dict.fromkeys(name for settings in flat for name in settings)
     hidden = (*NOT_METHOD, *COVERED)
     return [
         name
         for name in names
-        if not any(name == one or name.startswith(f"{one}.") for one in hidden)
-        and len({str(one.get(name)) for one in flat}) > 1
+        if not any(name == prefix or name.startswith(f"{prefix}.") for prefix in hidden)
+        and len({str(settings.get(name)) for settings in flat}) > 1
     ]
 
 
@@ -95,7 +95,7 @@ def short_names(names: Sequence[str]) -> list[str]:
     """Run names without the overrides that all of them share."""
     parts = [name.split(",") for name in names]
     common = set.intersection(*map(set, parts)) if parts else set()
-    short = [",".join(part for part in one if part not in common) for one in parts]
+    short = [",".join(part for part in own if part not in common) for own in parts]
     alone = len(short) > 1 and all(short) and len(set(short)) == len(short)
     return short if alone else list(names)
 
@@ -103,17 +103,17 @@ def short_names(names: Sequence[str]) -> list[str]:
 def labels(runs: Sequence[Facts]) -> list[str]:
     """What a run is called where it has no row of its own: its number in the table of runs, with
     the settings that differ, or with its name where these do not tell the runs apart."""
-    columns = [one for one in varying(runs) if one[0] != OUTCOME]
+    columns = [column for column in varying(runs) if column[0] != OUTCOME]
     names = short_names(list(run_names([facts.run.folder for facts in runs]).values()))
-    told = [", ".join(f"{title} {of(facts)}" for title, of in columns) for facts in runs]
-    distinct = len(set(told)) == len(told) and all(told)
-    return [f"{n}: {text}" for n, text in enumerate(told if distinct else names, 1)]
+    texts = [", ".join(f"{title} {of(facts)}" for title, of in columns) for facts in runs]
+    distinct = len(set(texts)) == len(texts) and all(texts)
+    return [f"{n}: {text}" for n, text in enumerate(texts if distinct else names, 1)]
 
 
 def without_row(study: Study) -> list[Unfinished]:
     """What is unfinished and has no scores in the table, one entry a run."""
     rows = set(run_names([facts.run.folder for facts in study.runs]).values())
-    return list({one.name: one for one in study.unfinished if one.name not in rows}.values())
+    return list({run.name: run for run in study.unfinished if run.name not in rows}.values())
 
 
 def study_table(study: Study) -> str:
@@ -126,7 +126,7 @@ def study_table(study: Study) -> str:
         )
         parts += sorting(study.runs)
     if study.unfinished:
-        entries = [f"- {one.name}: {one.state}. {one.reason}" for one in study.unfinished]
+        entries = [f"- {run.name}: {run.state}. {run.reason}" for run in study.unfinished]
         parts.append("Unfinished, failed, or not to be compared:\n\n" + "\n".join(entries))
     return "\n\n".join(parts)
 
@@ -165,7 +165,7 @@ def compact(study: Study) -> Table:
     titles = sorted_by(runs)
     absent = without_row(study)
     names = list(run_names([facts.run.folder for facts in runs]).values())
-    names = short_names([*names, *(one.name for one in absent)])
+    names = short_names([*names, *(run.name for run in absent)])
     rows = []
     for number, (facts, values) in enumerate(zip(runs, settings, strict=True)):
         row = [str(number + 1) if numbered else names[number], *values]
@@ -176,8 +176,8 @@ def compact(study: Study) -> Table:
         rows.append(row)
     heads = [head for name in benchmarks for head in (f"{name} tuned", RIVAL)]
     width = len(columns) + len(titles) + len(heads)
-    for one, name in zip(absent, names[len(runs) :], strict=True):
-        rows.append([name, *["-"] * (width - 1), one.state])
+    for run, name in zip(absent, names[len(runs) :], strict=True):
+        rows.append([name, *["-"] * (width - 1), run.state])
     return Table(
         caption="Runs of this study",
         columns=["Run", *(title for title, _ in columns), *titles, *heads],
