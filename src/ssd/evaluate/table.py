@@ -141,10 +141,8 @@ def _group_block(scored: BenchmarkScores) -> str:
     for group, num_problems in scored.group_sizes.items():
         title = [group, str(num_problems)]
         for arm, model in scored.models.items():
-            change = scored.comparisons.get(arm)
             row = [*title, arm, percent(model.groups[group][k])]
-            row += [signed(change.groups[group].pass_at[k] if change else None)] if compared else []
-            rows.append(row)
+            rows.append(row + ([signed(scored.change(arm, group))] if compared else []))
             title = ["", ""]
     return aligned(rows)
 

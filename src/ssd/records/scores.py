@@ -120,6 +120,20 @@ class BenchmarkScores(Edition):
         """Tuned minus base per k; empty without a tuned model."""
         return self.comparisons[BASE].pass_at if BASE in self.comparisons else {}
 
+    def score(self, arm: str, group: str | None = None) -> Interval | None:
+        """pass@k of an arm at the smallest k, on all problems or a group; None without the arm."""
+        model = self.models.get(arm)
+        if model is None:
+            return None
+        return (model.pass_at if group is None else model.groups[group])[self.k]
+
+    def change(self, arm: str, group: str | None = None) -> Interval | None:
+        """The same of the tuned model minus an arm."""
+        change = self.comparisons.get(arm)
+        if change is None:
+            return None
+        return (change if group is None else change.groups[group]).pass_at[self.k]
+
     @property
     def values(self) -> dict[str, float]:
         """pass@k at the smallest k by arm, each a share."""
@@ -128,8 +142,8 @@ class BenchmarkScores(Edition):
     @property
     def gain(self) -> str:
         """What the gain over the base model consists of, in words; empty without controls."""
-        certain = self.k in self.difference and self.difference[self.k].is_gain
-        return gain_sentence(self.values, certain=certain)
+        change = self.change(BASE)
+        return gain_sentence(self.values, certain=change is not None and change.is_gain)
 
     @property
     def rival(self) -> str:

@@ -154,18 +154,17 @@ def _table(export: Export) -> Table:
             ARMS[arm],
             formats.decoding(model.setting),
             f"pass@{k} {formats.score(interval)}",
-            formats.tested(benchmark.comparisons[arm].pass_at[k])
-            if arm in benchmark.comparisons
-            else "-",
+            formats.tested(comparison.pass_at[k] if comparison else None),
         ]
         for benchmark, _ in export.scored
         for arm, model in benchmark.models.items()
+        for comparison in [benchmark.comparisons.get(arm)]
         for k, interval in model.pass_at.items()
     ]
     return Table(
         caption="Every model that was compared",
         columns=["Benchmark", "Model", "Decoding", "Score", "Tuned model minus it"],
-        align="lllll",
+        sides="lllll",
         rows=rows,
     )
 

@@ -14,8 +14,10 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}%"
 
 
-def score(interval: Interval) -> str:
-    """`37.5% [18.8, 56.2]`."""
+def score(interval: Interval | None) -> str:
+    """`37.5% [18.8, 56.2]`, or `-`."""
+    if interval is None:
+        return "-"
     return f"{percent(interval.value)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
@@ -24,14 +26,16 @@ def signed(difference: float) -> str:
     return f"{100 * difference:+z.1f}"
 
 
-def change(interval: Interval) -> str:
-    """`+4.2 [-8.3, +16.7]`, in percentage points."""
+def change(interval: Interval | None) -> str:
+    """`+4.2 [-8.3, +16.7]`, in percentage points, or `-`."""
+    if interval is None:
+        return "-"
     return f"{signed(interval.value)} [{signed(interval.low)}, {signed(interval.high)}]"
 
 
-def tested(interval: Interval) -> str:
-    """`+4.2 [-8.3, +16.7], p = 0.042`: a change with its test, where there is one."""
-    chance = p_value(interval.p_value)
+def tested(interval: Interval | None) -> str:
+    """`+4.2 [-8.3, +16.7], p = 0.042`: a change with its test, where there is one; or `-`."""
+    chance = "" if interval is None else p_value(interval.p_value)
     return change(interval) + (chance and f", {chance}")
 
 

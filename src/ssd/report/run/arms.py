@@ -47,16 +47,13 @@ def _score_table(benchmarks: tuple[BenchmarkScores, ...], stored: Scores) -> Tab
     for benchmark in benchmarks:
         for k in benchmark.models["base"].pass_at:
             models = [benchmark.models.get(role) for role in ROLES]
-            cells = [formats.score(model.pass_at[k]) if model else "-" for model in models]
-            difference = (
-                formats.change(benchmark.difference[k]) if k in benchmark.difference else "-"
-            )
-            rows.append([f"{benchmark.title} pass@{k}", *cells, difference, problems(benchmark)])
+            cells = [formats.score(model.pass_at[k] if model else None) for model in models]
+            cells.append(formats.change(benchmark.difference.get(k)))
+            rows.append([f"{benchmark.title} pass@{k}", *cells, problems(benchmark)])
     return Table(
         caption=f"pass@k with 95% intervals {RESAMPLED[stored.resample]}; the difference is tuned "
         "minus base in percentage points, paired by problem",
         columns=["Benchmark", "Base", "Tuned", "Difference", "Problems (split)"],
-        align="lrrrr",
         rows=rows,
     )
 
@@ -88,7 +85,7 @@ def _answer_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
             "Programs",
             "Decoding",
         ],
-        align="lrrrrrl",
+        sides="lrrrrrl",
         rows=rows,
     )
 
@@ -108,7 +105,7 @@ def _benchmark_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
     return Table(
         caption="What was scored: without release, window and count a score means little",
         columns=["Benchmark", "Release", "Window", "Problems", "Answers each", "Grading; code"],
-        align="lllrrl",
+        sides="lllrrl",
         rows=rows,
     )
 
@@ -124,7 +121,6 @@ def _status_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
     return Table(
         caption="How the graded programs ended",
         columns=["Model", *statuses],
-        align="l" + "r" * len(statuses),
         rows=[
             [name, *(str(model.statuses.get(status, 0)) for status in statuses)]
             for name, model in models

@@ -2,8 +2,7 @@
 
 from ssd.analyse.advice import advise
 from ssd.arms import ARMS, BASE, TUNED
-from ssd.records.intervals import PassAt
-from ssd.records.scores import BenchmarkScores, Comparison, ModelScores
+from ssd.records.scores import BenchmarkScores
 from ssd.records.selection import Candidate, Selection
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Listing, Paragraph, Section, Table
@@ -25,7 +24,7 @@ def controls(facts: Facts) -> list[Section]:
     named = dict.fromkeys(arm for benchmark in compared for arm in benchmark.models)
     rows = [[arm, ARMS.get(arm, "")] for arm in ARMS if arm in named]
     blocks.append(
-        Table(caption="What each model is", columns=["Name", "Model"], align="ll", rows=rows)
+        Table(caption="What each model is", columns=["Name", "Model"], sides="ll", rows=rows)
     )
     return [Section("Controls", blocks)]
 
@@ -52,27 +51,15 @@ def groups(facts: Facts) -> list[Section]:
     arms = list(dict.fromkeys(arm for benchmark in grouped for arm in benchmark.comparisons))
     rows = []
     for benchmark in grouped:
-        for group, size in {"all": benchmark.num_problems, **benchmark.group_sizes}.items():
-            models = [
-                formats.score(_of_group(benchmark.models[arm], group)[benchmark.k])
-                if arm in benchmark.models
-                else "-"
-                for arm in (BASE, TUNED)
-            ]
-            changes = [
-                formats.tested(_change(benchmark.comparisons[arm], group)[benchmark.k])
-                if arm in benchmark.comparisons
-                else "-"
-                for arm in arms
-            ]
-            rows.append(
-                [f"{benchmark.title} pass@{benchmark.k}, {group}", f"{size:,}", *models, *changes]
-            )
+        for group, size in [(None, benchmark.num_problems), *benchmark.group_sizes.items()]:
+            name = f"{benchmark.title} pass@{benchmark.k}, {group or 'all'}"
+            scores = [formats.score(benchmark.score(arm, group)) for arm in (BASE, TUNED)]
+            changes = [formats.tested(benchmark.change(arm, group)) for arm in arms]
+            rows.append([name, f"{size:,}", *scores, *changes])
     table = Table(
         caption="Scores by difficulty and errata, with 95% intervals; each group is taken "
         "by itself, and many groups are many chances of a small p",
         columns=["Group", "Problems", "Base", "Tuned", *(f"Tuned minus {arm}" for arm in arms)],
-        align="lrrr" + "r" * len(arms),
         rows=rows,
     )
     return [Section("Difficulty and errata", [table])]
@@ -102,7 +89,6 @@ def regression(facts: Facts) -> list[Section]:
             Table(
                 caption="Change out of domain, tuned minus the other model, with 95% intervals",
                 columns=["Against", "It", "Tuned", "Change", "Tokens", "Problems"],
-                align="lrrrrr",
                 rows=rows,
             )
         )
@@ -114,22 +100,18 @@ def _control_table(benchmark: BenchmarkScores) -> Table:
     for arm, model in benchmark.models.items():
         change = benchmark.comparisons.get(arm)
         for k, score in model.pass_at.items():
-            rows.append(
-                [
-                    arm if len(model.pass_at) == 1 else f"{arm}, pass@{k}",
-                    formats.score(score),
-                    formats.tested(change.pass_at[k]) if change else "-",
-                    formats.tokens(change.mean_tokens) if change and k == benchmark.k else "-",
-                    formats.decoding(model.setting),
-                ]
-            )
+            name = arm if len(model.pass_at) == 1 else f"{arm}, pass@{k}"
+            tested = formats.tested(change.pass_at[k] if change else None)
+            longer = formats.tokens(change.mean_tokens) if change and k == benchmark.k else "-"
+            decoding = formats.decoding(model.setting)
+            rows.append([name, formats.score(score), tested, longer, decoding])
     metric = ", ".join(f"pass@{k}" for k in next(iter(benchmark.models.values())).pass_at)
     return Table(
         caption=f"{benchmark.title}, {metric}: the tuned model beside every control, its paired "
         "difference to each in percentage points and in tokens of mean answer length, with 95% "
         "intervals",
         columns=["Model", "Score", "Tuned minus it", "Tokens", "Decoding"],
-        align="lrrrl",
+        sides="lrrrl",
         rows=rows,
     )
 
@@ -195,14 +177,6 @@ def _sweep_table(model: str, candidates: tuple[Candidate, ...]) -> Table:
         caption=f"Candidates for {ARMS.get(model, model)}: pass@1 on the problems that chose, with "
         "95% intervals",
         columns=["Setting", "pass@1", "Problems", "Choice"],
-        align="lrrl",
+        sides="lrrl",
         rows=rows,
     )
-
-
-def _of_group(scored: ModelScores, group: str) -> PassAt:
-    return scored.pass_at if group == "all" else scored.groups[group]
-
-
-def _change(change: Comparison, group: str) -> PassAt:
-    return change.pass_at if group == "all" else change.groups[group].pass_at

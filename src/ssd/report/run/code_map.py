@@ -192,7 +192,7 @@ def _moved_table(analysis: Analysis, kinds: NDArray[np.str_], change: NDArray[np
         caption=f"The positions whose entropy changed most, in nats, at most {PER_PROGRAM} of one "
         "completion",
         columns=["Completion", "Text before", "Token", "Kind", "Base", "Tuned", "Change"],
-        align="llllrrr",
+        sides="llllrrr",
         rows=rows,
     )
 

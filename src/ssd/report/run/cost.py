@@ -35,7 +35,7 @@ def cost(facts: Facts) -> list[Section]:
             caption="Wall time of the process that made each artifact; tokens drawn by sampling "
             "and answers, with loss over all epochs in training, and read by the analysis",
             columns=["Artifact", "Wall time", "Tokens", "Made by"],
-            align="lrrl",
+            sides="lrrl",
             rows=rows,
         ),
     ]

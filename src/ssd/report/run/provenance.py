@@ -21,7 +21,7 @@ def _artifact_table(results: list[StageResult]) -> Table:
     return Table(
         caption="Artifacts, each by the fingerprint of all it depends on",
         columns=["Artifact", "Fingerprint", "Finished"],
-        align="lll",
+        sides="lll",
         rows=[
             [
                 result.label,
@@ -36,7 +36,7 @@ def _artifact_table(results: list[StageResult]) -> Table:
 def _library_tables(results: list[StageResult]) -> list[Table]:
     rows = [[library, ", ".join(versions)] for library, versions in libraries(results).items()]
     caption = "Library versions, several where artifacts were made with different ones"
-    table = Table(caption=caption, columns=["Library", "Version"], align="ll", rows=rows)
+    table = Table(caption=caption, columns=["Library", "Version"], sides="ll", rows=rows)
     return [table] if rows else []
 
 

@@ -35,7 +35,7 @@ def settings(facts: Facts) -> list[Section]:
         Section(
             "Settings",
             [
-                Table(caption=caption, columns=["Setting", "Value"], align="ll", rows=rows),
+                Table(caption=caption, columns=["Setting", "Value"], sides="ll", rows=rows),
                 Code(caption="The whole configuration", text=whole, folded=True),
             ],
         )

@@ -44,7 +44,6 @@ def costs(study: Study) -> list[Section]:
         Table(
             caption="Wall time by run, as if it had been made alone",
             columns=["Run", *(KINDS[kind] for kind in kinds), "Together"],
-            align="l" + "r" * (len(kinds) + 1),
             rows=rows,
         ),
     ]

@@ -87,7 +87,7 @@ def table_of_runs(study: Study) -> list[Section]:
             caption="Runs of this study: scores in percent, differences in percentage points, "
             "paired by problem, all with 95% intervals",
             columns=["No.", *titles, "Wall time", "Run"],
-            align="l" + "r" * (len(titles) + 1) + "l",
+            sides="l" + "r" * (len(titles) + 1) + "l",
             rows=rows,
         ),
         *(Paragraph(text) for text in sorting(runs)),
@@ -114,19 +114,20 @@ def controls(study: Study) -> list[Section]:
         )
         return [Section("Controls", [Paragraph(text)])]
     arms = [arm for arm in ARMS if any(arm in scored.models for _, scored in compared)]
-    rows = [[name, *_arm_scores(scored, arms)] for name, scored in compared]
+    rows = [
+        [name, *(formats.score(scored.score(arm)) for arm in arms)] for name, scored in compared
+    ]
     blocks: list[Block] = [
         Table(
             caption="Scores of every arm, with 95% intervals",
             columns=["Run", *arms],
-            align="l" + "r" * len(arms),
             rows=rows,
         ),
         *_parts(compared),
         Table(
             caption="What each model is",
             columns=["Name", "Model"],
-            align="ll",
+            sides="ll",
             rows=[[arm, ARMS[arm]] for arm in arms],
             folded=True,
         ),
@@ -140,7 +141,7 @@ def how(study: Study) -> list[Section]:
     same = shared(study.runs)
     if same:
         caption = "Settings that all runs share" if len(study.runs) > 1 else "Settings"
-        blocks.append(Table(caption=caption, columns=["Setting", "Value"], align="ll", rows=same))
+        blocks.append(Table(caption=caption, columns=["Setting", "Value"], sides="ll", rows=same))
     names = run_names([facts.run.folder for facts in study.runs])
     commands = [
         f"# {names[facts.run.folder]}\n{shlex.join(facts.command)}"
@@ -184,11 +185,6 @@ def _best(study: Study) -> list[Block]:
     return blocks
 
 
-def _arm_scores(benchmark: BenchmarkScores, arms: Sequence[str]) -> list[str]:
-    models, k = benchmark.models, benchmark.k
-    return [formats.score(models[arm].pass_at[k]) if arm in models else "-" for arm in arms]
-
-
 def _parts(compared: Sequence[tuple[str, BenchmarkScores]]) -> list[Block]:
     """What each gain over the base model consists of, where controls part it."""
     parted = [(name, gain_parts(scored.values)) for name, scored in compared]
@@ -205,7 +201,6 @@ def _parts(compared: Sequence[tuple[str, BenchmarkScores]]) -> list[Block]:
         Table(
             caption="What each gain over the base model consists of, in percentage points",
             columns=["Run", "Gain", *(f"by {cause}" for cause in causes)],
-            align="l" + "r" * (len(causes) + 1),
             rows=rows,
         )
     ]
@@ -216,14 +211,8 @@ def _scores(scored: dict[str, BenchmarkScores], name: str) -> list[str]:
     benchmark = scored.get(name)
     if benchmark is None:
         return ["-"] * 4
-    tuned = benchmark.models.get(TUNED)
     return [
-        formats.score(benchmark.models[BASE].pass_at[benchmark.k])
-        if BASE in benchmark.models
-        else "-",
-        formats.score(tuned.pass_at[benchmark.k]) if tuned is not None else "-",
-        formats.change(benchmark.difference[benchmark.k])
-        if benchmark.k in benchmark.difference
-        else "-",
+        *(formats.score(benchmark.score(arm)) for arm in (BASE, TUNED)),
+        formats.change(benchmark.change(BASE)),
         difference(benchmark) if benchmark.comparisons else "-",
     ]

@@ -238,7 +238,7 @@ def _advice(runs: Sequence[Facts], groups: Sequence[Plane]) -> list[Block]:
             caption="T_eval worth trying, by how the model was sampled; only held-out scores are "
             "fitted",
             columns=["T_train", "Truncation", "T_eval", "Reason"],
-            align="rlrl",
+            sides="rlrl",
             rows=rows,
             folded=len(rows) > 12,
         )

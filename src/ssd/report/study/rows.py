@@ -181,7 +181,6 @@ def compact(study: Study) -> Table:
     return Table(
         caption="Runs of this study",
         columns=["Run", *(title for title, _ in columns), *titles, *heads],
-        align="l" + "r" * width,
         rows=rows,
     )
 
@@ -214,7 +213,7 @@ def scores_by_name(facts: Facts) -> dict[str, BenchmarkScores]:
 def difference(benchmark: BenchmarkScores) -> str:
     """The tuned model minus its strongest rival, who is named where it is not the base model."""
     rival = benchmark.rival
-    text = formats.change(benchmark.comparisons[rival].pass_at[benchmark.k])
+    text = formats.change(benchmark.change(rival))
     return text if rival == BASE else f"{text} {rival}"
 
 
