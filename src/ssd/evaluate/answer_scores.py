@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssd.arms import counted
 from ssd.config import Extraction
 from ssd.evaluate.scores import ArmArrays
 from ssd.evaluate.table import aligned, isolation, percent, signed
@@ -76,10 +77,8 @@ def size(verdicts: dict[Path, list[Verdict]]) -> str:
     ]
     fewest, most = min(numbers), max(numbers)
     num_problems = len({verdict.problem_id for rows in verdicts.values() for verdict in rows})
-    answers = f"{most} answer{'' if most == 1 else 's'}"
-    return f"{num_problems} problem{'' if num_problems == 1 else 's'} x " + (
-        answers if fewest == most else f"{fewest} to {answers}"
-    )
+    least = "" if fewest == most else f"{fewest} to "
+    return f"{counted(num_problems, 'problem')} x {least}{counted(most, 'answer')}"
 
 
 def distinct_names(paths: Sequence[Path]) -> dict[Path, str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ssd.arms import counted
 from ssd.errors import DataError
 from ssd.evaluate.grading import check
 from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
@@ -135,7 +136,7 @@ def run_check(arguments: list[str]) -> None:
     total = len(tasks) + len(errors)
     if not total:
         raise DataError(f"{options.file} holds no problems")
-    print(f"{total} problem{'' if total == 1 else 's'}, {len(flaws)} wrong")
+    print(f"{counted(total, 'problem')}, {len(flaws)} wrong")
     missing = without_reference(tasks)
     if missing:
         print(missing)

@@ -73,9 +73,11 @@ def run_grade(arguments: list[str]) -> None:
                 benchmark.tasks, sandbox, timeout=options.timeout, workers=options.workers
             )
         for path in paths:
-            rows = grade_file(outs[path], answers[path], tasks, sandbox, rules, options.workers)
+            out = outs[path]
+            with holding(out.with_name(f".{out.name}.lock"), out):  # another grader of it waits
+                rows = grade_file(out, answers[path], tasks, sandbox, rules, options.workers)
             verdicts[path] = with_missing(rows, scored, max(options.k))
-            print(f"verdicts: {outs[path]}", flush=True)
+            print(f"verdicts: {out}", flush=True)
     print(f"\n{summary(benchmark, verdicts, options.k, extraction)}\n", flush=True)
 
 
@@ -184,19 +186,7 @@ def grade_file(
     workers: int,
 ) -> list[Verdict]:
     """A verdict per answer, in order; written to `out` as they come, and taken from there where the
-    same program was graded by the same rules before. Another grader of the same file waits."""
-    with holding(out.with_name(f".{out.name}.lock"), out):
-        return _grade_file(out, answers, tasks, sandbox, rules, workers)
-
-
-def _grade_file(
-    out: Path,
-    answers: Sequence[Answer],
-    tasks: dict[str, Task],
-    sandbox: Sandbox,
-    rules: dict[str, Any],
-    workers: int,
-) -> list[Verdict]:
+    same program was graded by the same rules before. The caller holds the file."""
     keys = [key_of(answer, rules) for answer in answers]
     done = {row["key"]: row for row in stored_rows(out)}
     # Without the line that a kill has cut short, which the next one would be appended to.

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
-from ssd.arms import CHOSEN_ON_TEST, ISOLATION, RESAMPLED, TUNED, lost_shares, rules
+from ssd.arms import CHOSEN_ON_TEST, ISOLATION, RESAMPLED, TUNED, counted, lost_shares, rules
 from ssd.method.decoding import Setting
 from ssd.method.intervals import Interval
 from ssd.records.scores import BenchmarkScores, ModelScores, Scores
@@ -68,12 +68,10 @@ def isolation(sandbox: str) -> str:
 
 def size(scored: BenchmarkScores) -> str:
     """`lcb_v6, 131 problems x 4 answers (release_v6, 2025-02-01..2025-05-31, official grading)`"""
-    problems = f"{scored.num_problems} problem{'' if scored.num_problems == 1 else 's'}"
-    if scored.num_problems != scored.num_total:
-        problems = f"{scored.num_problems} of {scored.num_total} problems"
-    answers = f"{scored.num_samples} answer{'' if scored.num_samples == 1 else 's'}"
+    answers = counted(scored.num_samples, "answer")
     facts = [scored.release, scored.window, rules(scored.grading, scored.extraction)]
-    return f"{scored.name}, {problems} x {answers} ({', '.join(fact for fact in facts if fact)})"
+    known = ", ".join(fact for fact in facts if fact)
+    return f"{scored.name}, {scored.problems} x {answers} ({known})"
 
 
 def form_notes(scored: BenchmarkScores) -> list[str]:

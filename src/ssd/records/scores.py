@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.arms import BASE, TUNED, gain_sentence, rules
+from ssd.arms import BASE, TUNED, counted, gain_sentence, rules
 from ssd.artifacts import plain, read_json, write_json
 from ssd.artifacts.names import SCORES
 from ssd.config import Grading
@@ -109,6 +109,13 @@ class BenchmarkScores(Edition):
     """By the arm that the tuned model is compared with; empty without a tuned model."""
     group_sizes: dict[str, int]
     """Problems by group."""
+
+    @property
+    def problems(self) -> str:
+        """`48 of 164 problems`, or `164 problems`."""
+        if self.num_problems == self.num_total:
+            return counted(self.num_problems, "problem")
+        return f"{self.num_problems} of {self.num_total} problems"
 
     @property
     def k(self) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ssd.arms import ARMS, TUNED, UNIT
 from ssd.artifacts import write_text
 from ssd.artifacts.names import ADAPTER, CARD, MODEL
-from ssd.report.exports.card_metadata import metadata, num_problems, prompts
+from ssd.report.exports.card_metadata import metadata, prompts
 from ssd.report.exports.card_usage import base_name, decoding
 from ssd.report.exports.checkpoints import Export, exports
 from ssd.report.render import formats
@@ -150,7 +150,7 @@ def _scores(export: Export) -> list[Block]:
 def _table(export: Export) -> Table:
     rows = [
         [
-            f"{benchmark.title} ({num_problems(benchmark)})",
+            f"{benchmark.title} ({benchmark.problems})",
             ARMS[arm],
             formats.decoding(model.setting),
             f"pass@{k} {formats.score(interval)}",
@@ -193,7 +193,7 @@ def _settings(facts: Facts) -> list[Block]:
 
 
 def _small(export: Export) -> list[str]:
-    sizes = [f"{benchmark.title}, {num_problems(benchmark)}" for benchmark, _ in export.scored]
+    sizes = [f"{benchmark.title}, {benchmark.problems}" for benchmark, _ in export.scored]
     return [f"The evaluation is small: {'; '.join(sizes)}."] if sizes else []
 
 

@@ -9,7 +9,6 @@ from huggingface_hub import EvalResult, ModelCardData
 from ssd.arms import UNIT
 from ssd.artifacts.names import CARD, MODEL
 from ssd.config import DataSource
-from ssd.records.scores import BenchmarkScores
 from ssd.report.exports.checkpoints import Export
 from ssd.report.run.facts import Facts
 
@@ -92,7 +91,7 @@ def eval_results(export: Export) -> list[EvalResult]:
         EvalResult(
             task_type="text-generation",
             dataset_type=hub_set(scores.name),
-            dataset_name=f"{scores.title} ({num_problems(scores)})",
+            dataset_name=f"{scores.title} ({scores.problems})",
             dataset_config=scores.name,
             metric_type=f"pass@{k}",
             metric_name=f"pass@{k}",
@@ -114,12 +113,6 @@ def hub_set(benchmark: str) -> str:
     """The hub id of the data set behind a benchmark; its own name where it has none."""
     known = [name for name in HUB_SETS if benchmark.startswith(name)]
     return HUB_SETS[max(known, key=len)] if known else benchmark
-
-
-def num_problems(scores: BenchmarkScores) -> str:
-    """`48 of 164 problems`, or `164 problems`."""
-    whole = scores.num_problems == scores.num_total
-    return f"{scores.num_problems}{'' if whole else f' of {scores.num_total}'} problems"
 
 
 def _front_matter(text: str) -> dict[str, Any]:

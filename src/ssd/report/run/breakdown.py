@@ -1,7 +1,7 @@
 """The report's parts of a gain: controls, the choice of settings, difficulty, other domains."""
 
 from ssd.analyse.advice import advise
-from ssd.arms import ARMS, BASE, TUNED
+from ssd.arms import ARMS, BASE, TUNED, counted
 from ssd.records.scores import BenchmarkScores
 from ssd.records.selection import Candidate, Selection
 from ssd.report.render import formats
@@ -118,8 +118,7 @@ def _control_table(benchmark: BenchmarkScores) -> Table:
 
 def _on_what(chosen: Selection) -> str:
     counts = " and ".join(
-        f"{len(ids)} problem{'' if len(ids) == 1 else 's'} of {name}"
-        for name, ids in chosen.problems.items()
+        f"{counted(len(ids), 'problem')} of {name}" for name, ids in chosen.problems.items()
     )
     if chosen.mode == "test":
         return f"{FLATTERED} They are {counts}."

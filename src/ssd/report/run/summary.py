@@ -1,6 +1,6 @@
 """The answer in words: did self-distillation help on each benchmark, how much, and how surely."""
 
-from ssd.arms import ARMS, BASE, CHOSEN_ON_TEST, SWEPT, TUNED, UNIT, lost_shares
+from ssd.arms import ARMS, BASE, CHOSEN_ON_TEST, SWEPT, TUNED, UNIT, counted, lost_shares
 from ssd.method.intervals import Interval
 from ssd.method.significance import visible_sentence
 from ssd.records.scores import BenchmarkScores, Scores
@@ -153,7 +153,7 @@ def _over_base(benchmark: BenchmarkScores, verdict: str) -> str:
         return ""
     change = benchmark.difference[benchmark.k]
     text = f" Over the base model the change is {tested(change)}"
-    unearned = verdict != "better" and change.decided and change.low > 0
+    unearned = verdict != "better" and change.is_gain
     doubt = ": a gain that this control may explain without self-distillation"
     return text + (doubt if unearned else "") + "."
 
@@ -186,13 +186,9 @@ def shifts(benchmark: BenchmarkScores) -> list[str]:
 
 
 def _problems(benchmark: BenchmarkScores) -> str:
-    answers = (
-        "one answer each" if benchmark.num_samples == 1 else f"{benchmark.num_samples} answers each"
-    )
-    return (
-        f"{benchmark.num_problems} problem{'' if benchmark.num_problems == 1 else 's'} "
-        f"with {answers}"
-    )
+    number = benchmark.num_samples
+    answers = "one answer" if number == 1 else f"{number} answers"
+    return f"{counted(benchmark.num_problems, 'problem')} with {answers} each"
 
 
 def _base_only(benchmark: BenchmarkScores) -> str:

@@ -200,11 +200,8 @@ def _profile(facts: Facts) -> dict[str, str]:
     profile = {}
     for benchmark in facts.main:
         edition = [text for text in (benchmark.release, benchmark.window) if text]
-        count = (
-            f"all {benchmark.num_problems} problems"
-            if benchmark.num_problems == benchmark.num_total
-            else f"{benchmark.num_problems} of {benchmark.num_total} problems"
-        )
+        whole = benchmark.num_problems == benchmark.num_total
+        count = f"all {benchmark.problems}" if whole else benchmark.problems
         profile[benchmark.name] = ", ".join(
             [*edition, count, rules(benchmark.grading, benchmark.extraction)]
         )

@@ -8,7 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from ssd.arms import ARMS, BASE, TUNED, gain_parts
+from ssd.arms import ARMS, BASE, TUNED, counted, gain_parts
 from ssd.records.scores import BenchmarkScores
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Document, Listing, Paragraph, Section, Table
@@ -48,8 +48,8 @@ def summary(study: Study) -> list[Section]:
     """How many runs there are, the best of them with its findings, and what is missing."""
     states = Counter(run.state for run in study.unfinished)
     missing = ", ".join(f"{count} {state}" for state, count in states.items())
-    counted = f"{len(study.runs)} run{'' if len(study.runs) == 1 else 's'} with scores"
-    blocks: list[Block] = [Paragraph(f"{counted}{missing and f'; {missing}'}.")]
+    scored = f"{counted(len(study.runs), 'run')} with scores"
+    blocks: list[Block] = [Paragraph(f"{scored}{missing and f'; {missing}'}.")]
     if study.runs:
         blocks += _best(study)
     if study.unfinished:
