@@ -32,10 +32,7 @@ def with_missing(verdicts: list[Verdict], scored: Sequence[str], k: int) -> list
 
 
 def summary(
-    benchmark: Benchmark,
-    verdicts: dict[Path, list[Verdict]],
-    k: list[int],
-    extraction: Extraction,
+    benchmark: Benchmark, verdicts: dict[Path, list[Verdict]], k: list[int], extraction: Extraction
 ) -> str:
     """The scores as a table, and what has to be said beside them."""
     # As stored: some programs may have run before this command, in another sandbox.

@@ -17,13 +17,7 @@ from ssd.evaluate.grade import grade_answers, open_sandbox
 from ssd.evaluate.metrics import track
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.scores import Estimator, benchmark_scores
-from ssd.evaluate.selection import (
-    Arm,
-    choice_jobs,
-    choose,
-    list_arms,
-    list_jobs,
-)
+from ssd.evaluate.selection import Arm, choice_jobs, choose, list_arms, list_jobs
 from ssd.evaluate.table import score_table
 from ssd.problems.benchmarks import Benchmark
 from ssd.problems.extraction import RULES

@@ -334,7 +334,4 @@ def _comparison(stored: dict[str, Any]) -> Comparison:
 
 
 def _difference(stored: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "pass_at": read_pass_at(stored),
-        "mean_tokens": Interval(**stored["mean_tokens"]),
-    }
+    return {"pass_at": read_pass_at(stored), "mean_tokens": Interval(**stored["mean_tokens"])}

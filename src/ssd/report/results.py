@@ -248,8 +248,7 @@ def _without(stored: dict[str, Any], name: str) -> dict[str, Any]:
 def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(
-        prog="python -m ssd.report.results",
-        description=f"What {RESULTS} holds, as a JSON Schema.",
+        prog="python -m ssd.report.results", description=f"What {RESULTS} holds, as a JSON Schema."
     )
     parser.add_argument("--schema", action="store_true", required=True, help="print the schema")
     parser.parse_args()

@@ -195,11 +195,7 @@ def _sweep(study: Study) -> list[Panel]:
             title="Settings and scores",
             metrics=(*SETTINGS, *chosen, score, "gain"),
         ),
-        Panel(
-            kind="scatter",
-            title=f"{score} by T_eff = T_train T_eval",
-            metrics=("t_eff", score),
-        ),
+        Panel(kind="scatter", title=f"{score} by T_eff = T_train T_eval", metrics=("t_eff", score)),
         *(
             Panel(kind="scatter", title=f"{name} by {by}", metrics=(by, name))
             for name, by in (("gain", "t_train"), ("gain", "answer_tokens"), (score, "hours"))

@@ -251,8 +251,7 @@ def _answers(run: Run, scores: Scores | None) -> tuple[StageResult, ...]:
         return ()
     return tuple(
         _result(
-            f"{kind.capitalize()}, {benchmark.name}, {arm}",
-            stored(run.store, kind, fingerprint),
+            f"{kind.capitalize()}, {benchmark.name}, {arm}", stored(run.store, kind, fingerprint)
         )
         for benchmark in scores.benchmarks
         for arm, model in benchmark.models.items()

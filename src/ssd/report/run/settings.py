@@ -74,11 +74,7 @@ def _training_rows(config: RunConfig) -> list[list[str]]:
         f"{optimizer._target_}, learning rate {optimizer.lr:g} to {train.min_lr:g} by cosine "
         f"after {train.warmup_steps:,} warm-up steps, weight decay {optimizer.weight_decay:g}"
     )
-    return [
-        ["Trained", trained],
-        ["Batches", batches],
-        ["Optimizer", schedule],
-    ]
+    return [["Trained", trained], ["Batches", batches], ["Optimizer", schedule]]
 
 
 def _decoding_rows(config: RunConfig) -> list[list[str]]:

@@ -118,11 +118,7 @@ def controls(study: Study) -> list[Section]:
         [name, *(formats.score(scored.score(arm)) for arm in arms)] for name, scored in compared
     ]
     blocks: list[Block] = [
-        Table(
-            caption="Scores of every arm, with 95% intervals",
-            columns=["Run", *arms],
-            rows=rows,
-        ),
+        Table(caption="Scores of every arm, with 95% intervals", columns=["Run", *arms], rows=rows),
         *_parts(compared),
         Table(
             caption="What each model is",
