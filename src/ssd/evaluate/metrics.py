@@ -17,6 +17,11 @@ ANSWERS = ("benchmark", "model", "problem", "sample", "status", "detail", "token
 """Columns of the table of graded answers."""
 
 
+def score_name(benchmark: str, arm: str, k: int) -> str:
+    """The name of a score: `eval/humaneval/tuned/pass@1`."""
+    return f"eval/{benchmark}/{arm}/pass@{k}"
+
+
 def track(run: Run, scores: Scores) -> None:
     """Log the scores to the run folder's metrics file and to W&B,
     with a table of graded answers."""
@@ -37,8 +42,9 @@ def flat_metrics(scores: Scores) -> dict[str, float]:
         for name, part in parts.items():
             place = f"eval/{scored.name}/{name}"
             for k, interval in part.pass_at.items():
+                score = score_name(scored.name, name, k)
                 metrics |= {
-                    f"{place}/pass@{k}" + ("" if field == "value" else f"/{field}"): number
+                    score if field == "value" else f"{score}/{field}": number
                     for field, number in plain(interval).items()
                     if number is not None
                 }

@@ -93,7 +93,7 @@ def _require_report(folder: Path, name: str) -> None:
 
 
 def _publish_run(folder: Path, into: Path, artifacts: dict[Path, Artifact]) -> list[str]:
-    """A run's own files; its artifacts, which other runs may share, are added to `made`."""
+    """A run's own files; its artifacts, which other runs may share, are added to `artifacts`."""
     _copy(folder, into, RUN_FILES)
     if not (folder / WEIGHTS).is_file():
         return [f"It failed before it had weights; {FAILURE} says why."]

@@ -7,6 +7,7 @@ from typing import Any
 from ssd.artifacts import read_json, write_json
 from ssd.config import LoggerConfig
 from ssd.errors import ArtifactError
+from ssd.evaluate.metrics import score_name
 from ssd.records.scores import BenchmarkScores
 from ssd.report.render.document import Block, Code, CodeMap, Figure, Section, Table
 from ssd.report.render.markdown import blocks_markdown
@@ -173,7 +174,7 @@ def _scores(study: Study) -> list[Panel]:
         Panel(
             kind="bars",
             title=f"pass@{k}, {name}: base and tuned model",
-            metrics=tuple(f"eval/{name}/{arm}/pass@{k}" for arm in ("base", "tuned")),
+            metrics=tuple(score_name(name, arm, k) for arm in ("base", "tuned")),
         )
         for name, k in dict.fromkeys((scored.name, scored.k) for scored in _benchmarks(study))
     ]

@@ -19,7 +19,7 @@ from ssd.analyse.summary import (
 )
 from ssd.method.locks import FORK, LOCK
 from ssd.records.analysis import Analysis
-from ssd.report.render.canvas import FONT, GRID, INK, STYLES, ZERO, blank, drawing, legend
+from ssd.report.render.canvas import FONT, GRID, INK, STYLES, ZERO, blank, drawing, legend, reach
 from ssd.report.render.document import Drawing, Figure
 from ssd.report.run.analysis_tables import number, share
 
@@ -175,15 +175,10 @@ def draw_entropy_bins(bins: Sequence[HeadMassBin], labels: Mapping[str, str]) ->
     for place, model in enumerate(labels):
         color, marker = STYLES[model]
         estimates = [head.entropies[model] for head in bins]
-        values = np.array([estimate.value for estimate in estimates])
-        # A bootstrap interval need not hold its own estimate, and a bar has no negative length.
-        low, high = (
-            np.array([getattr(estimate, end) for estimate in estimates]) for end in ("low", "high")
-        )
-        reach = np.nan_to_num([np.maximum(values - low, 0), np.maximum(high - values, 0)])
+        values = [estimate.value for estimate in estimates]
         places = np.arange(len(bins)) + step * (place - (len(labels) - 1) / 2)
-        panel.errorbar(places, values, yerr=reach, fmt=marker, color=color, label=labels[model],
-                       markersize=6, elinewidth=1.6, capsize=3)  # fmt: skip
+        panel.errorbar(places, values, yerr=reach(estimates), fmt=marker, color=color,
+                       label=labels[model], markersize=6, elinewidth=1.6, capsize=3)  # fmt: skip
     panel.set_xticks(range(len(bins)), [f"{head.low:g}-\n{head.high:g}" for head in bins])
     panel.set_xlabel("top-20 mass of the base model")
     panel.set_ylabel("entropy, nats")
