@@ -18,7 +18,7 @@ from ssd.evaluate.power import arm_verdicts, stored_benchmarks
 from ssd.evaluate.scores import Estimator, benchmark_scores
 from ssd.evaluate.table import arm_block, wrapped
 from ssd.method.significance import visible_sentence
-from ssd.records.scores import BenchmarkScores
+from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.records.verdicts import Verdict
 from ssd.report.render import formats
 from ssd.report.study.collection import run_names

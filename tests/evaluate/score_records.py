@@ -5,15 +5,15 @@ from typing import Any
 from ssd.arms import INTERVALS
 from ssd.method.decoding import Setting
 from ssd.method.intervals import Interval
-from ssd.records.scores import (
+from ssd.records.benchmark_scores import (
     BenchmarkScores,
     Comparison,
     Difference,
     Edition,
     GradedAnswers,
     ModelScores,
-    Scores,
 )
+from ssd.records.scores import Scores
 from ssd.records.selection import Candidate, Selection
 
 EDITION = Edition(

@@ -20,7 +20,7 @@ from ssd.evaluate.scores import (
 )
 from ssd.method.decoding import Setting
 from ssd.method.intervals import Interval
-from ssd.records.scores import BenchmarkScores, ModelScores
+from ssd.records.benchmark_scores import BenchmarkScores, ModelScores
 from ssd.records.verdicts import Verdict
 
 

@@ -14,7 +14,7 @@ from ssd.evaluate.table import CHOSEN_ON_TEST, score_table
 from ssd.method.decoding import Setting
 from ssd.method.intervals import Interval
 from ssd.problems.extraction import RULES
-from ssd.records.scores import BenchmarkScores
+from ssd.records.benchmark_scores import BenchmarkScores
 
 SCORES = {"base": 0.40, "base_swept": 0.44, "base_same_decoding": 0.42, "t1": 0.45, "tuned": 0.50}
 

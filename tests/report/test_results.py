@@ -30,7 +30,7 @@ from ssd.artifacts.names import FAILURE, RESULTS
 from ssd.method.decoding import Setting
 from ssd.method.fit import QuadraticFit
 from ssd.method.intervals import Interval
-from ssd.records.scores import BenchmarkScores, Comparison, ModelScores
+from ssd.records.benchmark_scores import BenchmarkScores, Comparison, ModelScores
 from ssd.records.selection import Candidate, Selection
 from ssd.report.results import SCHEMA, run_results, write_results, write_study_results
 from ssd.report.run.facts import collect

@@ -21,7 +21,8 @@ from ssd.evaluate.selection import Arm, choice_jobs, choose, list_arms, list_job
 from ssd.evaluate.table import score_table
 from ssd.problems.benchmarks import Benchmark
 from ssd.problems.extraction import RULES
-from ssd.records.scores import Edition, GradedAnswers, Scores, write_scores
+from ssd.records.benchmark_scores import Edition, GradedAnswers
+from ssd.records.scores import Scores, write_scores
 from ssd.records.selection import Selection, write_choice
 from ssd.records.verdicts import read_verdicts
 from ssd.run import Run, evidence, protocol

@@ -6,8 +6,9 @@ from typing import Any
 from ssd.arms import BASE, TUNED
 from ssd.artifacts import fingerprint, plain
 from ssd.artifacts.names import SHARDS, VERDICTS
+from ssd.records.benchmark_scores import Comparison, ModelScores
 from ssd.records.samples import read_samples
-from ssd.records.scores import Comparison, ModelScores, Scores, scores_json
+from ssd.records.scores import Scores, scores_json
 from ssd.records.verdicts import read_verdicts
 from ssd.run import Run, lineage
 from ssd.run.cost import costs, scored_artifacts

@@ -13,7 +13,8 @@ from ssd.errors import ArtifactError, ConfigError, DataError, did_you_mean
 from ssd.evaluate.power_report import power_report
 from ssd.evaluate.scores import passed_matrix
 from ssd.method.pilot import measure
-from ssd.records.scores import BenchmarkScores, read_scores
+from ssd.records.benchmark_scores import BenchmarkScores
+from ssd.records.scores import read_scores
 from ssd.records.verdicts import Verdict, read_verdicts
 from ssd.run import Run, load_run
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ssd.arms import TUNED
 from ssd.config import Resample
 from ssd.errors import ConfigError, DataError
 from ssd.method.decoding import Setting
@@ -28,8 +29,7 @@ from ssd.method.estimates import (
     sign_flip_p_value,
 )
 from ssd.problems.extraction import LOSING_FORMS
-from ssd.records.intervals import PassAt
-from ssd.records.scores import (
+from ssd.records.benchmark_scores import (
     BenchmarkScores,
     Comparison,
     Difference,
@@ -37,11 +37,9 @@ from ssd.records.scores import (
     GradedAnswers,
     ModelScores,
 )
+from ssd.records.intervals import PassAt
 from ssd.records.selection import Candidate
 from ssd.records.verdicts import Verdict
-
-REFERENCE = "tuned"
-"""The arm that every other one is compared with."""
 
 
 def passed_matrix(verdicts: Sequence[Verdict]) -> Booleans:
@@ -212,9 +210,11 @@ class Estimator:
 
     k: Sequence[int]
     resample: Resample = Resample.problems
+    """What the intervals are over."""
     num_resamples: int
+    """Choices of signs behind a p-value."""
     rng: np.random.Generator
-    reference: str = REFERENCE
+    reference: str = TUNED
     """The arm that every other one is compared with, reference minus other; without its verdicts
     there are no comparisons."""
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from ssd.arms import CHOSEN_ON_TEST, ISOLATION, RESAMPLED, TUNED, counted, lost_shares, rules
 from ssd.method.decoding import Setting
 from ssd.method.intervals import Interval
-from ssd.records.scores import BenchmarkScores, ModelScores, Scores
+from ssd.records.benchmark_scores import BenchmarkScores, ModelScores
+from ssd.records.scores import Scores
 from ssd.records.selection import Selection
 
 WIDTH = 100

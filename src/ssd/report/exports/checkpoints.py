@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssd.arms import TUNED, UNIT
-from ssd.records.scores import BenchmarkScores, ModelScores
+from ssd.records.benchmark_scores import BenchmarkScores, ModelScores
 from ssd.report.run.facts import Facts
 from ssd.run import lineage
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from ssd.artifacts import plain
 from ssd.method.intervals import Interval
+from ssd.records.benchmark_scores import BenchmarkScores, Comparison, ModelScores
 from ssd.records.intervals import PassAt
-from ssd.records.scores import BenchmarkScores, Comparison, ModelScores
 from ssd.records.selection import Candidate, Selection
 from ssd.report.run.summary import finding
 

@@ -8,7 +8,7 @@ from ssd.artifacts import read_json, write_json
 from ssd.config import LoggerConfig
 from ssd.errors import ArtifactError
 from ssd.evaluate.metrics import score_name
-from ssd.records.scores import BenchmarkScores
+from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.report.render.document import Block, Code, CodeMap, Figure, Section, Table
 from ssd.report.render.markdown import blocks_markdown
 from ssd.report.study.collection import Study

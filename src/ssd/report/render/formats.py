@@ -6,7 +6,7 @@ from ssd.arms import TUNED
 from ssd.config import TruncationConfig
 from ssd.method.decoding import Decoding, Setting
 from ssd.method.intervals import Interval
-from ssd.records.scores import BenchmarkScores
+from ssd.records.benchmark_scores import BenchmarkScores
 
 
 def percent(share: float) -> str:

@@ -1,7 +1,8 @@
 """The report's scores: pass@k with intervals, the answers' form, and the figure of all arms."""
 
 from ssd.arms import ISOLATION, RESAMPLED
-from ssd.records.scores import BenchmarkScores, Scores
+from ssd.records.benchmark_scores import BenchmarkScores
+from ssd.records.scores import Scores
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Figure, Listing, Paragraph, Section, Table
 from ssd.report.run.facts import Facts

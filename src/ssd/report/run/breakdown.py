@@ -2,7 +2,7 @@
 
 from ssd.analyse.advice import advise
 from ssd.arms import ARMS, BASE, TUNED, counted
-from ssd.records.scores import BenchmarkScores
+from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.records.selection import Candidate, Selection
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Listing, Paragraph, Section, Table

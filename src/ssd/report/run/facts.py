@@ -10,7 +10,8 @@ from ssd.artifacts.names import COMMAND, SCORES
 from ssd.errors import SSDError, one_line
 from ssd.method.decoding import Decoding
 from ssd.records.analysis import Analysis, read_analysis
-from ssd.records.scores import BenchmarkScores, Scores, read_scores
+from ssd.records.benchmark_scores import BenchmarkScores
+from ssd.records.scores import Scores, read_scores
 from ssd.records.selection import Candidate
 from ssd.run import Run, evidence, lineage, load_run
 from ssd.run.cost import Cost, costs, scored_artifacts

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ssd.method.intervals import Interval
-from ssd.records.scores import BenchmarkScores
+from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.report.render.canvas import (
     FONT,
     GRID,

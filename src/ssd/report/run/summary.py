@@ -3,7 +3,8 @@
 from ssd.arms import ARMS, BASE, CHOSEN_ON_TEST, SWEPT, TUNED, UNIT, counted, lost_shares
 from ssd.method.intervals import Interval
 from ssd.method.significance import visible_sentence
-from ssd.records.scores import BenchmarkScores, Scores
+from ssd.records.benchmark_scores import BenchmarkScores
+from ssd.records.scores import Scores
 from ssd.report.render.document import Block, Finding, Listing, Paragraph, Section
 from ssd.report.render.formats import p_value, percent, signed, tested
 from ssd.report.run.facts import Facts

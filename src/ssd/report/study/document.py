@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ssd.arms import ARMS, BASE, TUNED, counted, gain_parts
-from ssd.records.scores import BenchmarkScores
+from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Document, Listing, Paragraph, Section, Table
 from ssd.report.run.facts import run_costs

@@ -6,7 +6,7 @@ from typing import Any
 from ssd.arms import BASE, TUNED
 from ssd.artifacts import plain
 from ssd.method.decoding import Setting
-from ssd.records.scores import BenchmarkScores
+from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.report.render import formats
 from ssd.report.render.document import Table
 from ssd.report.render.markdown import markdown_table
