@@ -62,12 +62,6 @@ def passed_matrix(verdicts: Sequence[Verdict]) -> Booleans:
     return np.array([[rows[problem][index] for index in order] for problem in sorted(rows)])
 
 
-def pass_curve(passed_P_G: Booleans) -> list[float]:
-    """Mean unbiased pass@k for k = 1, 2, ... G."""
-    num_samples, correct_P = passed_P_G.shape[1], passed_P_G.sum(axis=1)
-    return [float(pass_at_k(num_samples, correct_P, k).mean()) for k in range(1, num_samples + 1)]
-
-
 @dataclass(frozen=True, slots=True)
 class ArmArrays:
     """A model's verdicts as arrays."""
@@ -163,7 +157,9 @@ def mean_tokens(verdicts: Sequence[Verdict]) -> Floats:
 
 def form(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """The fields of `ModelScores` that say what the answers look like."""
-    total = len(verdicts)
+    total, passed_P_G = len(verdicts), passed_matrix(verdicts)
+    num_samples, correct_P = passed_P_G.shape[1], passed_P_G.sum(axis=1)
+    curve = [pass_at_k(num_samples, correct_P, k).mean() for k in range(1, num_samples + 1)]
     return {
         "mean_tokens": sum(verdict.num_tokens for verdict in verdicts) / total,
         "fence_share": sum(verdict.has_fence for verdict in verdicts) / total,
@@ -171,7 +167,7 @@ def form(verdicts: Sequence[Verdict]) -> dict[str, Any]:
         "distinct_programs": distinct_programs(verdicts),
         "lost_to_form": lost_to_form(verdicts),
         "statuses": dict(Counter(verdict.status for verdict in verdicts).most_common()),
-        "curve": tuple(pass_curve(passed_matrix(verdicts))),
+        "curve": tuple(map(float, curve)),
     }
 
 

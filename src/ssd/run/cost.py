@@ -21,10 +21,10 @@ class Cost:
 
 def costs(artifacts: list[Artifact]) -> list[Cost]:
     """What the finished ones among some artifacts took, each once."""
-    finished = {(made.kind, made.fingerprint): made for made in artifacts if made.done}
+    finished = {(each.kind, each.fingerprint): each for each in artifacts if each.done}
     return [
-        Cost(*place, float(made.manifest().get("wall_seconds", 0.0)))
-        for place, made in finished.items()
+        Cost(*place, float(artifact.manifest().get("wall_seconds", 0.0)))
+        for place, artifact in finished.items()
     ]
 
 
