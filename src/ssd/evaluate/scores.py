@@ -291,14 +291,11 @@ def _fields(record: Any, kind: type) -> dict[str, Any]:
 
 def _shape(verdicts: Mapping[str, Sequence[Verdict]]) -> tuple[int, int]:
     """Problems, and samples per problem, of all arms."""
-    answered = [
-        {(verdict.problem_id, verdict.sample_index) for verdict in rows}
-        for rows in verdicts.values()
-    ]
+    answered = [{(row.problem_id, row.sample_index) for row in rows} for rows in verdicts.values()]
     if any(places != answered[0] for places in answered):
         raise DataError(
             f"{' and '.join(verdicts)} were graded on different problems or samples: "
             "delete their verdicts and run again"
         )
-    num_problems, num_samples = passed_matrix(next(iter(verdicts.values()))).shape
-    return num_problems, num_samples
+    first_P_G = passed_matrix(next(iter(verdicts.values())))
+    return len(first_P_G), first_P_G.shape[1]
