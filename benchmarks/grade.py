@@ -34,7 +34,8 @@ from ssd.problems.benchmarks.registry import load_benchmark
 from ssd.problems.benchmarks.tasks import Task
 from ssd.problems.problem import packaged_file
 from ssd.problems.rows import read_jsonl
-from ssd.sandbox.pool import PASSED, Sandbox, load_sandbox
+from ssd.sandbox.endings import PASSED
+from ssd.sandbox.pool import Sandbox, load_sandbox
 
 CODE = "def add(a, b):\n    return a + b\n"
 TEST = "assert add(1, 2) == 3\n"

@@ -10,7 +10,7 @@ from typing import Any
 
 from ssd.artifacts.files import write_json
 from ssd.artifacts.names import CONFIG, MANIFEST, METRICS, VERDICTS, WEIGHTS
-from ssd.evaluate.grading import Verdict, write_verdicts
+from ssd.records.verdicts import Verdict, write_verdicts
 from ssd.report.publish import ANSWERS, ARCHIVE, MANIFESTS
 
 

@@ -90,6 +90,11 @@ def gain_sentence(scores: Mapping[str, float], *, certain: bool) -> str:
     return f"of {100 * whole:+z.1f} points over base, {', '.join(named)}"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 problem`, `3 problems`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def rules(grading: str, extraction: str) -> str:
     """`official grading`, and the rule by which code was extracted where it is not the usual."""
     lenient = ", lenient extraction" if extraction == LENIENT_RULE else ""

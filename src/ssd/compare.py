@@ -7,20 +7,20 @@ intervals and p-values are those of a run's scores (docs/statistics.md).
 """
 
 import argparse
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ssd.arms import RESAMPLED, TUNED
 from ssd.errors import ArtifactError, ConfigError, DataError
-from ssd.evaluate.grading import Verdict
 from ssd.evaluate.power import arm_verdicts, stored_benchmarks
-from ssd.evaluate.scores import benchmark_scores
-from ssd.evaluate.table import WIDTH, arm_block, pass_names
+from ssd.evaluate.scores import Estimator, benchmark_scores
+from ssd.evaluate.table import arm_block, wrapped
 from ssd.method.significance import visible_sentence
+from ssd.records.benchmark_scores import BenchmarkScores
+from ssd.records.verdicts import Verdict
+from ssd.report.render import formats
 from ssd.report.study.collection import run_names
 from ssd.report.study.rows import short_names
 from ssd.run import load_run
@@ -43,80 +43,78 @@ def compare(folders: Sequence[Path], arm: str, benchmark: str | None) -> str:
     names = short_names(list(run_names(folders).values()))
     runs = [load_run(folder) for folder in folders]
     stored = [stored_benchmarks(folder, benchmark) for folder in folders]
-    shared = [one for one in stored[0] if all(one in other for other in stored)]
+    shared = [title for title in stored[0] if all(title in scored for scored in stored)]
     if not shared:
-        theirs = "; ".join(f"{n}: {', '.join(one)}" for n, one in zip(names, stored, strict=True))
+        theirs = "; ".join(f"{n}: {', '.join(own)}" for n, own in zip(names, stored, strict=True))
         raise ArtifactError(f"the runs share no benchmark ({theirs}): set eval.benchmarks alike")
     settings = runs[0].config.eval
-    k = [one for one in settings.k if all(one in run.config.eval.k for run in runs)] or [1]
-    compared: dict[str, Any] = {}
+    k = [k for k in settings.k if all(k in run.config.eval.k for run in runs)] or [1]
+    compared = []
     for title in shared:
-        found = dict(zip(names, (one[title] for one in stored), strict=True))
+        scored = dict(zip(names, (own[title] for own in stored), strict=True))
         verdicts = {
-            name: arm_verdicts(run, title, one["models"], arm)
-            for run, (name, one) in zip(runs, found.items(), strict=True)
+            name: arm_verdicts(run, scored[name], arm)
+            for name, run in zip(names, runs, strict=True)
         }
-        require_alike(title, found, verdicts)
-        scores = benchmark_scores(
-            verdicts, k, reference=names[0], resample=settings.resample,
+        require_alike(scored, verdicts)
+        answers = {name: scores.models[arm] for name, scores in scored.items()}
+        estimator = Estimator(
+            k=k, reference=names[0], resample=settings.resample,
             num_resamples=settings.bootstrap, rng=np.random.default_rng(runs[0].config.seed),
         )  # fmt: skip
-        decoded = {name: one["models"][arm] for name, one in found.items()}
-        models = {name: decoded[name] | one for name, one in scores["models"].items()}
-        compared[title] = found[names[0]] | scores | {"models": models}
+        compared.append(benchmark_scores(scored[names[0]], answers, verdicts, estimator))
     notes = [
-        *(length_note(title, names[0], one["comparisons"]) for title, one in compared.items()),
-        *(visible_note(title, one) for title, one in compared.items()),
+        *(length_note(names[0], scored) for scored in compared),
+        *(visible_note(scored) for scored in compared),
         f"{arm} of each run; percent with 95 % intervals {RESAMPLED[settings.resample.value]}; "
         "differences are paired by problem, in points; p-values are not adjusted for their number",
     ]
-    wrapped = [textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes]
-    return "\n".join([arm_block(compared, reference=names[0]), "", *wrapped])
+    return "\n".join([arm_block(compared, reference=names[0]), "", wrapped(notes)])
 
 
-def require_alike(title: str, found: dict[str, Any], verdicts: dict[str, list[Verdict]]) -> None:
-    """Refuse scores that do not measure the same.
+def require_alike(
+    scored: Mapping[str, BenchmarkScores], verdicts: Mapping[str, Sequence[Verdict]]
+) -> None:
+    """Refuse scores of a benchmark, by run, that do not measure the same.
 
     Raises:
         DataError: runs answered different problems, or were graded differently.
     """
+    title = next(iter(scored.values())).name
     for fact in SAME:
-        values = {name: one[fact] for name, one in found.items()}
+        values = {name: getattr(scores, fact) for name, scores in scored.items()}
         if len(set(values.values())) > 1:
-            told = ", ".join(f"{value} in {name}" for name, value in values.items())
-            raise DataError(f"{title} cannot be compared: {fact} is {told}")
-    answered = [{(one.problem_id, one.sample_index) for one in rows} for rows in verdicts.values()]
-    if any(one != answered[0] for one in answered):
-        told = ", ".join(
-            f"{one['num_problems']} x {one['num_samples']} in {name}" for name, one in found.items()
+            each = ", ".join(f"{value} in {name}" for name, value in values.items())
+            raise DataError(f"{title} cannot be compared: {fact} is {each}")
+    answered = [{(row.problem_id, row.sample_index) for row in rows} for rows in verdicts.values()]
+    if any(places != answered[0] for places in answered):
+        sizes = ", ".join(
+            f"{scores.num_problems} x {scores.num_samples} in {name}"
+            for name, scores in scored.items()
         )
         raise DataError(
             f"{title} cannot be compared: the runs answered other problems or another number of "
-            f"times ({told}): set eval.limit, eval.num_samples and eval.validation alike"
+            f"times ({sizes}): set eval.limit, eval.num_samples and eval.validation alike"
         )
 
 
-def length_note(title: str, first: str, comparisons: dict[str, Any]) -> str:
+def length_note(first: str, scored: BenchmarkScores) -> str:
     """How much longer the first run's answers are, in a sentence."""
-    changes = []
-    for name, change in comparisons.items():
-        value, low, high = (
-            f"{change['mean_tokens'][end]:+z.0f}" for end in ("value", "low", "high")
-        )
-        changes.append(f"{value} [{low}, {high}] tokens longer than those of {name}")
-    return f"{title}: mean answers of {first} are {', '.join(changes)}"
+    changes = [
+        f"{formats.tokens(change.mean_tokens)} tokens longer than those of {name}"
+        for name, change in scored.comparisons.items()
+    ]
+    return f"{scored.name}: mean answers of {first} are {', '.join(changes)}"
 
 
-def visible_note(title: str, scores: dict[str, Any]) -> str:
+def visible_note(scored: BenchmarkScores) -> str:
     """What these answers could show of each other run, in a sentence."""
-    problems, samples = scores["num_problems"], scores["num_samples"]
-    metric = pass_names(next(iter(scores["models"].values())))[0]
-    k = int(metric.removeprefix("pass@"))
+    size, k = (scored.num_problems, scored.num_samples), scored.k
     sentences = []
-    for name, change in scores["comparisons"].items():
-        ends = change[metric]["low"], change[metric]["high"]
-        sentences.append(f"against {name} {visible_sentence(*ends, problems, samples, k)}")
-    return f"{title} {metric}: {problems} x {samples} answers {'; '.join(sentences)}"
+    for name, comparison in scored.comparisons.items():
+        change = comparison.pass_at[k]
+        sentences.append(f"against {name} {visible_sentence(change.low, change.high, *size, k)}")
+    return f"{scored.name} pass@{k}: {size[0]} x {size[1]} answers {'; '.join(sentences)}"
 
 
 def main() -> None:
@@ -131,9 +129,9 @@ def main() -> None:
     parser.add_argument("--arm", default=TUNED, metavar="NAME",
                         help="tuned (default), base, or a control that all runs have")  # fmt: skip
     parser.add_argument("--benchmark", metavar="NAME", help="one benchmark; all shared by default")
-    given = parser.parse_args()
+    options = parser.parse_args()
     with reporting_errors():
-        print(compare(given.folders, given.arm, given.benchmark))
+        print(compare(options.folders, options.arm, options.benchmark))
 
 
 if __name__ == "__main__":

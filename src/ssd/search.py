@@ -28,7 +28,6 @@ from ssd.errors import RESUMABLE, ArtifactError, ConfigError, SSDError, one_line
 from ssd.problems.benchmarks.registry import require_benchmarks
 from ssd.report.render.formats import percent
 from ssd.report.run.facts import collect
-from ssd.report.study.collection import held_out
 from ssd.report.study.rows import study_table
 from ssd.report.study.study import study_report
 from ssd.runtime.reporting import reporting_errors
@@ -250,10 +249,10 @@ def read_objective(run_dir: Path) -> float:
         ArtifactError: the run has no such score, or one of other settings.
     """
     facts = collect(run_dir, read_positions=False)
-    choice = held_out(facts)
-    if choice is None or facts.stale:
+    chosen = facts.held_out
+    if chosen is None or facts.stale:
         raise ArtifactError(f"{run_dir} has no score on held-out problems that is its own")
-    return choice.score.value
+    return chosen.score.value
 
 
 if __name__ == "__main__":

@@ -138,6 +138,15 @@ def test_an_empty_kind_has_no_means(analysis: Analysis) -> None:
     assert rows[0].share.value == 0
 
 
+def test_resamples_that_miss_a_kind_leave_its_mean(analysis: Analysis) -> None:
+    """Forks are in two of three completions, so one resample in 27 has none."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        rows = kind_table(analysis, plausible=0.1, lock_top1=0.7, rng=rng, num_resamples=1)
+        assert rows[1].share.value == pytest.approx(2 / 6)
+        assert np.isfinite(rows[1].changes[TUNED]["entropy"].value)
+
+
 def test_sensitivity_tries_other_thresholds(analysis: Analysis) -> None:
     rows = sensitivity(analysis, plausible=(0.08, 0.1), lock_top1=(0.45, 0.7))
     assert [(row.plausible, row.lock_top1) for row in rows] == [

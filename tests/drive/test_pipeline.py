@@ -1,5 +1,6 @@
 """The whole method on the tiny model with the real engine: run, run again, kill, resume, sweep."""
 
+import dataclasses
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from ssd.drive.pipeline import link_artifacts
 from ssd.drive.stages import is_current
 from ssd.errors import REPORTED
 from ssd.records.samples import read_samples
+from ssd.records.scores import Scores, write_scores
 from ssd.run import Run, evidence, lineage, load_run, protocol
 
 
@@ -211,12 +213,18 @@ def test_a_report_older_than_its_analysis_is_written_again(make_run: Callable[..
 
 def test_scores_with_other_intervals_are_made_anew(make_run: Callable[..., Run]) -> None:
     run = make_run("stages=[evaluate]")
-    scores = {"inputs": evidence.score_inputs(run), "benchmarks": {}, "intervals": INTERVALS}
-    for stored, current in ((scores, True), (scores | {"intervals": "other"}, False)):
-        (run.folder / "scores.json").write_text(json.dumps(stored))
+    scores = Scores(
+        inputs=evidence.score_inputs(run), sandbox="namespaces", resample="problems",
+        intervals=INTERVALS, selection=None, benchmarks=(),
+    )  # fmt: skip
+    for intervals, current in ((INTERVALS, True), ("other", False), (None, False)):
+        write_scores(run.folder, dataclasses.replace(scores, intervals=intervals))
         assert is_current(run, "evaluate") is current
-    del scores["intervals"]
-    (run.folder / "scores.json").write_text(json.dumps(scores))
+
+
+def test_scores_of_another_layout_are_made_anew(make_run: Callable[..., Run]) -> None:
+    run = make_run("stages=[evaluate]")
+    (run.folder / "scores.json").write_text('{"version": 1}')
     assert not is_current(run, "evaluate")
 
 

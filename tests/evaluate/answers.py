@@ -1,7 +1,7 @@
 """Samples and verdicts as the stages before would have made them."""
 
-from ssd.evaluate.grading import Verdict
 from ssd.records.samples import Sample
+from ssd.records.verdicts import Verdict
 
 
 def fenced(code: str) -> str:

@@ -19,7 +19,6 @@ from ssd.config.choices import Extraction
 from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.evaluation import evaluate
 from ssd.evaluate.generate import benchmark_requests, generate
-from ssd.evaluate.grading import read_verdicts, write_verdicts
 from ssd.evaluate.metrics import answer_rows
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.selection import Job, choice_jobs, list_jobs
@@ -27,6 +26,8 @@ from ssd.models.chat import load_tokenizer
 from ssd.problems.extraction import RULES
 from ssd.problems.problem import packaged_rows
 from ssd.records.samples import read_samples, write_samples
+from ssd.records.scores import read_scores, scores_json
+from ssd.records.verdicts import read_verdicts, write_verdicts
 from ssd.run import Run, evidence, lineage, protocol
 from ssd.run.protocol import ALL, TEST, VALIDATION
 from ssd.run.tracking import read_metrics
@@ -109,8 +110,10 @@ def test_stored_answers_become_verdicts_scores_metrics_and_a_table(
     assert verdicts.manifest()["counts"]["num_passed"] == 6
     assert verify(verdicts.folder) == []
     rows = read_verdicts(verdicts.folder / "verdicts.parquet")
+    record = read_scores(run.folder)
+    assert record is not None and scores_json(record) == scores
     assert [row.backend for row in rows] == [scores["sandbox"]] * 8
-    assert [row[4] for row in answer_rows(run, scores)].count("passed") == 8
+    assert [row[4] for row in answer_rows(run, record)].count("passed") == 8
     assert "+50.0" in capsys.readouterr().out
 
 

@@ -5,28 +5,35 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from score_records import benchmark, change, model, scores, selection
 
-from ssd.evaluate.metrics import headline
-from ssd.run import Run, evidence, lineage
+from ssd.evaluate.metrics import flat_metrics, headline
+from ssd.method.decoding import Setting
+from ssd.method.intervals import Interval
+from ssd.records.scores import Scores, write_scores
+from ssd.records.selection import Selection
+from ssd.report.run.facts import Facts, collect, run_costs
+from ssd.run import Run, evidence, lineage, protocol
 
 
-def scores_of(
-    run: Run, selection: dict[str, Any] | None = None, tuned: bool = True
-) -> dict[str, Any]:
-    """The part of scores.json that a row is made of."""
-    arms = ("base", "tuned") if tuned else ("base",)
+def scores_of(run: Run, selected: Selection | None = None, tuned: bool = True) -> Scores:
+    """Scores of humaneval, in the artifacts of a run's own settings."""
     models = {
-        arm: {
-            "temp": 0.5, "mean_tokens": 80.0, "pass@2": {"value": 0.6}, "pass@1": {"value": 0.4},
-            "generations": evidence.generations(run, arm, "humaneval").fingerprint,
-            "verdicts": evidence.verdicts(run, arm, "humaneval").fingerprint,
-        }
-        for arm in arms
-    }  # fmt: skip
-    gain = {"pass@1": {"value": 0.1, "low": -0.05, "high": 0.25, "p_value": 0.2}}
-    comparisons = {"base": gain} if tuned else {}
-    one = {"models": models, "comparisons": comparisons}
-    return {"selection": selection, "benchmarks": {"humaneval": one}}
+        arm: model(
+            0.4,
+            pass_at={
+                2: Interval(value=0.6, low=0.5, high=0.7),
+                1: Interval(value=0.4, low=0.3, high=0.5),
+            },
+            setting=Setting(0.5),
+            mean_tokens=80.0,
+            generations=evidence.generations(run, arm, "humaneval").fingerprint,
+            verdicts=evidence.verdicts(run, arm, "humaneval").fingerprint,
+        )
+        for arm in (("base", "tuned") if tuned else ("base",))
+    }
+    gain = {"base": change(0.1, 0.2, half=0.15)} if tuned else {}
+    return scores(benchmark(models, gain), selection=selected)
 
 
 def finish(artifact: Any, seconds: float, **counts: int) -> None:
@@ -46,7 +53,7 @@ def test_a_row_has_settings_score_gain_and_cost(make_run: Callable[..., Run]) ->
     assert row == {
         "t_train": 1.6, "top_k": cut.top_k, "top_p": cut.top_p, "lr": lr, "tokens": 5000,
         "hours": pytest.approx(2, abs=0.01), "t_eval": 0.5, "t_eff": 0.8, "pass@1": 0.4,
-        "answer_tokens": 80.0, "gain": 0.1, "gain_low": -0.05, "gain_high": 0.25,
+        "answer_tokens": 80.0, "gain": 0.1, "gain_low": pytest.approx(-0.05), "gain_high": 0.25,
     }  # fmt: skip
 
 
@@ -54,15 +61,43 @@ def test_a_row_has_the_held_out_score_of_what_was_chosen_on_held_out_problems(
     make_run: Callable[..., Run],
 ) -> None:
     run = make_run("truncation=none", "eval.benchmarks=[humaneval]")
-    cells = [
-        {"chosen": chosen, "pass@1": {"value": value}}
-        for chosen, value in ((False, 0.2), (True, 0.7))
-    ]
-    chosen = {"mode": "heldout", "sweeps": {"tuned": cells}}
-    row = headline(run, scores_of(run, chosen))
+    row = headline(run, scores_of(run, selection(tuned={0.7: 0.2, 0.9: 0.7})))
     assert (row["held_out"], row["top_k"]) == (0.7, 0)
     assert "tokens" not in row
-    assert "held_out" not in headline(run, scores_of(run, chosen | {"mode": "test"}))
+    assert "held_out" not in headline(run, scores_of(run, selection("test")))
+
+
+def test_hours_count_the_answers_that_chose_once_as_the_report_does(
+    make_run: Callable[..., Run],
+) -> None:
+    run = make_run(
+        "eval.benchmarks=[mbpp]", "eval.validation=mbpp_validation", "eval.temps=[0.5,0.7]"
+    )
+    for how in protocol.candidates(run, "tuned"):
+        finish(evidence.generations(run, "tuned", "mbpp_validation", how), 1800)
+    scored = scores(benchmark({"base": model(0.5)}, {}, name="mbpp"))
+    assert headline(run, scored)["hours"] == pytest.approx(1, abs=0.01)
+    assert sum(cost.seconds for cost in run_costs(collect_run(run, scored))) == pytest.approx(
+        3600, abs=60
+    )
+
+
+def collect_run(run: Run, scored: Scores) -> Facts:
+    """What a report reads of a run with these scores."""
+    write_scores(run.folder, scored)
+    return collect(run.folder)
+
+
+def test_every_score_has_a_flat_name(make_run: Callable[..., Run]) -> None:
+    lost = {"usage block": 0.02, "no fence": 0.01}
+    models = {"base": model(0.4), "tuned": model(0.5, lost_to_form=lost)}
+    metrics = flat_metrics(scores(benchmark(models, {"base": change(0.1, 0.2)})))
+    assert metrics["eval/humaneval/base/pass@1"] == 0.4
+    assert metrics["eval/humaneval/tuned/pass@1/high"] == 0.6
+    assert metrics["eval/humaneval/tuned_minus_base/pass@1/p_value"] == 0.2
+    assert metrics["eval/humaneval/tuned/lost_share"] == pytest.approx(0.03)
+    assert "eval/humaneval/base/lost_share" not in metrics
+    assert "eval/humaneval/base/pass@1/p_value" not in metrics
 
 
 def test_a_row_of_the_base_model_alone_has_no_score(make_run: Callable[..., Run]) -> None:

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 from answers import make_verdict
 from runs import compose_config
+from score_records import benchmark, model, scores
 
-from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.names import VERDICTS
 from ssd.errors import ArtifactError, ConfigError, DataError
-from ssd.evaluate.grading import write_verdicts
 from ssd.evaluate.power import run_power
 from ssd.evaluate.power_report import power_report
 from ssd.method.estimates import sign_flip_p_value
 from ssd.method.pilot import SAMPLES, measure, problems_needed, smallest_difference
 from ssd.models import Weights
+from ssd.records.scores import read_scores, write_scores
+from ssd.records.verdicts import write_verdicts
 from ssd.run import Run, save_run
 
 
@@ -128,8 +129,8 @@ def run(tmp_path: Path) -> Run:
             for index, passed in enumerate(row)
         ]
         write_verdicts(folder / VERDICTS, rows)
-        models[arm] = {"verdicts": arm}
-    write_json(run.folder / "scores.json", {"benchmarks": {"humaneval": {"models": models}}})
+        models[arm] = model(0.5, verdicts=arm)
+    write_scores(run.folder, scores(benchmark(models, {})))
     return run
 
 
@@ -193,13 +194,14 @@ def test_arms_of_different_problems_are_refused(run: Run) -> None:
 def test_every_benchmark_is_answered_that_can_be(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scores = read_json(run.folder / "scores.json")
     flat = run.store / "verdicts" / "flat"
     flat.mkdir()
     write_verdicts(flat / VERDICTS, [make_verdict(f"p/{number}", 0, False) for number in range(9)])
-    models = {arm: {"verdicts": "flat"} for arm in ("base", "tuned")}
-    scores["benchmarks"]["mbpp"] = {"models": models}
-    write_json(run.folder / "scores.json", scores)
+    stored = read_scores(run.folder)
+    assert stored is not None
+    models = {arm: model(0.5, verdicts="flat") for arm in ("base", "tuned")}
+    both = (*stored.benchmarks, benchmark(models, {}, name="mbpp"))
+    write_scores(run.folder, scores(*both))
     run_power([str(run.folder)])
     printed = capsys.readouterr().out
     assert "base and tuned on humaneval, 40 problems" in printed

@@ -5,18 +5,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from answers import make_verdict
+from score_records import EDITION, answers
 
 from ssd.config.choices import Resample
 from ssd.errors import ConfigError, DataError
-from ssd.evaluate.grading import Verdict
 from ssd.evaluate.scores import (
-    ArmScores,
+    ArmArrays,
+    Estimator,
     benchmark_scores,
-    form,
+    distinct_programs,
     lost_to_form,
     passed_matrix,
-    sweep_score,
+    score_candidate,
 )
+from ssd.method.decoding import Setting
+from ssd.method.intervals import Interval
+from ssd.records.benchmark_scores import BenchmarkScores, ModelScores
+from ssd.records.verdicts import Verdict
 
 
 def verdicts_of(passed_P_G: np.ndarray, num_tokens: int = 10) -> list[Verdict]:
@@ -27,13 +32,25 @@ def verdicts_of(passed_P_G: np.ndarray, num_tokens: int = 10) -> list[Verdict]:
     ]
 
 
-def score(k: list[int], seed: int = 0, num_resamples: int = 2000, **arms: np.ndarray) -> dict:
-    return benchmark_scores(
-        {arm: verdicts_of(passed_P_G) for arm, passed_P_G in arms.items()},
-        k,
-        num_resamples=num_resamples,
-        rng=np.random.default_rng(seed),
-    )
+def scored(
+    verdicts: dict[str, list[Verdict]],
+    k: list[int],
+    groups: dict[str, list[str]] | None = None,
+    resample: Resample = Resample.problems,
+    num_resamples: int = 500,
+    seed: int = 0,
+) -> BenchmarkScores:
+    rng = np.random.default_rng(seed)
+    estimator = Estimator(k=k, resample=resample, num_resamples=num_resamples, rng=rng)
+    stand_for = {arm: answers(arm) for arm in verdicts}
+    return benchmark_scores(EDITION, stand_for, verdicts, estimator, groups)
+
+
+def score(
+    k: list[int], seed: int = 0, num_resamples: int = 2000, **arms: np.ndarray
+) -> BenchmarkScores:
+    verdicts = {arm: verdicts_of(passed_P_G) for arm, passed_P_G in arms.items()}
+    return scored(verdicts, k, seed=seed, num_resamples=num_resamples)
 
 
 def test_samples_are_ordered_whatever_the_order_of_the_verdicts() -> None:
@@ -52,11 +69,11 @@ def test_a_missing_verdict_is_an_error() -> None:
 def test_problems_may_have_different_numbers_of_samples() -> None:
     passed_P_G = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=bool)
     verdicts = verdicts_of(passed_P_G)
-    even = ArmScores.of(verdicts, [1, 2], Resample.problems)
-    assert ArmScores.of_uneven(verdicts, [1, 2]).intervals() == even.intervals()
-    uneven = ArmScores.of_uneven([v for v in verdicts if v.sample_index < 2 or v.passed], [1, 2])
+    even = ArmArrays.of(verdicts, [1, 2], Resample.problems)
+    assert ArmArrays.of_uneven(verdicts, [1, 2]).intervals() == even.intervals()
+    uneven = ArmArrays.of_uneven([v for v in verdicts if v.sample_index < 2 or v.passed], [1, 2])
     np.testing.assert_allclose(uneven.scores[1], [1, 0.5, 0])
-    uneven = ArmScores.of_uneven(verdicts[:-1], [1, 3])  # the last problem has three samples
+    uneven = ArmArrays.of_uneven(verdicts[:-1], [1, 3])  # the last problem has three samples
     np.testing.assert_allclose(uneven.scores[1], [0.5, 0.25, 0])
     np.testing.assert_allclose(uneven.scores[3], [1, 0.75, 0])
 
@@ -69,39 +86,41 @@ def test_arms_graded_on_different_answers_are_an_error(shape: tuple[int, int]) -
 
 def test_equal_models_differ_by_nothing_with_p_1() -> None:
     passed_P_G = np.random.default_rng(0).random((50, 2)) < 0.5
-    change = score([1, 2], base=passed_P_G, tuned=passed_P_G)["comparisons"]["base"]
-    assert change["pass@1"]["value"] == 0
-    assert change["pass@1"]["p_value"] == 1
-    assert -change["pass@1"]["low"] == pytest.approx(change["pass@1"]["high"])
-    assert 0.03 < change["pass@1"]["high"] < 0.1  # six of 50 problems are 12 points
-    assert change["pass@2"]["p_value"] == 1
-    assert change["mean_tokens"] == {"value": 0, "low": 0, "high": 0}
+    change = score([1, 2], base=passed_P_G, tuned=passed_P_G).comparisons["base"]
+    assert (change.pass_at[1].value, change.pass_at[1].p_value) == (0, 1)
+    assert -change.pass_at[1].low == pytest.approx(change.pass_at[1].high)
+    assert 0.03 < change.pass_at[1].high < 0.1  # six of 50 problems are 12 points
+    assert change.pass_at[2].p_value == 1
+    assert change.mean_tokens == Interval(value=0, low=0, high=0)
 
 
 def test_pairing_makes_a_shared_difficulty_cancel() -> None:
     base_P_G = np.repeat([[True], [False]], 100, axis=0)
     tuned_P_G = base_P_G.copy()
     tuned_P_G[100:120] = True
-    found = score([1], base=base_P_G, tuned=tuned_P_G)
-    change = found["comparisons"]["base"]["pass@1"]
-    assert change["value"] == pytest.approx(0.1)
-    assert 0.05 < change["low"] < change["high"] < 0.15
-    assert change["p_value"] < 0.001
-    assert found["models"]["base"]["pass@1"]["high"] > found["models"]["tuned"]["pass@1"]["low"]
+    both = score([1], base=base_P_G, tuned=tuned_P_G)
+    change = both.comparisons["base"].pass_at[1]
+    assert change.value == pytest.approx(0.1)
+    assert 0.05 < change.low < change.high < 0.15
+    assert change.p_value is not None and change.p_value < 0.001
+    assert both.models["base"].pass_at[1].high > both.models["tuned"].pass_at[1].low
 
 
 def test_every_arm_is_compared_with_the_tuned_model_by_its_own_difference() -> None:
     rng = np.random.default_rng(3)
     chances = {"base": 0.3, "base_swept": 0.4, "t1": 0.5, "tuned": 0.7}
     arms = {arm: rng.random((80, 2)) < chance for arm, chance in chances.items()}
-    found = score([1, 2], **arms)
-    assert list(found["models"]) == list(chances)
-    assert list(found["comparisons"]) == ["base", "base_swept", "t1"]
-    for arm, change in found["comparisons"].items():
-        for name in ("pass@1", "pass@2"):
-            means = [found["models"][one][name]["value"] for one in ("tuned", arm)]
-            assert change[name]["value"] == pytest.approx(means[0] - means[1])
-            assert change[name]["low"] < change[name]["value"] < change[name]["high"]
+    every = score([1, 2], **arms)
+    assert list(every.models) == list(chances)
+    assert {arm: model.verdicts for arm, model in every.models.items()} == {
+        arm: f"verdicts-{arm}" for arm in chances
+    }
+    assert list(every.comparisons) == ["base", "base_swept", "t1"]
+    for arm, comparison in every.comparisons.items():
+        for k, change in comparison.pass_at.items():
+            tuned, other = (every.models[name].pass_at[k].value for name in ("tuned", arm))
+            assert change.value == pytest.approx(tuned - other)
+            assert change.low < change.value < change.high
 
 
 @pytest.mark.parametrize("resample", list(Resample))
@@ -116,9 +135,9 @@ def test_a_paired_interval_covers_the_true_difference_about_as_often_as_it_says(
             "base": verdicts_of(rng.random((40, 3)) < chances_P),
             "tuned": verdicts_of(rng.random((40, 3)) < chances_P + 0.2),
         }
-        found = benchmark_scores(arms, [1], resample=resample, num_resamples=300, rng=rng)
-        change = found["comparisons"]["base"]["pass@1"]
-        covered += change["low"] <= 0.2 <= change["high"]
+        both = scored(arms, [1], resample=resample, num_resamples=300)
+        change = both.comparisons["base"].pass_at[1]
+        covered += change.low <= 0.2 <= change.high
     assert covered / 200 > 0.91
 
 
@@ -129,11 +148,10 @@ def test_an_answer_that_grows_longer_shows_with_its_interval() -> None:
         make_verdict(row.problem_id, row.sample_index, True, num_tokens=int(rng.integers(110, 130)))
         for row in base
     ]
-    found = benchmark_scores({"base": base, "tuned": tuned}, [1], num_resamples=500, rng=rng)
-    change = found["comparisons"]["base"]["mean_tokens"]
-    grown = found["models"]["tuned"]["mean_tokens"] - 100
-    assert change["value"] == pytest.approx(grown)
-    assert 15 < change["low"] < change["value"] < change["high"] < 25
+    both = scored({"base": base, "tuned": tuned}, [1])
+    change = both.comparisons["base"].mean_tokens
+    assert change.value == pytest.approx(both.models["tuned"].mean_tokens - 100)
+    assert 15 < change.low < change.value < change.high < 25
 
 
 def test_groups_are_scored_on_their_own_problems() -> None:
@@ -141,34 +159,24 @@ def test_groups_are_scored_on_their_own_problems() -> None:
     base_P_G, tuned_P_G = rng.random((30, 2)) < 0.3, rng.random((30, 2)) < 0.6
     easy = [f"problem/{index}" for index in range(10)]
     arms = {"base": verdicts_of(base_P_G), "tuned": verdicts_of(tuned_P_G)}
-    found = benchmark_scores(
-        arms,
-        [1],
-        groups={"easy": easy, "held out": ["problem/99"]},
-        num_resamples=500,
-        rng=np.random.default_rng(0),
-    )
+    both = scored(arms, [1], {"easy": easy, "held out": ["problem/99"]})
     alone = score([1], num_resamples=500, base=base_P_G[:10], tuned=tuned_P_G[:10])
-    group = found["models"]["tuned"]["groups"]["easy"]
-    assert list(found["models"]["tuned"]["groups"]) == ["easy"]
-    assert group["num_problems"] == 10
-    assert group["pass@1"]["value"] == alone["models"]["tuned"]["pass@1"]["value"]
-    change = found["comparisons"]["base"]["groups"]["easy"]["pass@1"]
-    assert change["value"] == alone["comparisons"]["base"]["pass@1"]["value"]
-    assert change["low"] == alone["comparisons"]["base"]["pass@1"]["low"]
-    ungrouped = benchmark_scores(arms, [1], num_resamples=500, rng=np.random.default_rng(0))
-    assert ungrouped["models"]["base"]["pass@1"] == found["models"]["base"]["pass@1"]
+    assert both.group_sizes == {"easy": 10}
+    assert both.models["tuned"].groups == {"easy": alone.models["tuned"].pass_at}
+    change = both.comparisons["base"].groups["easy"]
+    own = alone.comparisons["base"]
+    assert change.mean_tokens == own.mean_tokens
+    assert (change.pass_at[1].value, change.pass_at[1].low) == (
+        own.pass_at[1].value,
+        own.pass_at[1].low,
+    )
+    assert scored(arms, [1]).models["base"].pass_at == both.models["base"].pass_at
 
 
 def test_redrawing_one_sample_per_problem_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"eval\.num_samples"):
-        benchmark_scores(
-            {"base": verdicts_of(np.ones((3, 1), dtype=bool))},
-            [1],
-            resample=Resample.samples,
-            num_resamples=10,
-            rng=np.random.default_rng(0),
-        )
+        verdicts = {"base": verdicts_of(np.ones((3, 1), dtype=bool))}
+        scored(verdicts, [1], resample=Resample.samples)
 
 
 def test_scores_depend_on_the_seed_alone() -> None:
@@ -187,41 +195,40 @@ def test_equal_programs_of_a_problem_count_once_and_missing_ones_never() -> None
         make_verdict("b", 1, False, program=""),
         make_verdict("b", 2, False, program=""),
     ]
-    assert form(rows)["distinct_programs"] == 1.5
+    assert distinct_programs(rows) == 1.5
 
 
 def test_a_candidate_decoding_is_scored_by_pass_at_1() -> None:
     rows = verdicts_of(np.array([[True, False]] * 20 + [[False, False]] * 20))
-    found = sweep_score(rows)
-    assert found["num_problems"] == 40
-    assert found["pass@1"]["value"] == 0.25
-    assert 0.16 < found["pass@1"]["low"] < 0.25 < found["pass@1"]["high"] < 0.35
+    candidate = score_candidate(Setting(0.9), rows, Resample.problems, chosen=True)
+    assert (candidate.setting, candidate.num_problems, candidate.chosen) == (Setting(0.9), 40, True)
+    assert candidate.score.value == 0.25
+    assert 0.16 < candidate.score.low < 0.25 < candidate.score.high < 0.35
 
 
-def test_the_score_dict_has_the_documented_shape() -> None:
+def test_an_arm_has_its_scores_its_form_and_what_it_stands_for() -> None:
     rows = [
         make_verdict("a", 0, True, program="x"),
         make_verdict("a", 1, False, program="y", finish_reason="length"),
     ]
-    found = benchmark_scores({"base": rows}, [1, 2], num_resamples=9, rng=np.random.default_rng(0))
-    assert found == {
-        "num_problems": 1,
-        "num_samples": 2,
-        "models": {
-            "base": {
-                "pass@1": {"value": 0.5, "low": 0, "high": 1},
-                "pass@2": {"value": 1, "low": 0, "high": 1},
-                "mean_tokens": 10,
-                "fence_share": 0.5,
-                "cut_share": 0.5,
-                "distinct_programs": 2,
-                "lost_to_form": None,
-                "statuses": {"passed": 1, "failed": 1},
-                "curve": [0.5, 1.0],
-            }
-        },
-        "comparisons": {},
-    }
+    alone = scored({"base": rows}, [1, 2])
+    assert (alone.name, alone.num_problems, alone.num_samples) == ("humaneval", 1, 2)
+    assert alone.comparisons == {}
+    assert alone.models["base"] == ModelScores(
+        model="base",
+        setting=Setting(0.7, 20, 0.8),
+        generations="answers-base",
+        verdicts="verdicts-base",
+        pass_at={1: Interval(value=0.5, low=0, high=1), 2: Interval(value=1, low=0, high=1)},
+        groups={},
+        mean_tokens=10,
+        fence_share=0.5,
+        cut_share=0.5,
+        distinct_programs=2,
+        lost_to_form=None,
+        statuses={"passed": 1, "failed": 1},
+        curve=(0.5, 1.0),
+    )
 
 
 def test_shares_lost_to_form_are_counted_where_all_answers_were_looked_at() -> None:
@@ -235,8 +242,8 @@ def test_shares_lost_to_form_are_counted_where_all_answers_were_looked_at() -> N
 
 def test_the_curve_is_pass_at_every_k() -> None:
     passed_P_G = np.random.default_rng(3).random((20, 6)) < 0.4
-    found = score([1, 3, 6], base=passed_P_G, num_resamples=9)["models"]["base"]
-    assert len(found["curve"]) == 6
-    assert found["curve"] == sorted(found["curve"])
+    base = score([1, 3, 6], base=passed_P_G, num_resamples=9).models["base"]
+    assert len(base.curve) == 6
+    assert list(base.curve) == sorted(base.curve)
     for k in (1, 3, 6):
-        assert found["curve"][k - 1] == pytest.approx(found[f"pass@{k}"]["value"])
+        assert base.curve[k - 1] == pytest.approx(base.pass_at[k].value)

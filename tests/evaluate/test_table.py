@@ -1,70 +1,30 @@
 """The plain-text table, as people see it, and what a gain is said to consist of."""
 
+import dataclasses
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+from score_records import benchmark, change, difference, model, scores, selection
 
-from ssd.arms import ARMS, gain_parts, gain_sentence
+from ssd.arms import ARMS, CHOSEN_ON_TEST, gain_parts, gain_sentence
 from ssd.config.choices import Extraction
-from ssd.evaluate.table import CHOSEN_ON_TEST, score_table
+from ssd.evaluate.table import score_table
+from ssd.method.decoding import Setting
+from ssd.method.intervals import Interval
 from ssd.problems.extraction import RULES
+from ssd.records.benchmark_scores import BenchmarkScores
 
 SCORES = {"base": 0.40, "base_swept": 0.44, "base_same_decoding": 0.42, "t1": 0.45, "tuned": 0.50}
 
 
-def model(value: float, **changed: Any) -> dict[str, Any]:
-    facts = {
-        "temp": 0.7,
-        "top_k": 20,
-        "top_p": 0.8,
-        "checkpoint_step": None,
-        "pass@1": {"value": value, "low": value - 0.1, "high": value + 0.1},
-        "mean_tokens": 310.2,
-        "fence_share": 0.98,
-        "cut_share": 0.0208,
-        "distinct_programs": 1.75,
-    }
-    return {**facts, **changed}
+def compared(**changed: Any) -> BenchmarkScores:
+    models = {"base": model(0.125), "tuned": model(0.1666, setting=Setting(0.9))}
+    return benchmark(models, {"base": change(0.04166, 0.6249, 0.125)}, **changed)
 
 
-def change(value: float, p_value: float = 0.01, half: float = 0.02) -> dict[str, Any]:
-    score = {"value": value, "low": value - half, "high": value + half, "p_value": p_value}
-    return {"pass@1": score}
-
-
-def benchmark(models: dict[str, Any], comparisons: dict[str, Any], **changed: Any) -> dict:
-    facts = {
-        "release": None,
-        "window": None,
-        "grading": "official",
-        "extraction": "last_fenced_block_after_reasoning",
-        "num_total": 24,
-        "num_problems": 24,
-        "num_samples": 2,
-        "split": "all",
-        "regression": False,
-    }
-    return {**facts, "models": models, "comparisons": comparisons, **changed}
-
-
-def scores(selection: dict[str, Any] | None = None, **benchmarks: Any) -> dict[str, Any]:
-    return {
-        "version": 2,
-        "sandbox": "namespaces",
-        "resample": "problems",
-        "selection": selection,
-        "benchmarks": benchmarks,
-    }
-
-
-def compared() -> dict[str, Any]:
-    models = {"base": model(0.125), "tuned": model(0.1666, temp=0.9, top_k=None, top_p=1.0)}
-    return benchmark(models, {"base": change(0.04166, 0.6249, 0.125)})
-
-
-def controlled() -> dict[str, Any]:
+def controlled() -> BenchmarkScores:
     models = {arm: model(value) for arm, value in SCORES.items()}
     changes = {arm: change(0.5 - value) for arm, value in SCORES.items() if arm != "tuned"}
     return benchmark(models, changes)
@@ -87,15 +47,16 @@ code ran isolated by Linux namespaces"""
 
 def test_the_table_shows_scores_intervals_and_differences() -> None:
     alone = benchmark(
-        {"base": model(0.5)}, {}, num_problems=1, num_total=500, num_samples=1, release="2024"
-    )
-    table = score_table(scores(humaneval=compared(), mbpp=alone))
+        {"base": model(0.5)}, {},
+        name="mbpp", num_problems=1, num_total=500, num_samples=1, release="2024",
+    )  # fmt: skip
+    table = score_table(scores(compared(), alone))
     assert table == EXPECTED
     assert max(map(len, table.splitlines())) <= 120
 
 
 def test_every_control_has_a_row_with_the_tuned_models_difference_to_it() -> None:
-    table = score_table(scores(humaneval=controlled()))
+    table = score_table(scores(controlled()))
     rows = [line.split()[0] for line in table.splitlines() if line.startswith(tuple(SCORES))]
     assert rows == list(SCORES) == list(ARMS)
     assert "+5.0 [+3.0, +7.0] p=0.01" in next(
@@ -108,26 +69,28 @@ def test_what_is_lost_to_form_and_a_lenient_rule_are_named() -> None:
     lost = {"usage block": 0.02, "unclosed fence": 0.0, "no fence": 0.01}
     models = {"base": model(0.5, lost_to_form=lost), "tuned": model(0.5, lost_to_form=None)}
     one = benchmark(models, {}, extraction=RULES[Extraction.lenient])
-    table = " ".join(score_table(scores(humaneval=one)).split())
+    table = " ".join(score_table(scores(one)).split())
     assert "base 3.0% (2.0% usage block, 1.0% no fence)" in table
     assert "official grading, lenient extraction)" in table
 
 
 def test_several_k_stand_below_each_other() -> None:
-    more = {"pass@10": {"value": 0.8, "low": 0.7, "high": 0.9}}
-    one = benchmark({"base": model(0.125, **more)}, {})
-    lines = score_table(scores(humaneval=one)).splitlines()
+    base = model(0.125)
+    pass_at = base.pass_at | {10: Interval(value=0.8, low=0.7, high=0.9)}
+    one = benchmark({"base": dataclasses.replace(base, pass_at=pass_at)}, {})
+    lines = score_table(scores(one)).splitlines()
     assert lines[0].split() == ["decoding", "pass@k", "tokens", "fenced", "cut", "distinct"]
     assert "@1 12.5 [2.5, 22.5]" in lines[3]
     assert lines[4].strip() == "@10 80.0 [70.0, 90.0]"
 
 
 def test_difficulties_and_errata_have_a_block_of_their_own() -> None:
-    one = compared()
-    for arm in one["models"].values():
-        arm["groups"] = {"hard": {"num_problems": 9, "pass@1": arm["pass@1"]}}
-    one["comparisons"]["base"]["groups"] = {"hard": change(-0.01, 0.8)}
-    table = score_table(scores(humaneval=one))
+    models = {
+        arm: dataclasses.replace(scored, groups={"hard": scored.pass_at})
+        for arm, scored in compared().models.items()
+    }
+    changes = {"base": change(0.04, groups={"hard": difference(-0.01, 0.8)})}
+    table = score_table(scores(benchmark(models, changes, group_sizes={"hard": 9})))
     block = table[table.index("humaneval  problems") :].splitlines()
     assert block[2].split()[:3] == ["hard", "9", "base"]
     assert block[2].endswith("-1.0 [-3.0, +1.0] p=0.8")
@@ -135,8 +98,7 @@ def test_difficulties_and_errata_have_a_block_of_their_own() -> None:
 
 
 def test_regression_benchmarks_stand_apart() -> None:
-    other = {**compared(), "regression": True}
-    table = score_table(scores(humaneval=compared(), mbpp=other))
+    table = score_table(scores(compared(), compared(name="mbpp", regression=True)))
     main, apart = table.split("out of domain")
     assert "humaneval, 24 problems" in main
     assert "mbpp, 24 problems" not in main
@@ -144,30 +106,40 @@ def test_regression_benchmarks_stand_apart() -> None:
     assert "+4.2 [-8.3, +16.7] p=0.62" in apart
 
 
-def selection(mode: str) -> dict[str, Any]:
-    sweeps = {"base": [{}] * 9, "tuned": [{}] * 8}
-    return {"mode": mode, "validation": "hash", "problems": {"mbpp": ["a", "b"]}, "sweeps": sweeps}
+def test_the_gain_goes_by_the_smallest_k_whatever_their_order() -> None:
+    def both(scored: Any) -> Any:
+        (first,) = scored.pass_at.values()
+        ten = dataclasses.replace(first, value=0.9, high=0.95)
+        return dataclasses.replace(scored, pass_at={10: ten, 1: first})
+
+    arms = controlled()
+    several = dataclasses.replace(
+        arms,
+        models={arm: both(scored) for arm, scored in arms.models.items()},
+        comparisons={arm: both(changed) for arm, changed in arms.comparisons.items()},
+    )
+    assert "humaneval pass@1: of +10.0 points over base" in score_table(scores(several))
 
 
 def test_a_choice_is_told_with_the_problems_that_made_it() -> None:
-    table = score_table(scores(selection("heldout"), humaneval=compared()))
+    table = score_table(scores(compared(), selection=selection("heldout")))
     assert (
-        "settings chosen on held-out problems, 2 of mbpp; base among 9, tuned among 8 settings"
+        "settings chosen on held-out problems, 2 of mbpp; base among 3, tuned among 2 settings"
         in table
     )
     assert CHOSEN_ON_TEST not in table
 
 
 def test_a_choice_on_the_test_problems_is_stamped() -> None:
-    table = score_table(scores(selection("test"), humaneval=compared()))
+    table = score_table(scores(compared(), selection=selection("test")))
     assert "CHOSEN ON THE TEST PROBLEMS (eval.selection=test): 2 of mbpp" in table
     assert "biased upwards" in table
 
 
 def test_code_that_ran_without_isolation_is_called_that() -> None:
-    found = {**scores(humaneval=compared()), "sandbox": "bwrap, none"}
+    stored = scores(compared(), sandbox="bwrap, none")
     last = "code ran isolated by bubblewrap, not isolated (eval.sandbox=none)"
-    assert score_table(found).endswith(last)
+    assert score_table(stored).endswith(last)
 
 
 @pytest.mark.parametrize(
@@ -195,10 +167,10 @@ def test_shares_of_a_gain_are_given_only_where_the_gain_is_certain() -> None:
     assert "+1.0 by fine-tuning on own samples at T = 1 (t1 minus base_swept, 10% of the" in certain
     assert "+5.0 by SSD (tuned minus t1, 50% of the gain)" in certain
     assert "%" not in gain_sentence(SCORES, certain=False)
-    unsure = controlled()
-    unsure["comparisons"]["base"] = change(0.1, 0.2)
-    assert "of the gain" not in score_table(scores(humaneval=unsure))
-    assert "of the gain" in score_table(scores(humaneval=controlled()))
+    sure = controlled()
+    unsure = dataclasses.replace(sure, comparisons=sure.comparisons | {"base": change(0.1, 0.2)})
+    assert "of the gain" not in score_table(scores(unsure))
+    assert "of the gain" in score_table(scores(sure))
 
 
 def test_neither_the_table_nor_the_stage_imports_torch_or_vllm() -> None:

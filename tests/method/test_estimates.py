@@ -164,11 +164,9 @@ def test_intervals_have_width_hold_their_value_and_stay_in_bounds(
             ((one_P - other_P).mean(), difference_ends(one_P, other_P, noise, step), (-1, 1)),
         ):
             interval = estimate(value, ends)
-            assert (
-                bounds[0] <= interval["low"] <= interval["value"] <= interval["high"] <= bounds[1]
-            )
-            assert interval["high"] > interval["low"]
-            np.testing.assert_allclose([interval["low"], interval["high"]], ends, atol=1e-9)
+            assert bounds[0] <= interval.low <= interval.value <= interval.high <= bounds[1]
+            assert interval.high > interval.low
+            np.testing.assert_allclose([interval.low, interval.high], ends, atol=1e-9)
 
 
 def test_swapped_models_have_mirrored_intervals() -> None:

@@ -215,7 +215,8 @@ def with_groups(stored: dict[str, Any], **sizes: int) -> dict[str, Any]:
             name: {"num_problems": size, "pass@1": model["pass@1"]} for name, size in sizes.items()
         }
     for change in stored["comparisons"].values():
-        change["groups"] = {name: {"pass@1": change["pass@1"]} for name in sizes}
+        scored = {name: change[name] for name in ("pass@1", "mean_tokens")}
+        change["groups"] = dict.fromkeys(sizes, scored)
     return stored
 
 

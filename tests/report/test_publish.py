@@ -15,8 +15,8 @@ from ssd.artifacts.files import read_json
 from ssd.artifacts.names import FAILURE, SHARDS, VERDICTS, WEIGHTS
 from ssd.artifacts.store import verify
 from ssd.errors import ArtifactError
-from ssd.evaluate.grading import Verdict, write_verdicts
 from ssd.records.samples import Sample, read_samples, write_samples
+from ssd.records.verdicts import Verdict, write_verdicts
 from ssd.report import report, study_report
 from ssd.report.publish import ANSWERS, ARCHIVE, MANIFESTS, publish, without_paths
 from ssd.run import Run, evidence, lineage

@@ -1,6 +1,7 @@
 """results.json: every kind of run and study fits the schema, and what does not is refused."""
 
 import copy
+import dataclasses
 import json
 import math
 import subprocess
@@ -26,8 +27,14 @@ from run_folders import (
 
 from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.names import FAILURE, RESULTS
+from ssd.method.decoding import Setting
+from ssd.method.fit import QuadraticFit
+from ssd.method.intervals import Interval
+from ssd.records.benchmark_scores import BenchmarkScores, Comparison, ModelScores
+from ssd.records.selection import Candidate, Selection
 from ssd.report.results import SCHEMA, run_results, write_results, write_study_results
 from ssd.report.run.facts import collect
+from ssd.report.study.cells import Curve
 from ssd.report.study.collection import collect_study
 from ssd.run import Run, lineage
 
@@ -161,6 +168,25 @@ def test_every_field_is_described(controlled: Run) -> None:
         return found
 
     assert undescribed(read_json(SCHEMA), "") == []
+
+
+def test_the_schema_has_the_fields_of_the_records() -> None:
+    """One that is added to a record stands in results.json, or is left out here."""
+
+    def fields(kind: Any) -> set[str]:
+        return {field.name for field in dataclasses.fields(kind)}
+
+    parts = read_json(SCHEMA)["$defs"].items()
+    described = {name: set(part.get("properties", {})) for name, part in parts}
+    setting = fields(Setting)
+    assert described["interval"] == fields(Interval)
+    assert described["arm"] == fields(ModelScores) - {"setting"} | setting
+    assert described["candidate"] == fields(Candidate) - {"setting"} | setting
+    assert described["comparison"] == fields(Comparison)
+    assert described["selection"] == fields(Selection) - {"problems"} | {"num_problems"}
+    elsewhere = {"name", "models", "group_sizes"}
+    assert described["benchmark"] == fields(BenchmarkScores) - elsewhere | {"arms", "verdict"}
+    assert described["fit"] == fields(Curve) | fields(QuadraticFit)
 
 
 def test_the_schema_refuses_what_is_wrong(controlled: Run) -> None:

@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from analyses import finish_analysis
 from run_folders import BETTER, UNDECIDED, benchmark_scores, make_run, make_selection, write_scores
 
+from ssd.analyse.analysis import flat_metrics
 from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.names import FAILURE, WANDB_PLAN
 from ssd.errors import ArtifactError, ConfigError, HardwareError
 from ssd.report import study_report
 from ssd.report.exports.wandb_plan import Panel, Panels, ReportPlan, Text, read_plan
+from ssd.report.run.facts import collect
 from ssd.report.wandb_report import publish, to_report
 from ssd.runtime.installation import check_wandb_reports
 
@@ -79,6 +82,19 @@ def test_panels_show_scores_sweep_and_training_of_the_study_alone(study: Path) -
     assert ("eval/humaneval/base/pass@1", "eval/humaneval/tuned/pass@1") in shown
     lines = [name for one in grids["Training"].panels for name in one.metrics]
     assert {"train/loss", "decomposition/kept_mass", "decomposition/alignment"} < set(lines)
+
+
+def test_a_study_with_an_analysis_has_its_panels(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "analysed", "eval.benchmarks=[humaneval]")
+    write_scores(run, humaneval=benchmark_scores(run, BETTER))
+    finish_analysis(run, models=("base", "tuned"))
+    publish(run.folder.parent)
+    analysis = panels_of(run.folder.parent)["Analysis"]
+    assert analysis.job_type == "analyse"
+    read = collect(run.folder).analysis
+    assert read is not None
+    logged = flat_metrics(run, read)
+    assert {name for panel in analysis.panels for name in panel.metrics} <= set(logged)
 
 
 @needs_package

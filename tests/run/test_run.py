@@ -5,11 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from ssd.arms import BASE, TUNED, UNIT
-from ssd.artifacts.files import write_json
-from ssd.artifacts.fingerprints import plain
-from ssd.artifacts.names import SELECTION
 from ssd.config.settings import TruncationConfig
 from ssd.errors import ArtifactError
+from ssd.records.selection import Choice, Selection, write_choice
 from ssd.run import Run, evidence, lineage, load_run, protocol, save_run
 
 EVERY = ("corpus", "checkpoint", "base", "tuned", "base verdicts", "tuned verdicts")
@@ -129,12 +127,13 @@ def test_the_steps_that_are_reported_are_those_of_the_models_that_are_there(
     with pytest.raises(ArtifactError, match="does not hold this configuration's choice"):
         evidence.reported_steps(swept)
     assert evidence.finished_analysis(swept) is None
-    chosen = {
-        BASE: protocol.candidates(swept, BASE)[0],
-        TUNED: protocol.candidates(swept, TUNED)[0],
-    }
-    write_json(
-        swept.folder / SELECTION, {"inputs": evidence.score_inputs(swept), "chosen": plain(chosen)}
+    write_choice(
+        swept.folder,
+        Choice(
+            inputs=evidence.score_inputs(swept),
+            chosen={model: protocol.candidates(swept, model)[0] for model in (BASE, TUNED)},
+            selection=Selection(mode="heldout", validation="hash", problems={}, sweeps={}),
+        ),
     )
     assert evidence.reported_steps(swept) == {BASE: None, TUNED: 2}
 

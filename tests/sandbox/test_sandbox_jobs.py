@@ -10,8 +10,9 @@ from graders import Grader, grader_fixture
 
 from ssd.config.choices import Grading
 from ssd.config.settings import BenchmarkFiles
-from ssd.evaluate.grading import grade_answer, read_verdicts, write_verdicts
+from ssd.evaluate.grading import grade_answer
 from ssd.problems.benchmarks.registry import load_benchmark
+from ssd.records.verdicts import read_verdicts, write_verdicts
 from ssd.sandbox.pool import Sandbox
 
 grader = grader_fixture(memory_mib=512)

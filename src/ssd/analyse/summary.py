@@ -266,9 +266,10 @@ def bootstrap(
     def mean(values: NDArray[np.float64], here: NDArray[np.bool_]) -> Estimate:
         counts = np.bincount(sample[here], minlength=num_samples)  # (S,)
         sums = np.bincount(sample[here], weights=values[here], minlength=num_samples)
-        if (counts > 0).sum() < 2:
-            return Estimate(_mean(values[here]), np.nan, np.nan)
         drawn = times @ counts  # (R,)
+        # Few resamples may all miss the few completions that have such a position.
+        if (counts > 0).sum() < 2 or not drawn.any():
+            return Estimate(_mean(values[here]), np.nan, np.nan)
         means = (times @ sums)[drawn > 0] / drawn[drawn > 0]
         low, high = np.percentile(means, (2.5, 97.5))
         return Estimate(float(sums.sum() / counts.sum()), float(low), float(high))

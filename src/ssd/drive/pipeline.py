@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from ssd.arms import UNIT
 from ssd.artifacts.files import read_json, require_space, write_text
 from ssd.artifacts.fingerprints import plain
-from ssd.artifacts.names import CONFIG, REPORT_PAGE, SCORES, WEIGHTS
+from ssd.artifacts.names import CONFIG, REPORT_PAGE, WEIGHTS
 from ssd.config.choices import DataSource
 from ssd.config.settings import DataConfig, RunConfig
 from ssd.drive.checks import check, check_data
@@ -26,9 +26,8 @@ from ssd.evaluate.table import score_table
 from ssd.models import Weights
 from ssd.models.weights import locate
 from ssd.plan.enforcement import print_plan, settle
-from ssd.problems.benchmarks.registry import (
-    require_benchmarks,
-)
+from ssd.problems.benchmarks.registry import require_benchmarks
+from ssd.records.scores import read_scores
 from ssd.run import Run, evidence, lineage, save_run
 from ssd.run.launch import export_model, stage_command, stage_environment
 from ssd.runtime.children import run_child
@@ -85,8 +84,9 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
             print(f"{name:9} starts", flush=True)
             run_stage(owner, stage)
     link_artifacts(run)
-    if "evaluate" in current and (folder / SCORES).is_file():  # a stage that ran has printed it
-        print(f"\n{score_table(read_json(folder / SCORES))}\n", flush=True)
+    scores = read_scores(folder) if "evaluate" in current else None
+    if scores is not None:  # a stage that ran has printed it
+        print(f"\n{score_table(scores)}\n", flush=True)
     if (folder / REPORT_PAGE).is_file():
         print(f"report: {folder / REPORT_PAGE}", flush=True)
 

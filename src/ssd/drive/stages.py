@@ -1,11 +1,11 @@
 """Which stages a run asks for, and which of them are up to date."""
 
 from ssd.arms import BASE, INTERVALS
-from ssd.artifacts.files import read_json
 from ssd.artifacts.names import MANIFEST, REPORT_PAGE, SCORES
 from ssd.config.choices import STAGES
 from ssd.errors import ArtifactError
 from ssd.evaluate.generate import is_whole
+from ssd.records.scores import VERSION, read_scores, stored_version
 from ssd.run import Run, evidence, lineage
 
 DRAW = ("sample", "train", "evaluate")
@@ -77,13 +77,12 @@ def report_is_current(run: Run) -> bool:
 def scores_are_current(run: Run) -> bool:
     """Whether scores.json was made from exactly this run's verdicts and settings, with today's
     intervals."""
-    path = run.folder / SCORES
-    scores = read_json(path) if path.is_file() else {}
-    if scores.get("inputs") != evidence.score_inputs(run) or scores.get("intervals") != INTERVALS:
+    if stored_version(run.folder) != VERSION:
         return False
-    verdicts = {
-        model["verdicts"]
-        for benchmark in scores["benchmarks"].values()
-        for model in benchmark["models"].values()
-    }
+    scores = read_scores(run.folder)
+    if scores is None or scores.inputs != evidence.score_inputs(run):
+        return False
+    if scores.intervals != INTERVALS:
+        return False
+    verdicts = {model.verdicts for scored in scores.benchmarks for model in scored.models.values()}
     return all((run.store / "verdicts" / name / MANIFEST).is_file() for name in verdicts)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ssd.arms import counted
 from ssd.config.choices import Extraction
-from ssd.evaluate.grading import Verdict
-from ssd.evaluate.scores import ArmScores
+from ssd.evaluate.scores import ArmArrays
 from ssd.evaluate.table import aligned, isolation, percent, signed
 from ssd.evaluate.verdict_lines import stem, verdict_of
 from ssd.problems.benchmarks.tasks import Benchmark
+from ssd.records.verdicts import Verdict
 
 NO_ANSWER = "no_answer"
 RESAMPLES = 10_000
@@ -31,10 +32,7 @@ def with_missing(verdicts: list[Verdict], scored: Sequence[str], k: int) -> list
 
 
 def summary(
-    benchmark: Benchmark,
-    verdicts: dict[Path, list[Verdict]],
-    k: list[int],
-    extraction: Extraction,
+    benchmark: Benchmark, verdicts: dict[Path, list[Verdict]], k: list[int], extraction: Extraction
 ) -> str:
     """The scores as a table, and what has to be said beside them."""
     # As stored: some programs may have run before this command, in another sandbox.
@@ -42,16 +40,16 @@ def summary(
     isolated = isolation(", ".join(sorted(backends)))
     names = distinct_names(list(verdicts))
     rng = np.random.default_rng(0)
-    arms = {path: ArmScores.of_uneven(rows, k) for path, rows in verdicts.items()}
+    arms = {path: ArmArrays.of_uneven(rows, k) for path, rows in verdicts.items()}
     first, *others = arms
     header = ["", *(f"pass@{at}" for at in k)]
     header += [f"{names[first]} minus it, pass@{at}" for at in k if others]
     rows = [header]
     for path, arm in arms.items():
         scores = arm.intervals()
-        changes = {} if path == first else arms[first].minus(arm, RESAMPLES, rng)
-        row = [names[path], *(percent(scores[f"pass@{at}"]) for at in k)]
-        row += [signed(changes[f"pass@{at}"]) if changes else "" for at in k if others]
+        changes = {} if path == first else arms[first].minus(arm, RESAMPLES, rng).pass_at
+        row = [names[path], *(percent(scores[at]) for at in k)]
+        row += [signed(changes.get(at)) for at in k if others]
         rows.append(row)
     statuses = [
         f"{names[path]}: "
@@ -76,10 +74,8 @@ def size(verdicts: dict[Path, list[Verdict]]) -> str:
     ]
     fewest, most = min(numbers), max(numbers)
     num_problems = len({verdict.problem_id for rows in verdicts.values() for verdict in rows})
-    answers = f"{most} answer{'' if most == 1 else 's'}"
-    return f"{num_problems} problem{'' if num_problems == 1 else 's'} x " + (
-        answers if fewest == most else f"{fewest} to {answers}"
-    )
+    least = "" if fewest == most else f"{fewest} to "
+    return f"{counted(num_problems, 'problem')} x {least}{counted(most, 'answer')}"
 
 
 def distinct_names(paths: Sequence[Path]) -> dict[Path, str]:

@@ -7,36 +7,29 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from ssd.arms import INTERVALS, TUNED
-from ssd.artifacts.files import write_json
-from ssd.artifacts.names import SCORES, VERDICTS
+from ssd.artifacts.names import VERDICTS
 from ssd.evaluate.generate import is_answered, is_whole, of_step, require_checkpoint
-from ssd.evaluate.grade import benchmark_facts, grade_answers, open_sandbox
-from ssd.evaluate.grading import read_verdicts
+from ssd.evaluate.grade import grade_answers, open_sandbox
 from ssd.evaluate.metrics import track
 from ssd.evaluate.parts import load_part
-from ssd.evaluate.scores import benchmark_scores
-from ssd.evaluate.selection import (
-    Arm,
-    choice_jobs,
-    choose,
-    list_arms,
-    list_jobs,
-    write_selection,
-)
+from ssd.evaluate.scores import Estimator, benchmark_scores
+from ssd.evaluate.selection import Arm, choice_jobs, choose, list_arms, list_jobs
 from ssd.evaluate.table import score_table
 from ssd.problems.benchmarks.tasks import Benchmark
+from ssd.problems.extraction import RULES
+from ssd.records.benchmark_scores import Edition, GradedAnswers
+from ssd.records.scores import Scores, write_scores
+from ssd.records.selection import Selection, write_choice
+from ssd.records.verdicts import read_verdicts
 from ssd.run import Run, evidence, protocol
 from ssd.run.launch import export_model
 from ssd.run.protocol import ALL
 from ssd.runtime.children import run_child
 from ssd.sandbox.pool import Sandbox
-
-VERSION = 2
 
 
 def evaluate(run: Run) -> None:
@@ -64,11 +57,11 @@ def evaluate(run: Run) -> None:
 
         for model in reversed(models):  # the base model last: it answers as the tuned one does too
             answer_and_grade(run, model, sandbox)
-    selection = choose(run) if protocol.selects(run) else None
-    if selection is not None:
-        write_selection(run, selection)
-    scores = build_scores(run, selection)
-    write_json(run.folder / SCORES, scores)
+    choice = choose(run) if protocol.selects(run) else None
+    if choice is not None:
+        write_choice(run.folder, choice)
+    scores = build_scores(run, None if choice is None else choice.selection)
+    write_scores(run.folder, scores)
     track(run, scores)
     print(f"\n{score_table(scores)}\n", flush=True)
 
@@ -115,61 +108,65 @@ def problem_groups(benchmark: Benchmark) -> dict[str, list[str]]:
 
 def difficulties(benchmark: Benchmark) -> list[str]:
     """A benchmark's difficulties, the known ones in their order."""
-    found = {task.difficulty for task in benchmark.tasks if task.difficulty}
+    named = {task.difficulty for task in benchmark.tasks if task.difficulty}
     known = ("easy", "medium", "hard")
-    return [*(name for name in known if name in found), *sorted(found.difference(known))]
+    return [*(name for name in known if name in named), *sorted(named.difference(known))]
 
 
-def build_scores(run: Run, selection: dict[str, Any] | None) -> dict[str, Any]:
-    """The contents of scores.json, from finished verdicts."""
+def build_scores(run: Run, selection: Selection | None) -> Scores:
+    """Every arm's scores, from finished verdicts."""
+    settings = run.config.eval
     arms = list_arms(run, evidence.chosen_settings(run))
     backends: set[str] = set()
-    benchmarks: dict[str, Any] = {}
+    benchmarks = []
     for name, part in protocol.reported_on(run):
         artifacts = {
             arm.name: evidence.verdicts(run, arm.model, name, arm.how, part) for arm in arms
         }
-        backends |= {one.manifest()["sandbox"] for one in artifacts.values()}
-        benchmark = load_part(run.config.eval, name, part)
-        scores = benchmark_scores(
-            {arm: read_verdicts(one.folder / VERDICTS) for arm, one in artifacts.items()},
-            run.config.eval.k,
-            groups=problem_groups(benchmark),
-            reference=TUNED,
-            resample=run.config.eval.resample,
-            num_resamples=run.config.eval.bootstrap,
-            rng=np.random.default_rng(run.config.seed),
+        backends |= {verdicts.manifest()["sandbox"] for verdicts in artifacts.values()}
+        benchmark = load_part(settings, name, part)
+        scored = benchmark_scores(
+            _edition(run, benchmark, part),
+            {arm.name: _answers(run, arm, name, part) for arm in arms},
+            {arm: read_verdicts(stored.folder / VERDICTS) for arm, stored in artifacts.items()},
+            Estimator(
+                k=settings.k,
+                resample=settings.resample,
+                num_resamples=settings.bootstrap,
+                rng=np.random.default_rng(run.config.seed),
+            ),
+            problem_groups(benchmark),
         )
-        for arm in arms:
-            scores["models"][arm.name] |= arm_facts(run, arm, name, part)
-        benchmarks[name] = {
-            **benchmark_facts(benchmark, run.config.eval.extraction),
-            "num_total": len(load_part(run.config.eval, name, ALL).tasks),
-            "split": part,
-            "regression": name in run.config.eval.regression,
-            **scores,
-        }
-    kept = ("mode", "validation", "problems", "sweeps")
-    return {
-        "version": VERSION,
-        "inputs": evidence.score_inputs(run),
-        "sandbox": ", ".join(sorted(backends)),
-        "resample": run.config.eval.resample.value,
-        "intervals": INTERVALS,
-        "selection": selection and {name: selection[name] for name in kept},
-        "benchmarks": benchmarks,
-    }
+        benchmarks.append(scored)
+    return Scores(
+        inputs=evidence.score_inputs(run),
+        sandbox=", ".join(sorted(backends)),
+        resample=settings.resample.value,
+        intervals=INTERVALS,
+        selection=selection,
+        benchmarks=tuple(benchmarks),
+    )
 
 
-def arm_facts(run: Run, arm: Arm, benchmark: str, part: str) -> dict[str, Any]:
-    """Which model an arm is, under which setting, and where its answers and verdicts lie."""
-    how = arm.how
-    return {
-        "model": arm.model,
-        "temp": how.temp,
-        "top_k": how.top_k,
-        "top_p": how.top_p,
-        "checkpoint_step": how.checkpoint_step,
-        "generations": evidence.generations(run, arm.model, benchmark, how, part).fingerprint,
-        "verdicts": evidence.verdicts(run, arm.model, benchmark, how, part).fingerprint,
-    }
+def _edition(run: Run, benchmark: Benchmark, part: str) -> Edition:
+    settings = run.config.eval
+    return Edition(
+        name=benchmark.name,
+        release=benchmark.release,
+        window=benchmark.window,
+        grading=benchmark.grading,
+        extraction=RULES[settings.extraction],
+        num_total=len(load_part(settings, benchmark.name, ALL).tasks),
+        split=part,
+        regression=benchmark.name in settings.regression,
+    )
+
+
+def _answers(run: Run, arm: Arm, benchmark: str, part: str) -> GradedAnswers:
+    place = (run, arm.model, benchmark, arm.how, part)
+    return GradedAnswers(
+        model=arm.model,
+        setting=arm.how,
+        generations=evidence.generations(*place).fingerprint,
+        verdicts=evidence.verdicts(*place).fingerprint,
+    )

@@ -1,26 +1,25 @@
 """Answers -> verdicts: the code of every answer runs against its problem's tests."""
 
-import dataclasses
 import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ssd.artifacts.files import read_rows, write_rows
 from ssd.artifacts.names import VERDICTS
 from ssd.config.choices import Extraction
 from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, Task, pooled_limit
 from ssd.problems.extraction import extract, extract_leniently, has_fences
 from ssd.problems.outputs import same_output
 from ssd.records.samples import Sample
+from ssd.records.verdicts import Verdict, read_verdicts, write_verdicts
 from ssd.runtime.progress import progress_bar
+from ssd.sandbox.endings import ERROR, PASSED, TIMEOUT
 from ssd.sandbox.inside.jobs import HEAVY
-from ssd.sandbox.pool import ERROR, FAILED, PASSED, TIMEOUT, Outcome, Sandbox
+from ssd.sandbox.pool import FAILED, Outcome, Sandbox
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,35 +30,6 @@ NO_CODE, NO_TESTS = "no_code", "no_tests"
 WHOLE_LIMITS = 100
 """Limits of a call that a whole judgement may take where each call has its own: no benchmark has
 many more tests, and a candidate could otherwise answer for ever."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """One graded answer; `write_verdicts` and `read_verdicts` are its only doors."""
-
-    problem_id: str
-    sample_index: int
-    passed: bool
-    status: str
-    """A status of `ssd.sandbox.pool`, `no_code`, or `no_tests` where the benchmark has none."""
-    detail: str
-    """The exception or limit in one line; empty where the answer passed."""
-    num_tokens: int
-    """Completion tokens, the stop token included."""
-    finish_reason: str
-    has_fence: bool
-    """Whether the answer holds two fence lines at least, its reasoning aside."""
-    program: str
-    """Hash of the extracted code without trailing space; empty without code. Equal programs have
-    equal hashes."""
-    seconds: float
-    """Wall-clock seconds that running it took."""
-    backend: str
-    """The sandbox that it ran in."""
-    lost_to: str | None = None
-    """The form of an answer that did not pass and whose code, read leniently, does; empty where
-    that is not so, None where it was not looked at: under the lenient rule itself, and by earlier
-    versions of this project."""
 
 
 def require_modules(benchmark: Benchmark, sandbox: Sandbox) -> None:
@@ -207,7 +177,7 @@ def grade(
     }
     missing = [s for s in samples if (s.prompt_id, s.sample_index) not in done]
 
-    def one(sample: Sample) -> Verdict:
+    def grade_sample(sample: Sample) -> Verdict:
         task = by_id[sample.prompt_id]
         return grade_answer(
             task, sample, sandbox, timeout=timeout, thinking=thinking, extraction=extraction
@@ -216,7 +186,7 @@ def grade(
     fresh: list[Verdict] = []
     with (
         progress_bar(label, len(samples), done=len(done), unit="program") as bar,
-        as_they_come(one, missing, sandbox, workers) as verdicts_as_they_come,
+        as_they_come(grade_sample, missing, sandbox, workers) as verdicts_as_they_come,
     ):
         for number, verdict in enumerate(verdicts_as_they_come, start=1):
             fresh.append(verdict)
@@ -229,13 +199,3 @@ def grade(
     write_verdicts(folder / VERDICTS, verdicts)
     shutil.rmtree(parts, ignore_errors=True)
     return verdicts
-
-
-def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> None:
-    """Write verdicts as one Parquet file, atomically."""
-    write_rows(path, [dataclasses.asdict(verdict) for verdict in verdicts])
-
-
-def read_verdicts(path: Path) -> list[Verdict]:
-    """Verdicts of one Parquet file written by `write_verdicts`."""
-    return [Verdict(**row) for row in read_rows(path)]

@@ -34,7 +34,8 @@ def positive(kind: Callable[[str], Number]) -> Callable[[str], Number]:
 def add_sandbox_options(parser: argparse.ArgumentParser) -> None:
     """`--sandbox`, `--timeout`, `--memory-mib`, `--workers`: as `eval.sandbox` and so on."""
     parser.add_argument(
-        "--sandbox", default=DEFAULTS["sandbox"].value, choices=[one.value for one in SandboxName],
+        "--sandbox", default=DEFAULTS["sandbox"].value,
+        choices=[name.value for name in SandboxName],
         help="what isolates the code, docs/sandbox.md; %(default)s by default",
     )  # fmt: skip
     parser.add_argument(
@@ -71,10 +72,10 @@ def naming_options() -> Iterator[None]:
         raise type(error)(SETTING.sub(option, str(error))) from error
 
 
-def open_sandbox(given: argparse.Namespace) -> Sandbox:
+def open_sandbox(options: argparse.Namespace) -> Sandbox:
     """The sandbox that the options name.
 
     Raises:
         HardwareError: it does not start here.
     """
-    return load_sandbox(given.sandbox, memory_mib=given.memory_mib, workers=given.workers)
+    return load_sandbox(options.sandbox, memory_mib=options.memory_mib, workers=options.workers)

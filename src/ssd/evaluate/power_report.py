@@ -52,10 +52,10 @@ def power_report(
     counts: list[int | None] = [*pilot.sample_counts]
     for count in counts if pilot.noise_P is None else [*counts, None]:
         value = problems_needed(float(pilot.variance(count)), difference / 100, power, level, count)
-        variances_B = pilot.variance(count, slots_B_P)
+        variance_B = pilot.variance(count, slots_B_P)
         ends = [
             problems_needed(float(variance), difference / 100, power, level, count)
-            for variance in np.quantile(variances_B, [0.025, 0.975])
+            for variance in np.quantile(variance_B, [0.025, 0.975])
         ]
         low, high = (math.ceil(end) for end in ends)
         needed = math.ceil(value)

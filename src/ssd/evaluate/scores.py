@@ -4,6 +4,7 @@ Pure; random numbers are arguments. P problems, G samples per problem.
 An arm is a model under one decoding: `base`, `tuned`, or a control.
 """
 
+import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ssd.arms import TUNED
 from ssd.config.choices import Resample
 from ssd.errors import ConfigError, DataError
-from ssd.evaluate.grading import Verdict
+from ssd.method.decoding import Setting
 from ssd.method.estimates import (
     Booleans,
     Floats,
@@ -27,9 +29,17 @@ from ssd.method.estimates import (
     sign_flip_p_value,
 )
 from ssd.problems.extraction import LOSING_FORMS
-
-REFERENCE = "tuned"
-"""The arm that every other one is compared with."""
+from ssd.records.benchmark_scores import (
+    BenchmarkScores,
+    Comparison,
+    Difference,
+    Edition,
+    GradedAnswers,
+    ModelScores,
+)
+from ssd.records.intervals import PassAt
+from ssd.records.selection import Candidate
+from ssd.records.verdicts import Verdict
 
 
 def passed_matrix(verdicts: Sequence[Verdict]) -> Booleans:
@@ -52,14 +62,8 @@ def passed_matrix(verdicts: Sequence[Verdict]) -> Booleans:
     return np.array([[rows[problem][index] for index in order] for problem in sorted(rows)])
 
 
-def pass_curve(passed_P_G: Booleans) -> list[float]:
-    """Mean unbiased pass@k for k = 1, 2, ... G."""
-    num_samples, correct_P = passed_P_G.shape[1], passed_P_G.sum(axis=1)
-    return [float(pass_at_k(num_samples, correct_P, k).mean()) for k in range(1, num_samples + 1)]
-
-
 @dataclass(frozen=True, slots=True)
-class ArmScores:
+class ArmArrays:
     """A model's verdicts as arrays."""
 
     tokens_P: Floats
@@ -73,7 +77,7 @@ class ArmScores:
     """The most that one more correct sample raises a problem's score, by k."""
 
     @classmethod
-    def of(cls, verdicts: Sequence[Verdict], k: Sequence[int], resample: Resample) -> "ArmScores":
+    def of(cls, verdicts: Sequence[Verdict], k: Sequence[int], resample: Resample) -> "ArmArrays":
         """The arrays behind one model's scores. Intervals over problems and their samples, `both`,
         are those over problems.
 
@@ -98,7 +102,7 @@ class ArmScores:
         )
 
     @classmethod
-    def of_uneven(cls, verdicts: Sequence[Verdict], k: Sequence[int]) -> "ArmScores":
+    def of_uneven(cls, verdicts: Sequence[Verdict], k: Sequence[int]) -> "ArmArrays":
         """The same of problems with different numbers of samples, of which each needs `max(k)`:
         pass@k is unbiased for each of them. Intervals are over problems."""
         passed: dict[str, list[bool]] = defaultdict(list)
@@ -113,19 +117,17 @@ class ArmScores:
             steps={order: largest_step(int(num_samples_P.min()), order) for order in k},
         )
 
-    def intervals(self) -> dict[str, dict[str, float]]:
-        """pass@k with intervals, such as `{"pass@1": {"value", "low", "high"}}`."""
+    def intervals(self) -> PassAt:
+        """pass@k with intervals."""
         return {
-            f"pass@{k}": estimate(
+            k: estimate(
                 score_P.mean(),
                 score_ends(score_P, None if self.noise is None else self.noise[k], self.steps[k]),
             )
             for k, score_P in self.scores.items()
         }
 
-    def minus(
-        self, other: "ArmScores", num_resamples: int, rng: np.random.Generator
-    ) -> dict[str, dict[str, float]]:
+    def minus(self, other: "ArmArrays", num_resamples: int, rng: np.random.Generator) -> Difference:
         """Difference in pass@k per problem, with interval and p-value, and in mean answer length
         in tokens, whose interval is over problems."""
         changes = {}
@@ -134,14 +136,15 @@ class ArmScores:
             if self.noise is not None and other.noise is not None:
                 noise = self.noise[k] + other.noise[k]
             change_P = score_P - theirs_P
-            changes[f"pass@{k}"] = {
-                **estimate(
-                    change_P.mean(), difference_ends(score_P, theirs_P, noise, self.steps[k])
-                ),
-                "p_value": sign_flip_p_value(change_P, num_resamples, rng),
-            }
+            changes[k] = estimate(
+                change_P.mean(),
+                difference_ends(score_P, theirs_P, noise, self.steps[k]),
+                sign_flip_p_value(change_P, num_resamples, rng),
+            )
         longer_P = self.tokens_P - other.tokens_P
-        return {**changes, "mean_tokens": estimate(longer_P.mean(), mean_ends(longer_P))}
+        return Difference(
+            pass_at=changes, mean_tokens=estimate(longer_P.mean(), mean_ends(longer_P))
+        )
 
 
 def mean_tokens(verdicts: Sequence[Verdict]) -> Floats:
@@ -153,20 +156,27 @@ def mean_tokens(verdicts: Sequence[Verdict]) -> Floats:
 
 
 def form(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """What stands beside a score: mean answer length in tokens, shares of answers with a fence and
-    cut by the cap, distinct programs per problem, and how many programs ended how."""
-    total = len(verdicts)
-    programs: dict[str, set[str]] = {verdict.problem_id: set() for verdict in verdicts}
-    for verdict in verdicts:
-        programs[verdict.problem_id] |= {verdict.program} - {""}
+    """The fields of `ModelScores` that say what the answers look like."""
+    total, passed_P_G = len(verdicts), passed_matrix(verdicts)
+    num_samples, correct_P = passed_P_G.shape[1], passed_P_G.sum(axis=1)
+    curve = [pass_at_k(num_samples, correct_P, k).mean() for k in range(1, num_samples + 1)]
     return {
         "mean_tokens": sum(verdict.num_tokens for verdict in verdicts) / total,
         "fence_share": sum(verdict.has_fence for verdict in verdicts) / total,
         "cut_share": sum(verdict.finish_reason == "length" for verdict in verdicts) / total,
-        "distinct_programs": sum(map(len, programs.values())) / len(programs),
+        "distinct_programs": distinct_programs(verdicts),
         "lost_to_form": lost_to_form(verdicts),
         "statuses": dict(Counter(verdict.status for verdict in verdicts).most_common()),
+        "curve": tuple(map(float, curve)),
     }
+
+
+def distinct_programs(verdicts: Sequence[Verdict]) -> float:
+    """Different programs per problem."""
+    programs: dict[str, set[str]] = {verdict.problem_id: set() for verdict in verdicts}
+    for verdict in verdicts:
+        programs[verdict.problem_id] |= {verdict.program} - {""}
+    return sum(map(len, programs.values())) / len(programs)
 
 
 def lost_to_form(verdicts: Sequence[Verdict]) -> dict[str, float] | None:
@@ -177,93 +187,115 @@ def lost_to_form(verdicts: Sequence[Verdict]) -> dict[str, float] | None:
     return {form: forms[form] / len(verdicts) for form in LOSING_FORMS}
 
 
-def sweep_score(
-    verdicts: Sequence[Verdict], resample: Resample = Resample.problems
-) -> dict[str, Any]:
-    """One candidate decoding's score on the problems that choose: `num_problems`, and `pass@1`
-    with its interval."""
-    scores = ArmScores.of(verdicts, [1], resample)
-    return {"num_problems": len(scores.tokens_P), **scores.intervals()}
+def score_candidate(
+    setting: Setting, verdicts: Sequence[Verdict], resample: Resample, *, chosen: bool
+) -> Candidate:
+    """One candidate setting, scored on the problems that choose."""
+    arrays = ArmArrays.of(verdicts, [1], resample)
+    return Candidate(
+        setting=setting,
+        score=arrays.intervals()[1],
+        num_problems=len(arrays.tokens_P),
+        chosen=chosen,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimator:
+    """How scores are estimated from verdicts."""
+
+    k: Sequence[int]
+    resample: Resample = Resample.problems
+    """What the intervals are over."""
+    num_resamples: int
+    """Choices of signs behind a p-value."""
+    rng: np.random.Generator
+    reference: str = TUNED
+    """The arm that every other one is compared with, reference minus other; without its verdicts
+    there are no comparisons."""
+
+    def scores(
+        self, verdicts: Mapping[str, Sequence[Verdict]]
+    ) -> tuple[dict[str, PassAt], dict[str, Difference]]:
+        """pass@k by arm, and the reference minus each other arm, paired by problem."""
+        arms = {arm: ArmArrays.of(rows, self.k, self.resample) for arm, rows in verdicts.items()}
+        compared = arms.get(self.reference)
+        differences = {
+            name: compared.minus(arm, self.num_resamples, self.rng)
+            for name, arm in arms.items()
+            if compared is not None and name != self.reference
+        }
+        return {name: arm.intervals() for name, arm in arms.items()}, differences
 
 
 def benchmark_scores(
+    edition: Edition,
+    answers: Mapping[str, GradedAnswers],
     verdicts: Mapping[str, Sequence[Verdict]],
-    k: Sequence[int],
-    *,
+    estimator: Estimator,
     groups: Mapping[str, Collection[str]] | None = None,
-    reference: str = REFERENCE,
-    resample: Resample = Resample.problems,
-    num_resamples: int,
-    rng: np.random.Generator,
-) -> dict[str, Any]:
-    """Scores of one benchmark from the verdicts by arm (`base`, `tuned`, and controls).
+) -> BenchmarkScores:
+    """Scores of one benchmark.
 
     Args:
+        answers: what each arm (`base`, `tuned`, and controls) stands for.
+        verdicts: on these answers, by arm.
         groups: problem ids by the group's name, such as `hard` or `without errata`. A group's
             intervals are of itself; one without graded problems is left out.
-        reference: the arm that every other one is compared with, reference minus other; without
-            its verdicts there are no comparisons.
 
     Raises:
         DataError: verdicts are missing, or the arms answered different problems.
         ConfigError: the noise of samples is asked for, and there is one per problem.
     """
     num_problems, num_samples = _shape(verdicts)
-    draws = (k, reference, resample, num_resamples, rng)
-    models, comparisons = _scores(verdicts, *draws)
-    for arm, rows in verdicts.items():
-        models[arm] |= {**form(rows), "curve": pass_curve(passed_matrix(rows))}
+    pass_at, differences = estimator.scores(verdicts)
+    sizes: dict[str, int] = {}
+    grouped = {}
     for name, problems in (groups or {}).items():
         members = set(problems)
         within = {
             arm: [verdict for verdict in rows if verdict.problem_id in members]
             for arm, rows in verdicts.items()
         }
-        if not any(within.values()):
-            continue
-        size, _ = _shape(within)
-        scores, changes = _scores(within, *draws)
-        for arm, score in scores.items():
-            models[arm].setdefault("groups", {})[name] = {"num_problems": size, **score}
-        for arm, change in changes.items():
-            comparisons[arm].setdefault("groups", {})[name] = change
-    return {
-        "num_problems": num_problems,
-        "num_samples": num_samples,
-        "models": models,
-        "comparisons": comparisons,
-    }
+        if any(within.values()):
+            sizes[name], _ = _shape(within)
+            grouped[name] = estimator.scores(within)
+    return BenchmarkScores(
+        **_fields(edition, Edition),
+        num_problems=num_problems,
+        num_samples=num_samples,
+        models={
+            arm: ModelScores(
+                **_fields(answers[arm], GradedAnswers),
+                **form(rows),
+                pass_at=pass_at[arm],
+                groups={name: scores[arm] for name, (scores, _) in grouped.items()},
+            )
+            for arm, rows in verdicts.items()
+        },
+        comparisons={
+            arm: Comparison(
+                **_fields(difference, Difference),
+                groups={name: changes[arm] for name, (_, changes) in grouped.items()},
+            )
+            for arm, difference in differences.items()
+        },
+        group_sizes=sizes,
+    )
+
+
+def _fields(record: Any, kind: type) -> dict[str, Any]:
+    """The fields that a record has as one of `kind`."""
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(kind)}
 
 
 def _shape(verdicts: Mapping[str, Sequence[Verdict]]) -> tuple[int, int]:
     """Problems, and samples per problem, of all arms."""
-    answered = [
-        {(verdict.problem_id, verdict.sample_index) for verdict in rows}
-        for rows in verdicts.values()
-    ]
-    if any(one != answered[0] for one in answered):
+    answered = [{(row.problem_id, row.sample_index) for row in rows} for rows in verdicts.values()]
+    if any(places != answered[0] for places in answered):
         raise DataError(
             f"{' and '.join(verdicts)} were graded on different problems or samples: "
             "delete their verdicts and run again"
         )
-    num_problems, num_samples = passed_matrix(next(iter(verdicts.values()))).shape
-    return num_problems, num_samples
-
-
-def _scores(
-    verdicts: Mapping[str, Sequence[Verdict]],
-    k: Sequence[int],
-    reference: str,
-    resample: Resample,
-    num_resamples: int,
-    rng: np.random.Generator,
-) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """pass@k by arm, and the reference minus each other arm, paired by problem."""
-    arms = {arm: ArmScores.of(rows, k, resample) for arm, rows in verdicts.items()}
-    compared = arms.get(reference)
-    comparisons: dict[str, dict[str, Any]] = {
-        name: dict(compared.minus(arm, num_resamples, rng))
-        for name, arm in arms.items()
-        if compared is not None and name != reference
-    }
-    return {name: dict(arm.intervals()) for name, arm in arms.items()}, comparisons
+    first_P_G = passed_matrix(next(iter(verdicts.values())))
+    return len(first_P_G), first_P_G.shape[1]

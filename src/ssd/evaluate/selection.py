@@ -6,22 +6,19 @@ and leaves scores that mean what they say.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ssd.arms import BASE, SAME, SWEPT, TUNED, UNIT
-from ssd.artifacts.files import write_json
-from ssd.artifacts.fingerprints import plain
-from ssd.artifacts.names import SELECTION, VERDICTS
+from ssd.artifacts.names import VERDICTS
 from ssd.artifacts.store import Artifact
-from ssd.evaluate.grading import Verdict, read_verdicts
-from ssd.evaluate.scores import sweep_score
+from ssd.evaluate.scores import score_candidate
 from ssd.method.decoding import Setting
+from ssd.records.selection import Candidate, Choice, Selection
+from ssd.records.verdicts import Verdict, read_verdicts
 from ssd.run import Run, evidence, protocol
 from ssd.run.protocol import ALL
-
-VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,44 +110,34 @@ def best_setting(run: Run, model: str) -> Setting | None:
     return max(candidates, key=passed.__getitem__)
 
 
-def choose(run: Run) -> dict[str, Any]:
-    """What the problems that choose say; needs their verdicts.
-
-    Returns:
-        The contents of selection.json: `chosen` by model, `problems` by benchmark, and `sweeps`
-        with every candidate's score.
-    """
+def choose(run: Run) -> Choice:
+    """What the problems that choose say; needs their verdicts."""
     chosen = chosen_so_far(run)
-    sweeps: dict[str, list[dict[str, Any]]] = {}
-    problems: dict[str, list[str]] = {}
+    settings = run.config.eval
+    sweeps: dict[str, tuple[Candidate, ...]] = {}
+    problems: dict[str, set[str]] = {}
     for model, best in chosen.items():
         candidates = protocol.candidates(run, model)
         if len(candidates) == 1:
             continue
-        sweeps[model] = []
-        for how in candidates:
-            verdicts = _pooled(run, model, how)
-            score = sweep_score(verdicts, run.config.eval.resample)
-            row = {**plain(how), **score, "chosen": how == best}
-            sweeps[model].append(row)
-            for verdict in verdicts:
-                name, problem_id = verdict.problem_id.split(":", 1)
-                problems.setdefault(name, []).append(problem_id)
-    settings = run.config.eval
-    return {
-        "version": VERSION,
-        "inputs": evidence.score_inputs(run),
-        "mode": settings.selection.value,
-        "validation": settings.validation,
-        "problems": {name: sorted(set(ids)) for name, ids in problems.items()},
-        "chosen": plain(chosen),
-        "sweeps": sweeps,
-    }
-
-
-def write_selection(run: Run, selection: Mapping[str, Any]) -> None:
-    """Keep a selection in the run folder; `Run.chosen_settings` reads it."""
-    write_json(run.folder / SELECTION, selection)
+        verdicts = {how: _pooled(run, model, how) for how in candidates}
+        sweeps[model] = tuple(
+            score_candidate(how, rows, settings.resample, chosen=how == best)
+            for how, rows in verdicts.items()
+        )
+        for verdict in itertools.chain(*verdicts.values()):
+            name, problem_id = verdict.problem_id.split(":", 1)
+            problems.setdefault(name, set()).add(problem_id)
+    return Choice(
+        inputs=evidence.score_inputs(run),
+        chosen=chosen,
+        selection=Selection(
+            mode=settings.selection.value,
+            validation=settings.validation,
+            problems={name: sorted(ids) for name, ids in problems.items()},
+            sweeps=sweeps,
+        ),
+    )
 
 
 def _pooled(run: Run, model: str, how: Setting) -> list[Verdict]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ssd.arms import counted
 from ssd.errors import FLAWED, DataError
 from ssd.evaluate.grading import check
 from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
@@ -17,7 +18,8 @@ from ssd.problems.benchmarks.assertions import foreign_names
 from ssd.problems.benchmarks.own import read_own
 from ssd.problems.benchmarks.tasks import Judged, StdinTests, Task
 from ssd.runtime.progress import progress_bar
-from ssd.sandbox.pool import PASSED, Sandbox
+from ssd.sandbox.endings import PASSED
+from ssd.sandbox.pool import Sandbox
 
 IDLE = "", "None", "object()"
 """What functions of a program that does nothing return; the empty text for no functions at all."""
@@ -133,7 +135,7 @@ def run_check(arguments: list[str]) -> None:
     total = len(tasks) + len(errors)
     if not total:
         raise DataError(f"{options.file} holds no problems")
-    print(f"{total} problem{'' if total == 1 else 's'}, {len(flaws)} wrong")
+    print(f"{counted(total, 'problem')}, {len(flaws)} wrong")
     missing = without_reference(tasks)
     if missing:
         print(missing)

@@ -14,14 +14,16 @@ from ssd.config.settings import BenchmarkFiles
 from ssd.errors import ConfigError, DataError
 from ssd.evaluate.answer_scores import summary, with_missing
 from ssd.evaluate.answers import Answer, read_answers
-from ssd.evaluate.grading import Verdict, as_they_come, program_hash, require_modules, run
+from ssd.evaluate.grading import as_they_come, program_hash, require_modules, run
 from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
 from ssd.evaluate.soundness import require_sound
 from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows, verdict_of, write_row
 from ssd.problems.benchmarks.registry import benchmark_identity, find_entry, load_benchmark
 from ssd.problems.benchmarks.tasks import Benchmark, Task
+from ssd.records.verdicts import Verdict
 from ssd.runtime.progress import progress_bar
-from ssd.sandbox.pool import PASSED, Sandbox
+from ssd.sandbox.endings import PASSED
+from ssd.sandbox.pool import Sandbox
 
 EXAMPLES = """\
 examples:
@@ -75,9 +77,11 @@ def run_grade(arguments: list[str]) -> None:
                 benchmark.tasks, sandbox, timeout=options.timeout, workers=options.workers
             )
         for path in paths:
-            rows = grade_file(outs[path], answers[path], tasks, sandbox, rules, options.workers)
+            out = outs[path]
+            with holding(out.with_name(f".{out.name}.lock"), out):  # another grader of it waits
+                rows = grade_file(out, answers[path], tasks, sandbox, rules, options.workers)
             verdicts[path] = with_missing(rows, scored, max(options.k))
-            print(f"verdicts: {outs[path]}", flush=True)
+            print(f"verdicts: {out}", flush=True)
     print(f"\n{summary(benchmark, verdicts, options.k, extraction)}\n", flush=True)
 
 
@@ -110,7 +114,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--thinking", action="store_true", help="texts begin with their reasoning")
     choices = (("grading", Grading), ("extraction", Extraction))
     for name, kind in choices:
-        values = [one.value for one in kind]
+        values = [value.value for value in kind]
         parser.add_argument(f"--{name}", choices=values, default=values[0], help=f"eval.{name}")
     add_sandbox_options(parser)
     options = parser.parse_args(arguments)
@@ -186,19 +190,7 @@ def grade_file(
     workers: int,
 ) -> list[Verdict]:
     """A verdict per answer, in order; written to `out` as they come, and taken from there where the
-    same program was graded by the same rules before. Another grader of the same file waits."""
-    with holding(out.with_name(f".{out.name}.lock"), out):
-        return _grade_file(out, answers, tasks, sandbox, rules, workers)
-
-
-def _grade_file(
-    out: Path,
-    answers: Sequence[Answer],
-    tasks: dict[str, Task],
-    sandbox: Sandbox,
-    rules: dict[str, Any],
-    workers: int,
-) -> list[Verdict]:
+    same program was graded by the same rules before. The caller holds the file."""
     keys = [key_of(answer, rules) for answer in answers]
     done = {row["key"]: row for row in stored_rows(out)}
     # Without the line that a kill has cut short, which the next one would be appended to.

@@ -10,7 +10,7 @@ from typing import Any
 
 from ssd.artifacts.files import explained
 from ssd.errors import ConfigError, DataError
-from ssd.evaluate.grading import Verdict
+from ssd.records.verdicts import Verdict
 
 FIRST_FIELD = '{"task_id": "'
 """How the line of a verdict begins."""

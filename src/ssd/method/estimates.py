@@ -11,6 +11,8 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from ssd.method.intervals import Interval
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
@@ -116,12 +118,13 @@ def mean_ends(value_P: Floats) -> Floats:
     return np.stack([mean - reach, mean + reach])
 
 
-def estimate(value: float, ends: Floats) -> dict[str, float]:
-    """A mean with the ends of its interval, as scores.json has it."""
+def estimate(value: float, ends: Floats, p_value: float | None = None) -> Interval:
+    """A mean with the ends of its interval."""
     low, high = ends
     # The last digits of a sum must not put a mean outside its own interval.
     value = float(value)
-    return {"value": value, "low": min(float(low), value), "high": max(float(high), value)}
+    low, high = min(float(low), value), max(float(high), value)
+    return Interval(value=value, low=low, high=high, p_value=p_value)
 
 
 def t_quantile(degrees: int, level: float = LEVEL) -> float:

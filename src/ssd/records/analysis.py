@@ -121,8 +121,8 @@ def write_analysis(
     tokens: dict[int, str],
 ) -> None:
     """Write an analysis artifact's files; its manifest follows with `Artifact.finish`."""
-    for model, one in positions.items():
-        write_positions(positions_file(folder, model), one)
+    for model, arrays in positions.items():
+        write_positions(positions_file(folder, model), arrays)
     write_probe(folder, samples, tokens)
 
 

@@ -71,10 +71,10 @@ def publish(folder: Path, into: Path, *, answers: bool = False) -> list[str]:
         ArtifactError: `folder` is neither a run nor a study or has no report, a file is damaged, or
             `into` cannot be written.
     """
-    made: dict[Path, Artifact] = {}
+    artifacts: dict[Path, Artifact] = {}
     if is_run(folder):
         _require_report(folder, RUN_FILES[0])
-        lacks = _publish_run(folder, into, made)
+        lacks = _publish_run(folder, into, artifacts)
     elif is_study(folder):
         _require_report(folder, STUDY_FILES[0])
         _copy(folder, into, STUDY_FILES)
@@ -82,13 +82,13 @@ def publish(folder: Path, into: Path, *, answers: bool = False) -> list[str]:
             f"{run.name}: {lack}"
             for run in sorted(folder.iterdir())
             if is_run(run)
-            for lack in _publish_run(run, into / run.name, made)
+            for lack in _publish_run(run, into / run.name, artifacts)
         ]
     else:
         raise ArtifactError(
             f"{folder} is neither a run nor a study: name a folder that train.py made"
         )
-    _publish_artifacts(made, into, answers=answers)
+    _publish_artifacts(artifacts, into, answers=answers)
     return lacks
 
 
@@ -97,18 +97,20 @@ def _require_report(folder: Path, name: str) -> None:
         raise ArtifactError(f"{folder} has no {name}: run python -m ssd.report {folder} first")
 
 
-def _publish_run(folder: Path, into: Path, made: dict[Path, Artifact]) -> list[str]:
-    """A run's own files; its artifacts, which other runs may share, are added to `made`."""
+def _publish_run(folder: Path, into: Path, artifacts: dict[Path, Artifact]) -> list[str]:
+    """A run's own files; its artifacts, which other runs may share, are added to `artifacts`."""
     _copy(folder, into, RUN_FILES)
     if not (folder / WEIGHTS).is_file():
         return [f"It failed before it had weights; {FAILURE} says why."]
     facts = collect(folder, read_positions=False)
-    made |= {artifact.folder: artifact for artifact in made_artifacts(facts) if artifact.done}
+    artifacts |= {artifact.folder: artifact for artifact in made_artifacts(facts) if artifact.done}
     return [*facts.missing, *facts.stale]
 
 
-def _publish_artifacts(made: dict[Path, Artifact], into: Path, *, answers: bool) -> None:
-    artifacts = sorted(made.values(), key=lambda artifact: (artifact.kind, artifact.fingerprint))
+def _publish_artifacts(by_folder: dict[Path, Artifact], into: Path, *, answers: bool) -> None:
+    artifacts = sorted(
+        by_folder.values(), key=lambda artifact: (artifact.kind, artifact.fingerprint)
+    )
     lines = [json.dumps(artifact.manifest(), ensure_ascii=False) for artifact in artifacts]
     write_text(into / MANIFESTS, without_paths("".join(f"{line}\n" for line in lines)))
     write_archive(into / ARCHIVE, _evidence(artifacts))

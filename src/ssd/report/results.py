@@ -18,18 +18,14 @@ from ssd.artifacts.files import write_json
 from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import RESULTS
 from ssd.config.choices import AdapterType
-from ssd.method.fit import fit_quadratic
-from ssd.report.exports.results_scores import benchmark, estimate, selected
-from ssd.report.run.facts import Facts, StageResult
-from ssd.report.study.collection import Cell, Study, cells, held_out, run_names, training
-from ssd.report.study.cost import run_costs
+from ssd.report.exports.results_scores import benchmark, selected
+from ssd.report.run.facts import Facts, StageResult, run_costs
+from ssd.report.run.provenance import libraries
+from ssd.report.study.cells import Cell, cells, curves, fit_cells
+from ssd.report.study.collection import Study, run_names
 
 VERSION = 1
 SCHEMA = Path(__file__).with_name("results.schema.json")
-CURVE = (
-    "model", "top_k", "top_p", "eval_top_k", "eval_top_p", "held_out", "benchmarks", "num_problems",
-)  # fmt: skip
-"""What the cells behind one fit have in common."""
 
 
 def write_results(run_dir: Path, facts: Facts) -> dict[str, Any]:
@@ -64,12 +60,14 @@ def run_results(facts: Facts) -> dict[str, Any]:
         "study": config.study,
         "model": _model(facts),
         "settings": _settings(facts),
-        "benchmarks": {one.name: benchmark(one) for one in (scores.benchmarks if scores else ())},
+        "benchmarks": {
+            scored.name: benchmark(scored) for scored in (scores.benchmarks if scores else ())
+        },
         "selection": selected(scores.selection) if scores and scores.selection else None,
         "analysis": _analysis(facts),
         "artifacts": [_artifact(result) for result in facts.results],
         "cost": cost(facts),
-        "libraries": _libraries(facts),
+        "libraries": libraries(facts.results),
         "command": facts.command,
         "missing": list(facts.missing),
         "stale": list(facts.stale),
@@ -80,15 +78,15 @@ def run_results(facts: Facts) -> dict[str, Any]:
 
 def study_results(study: Study) -> dict[str, Any]:
     """Every run of a study in brief, its cells of T_train and T_eval, and the fits through them."""
-    found = cells(study.runs)
+    every = cells(study.runs)
     names = run_names([facts.run.folder for facts in study.runs])
     results = {
         "version": VERSION,
         "kind": "study",
         "name": study.name,
         "runs": [_row(facts, names[facts.run.folder]) for facts in study.runs],
-        "cells": [_cell(cell) for cell in found],
-        "fits": _fits(found),
+        "cells": [_cell(cell) for cell in every],
+        "fits": _fits(every),
         "unfinished": study.unfinished,
     }
     finite: dict[str, Any] = _finite(plain(results))
@@ -98,17 +96,18 @@ def study_results(study: Study) -> dict[str, Any]:
 def cost(facts: Facts) -> dict[str, Any]:
     """Wall time of the artifacts behind a run, those of its choice included, and the tokens of its
     training. What several runs share is counted in each."""
-    spent = run_costs(facts)
-    kinds = dict.fromkeys(one.kind for one in spent)
+    costs = run_costs(facts)
+    kinds = dict.fromkeys(cost.kind for cost in costs)
     corpus, checkpoint = (
         result.manifest["counts"] if result is not None and result.manifest is not None else {}
         for result in (facts.corpus, facts.checkpoint)
     )
     tokens = checkpoint.get("num_loss_tokens")
     return {
-        "seconds": round(sum(one.seconds for one in spent), 3),
+        "seconds": round(sum(cost.seconds for cost in costs), 3),
         "seconds_by_kind": {
-            kind: round(sum(one.seconds for one in spent if one.kind == kind), 3) for kind in kinds
+            kind: round(sum(cost.seconds for cost in costs if cost.kind == kind), 3)
+            for kind in kinds
         },
         "sampled_tokens": corpus.get("num_tokens"),
         "trained_tokens": None if tokens is None else round(tokens * checkpoint["epochs"]),
@@ -131,14 +130,13 @@ def _settings(facts: Facts) -> dict[str, Any]:
     sampler, train, optimizer, adapter = (
         config.sampler, config.train, config.optimizer, config.adapter,
     )  # fmt: skip
-    t_train, top_k, top_p = training(facts)
     return {
         "recipe": config.recipe,
         "seed": config.seed,
         "prompts": {name: getattr(config.data, name) for name in ("name", "split", "limit")},
         "prompt_format": config.prompt_format.name,
-        "t_train": t_train,
-        "truncation": {"top_k": top_k, "top_p": top_p},
+        "t_train": facts.sampled.temp,
+        "truncation": {"top_k": facts.sampled.top_k, "top_p": facts.sampled.top_p},
         "num_samples": sampler.num_samples,
         "max_new_tokens": sampler.max_new_tokens,
         "filters": sampler.filters,
@@ -172,37 +170,41 @@ def _artifact(result: StageResult) -> dict[str, Any]:
     }
 
 
-def _libraries(facts: Facts) -> dict[str, list[str]]:
-    found: dict[str, set[str]] = {}
-    for result in facts.results:
-        for library, version in (result.manifest or {}).get("libraries", {}).items():
-            found.setdefault(library, set()).add(version)
-    return {library: sorted(versions) for library, versions in found.items()}
-
-
 def _row(facts: Facts, name: str) -> dict[str, Any]:
-    t_train, top_k, top_p = training(facts)
-    chosen, scores = held_out(facts), facts.scores
+    sampled, chosen, scores = facts.sampled, facts.held_out, facts.scores
     assert scores is not None  # a study's runs have scores
     return {
         "name": name,
         "model": facts.run.config.model.name,
-        "t_train": t_train,
-        "top_k": top_k,
-        "top_p": top_p,
+        "t_train": sampled.temp,
+        "top_k": sampled.top_k,
+        "top_p": sampled.top_p,
         "lr": facts.run.config.optimizer.lr,
         "seed": facts.run.config.seed,
         "selection": scores.selection.mode if scores.selection is not None else None,
-        "held_out": estimate(chosen.score) if chosen is not None else None,
-        "benchmarks": {one.name: benchmark(one) for one in scores.benchmarks},
+        "held_out": chosen.score if chosen is not None else None,
+        "benchmarks": {scored.name: benchmark(scored) for scored in scores.benchmarks},
         "cost": cost(facts),
     }
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
-    stored: dict[str, Any] = plain(cell)
-    score = stored.pop("score")
-    return {**stored, "t_eff": cell.t_eff, **{k: score[k] for k in ("value", "low", "high")}}
+    return {
+        "run": cell.run,
+        "model": cell.model,
+        "t_train": cell.t_train,
+        "top_k": cell.sampled.top_k,
+        "top_p": cell.sampled.top_p,
+        "t_eval": cell.t_eval,
+        "eval_top_k": cell.setting.top_k,
+        "eval_top_p": cell.setting.top_p,
+        "checkpoint_step": cell.setting.checkpoint_step,
+        "held_out": cell.held_out,
+        "benchmarks": cell.benchmarks,
+        "num_problems": cell.num_problems,
+        "t_eff": cell.t_eff,
+        **{end: getattr(cell.score, end) for end in ("value", "low", "high")},
+    }
 
 
 def _finite(value: Any) -> Any:
@@ -214,22 +216,11 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _fits(found: list[Cell]) -> list[dict[str, Any]]:
+def _fits(every: list[Cell]) -> list[dict[str, Any]]:
     """A quadratic of the score over T_eff through the cells that differ in temperature, run and
     step alone, where there are enough temperatures."""
-    curves: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in found:
-        curves.setdefault(tuple(getattr(cell, name) for name in CURVE), []).append(cell)
-    fits = []
-    for key, curve in curves.items():
-        fit = fit_quadratic(
-            [cell.t_eff for cell in curve],
-            [cell.score.value for cell in curve],
-            rng=np.random.default_rng(0),
-        )
-        if fit is not None:
-            fits.append({**dict(zip(CURVE, key, strict=True)), **plain(fit)})
-    return fits
+    fits = {curve: fit_cells(group) for curve, group in curves(every).items()}
+    return [{**plain(curve), **plain(fit)} for curve, fit in fits.items() if fit is not None]
 
 
 def _analysis(facts: Facts) -> dict[str, Any] | None:
@@ -258,8 +249,7 @@ def _without(stored: dict[str, Any], name: str) -> dict[str, Any]:
 def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(
-        prog="python -m ssd.report.results",
-        description=f"What {RESULTS} holds, as a JSON Schema.",
+        prog="python -m ssd.report.results", description=f"What {RESULTS} holds, as a JSON Schema."
     )
     parser.add_argument("--schema", action="store_true", required=True, help="print the schema")
     parser.parse_args()

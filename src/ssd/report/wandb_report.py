@@ -146,34 +146,34 @@ def _panels(block: Panels) -> list[Any]:
 
     panels: list[Any] = []
     x = y = 0
-    for one in block.panels:
-        width = COLUMNS if one.kind in ("parallel", "images") else COLUMNS // 2
+    for panel in block.panels:
+        width = COLUMNS if panel.kind in ("parallel", "images") else COLUMNS // 2
         if x + width > COLUMNS:
             x, y = 0, y + HEIGHT
-        panel = _panel(one)
-        panel.layout = wr.Layout(x=x, y=y, w=width, h=HEIGHT)
-        panels.append(panel)
+        plot = _panel(panel)
+        plot.layout = wr.Layout(x=x, y=y, w=width, h=HEIGHT)
+        panels.append(plot)
         x += width
     return panels
 
 
-def _panel(one: Panel) -> Any:
+def _panel(panel: Panel) -> Any:
     import wandb_workspaces.reports.v2 as wr
 
-    names = list(one.metrics)
-    match one.kind:
+    names = list(panel.metrics)
+    match panel.kind:
         case "bars":
-            return wr.BarPlot(title=one.title, metrics=names)
+            return wr.BarPlot(title=panel.title, metrics=names)
         case "scatter":
-            return wr.ScatterPlot(title=one.title, x=names[0], y=names[1])
+            return wr.ScatterPlot(title=panel.title, x=names[0], y=names[1])
         case "parallel":
             columns = [wr.ParallelCoordinatesPlotColumn(metric=name) for name in names]
-            return wr.ParallelCoordinatesPlot(title=one.title, columns=columns)
+            return wr.ParallelCoordinatesPlot(title=panel.title, columns=columns)
         case "lines":
-            return wr.LinePlot(title=one.title, x="Step", y=names)
+            return wr.LinePlot(title=panel.title, x="Step", y=names)
         case "images":
-            return wr.MediaBrowser(title=one.title, media_keys=names)
-    raise ArtifactError(f"{WANDB_PLAN} has a panel of unknown kind '{one.kind}': write it again")
+            return wr.MediaBrowser(title=panel.title, media_keys=names)
+    raise ArtifactError(f"{WANDB_PLAN} has a panel of unknown kind '{panel.kind}': write it again")
 
 
 def log_figures(run: Run, figures: list[Figure]) -> None:
@@ -184,8 +184,8 @@ def log_figures(run: Run, figures: list[Figure]) -> None:
         with Tracker(run, "report", fingerprint(place), run.folder) as tracker:
             tracker.images(
                 {
-                    f"{FIGURES}/{one.name}": run.folder / FIGURES / f"{one.name}.png"
-                    for one in figures
+                    f"{FIGURES}/{figure.name}": run.folder / FIGURES / f"{figure.name}.png"
+                    for figure in figures
                 }
             )
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from ssd.arms import BASE
-from ssd.artifacts.files import read_json
 from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import SELECTION
 from ssd.artifacts.store import Artifact, artifact, existing
@@ -13,6 +12,7 @@ from ssd.errors import ArtifactError
 from ssd.method.decoding import Setting
 from ssd.problems.benchmarks.registry import benchmark_identity
 from ssd.problems.extraction import RULES
+from ssd.records.selection import Choice, read_choice
 from ssd.run import lineage, protocol
 from ssd.run.folder import Run
 from ssd.run.protocol import ALL
@@ -138,13 +138,13 @@ def chosen_settings(run: Run) -> dict[str, Setting]:
     """
     if not protocol.selects(run):
         return {model: protocol.candidates(run, model)[0] for model in protocol.models(run)}
-    chosen = _choice(run)
-    if chosen is None:
+    choice = _choice(run)
+    if choice is None:
         raise ArtifactError(
             f"{run.folder / SELECTION} does not hold this configuration's choice: "
             f"run python -m ssd.evaluate {run.folder}, which makes it"
         )
-    return {model: Setting(**how) for model, how in chosen.items()}
+    return choice.chosen
 
 
 def reported_steps(run: Run) -> dict[str, int | None]:
@@ -166,11 +166,9 @@ def reported_steps(run: Run) -> dict[str, int | None]:
     return steps
 
 
-def _choice(run: Run) -> dict[str, Any] | None:
-    path = run.folder / SELECTION
-    selection = read_json(path) if path.is_file() else {}
-    chosen: dict[str, Any] | None = selection.get("chosen")
-    return chosen if selection.get("inputs") == score_inputs(run) else None
+def _choice(run: Run) -> Choice | None:
+    choice = read_choice(run.folder)
+    return choice if choice is not None and choice.inputs == score_inputs(run) else None
 
 
 def _tried_steps(run: Run, model: str) -> set[int | None]:

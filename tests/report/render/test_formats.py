@@ -2,7 +2,9 @@
 
 import pytest
 
-from ssd.records.scores import Interval
+from ssd.config.settings import TruncationConfig
+from ssd.method.decoding import Decoding, Setting
+from ssd.method.intervals import Interval
 from ssd.report.render import formats
 
 
@@ -38,4 +40,12 @@ def test_numbers_keep_what_matters(value: float, expected: str) -> None:
     [(None, 1.0, "none"), (20, 0.8, "top-k 20, top-p 0.8"), (None, 0.8, "top-p 0.8")],
 )
 def test_truncation_names_only_what_cuts(top_k: int | None, top_p: float, expected: str) -> None:
-    assert formats.truncation(top_k, top_p) == expected
+    assert formats.truncation(Decoding(0.7, top_k, top_p)) == expected
+    assert formats.truncation(TruncationConfig(top_k=top_k, top_p=top_p)) == expected
+
+
+def test_a_decoding_names_its_step_where_it_is_not_the_last() -> None:
+    setting = Setting(0.9, 20, 0.8, 1500)
+    assert formats.decoding(setting) == "T 0.9, top-k 20, top-p 0.8, step 1,500"
+    assert formats.decoding(setting.decoding) == "T 0.9, top-k 20, top-p 0.8"
+    assert formats.decoding(Setting(1.0)) == "T 1"

@@ -25,10 +25,12 @@ from ssd.config.choices import Extraction
 from ssd.errors import ArtifactError
 from ssd.problems.extraction import RULES
 from ssd.report import report
+from ssd.report.render.document import Table
 from ssd.report.render.markdown import markdown
 from ssd.report.run.cost import cost
 from ssd.report.run.facts import Facts, collect
 from ssd.report.run.sections import document
+from ssd.report.run.settings import settings
 from ssd.run import Run, evidence, lineage
 
 
@@ -402,3 +404,18 @@ def test_command_line_explains_itself_and_refuses_other_folders_in_one_line(tmp_
         assert result.stderr.startswith("error: ")
         assert "neither a run" in result.stderr
         assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("adapter", "trained"),
+    [
+        ("none", "all parameters"),
+        ("lora", "low-rank adapters, rank 16, alpha 32"),
+        ("qlora", "low-rank adapters on 4-bit weights, rank 16, alpha 32"),
+    ],
+)
+def test_the_settings_say_what_is_trained(tmp_path: Path, adapter: str, trained: str) -> None:
+    run = make_run(tmp_path, "first", f"adapter={adapter}", finished=False)
+    (section,) = settings(collect(run.folder))
+    (table,) = [block for block in section.blocks if isinstance(block, Table)]
+    assert ["Trained", trained] in table.rows

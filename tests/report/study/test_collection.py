@@ -16,7 +16,8 @@ from run_folders import (
 
 from ssd.artifacts.files import read_json, write_json
 from ssd.errors import ArtifactError
-from ssd.report.study.collection import Study, cells, collect_study, held_out, run_names
+from ssd.report.study.cells import cells
+from ssd.report.study.collection import Study, collect_study, run_names
 from ssd.run import Run
 
 ONE = "eval.benchmarks=[humaneval]"
@@ -58,14 +59,14 @@ def test_runs_are_sorted_by_held_out_score_and_those_without_follow_by_reported_
     study = collected(better.folder.parent)
     names = [facts.run.folder.name for facts in study.runs]
     assert names == ["b_high", "a_low", "d_better", "c_alike"]
-    assert [one is not None for one in map(held_out, study.runs)] == [True, True, False, False]
+    assert [facts.held_out is not None for facts in study.runs] == [True, True, False, False]
 
 
 def test_a_choice_on_the_test_problems_is_no_held_out_score(tmp_path: Path) -> None:
     run = make_run(tmp_path, "first", ONE, CHOOSES, "eval.selection=test")
     write_scores(run, make_selection("test"), humaneval=benchmark_scores(run, BETTER))
     (facts,) = collected(run.folder.parent).runs
-    assert held_out(facts) is None
+    assert facts.held_out is None
     assert not any(cell.held_out for cell in cells([facts]))
 
 
@@ -170,7 +171,9 @@ def test_cells_are_the_candidates_of_the_sweep_or_the_reported_score(tmp_path: P
         (1.0, 1.6),
         (1.3, 1.3 * 1.6),
     ]
-    assert all(cell.held_out and cell.top_k == 10 and cell.num_problems == 3 for cell in sweep)
+    assert {(cell.held_out, cell.sampled.top_k, cell.num_problems) for cell in sweep} == {
+        (True, 10, 3)
+    }
     (reported,) = [cell for cell in found if cell.run == "plain"]
     assert (reported.held_out, reported.num_problems) == (False, 40)
     assert reported.benchmarks == ("humaneval", "mbpp")

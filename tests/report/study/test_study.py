@@ -22,8 +22,9 @@ from ssd.arms import BASE, SWEPT
 from ssd.errors import ArtifactError
 from ssd.report import study_report, study_table
 from ssd.report.render.document import Document
+from ssd.report.run.facts import run_costs
+from ssd.report.study.cells import fit_cells
 from ssd.report.study.collection import Study, collect_study
-from ssd.report.study.cost import run_costs
 from ssd.report.study.document import document
 from ssd.report.study.plane import planes
 from ssd.run import Run
@@ -126,7 +127,7 @@ def test_the_plane_the_fit_and_the_advice_say_what_the_scores_say(grid: Study) -
     (plane,) = planes(grid.runs)
     assert len(plane.best) == 15
     assert plane.chosen_places == {(0.8, 1.3), (1.2, 0.9), (1.6, 0.7)}
-    fit = plane.fit()
+    fit = fit_cells(plane.cells)
     assert fit is not None and fit.peak == pytest.approx(1.2) and fit.r_squared > 0.999
     figures = {one.name: one for one in document(grid).figures}
     assert "T_train 1.2: 46.4% at T_eval 0.5" in figures["plane_1"].alt

@@ -10,16 +10,15 @@ from pathlib import Path
 from ssd.arms import ARMS, TUNED, UNIT
 from ssd.artifacts.files import write_text
 from ssd.artifacts.names import ADAPTER, CARD, MODEL
-from ssd.report.exports.card_metadata import metadata, num_problems, prompts
+from ssd.report.exports.card_metadata import metadata, prompts
 from ssd.report.exports.card_usage import base_name, decoding
 from ssd.report.exports.checkpoints import Export, exports
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Document, Listing, Paragraph, Section, Table
 from ssd.report.render.markdown import markdown
 from ssd.report.run.facts import Facts
-from ssd.report.run.sections import settings
+from ssd.report.run.settings import settings
 from ssd.report.run.summary import FLATTERED, finding
-from ssd.report.study.collection import training
 from ssd.run import lineage
 
 LIMITS = (
@@ -100,8 +99,8 @@ def _document(export: Export, part: str) -> Document:
 
 def _what(export: Export) -> list[Block]:
     facts = export.facts
-    temp, top_k, top_p = training(facts)
-    sampled = f"at temperature {temp:g}, truncation {formats.truncation(top_k, top_p)}"
+    how = facts.sampled
+    sampled = f"at temperature {how.temp:g}, truncation {formats.truncation(how)}"
     blocks: list[Block] = [
         Paragraph(
             f"This is {base_name(facts)}, fine-tuned with plain cross-entropy on its own raw "
@@ -132,7 +131,7 @@ def _scores(export: Export) -> list[Block]:
         return [Paragraph("This checkpoint has no scores.")]
     blocks: list[Block] = []
     if export.model == TUNED:
-        blocks += [finding(one) for one in scores.main]
+        blocks += [finding(benchmark) for benchmark in scores.main]
     blocks.append(_table(export))
     blocks.append(
         Paragraph(
@@ -151,20 +150,21 @@ def _scores(export: Export) -> list[Block]:
 def _table(export: Export) -> Table:
     rows = [
         [
-            f"{one.title} ({num_problems(one)})",
+            f"{benchmark.title} ({benchmark.problems})",
             ARMS[arm],
-            formats.decoding(*model.decoding, model.checkpoint_step),
+            formats.decoding(model.setting),
             f"pass@{k} {formats.score(interval)}",
-            formats.tested(one.comparisons[arm].pass_at[k]) if arm in one.comparisons else "-",
+            formats.tested(comparison.pass_at[k] if comparison else None),
         ]
-        for one, _ in export.scored
-        for arm, model in one.models.items()
+        for benchmark, _ in export.scored
+        for arm, model in benchmark.models.items()
+        for comparison in [benchmark.comparisons.get(arm)]
         for k, interval in model.pass_at.items()
     ]
     return Table(
         caption="Every model that was compared",
         columns=["Benchmark", "Model", "Decoding", "Score", "Tuned model minus it"],
-        align="lllll",
+        sides="lllll",
         rows=rows,
     )
 
@@ -187,11 +187,13 @@ def _data(facts: Facts) -> list[Block]:
 
 
 def _settings(facts: Facts) -> list[Block]:
-    return [block for block in settings(facts).blocks if isinstance(block, Table)]
+    return [
+        block for section in settings(facts) for block in section.blocks if isinstance(block, Table)
+    ]
 
 
 def _small(export: Export) -> list[str]:
-    sizes = [f"{one.title}, {num_problems(one)}" for one, _ in export.scored]
+    sizes = [f"{benchmark.title}, {benchmark.problems}" for benchmark, _ in export.scored]
     return [f"The evaluation is small: {'; '.join(sizes)}."] if sizes else []
 
 

@@ -10,7 +10,6 @@ from ssd.arms import UNIT
 from ssd.artifacts.names import CARD, MODEL
 from ssd.config.choices import DataSource
 from ssd.problems.benchmarks.registry import find_entry
-from ssd.records.scores import BenchmarkScores
 from ssd.report.exports.checkpoints import Export
 from ssd.report.run.facts import Facts
 
@@ -86,28 +85,22 @@ def eval_results(export: Export) -> list[EvalResult]:
             task_type="text-generation",
             # The hub asks for a data set's id, and one's own problems have none.
             dataset_type=find_entry(scores.name).hub_set or scores.name,
-            dataset_name=f"{scores.title} ({num_problems(scores)})",
+            dataset_name=f"{scores.title} ({scores.problems})",
             dataset_config=scores.name,
             metric_type=f"pass@{k}",
             metric_name=f"pass@{k}",
             metric_value=round(interval.value, 4),
             metric_args={
                 "interval_95": [round(interval.low, 4), round(interval.high, 4)],
-                "temperature": arm.temp,
-                "top_k": arm.top_k,
-                "top_p": arm.top_p,
+                "temperature": arm.setting.temp,
+                "top_k": arm.setting.top_k,
+                "top_p": arm.setting.top_p,
                 "num_samples": scores.num_samples,
             },
         )
         for scores, arm in export.scored
         for k, interval in arm.pass_at.items()
     ]
-
-
-def num_problems(scores: BenchmarkScores) -> str:
-    """`48 of 164 problems`, or `164 problems`."""
-    whole = scores.num_problems == scores.num_total
-    return f"{scores.num_problems}{'' if whole else f' of {scores.num_total}'} problems"
 
 
 def _front_matter(text: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import json
 from ssd.artifacts.names import MODEL
 from ssd.config.choices import ModelKind
 from ssd.config.settings import RunConfig
+from ssd.method.decoding import Decoding
 from ssd.report.exports.card_metadata import base_model
 from ssd.report.exports.checkpoints import Export
 from ssd.report.render import formats
@@ -42,26 +43,25 @@ def decoding(export: Export, part: str) -> list[Block]:
         part: `model` for a whole checkpoint, `adapter` for an adapter alone.
     """
     config = export.facts.run.config
-    cut = config.eval.truncation
-    how = (config.eval.temp, cut.top_k, cut.top_p)
+    how = Decoding.of(config.eval.temp, config.eval.truncation)
     said = "configured for it, which was not scored"
     if export.scored:
-        how, said = export.scored[0][1].decoding, "that its scores were made with"
+        how, said = export.scored[0][1].setting.decoding, "that its scores were made with"
     start = WHOLE if part == MODEL else ADAPTER.format(base=json.dumps(base_name(export.facts)))
-    end = GENERATE.format(sampling=_sampling(*how), max_new_tokens=config.eval.max_new_tokens)
+    end = GENERATE.format(sampling=_sampling(how), max_new_tokens=config.eval.max_new_tokens)
     return [
         Paragraph(
-            f"The decoding {said}: {formats.decoding(*how)}. Temperature comes before top-k, and "
+            f"The decoding {said}: {formats.decoding(how)}. Temperature comes before top-k, and "
             "top-k before top-p."
         ),
         Code(caption="With transformers", text=f"{start}{_prompt(config)}\n{end}"),
     ]
 
 
-def _sampling(temp: float, top_k: int | None, top_p: float) -> str:
-    if temp == 0:
+def _sampling(how: Decoding) -> str:
+    if how.temp == 0:
         return "do_sample=False"
-    return f"do_sample=True, temperature={temp:g}, top_k={top_k or 0}, top_p={top_p:g}"
+    return f"do_sample=True, temperature={how.temp:g}, top_k={how.top_k or 0}, top_p={how.top_p:g}"
 
 
 def _prompt(config: RunConfig) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssd.arms import TUNED, UNIT
-from ssd.records.scores import BenchmarkScores, ModelScores
+from ssd.records.benchmark_scores import BenchmarkScores, ModelScores
 from ssd.report.run.facts import Facts
 from ssd.run import lineage
 
@@ -34,10 +34,10 @@ class Export:
         if scores is None or self.facts.stale:
             return []
         return [
-            (one, arm)
-            for one in scores.benchmarks
-            for arm in one.models.values()
-            if (arm.model, arm.checkpoint_step) == (self.model, self.step)
+            (benchmark, arm)
+            for benchmark in scores.benchmarks
+            for arm in benchmark.models.values()
+            if (arm.model, arm.setting.checkpoint_step) == (self.model, self.step)
         ]
 
 
@@ -53,8 +53,10 @@ def exports(facts: Facts) -> list[Export]:
             facts, run=control, corpus=corpus, checkpoint=checkpoint
         )
     benchmarks = facts.scores.benchmarks if facts.scores is not None else ()
-    arms = [arm for one in benchmarks for arm in one.models.values() if arm.model in trained]
+    arms = [
+        arm for benchmark in benchmarks for arm in benchmark.models.values() if arm.model in trained
+    ]
     steps = [(model, None) for model in trained] + [
-        (arm.model, arm.checkpoint_step) for arm in arms
+        (arm.model, arm.setting.checkpoint_step) for arm in arms
     ]
     return [Export(trained[model], model, step) for model, step in dict.fromkeys(steps)]

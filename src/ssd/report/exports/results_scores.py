@@ -4,34 +4,40 @@ from collections.abc import Mapping
 from typing import Any
 
 from ssd.artifacts.fingerprints import plain
-from ssd.records.scores import BenchmarkScores, Comparison, Interval, ModelScores, Scored, Selection
+from ssd.method.intervals import Interval
+from ssd.records.benchmark_scores import BenchmarkScores, Comparison, ModelScores
+from ssd.records.intervals import PassAt
+from ssd.records.selection import Candidate, Selection
 from ssd.report.run.summary import finding
+
+EDITION = ("release", "window", "grading", "extraction", "split", "regression")
+COUNTS = ("num_problems", "num_total", "num_samples")
+SOURCE = ("generations", "verdicts")
+FORM = ("mean_tokens", "fence_share", "cut_share", "distinct_programs", "statuses")
 
 
 def benchmark(scores: BenchmarkScores) -> dict[str, Any]:
     """All arms on the same problems, and the verdict in the words of the report."""
-    verdict = finding(scores)
-    names = ("release", "window", "grading", "extraction", "split", "regression")
-    counts = ("num_problems", "num_total", "num_samples")
+    verdict, sizes = finding(scores), scores.group_sizes
     return {
-        **{name: getattr(scores, name) for name in (*names, *counts)},
+        **{name: getattr(scores, name) for name in (*EDITION, *COUNTS)},
         "verdict": {"word": verdict.verdict, "text": verdict.text},
-        "arms": {arm: _arm(one, scores.group_sizes) for arm, one in scores.models.items()},
-        "comparisons": {arm: _comparison(one) for arm, one in scores.comparisons.items()},
+        "arms": {arm: _arm(model, sizes) for arm, model in scores.models.items()},
+        "comparisons": {arm: _comparison(change) for arm, change in scores.comparisons.items()},
     }
 
 
 def _arm(scores: ModelScores, sizes: Mapping[str, int]) -> dict[str, Any]:
-    form = ("mean_tokens", "fence_share", "cut_share", "distinct_programs", "statuses")
-    decoding = ("model", "temp", "top_k", "top_p", "checkpoint_step", "generations", "verdicts")
     return {
-        **{name: getattr(scores, name) for name in (*decoding, *form)},
+        "model": scores.model,
+        **plain(scores.setting),
+        **{name: getattr(scores, name) for name in (*SOURCE, *FORM)},
         "pass_at": _pass_at(scores.pass_at),
         "curve": scores.curve,
         "lost_to_form": scores.lost_to_form,
         "groups": {
-            name: {"num_problems": sizes[name], "pass_at": _pass_at(one)}
-            for name, one in scores.groups.items()
+            name: {"num_problems": sizes[name], "pass_at": _pass_at(pass_at)}
+            for name, pass_at in scores.groups.items()
         },
     }
 
@@ -39,19 +45,16 @@ def _arm(scores: ModelScores, sizes: Mapping[str, int]) -> dict[str, Any]:
 def _comparison(comparison: Comparison) -> dict[str, Any]:
     return {
         "pass_at": _pass_at(comparison.pass_at),
-        "mean_tokens": estimate(comparison.mean_tokens),
-        "groups": {name: {"pass_at": _pass_at(one)} for name, one in comparison.groups.items()},
+        "mean_tokens": comparison.mean_tokens,
+        "groups": {
+            name: {"pass_at": _pass_at(change.pass_at)}
+            for name, change in comparison.groups.items()
+        },
     }
 
 
-def _pass_at(scored: Scored) -> dict[str, Any]:
-    return {str(k): estimate(interval) for k, interval in scored.items()}
-
-
-def estimate(interval: Interval) -> dict[str, Any]:
-    """An estimate with its interval, and its p-value or null."""
-    stored: dict[str, Any] = plain(interval)
-    return stored if interval.p_value is not None else stored | {"p_value": None}
+def _pass_at(pass_at: PassAt) -> dict[str, Interval]:
+    return {str(k): interval for k, interval in pass_at.items()}
 
 
 def selected(selection: Selection) -> dict[str, Any]:
@@ -61,7 +64,16 @@ def selected(selection: Selection) -> dict[str, Any]:
         "validation": selection.validation,
         "num_problems": {name: len(ids) for name, ids in selection.problems.items()},
         "sweeps": {
-            model: [{**plain(one), "score": estimate(one.score)} for one in candidates]
+            model: [_candidate(candidate) for candidate in candidates]
             for model, candidates in selection.sweeps.items()
         },
+    }
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    return {
+        **plain(candidate.setting),
+        "score": candidate.score,
+        "num_problems": candidate.num_problems,
+        "chosen": candidate.chosen,
     }

@@ -8,10 +8,11 @@ from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.names import WANDB_PLAN
 from ssd.config.settings import LoggerConfig
 from ssd.errors import ArtifactError
-from ssd.records.scores import BenchmarkScores
+from ssd.evaluate.metrics import score_name
+from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.report.render.document import Block, Code, CodeMap, Figure, Section, Table
 from ssd.report.render.markdown import blocks_markdown
-from ssd.report.study.collection import Study, held_out
+from ssd.report.study.collection import Study
 
 VERSION = 1
 MAX_TITLE = 128
@@ -94,7 +95,7 @@ def read_plan(folder: Path) -> ReportPlan:
     try:
         if stored["version"] != VERSION:
             raise ArtifactError(f"{path} has version {stored['version']}, not {VERSION}: {remedy}")
-        blocks = tuple(_read_block(one) for one in stored["blocks"])
+        blocks = tuple(_read_block(block) for block in stored["blocks"])
         return ReportPlan(**{**stored, "blocks": blocks})
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} is damaged ({error!r}): {remedy}") from error
@@ -118,7 +119,7 @@ def _read_block(stored: dict[str, Any]) -> Text | Panels:
     if stored["kind"] == "text":
         return Text(**stored)
     panels = tuple(
-        Panel(**{**one, "metrics": tuple(one["metrics"])}) for one in stored["panels"]
+        Panel(**{**panel, "metrics": tuple(panel["metrics"])}) for panel in stored["panels"]
     )  # JSON has no tuples
     return Panels(**{**stored, "panels": panels})
 
@@ -128,10 +129,8 @@ def _texts(study: Study) -> list[Text]:
     from ssd.report.study.cost import costs
     from ssd.report.study.document import controls, summary, table_of_runs
 
-    sections = [summary(study)]
-    if study.runs:
-        sections += [table_of_runs(study), controls(study), costs(study.runs)]
-    return [_text(section) for section in sections]
+    makers = (summary, table_of_runs, controls, costs) if study.runs else (summary,)
+    return [_text(section) for make in makers for section in make(study)]
 
 
 def _text(section: Section) -> Text:
@@ -175,9 +174,9 @@ def _scores(study: Study) -> list[Panel]:
         Panel(
             kind="bars",
             title=f"pass@{k}, {name}: base and tuned model",
-            metrics=tuple(f"eval/{name}/{arm}/pass@{k}" for arm in ("base", "tuned")),
+            metrics=tuple(score_name(name, arm, k) for arm in ("base", "tuned")),
         )
-        for name, k in dict.fromkeys((one.name, one.k) for one in _benchmarks(study))
+        for name, k in dict.fromkeys((scored.name, scored.k) for scored in _benchmarks(study))
     ]
     gain = Panel(
         kind="bars",
@@ -190,18 +189,14 @@ def _scores(study: Study) -> list[Panel]:
 def _sweep(study: Study) -> list[Panel]:
     """What the settings have to do with the scores."""
     score = f"pass@{_benchmarks(study)[0].k}"
-    chosen = ("held_out",) if any(held_out(facts) is not None for facts in study.runs) else ()
+    chosen = ("held_out",) if any(facts.held_out is not None for facts in study.runs) else ()
     return [
         Panel(
             kind="parallel",
             title="Settings and scores",
             metrics=(*SETTINGS, *chosen, score, "gain"),
         ),
-        Panel(
-            kind="scatter",
-            title=f"{score} by T_eff = T_train T_eval",
-            metrics=("t_eff", score),
-        ),
+        Panel(kind="scatter", title=f"{score} by T_eff = T_train T_eval", metrics=("t_eff", score)),
         *(
             Panel(kind="scatter", title=f"{name} by {by}", metrics=(by, name))
             for name, by in (("gain", "t_train"), ("gain", "answer_tokens"), (score, "hours"))
@@ -211,7 +206,8 @@ def _sweep(study: Study) -> list[Panel]:
 
 def _analysis(study: Study) -> list[Panel]:
     """Entropy at locks and forks, where a run was analysed."""
-    if not any(facts.analysis is not None for facts in study.runs):
+    # A study does not read positions, so `facts.analysis` is None; the manifest says it is there.
+    if not any(facts.analysed is not None and facts.analysed.manifest for facts in study.runs):
         return []
     return [
         Panel(
@@ -224,4 +220,4 @@ def _analysis(study: Study) -> list[Panel]:
 
 
 def _benchmarks(study: Study) -> list[BenchmarkScores]:
-    return [one for facts in study.runs if facts.scores is not None for one in facts.scores.main]
+    return [scored for facts in study.runs for scored in facts.main]

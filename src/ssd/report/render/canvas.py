@@ -7,13 +7,18 @@ when a phone scales the image down.
 """
 
 import io
+from collections.abc import Sequence
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
 from PIL import Image
 
+from ssd.analyse.summary import Estimate
+from ssd.method.intervals import Interval
 from ssd.report.render.document import Drawing
 
 WIDTH, DPI, FONT = 6.0, 200, 11
@@ -27,6 +32,15 @@ STYLES = {
     "tuned": ("#D55E00", "D"),
 }
 """Colour and marker by arm."""
+
+
+def reach(intervals: Sequence[Interval | Estimate]) -> NDArray[np.float64]:
+    """How far bars reach below and above estimates, (2, N). A bootstrap interval, or one in older
+    scores, need not hold its own estimate, and a bar has no negative length."""
+    below = [each.value - each.low for each in intervals]
+    above = [each.high - each.value for each in intervals]
+    ends: NDArray[np.float64] = np.maximum(np.nan_to_num(np.array([below, above])), 0)
+    return ends
 
 
 def blank(height: float) -> Figure:

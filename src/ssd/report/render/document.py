@@ -47,10 +47,15 @@ class Table:
     kind: ClassVar[str] = "table"
     caption: str
     columns: list[str]
-    align: str
-    """One letter per column: `l`, or `r` for numbers."""
     rows: list[list[str]]
+    sides: str = ""
+    """One letter per column: `l`, or `r` for numbers; where it is empty, all but the first are."""
     folded: bool = False
+
+    @property
+    def align(self) -> str:
+        """`sides` of every column."""
+        return self.sides or "l" + "r" * (len(self.columns) - 1)
 
 
 class Drawing:

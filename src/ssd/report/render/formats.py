@@ -1,8 +1,12 @@
 """Numbers as the report shows them: shares in percent, differences in percentage points."""
 
+from collections.abc import Iterable
+
 from ssd.arms import TUNED
 from ssd.config.settings import TruncationConfig
-from ssd.records.scores import Interval, Scores
+from ssd.method.decoding import Decoding, Setting
+from ssd.method.intervals import Interval
+from ssd.records.benchmark_scores import BenchmarkScores
 
 
 def percent(share: float) -> str:
@@ -10,8 +14,10 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}%"
 
 
-def score(interval: Interval) -> str:
-    """`37.5% [18.8, 56.2]`."""
+def score(interval: Interval | None) -> str:
+    """`37.5% [18.8, 56.2]`, or `-`."""
+    if interval is None:
+        return "-"
     return f"{percent(interval.value)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
@@ -20,14 +26,16 @@ def signed(difference: float) -> str:
     return f"{100 * difference:+z.1f}"
 
 
-def change(interval: Interval) -> str:
-    """`+4.2 [-8.3, +16.7]`, in percentage points."""
+def change(interval: Interval | None) -> str:
+    """`+4.2 [-8.3, +16.7]`, in percentage points, or `-`."""
+    if interval is None:
+        return "-"
     return f"{signed(interval.value)} [{signed(interval.low)}, {signed(interval.high)}]"
 
 
-def tested(interval: Interval) -> str:
-    """`+4.2 [-8.3, +16.7], p = 0.042`: a change with its test, where there is one."""
-    chance = p_value(interval.p_value)
+def tested(interval: Interval | None) -> str:
+    """`+4.2 [-8.3, +16.7], p = 0.042`: a change with its test, where there is one; or `-`."""
+    chance = "" if interval is None else p_value(interval.p_value)
     return change(interval) + (chance and f", {chance}")
 
 
@@ -44,30 +52,24 @@ def p_value(value: float | None) -> str:
     return "" if value is None else "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
-def truncation(top_k: int | None, top_p: float) -> str:
+def truncation(rule: TruncationConfig | Decoding) -> str:
     """`top-k 20, top-p 0.8`, or `none`."""
-    parts = ([] if top_k is None else [f"top-k {top_k}"]) + (
-        [] if top_p == 1 else [f"top-p {top_p:g}"]
-    )
+    parts = [] if rule.top_k is None else [f"top-k {rule.top_k}"]
+    parts += [] if rule.top_p == 1 else [f"top-p {rule.top_p:g}"]
     return ", ".join(parts) or "none"
 
 
-def truncation_of(config: TruncationConfig) -> str:
-    """`truncation` of a setting."""
-    return truncation(config.top_k, config.top_p)
-
-
-def decoding(temp: float, top_k: int | None, top_p: float, step: int | None = None) -> str:
-    """`T 0.9, top-k 20, top-p 0.8`, and the training step where it is not the last."""
-    cut = truncation(top_k, top_p)
-    parts = [f"T {temp:g}", *([] if cut == "none" else [cut])]
+def decoding(how: Decoding) -> str:
+    """`T 0.9, top-k 20, top-p 0.8`, and a setting's training step where it is not the last."""
+    cut, step = truncation(how), how.checkpoint_step if isinstance(how, Setting) else None
+    parts = [f"T {how.temp:g}", *([] if cut == "none" else [cut])]
     return ", ".join(parts + ([] if step is None else [f"step {step:,}"]))
 
 
-def tuned_temp(scores: Scores | None, configured: float) -> str:
+def tuned_temp(benchmarks: Iterable[BenchmarkScores], configured: float) -> str:
     """T_eval as it was chosen or, where nothing has been scored, configured."""
-    tuned = (one.models.get(TUNED) for one in (scores.main if scores is not None else ()))
-    temps = {f"{model.temp:g}" for model in tuned if model is not None}
+    tuned = (scored.models.get(TUNED) for scored in benchmarks)
+    temps = {f"{model.setting.temp:g}" for model in tuned if model is not None}
     return ", ".join(sorted(temps)) or f"{configured:g}"
 
 

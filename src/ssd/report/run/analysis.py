@@ -60,7 +60,7 @@ def _after(facts: Facts, analysis: Analysis) -> list[Block]:
     kinds = base_kinds(analysis, plausible=plausible, lock_top1=lock_top1)
     present = [row for row in rows if row.count]
     trained = [model for model in analysis.positions if model != BASE]
-    cut = formats.truncation_of(facts.run.config.eval.truncation)
+    cut = formats.truncation(facts.run.config.eval.truncation)
     blocks: list[Block] = [Paragraph(_probed(facts, analysis))]
     if trained:
         blocks += [Listing(_statements(rows, trained)), Paragraph(_claim(rows))]
@@ -162,6 +162,8 @@ def _eval_temps(facts: Facts, models: list[str]) -> dict[str, float]:
     """The temperature that each model was reported at, or is configured for."""
     settings = facts.run.config.eval
     temps = {model: settings.base_temp if model == BASE else settings.temp for model in models}
-    for benchmark in facts.scores.main[:1] if facts.scores is not None else ():
-        temps |= {arm: one.temp for arm, one in benchmark.models.items() if arm in temps}
+    for benchmark in facts.main[:1]:
+        temps |= {
+            arm: model.setting.temp for arm, model in benchmark.models.items() if arm in temps
+        }
     return temps

@@ -19,7 +19,7 @@ from ssd.analyse.summary import (
 )
 from ssd.method.locks import FORK, LOCK
 from ssd.records.analysis import Analysis
-from ssd.report.render.canvas import FONT, GRID, INK, STYLES, ZERO, blank, drawing, legend
+from ssd.report.render.canvas import FONT, GRID, INK, STYLES, ZERO, blank, drawing, legend, reach
 from ssd.report.render.document import Drawing, Figure
 from ssd.report.run.analysis_tables import number, share
 
@@ -75,12 +75,12 @@ def bin_figure(
     analysis: Analysis, temps: Mapping[str, float], cut: str, rng: np.random.Generator
 ) -> Figure:
     """Entropy after truncation by top-20 mass, every model at its own temperature of `temps`."""
-    bins = [one for one in entropy_by_head_mass(analysis, temps, rng=rng) if one.count]
+    bins = [head for head in entropy_by_head_mass(analysis, temps, rng=rng) if head.count]
     labels = {model: f"{model} at T {temp:g}" for model, temp in temps.items()}
     values = [
-        f"{one.low:g} to {one.high:g} ({one.count:,} positions): "
-        + ", ".join(f"{model} {number(one.entropies[model].value)}" for model in temps)
-        for one in bins
+        f"{head.low:g} to {head.high:g} ({head.count:,} positions): "
+        + ", ".join(f"{model} {number(head.entropies[model].value)}" for model in temps)
+        for head in bins
     ]
     return Figure(
         name="entropy_by_head_mass",
@@ -174,15 +174,12 @@ def draw_entropy_bins(bins: Sequence[HeadMassBin], labels: Mapping[str, str]) ->
     step = 0.6 / len(labels)
     for place, model in enumerate(labels):
         color, marker = STYLES[model]
-        estimates = [one.entropies[model] for one in bins]
-        values = np.array([one.value for one in estimates])
-        # A bootstrap interval need not hold its own estimate, and a bar has no negative length.
-        low, high = (np.array([getattr(one, end) for one in estimates]) for end in ("low", "high"))
-        reach = np.nan_to_num([np.maximum(values - low, 0), np.maximum(high - values, 0)])
+        estimates = [head.entropies[model] for head in bins]
+        values = [estimate.value for estimate in estimates]
         places = np.arange(len(bins)) + step * (place - (len(labels) - 1) / 2)
-        panel.errorbar(places, values, yerr=reach, fmt=marker, color=color, label=labels[model],
-                       markersize=6, elinewidth=1.6, capsize=3)  # fmt: skip
-    panel.set_xticks(range(len(bins)), [f"{one.low:g}-\n{one.high:g}" for one in bins])
+        panel.errorbar(places, values, yerr=reach(estimates), fmt=marker, color=color,
+                       label=labels[model], markersize=6, elinewidth=1.6, capsize=3)  # fmt: skip
+    panel.set_xticks(range(len(bins)), [f"{head.low:g}-\n{head.high:g}" for head in bins])
     panel.set_xlabel("top-20 mass of the base model")
     panel.set_ylabel("entropy, nats")
     panel.set_ylim(bottom=-0.04 * panel.get_ylim()[1])  # 0 near the edge, with room for its marker

@@ -39,7 +39,6 @@ def kind_tables(rows: list[KindRow]) -> list[Table]:
         Table(
             caption=f"Spread by kind of position: mean entropy in nats; {against}",
             columns=["Kind, model", "Positions", "Entropy", "Change", "Top-1"],
-            align="lrrrr",
             rows=spread,
         ),
         Table(
@@ -47,7 +46,6 @@ def kind_tables(rows: list[KindRow]) -> list[Table]:
             "the tokens that the training truncation keeps of the base model's distribution "
             f"(KeptMass), and how many it keeps of this model's; {against}, in percentage points",
             columns=["Kind, model", "Tail mass", "Change", "KeptMass", "Tokens kept"],
-            align="lrrrr",
             rows=tail,
         ),
     ]
@@ -59,7 +57,6 @@ def term_table(rows: list[KindRow]) -> Table:
         caption="The training loss at the probe's positions, and its parts (paper, appendix B); "
         "changes are against the base model with 95% intervals",
         columns=["Kind, model", "Loss", "Change", "Support", "Reshaping", "Alignment", "Constant"],
-        align="lrrrrrr",
         rows=[
             [
                 f"{row.kind}, {model}",
@@ -92,7 +89,6 @@ def sensitivity_table(analysis: Analysis, trained: list[str]) -> Table:
         caption="What other thresholds would have found (analyse.plausible, analyse.lock_top1): "
         "shares of positions, and mean changes of entropy in nats",
         columns=["Thresholds", "Locks", "Forks", *columns],
-        align="lrr" + "r" * len(columns),
         rows=rows,
         folded=True,
     )

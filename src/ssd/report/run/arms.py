@@ -1,7 +1,8 @@
 """The report's scores: pass@k with intervals, the answers' form, and the figure of all arms."""
 
 from ssd.arms import ISOLATION, RESAMPLED
-from ssd.records.scores import BenchmarkScores, Scores
+from ssd.records.benchmark_scores import BenchmarkScores
+from ssd.records.scores import Scores
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Figure, Listing, Paragraph, Section, Table
 from ssd.report.run.facts import Facts
@@ -47,16 +48,13 @@ def _score_table(benchmarks: tuple[BenchmarkScores, ...], stored: Scores) -> Tab
     for benchmark in benchmarks:
         for k in benchmark.models["base"].pass_at:
             models = [benchmark.models.get(role) for role in ROLES]
-            cells = [formats.score(model.pass_at[k]) if model else "-" for model in models]
-            difference = (
-                formats.change(benchmark.difference[k]) if k in benchmark.difference else "-"
-            )
-            rows.append([f"{benchmark.title} pass@{k}", *cells, difference, problems(benchmark)])
+            cells = [formats.score(model.pass_at[k] if model else None) for model in models]
+            cells.append(formats.change(benchmark.difference.get(k)))
+            rows.append([f"{benchmark.title} pass@{k}", *cells, problems(benchmark)])
     return Table(
         caption=f"pass@k with 95% intervals {RESAMPLED[stored.resample]}; the difference is tuned "
         "minus base in percentage points, paired by problem",
         columns=["Benchmark", "Base", "Tuned", "Difference", "Problems (split)"],
-        align="lrrrr",
         rows=rows,
     )
 
@@ -70,7 +68,7 @@ def _answer_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
             formats.percent(model.cut_share),
             "-" if model.lost_share is None else formats.percent(model.lost_share),
             f"{model.distinct_programs:.2f}",
-            formats.decoding(*model.decoding, model.checkpoint_step),
+            formats.decoding(model.setting),
         ]
         for benchmark in benchmarks
         for arm, model in benchmark.models.items()
@@ -88,7 +86,7 @@ def _answer_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
             "Programs",
             "Decoding",
         ],
-        align="lrrrrrl",
+        sides="lrrrrrl",
         rows=rows,
     )
 
@@ -96,19 +94,19 @@ def _answer_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
 def _benchmark_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
     rows = [
         [
-            one.name,
-            one.release or "-",
-            one.window or "-",
-            problems(one),
-            str(one.num_samples),
-            f"{one.grading}; {one.extraction.replace('_', ' ')}",
+            benchmark.name,
+            benchmark.release or "-",
+            benchmark.window or "-",
+            problems(benchmark),
+            str(benchmark.num_samples),
+            f"{benchmark.grading}; {benchmark.extraction.replace('_', ' ')}",
         ]
-        for one in benchmarks
+        for benchmark in benchmarks
     ]
     return Table(
         caption="What was scored: without release, window and count a score means little",
         columns=["Benchmark", "Release", "Window", "Problems", "Answers each", "Grading; code"],
-        align="lllrrl",
+        sides="lllrrl",
         rows=rows,
     )
 
@@ -119,12 +117,11 @@ def _status_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
         for item in benchmarks
         for role, model in item.models.items()
     ]
-    found = dict.fromkeys(status for _, model in models for status in model.statuses)
-    statuses = sorted(found, key=lambda status: status != "passed")
+    ended = dict.fromkeys(status for _, model in models for status in model.statuses)
+    statuses = sorted(ended, key=lambda status: status != "passed")
     return Table(
         caption="How the graded programs ended",
         columns=["Model", *statuses],
-        align="l" + "r" * len(statuses),
         rows=[
             [name, *(str(model.statuses.get(status, 0)) for status in statuses)]
             for name, model in models
@@ -157,19 +154,19 @@ def _score_figure(benchmarks: tuple[BenchmarkScores, ...]) -> Figure:
 def _curve_figure(benchmarks: tuple[BenchmarkScores, ...]) -> list[Figure]:
     """The curves of benchmarks with several answers per problem."""
     curved = [
-        one
-        for one in benchmarks
-        if one.num_samples > 1 and all(model.curve for model in one.models.values())
+        benchmark
+        for benchmark in benchmarks
+        if benchmark.num_samples > 1 and all(model.curve for model in benchmark.models.values())
     ]
     if not curved:
         return []
     values = [
-        f"{one.title} {arm} "
+        f"{benchmark.title} {arm} "
         + ", ".join(
             f"{formats.percent(model.curve[k - 1])} at k {k}" for k in (1, len(model.curve))
         )
-        for one in curved
-        for arm, model in one.models.items()
+        for benchmark in curved
+        for arm, model in benchmark.models.items()
     ]
     return [
         Figure(
@@ -185,11 +182,11 @@ def _curve_figure(benchmarks: tuple[BenchmarkScores, ...]) -> list[Figure]:
 
 def _form_figure(benchmarks: tuple[BenchmarkScores, ...]) -> Figure:
     values = [
-        f"{one.title} {arm} {model.mean_tokens:.1f} tokens, "
+        f"{benchmark.title} {arm} {model.mean_tokens:.1f} tokens, "
         f"{formats.percent(model.fence_share)} with a fence, "
         f"{formats.percent(model.cut_share)} cut off"
-        for one in benchmarks
-        for arm, model in one.models.items()
+        for benchmark in benchmarks
+        for arm, model in benchmark.models.items()
     ]
     return Figure(
         name="form",

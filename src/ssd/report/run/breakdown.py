@@ -1,39 +1,30 @@
 """The report's parts of a gain: controls, the choice of settings, difficulty, other domains."""
 
 from ssd.analyse.advice import advise
-from ssd.arms import ARMS, BASE, TUNED, gain_sentence
-from ssd.records.scores import (
-    BenchmarkScores,
-    Candidate,
-    Comparison,
-    ModelScores,
-    Scored,
-    Selection,
-)
+from ssd.arms import ARMS, BASE, TUNED, counted
+from ssd.records.benchmark_scores import BenchmarkScores
+from ssd.records.selection import Candidate, Selection
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Listing, Paragraph, Section, Table
 from ssd.report.run.arms import problems
 from ssd.report.run.facts import Facts
 from ssd.report.run.summary import FLATTERED, elsewhere
-from ssd.report.study.collection import training as trained_at
 
 
 def controls(facts: Facts) -> list[Section]:
     """Every arm beside the tuned model, where there is one beyond the base model."""
-    compared = [one for one in _main(facts) if set(one.comparisons) - {BASE}]
+    compared = [benchmark for benchmark in facts.main if set(benchmark.comparisons) - {BASE}]
     if not compared:
         return []
     blocks: list[Block] = []
-    for one in compared:
-        certain = one.difference[one.k].decided and one.difference[one.k].low > 0
-        sentence = gain_sentence(one.values, certain=certain)
-        if sentence:
-            blocks.append(Paragraph(f"On {one.title}, pass@{one.k}: {sentence}."))
-    blocks += [_control_table(one) for one in compared]
-    named = dict.fromkeys(arm for one in compared for arm in one.models)
+    for benchmark in compared:
+        if benchmark.gain:
+            blocks.append(Paragraph(f"On {benchmark.title}, pass@{benchmark.k}: {benchmark.gain}."))
+    blocks += [_control_table(benchmark) for benchmark in compared]
+    named = dict.fromkeys(arm for benchmark in compared for arm in benchmark.models)
     rows = [[arm, ARMS.get(arm, "")] for arm in ARMS if arm in named]
     blocks.append(
-        Table(caption="What each model is", columns=["Name", "Model"], align="ll", rows=rows)
+        Table(caption="What each model is", columns=["Name", "Model"], sides="ll", rows=rows)
     )
     return [Section("Controls", blocks)]
 
@@ -54,31 +45,21 @@ def selection(facts: Facts) -> list[Section]:
 
 def groups(facts: Facts) -> list[Section]:
     """Scores by difficulty, and without problems whose tests are known to be faulty."""
-    grouped = [one for one in _main(facts) if one.group_sizes]
+    grouped = [benchmark for benchmark in facts.main if benchmark.group_sizes]
     if not grouped:
         return []
-    arms = list(dict.fromkeys(arm for one in grouped for arm in one.comparisons))
+    arms = list(dict.fromkeys(arm for benchmark in grouped for arm in benchmark.comparisons))
     rows = []
-    for one in grouped:
-        for group, size in {"all": one.num_problems, **one.group_sizes}.items():
-            models = [
-                formats.score(_of_group(one.models[arm], group)[one.k])
-                if arm in one.models
-                else "-"
-                for arm in (BASE, TUNED)
-            ]
-            changes = [
-                formats.tested(_of_group(one.comparisons[arm], group)[one.k])
-                if arm in one.comparisons
-                else "-"
-                for arm in arms
-            ]
-            rows.append([f"{one.title} pass@{one.k}, {group}", f"{size:,}", *models, *changes])
+    for benchmark in grouped:
+        for group, size in [(None, benchmark.num_problems), *benchmark.group_sizes.items()]:
+            name = f"{benchmark.title} pass@{benchmark.k}, {group or 'all'}"
+            scores = [formats.score(benchmark.score(arm, group)) for arm in (BASE, TUNED)]
+            changes = [formats.tested(benchmark.change(arm, group)) for arm in arms]
+            rows.append([name, f"{size:,}", *scores, *changes])
     table = Table(
         caption="Scores by difficulty and errata, with 95% intervals; each group is taken "
         "by itself, and many groups are many chances of a small p",
         columns=["Group", "Problems", "Base", "Tuned", *(f"Tuned minus {arm}" for arm in arms)],
-        align="lrrr" + "r" * len(arms),
         rows=rows,
     )
     return [Section("Difficulty and errata", [table])]
@@ -89,18 +70,18 @@ def regression(facts: Facts) -> list[Section]:
     watched = facts.scores.regression if facts.scores is not None else ()
     if not watched:
         return []
-    blocks: list[Block] = [Paragraph(" ".join(elsewhere(one) for one in watched))]
+    blocks: list[Block] = [Paragraph(" ".join(elsewhere(benchmark) for benchmark in watched))]
     rows = [
         [
-            f"{one.title} pass@{k}, {arm}",
-            formats.score(one.models[arm].pass_at[k]),
-            formats.score(one.models[TUNED].pass_at[k]),
+            f"{benchmark.title} pass@{k}, {arm}",
+            formats.score(benchmark.models[arm].pass_at[k]),
+            formats.score(benchmark.models[TUNED].pass_at[k]),
             formats.tested(comparison.pass_at[k]),
             formats.tokens(comparison.mean_tokens),
-            problems(one),
+            problems(benchmark),
         ]
-        for one in watched
-        for arm, comparison in one.comparisons.items()
+        for benchmark in watched
+        for arm, comparison in benchmark.comparisons.items()
         for k in comparison.pass_at
     ]
     if rows:
@@ -108,46 +89,36 @@ def regression(facts: Facts) -> list[Section]:
             Table(
                 caption="Change out of domain, tuned minus the other model, with 95% intervals",
                 columns=["Against", "It", "Tuned", "Change", "Tokens", "Problems"],
-                align="lrrrrr",
                 rows=rows,
             )
         )
     return [Section("Out of domain", blocks)]
 
 
-def _main(facts: Facts) -> tuple[BenchmarkScores, ...]:
-    return facts.scores.main if facts.scores is not None else ()
-
-
-def _control_table(one: BenchmarkScores) -> Table:
+def _control_table(benchmark: BenchmarkScores) -> Table:
     rows = []
-    for arm, model in one.models.items():
-        change = one.comparisons.get(arm)
+    for arm, model in benchmark.models.items():
+        change = benchmark.comparisons.get(arm)
         for k, score in model.pass_at.items():
-            rows.append(
-                [
-                    arm if len(model.pass_at) == 1 else f"{arm}, pass@{k}",
-                    formats.score(score),
-                    formats.tested(change.pass_at[k]) if change else "-",
-                    formats.tokens(change.mean_tokens) if change and k == one.k else "-",
-                    formats.decoding(*model.decoding, model.checkpoint_step),
-                ]
-            )
-    metric = ", ".join(f"pass@{k}" for k in next(iter(one.models.values())).pass_at)
+            name = arm if len(model.pass_at) == 1 else f"{arm}, pass@{k}"
+            tested = formats.tested(change.pass_at[k] if change else None)
+            longer = formats.tokens(change.mean_tokens) if change and k == benchmark.k else "-"
+            decoding = formats.decoding(model.setting)
+            rows.append([name, formats.score(score), tested, longer, decoding])
+    metric = ", ".join(f"pass@{k}" for k in next(iter(benchmark.models.values())).pass_at)
     return Table(
-        caption=f"{one.title}, {metric}: the tuned model beside every control, its paired "
+        caption=f"{benchmark.title}, {metric}: the tuned model beside every control, its paired "
         "difference to each in percentage points and in tokens of mean answer length, with 95% "
         "intervals",
         columns=["Model", "Score", "Tuned minus it", "Tokens", "Decoding"],
-        align="lrrrl",
+        sides="lrrrl",
         rows=rows,
     )
 
 
 def _on_what(chosen: Selection) -> str:
     counts = " and ".join(
-        f"{len(ids)} problem{'' if len(ids) == 1 else 's'} of {name}"
-        for name, ids in chosen.problems.items()
+        f"{counted(len(ids), 'problem')} of {name}" for name, ids in chosen.problems.items()
     )
     if chosen.mode == "test":
         return f"{FLATTERED} They are {counts}."
@@ -162,50 +133,49 @@ def _advice(facts: Facts) -> list[Block]:
     """Temperatures of the tuned model that were not tried and are worth it, by theory alone: one
     run is too few points for a fit."""
     scores = facts.scores
-    if scores is None or not any(TUNED in one.models for one in scores.main):
+    if scores is None or not any(TUNED in benchmark.models for benchmark in scores.main):
         return []
-    tried = {one.models[TUNED].temp for one in scores.main if TUNED in one.models}
+    tried = {
+        benchmark.models[TUNED].setting.temp
+        for benchmark in scores.main
+        if TUNED in benchmark.models
+    }
     if scores.selection is not None:
-        tried |= {one.temp for one in scores.selection.sweeps.get(TUNED, ())}
-    t_train, top_k, top_p = trained_at(facts)
-    found = advise(
-        t_train=t_train,
-        top_k=top_k,
-        top_p=top_p,
+        tried |= {candidate.setting.temp for candidate in scores.selection.sweeps.get(TUNED, ())}
+    suggestions = advise(
+        t_train=facts.sampled.temp,
+        top_k=facts.sampled.top_k,
+        top_p=facts.sampled.top_p,
         base_temp=facts.run.config.eval.base_temp,
         fit=None,
         tried=sorted(tried),
     )
-    if not found:
+    if not suggestions:
         return []
-    temps = ",".join(f"{one.temp:g}" for one in found)
+    temps = ",".join(f"{advice.temp:g}" for advice in suggestions)
     return [
         Paragraph(
             f"T_eval worth trying next for the tuned model (eval.temps=[{temps}]; no sampling or "
             "training is repeated):"
         ),
-        Listing([f"{one.temp:g}: {one.reason}" for one in found]),
+        Listing([f"{advice.temp:g}: {advice.reason}" for advice in suggestions]),
     ]
 
 
 def _sweep_table(model: str, candidates: tuple[Candidate, ...]) -> Table:
     rows = [
         [
-            formats.decoding(one.temp, one.top_k, one.top_p, one.checkpoint_step),
-            formats.score(one.score),
-            f"{one.num_problems:,}",
-            "chosen" if one.chosen else "-",
+            formats.decoding(candidate.setting),
+            formats.score(candidate.score),
+            f"{candidate.num_problems:,}",
+            "chosen" if candidate.chosen else "-",
         ]
-        for one in candidates
+        for candidate in candidates
     ]
     return Table(
         caption=f"Candidates for {ARMS.get(model, model)}: pass@1 on the problems that chose, with "
         "95% intervals",
         columns=["Setting", "pass@1", "Problems", "Choice"],
-        align="lrrl",
+        sides="lrrl",
         rows=rows,
     )
-
-
-def _of_group(scored: ModelScores | Comparison, group: str) -> Scored:
-    return scored.pass_at if group == "all" else scored.groups[group]

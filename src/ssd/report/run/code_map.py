@@ -111,7 +111,10 @@ def ranges(steps: Sequence[float]) -> list[str]:
 def visible(text: str) -> str:
     """White space as marks, and what cannot be printed as its code, as the page's panel has it."""
     marks = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
-    shown = [marks.get(one, one if one.isprintable() else f"<U+{ord(one):04X}>") for one in text]
+    shown = [
+        marks.get(character, character if character.isprintable() else f"<U+{ord(character):04X}>")
+        for character in text
+    ]
     return "".join(shown) or "(empty)"
 
 
@@ -125,24 +128,25 @@ def _program(analysis: Analysis, kinds: NDArray[np.str_], number: int) -> Progra
         tokens=[sample.tokens[place] for place in base.index[rows]],
         kinds=kinds[rows].tolist(),
         readings={
-            model: _reading(one, rows, analysis.tokens) for model, one in analysis.positions.items()
+            model: _reading(positions, rows, analysis.tokens)
+            for model, positions in analysis.positions.items()
         },
     )
 
 
-def _reading(one: Positions, rows: NDArray[np.int64], texts: dict[int, str]) -> Reading:
+def _reading(positions: Positions, rows: NDArray[np.int64], texts: dict[int, str]) -> Reading:
     return Reading(
-        entropy=one.entropy[rows].tolist(),
-        tail_mass=one.tail_mass[rows].tolist(),
-        support=one.support[rows].tolist(),
+        entropy=positions.entropy[rows].tolist(),
+        tail_mass=positions.tail_mass[rows].tolist(),
+        support=positions.support[rows].tolist(),
         top=[
             [
                 (texts.get(token, f"token {token}"), prob)
                 for token, prob in zip(ids, probs, strict=True)
             ]
             for ids, probs in zip(
-                one.top_ids[rows, :NUM_TOP].tolist(),
-                one.top_probs[rows, :NUM_TOP].tolist(),
+                positions.top_ids[rows, :NUM_TOP].tolist(),
+                positions.top_probs[rows, :NUM_TOP].tolist(),
                 strict=True,
             )
         ],
@@ -188,7 +192,7 @@ def _moved_table(analysis: Analysis, kinds: NDArray[np.str_], change: NDArray[np
         caption=f"The positions whose entropy changed most, in nats, at most {PER_PROGRAM} of one "
         "completion",
         columns=["Completion", "Text before", "Token", "Kind", "Base", "Tuned", "Change"],
-        align="llllrrr",
+        sides="llllrrr",
         rows=rows,
     )
 

@@ -4,8 +4,7 @@ from datetime import datetime
 
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Paragraph, Section, Table
-from ssd.report.run.facts import Facts, Manifest, StageResult, made_artifacts
-from ssd.report.study.cost import run_costs
+from ssd.report.run.facts import Facts, Manifest, StageResult, made_artifacts, run_costs
 
 TOKENS = ("num_tokens", "num_positions")
 """Counts of a manifest that are tokens: drawn ones, or positions read."""
@@ -20,23 +19,23 @@ def cost(facts: Facts) -> list[Section]:
         for result in facts.results
         if result.manifest is not None and first[result.fingerprint] is result
     ]
-    choosing = [one for one in run_costs(facts) if one.fingerprint not in first]
+    choosing = [cost for cost in run_costs(facts) if cost.fingerprint not in first]
     if not finished and not choosing:
         return []
     rows = [_row(facts, result, manifest) for result, manifest in finished]
     total = sum(manifest["wall_seconds"] for _, manifest in finished)
     if choosing:
-        spent = sum(one.seconds for one in choosing)
-        total += spent
+        seconds = sum(cost.seconds for cost in choosing)
+        total += seconds
         name = f"Answers and verdicts that chose the settings ({len(choosing)} artifacts)"
-        rows.append([name, formats.duration(spent), "-", "-"])
+        rows.append([name, formats.duration(seconds), "-", "-"])
     blocks: list[Block] = [
         Paragraph(_sum(facts, [manifest for _, manifest in finished], total) + _starts(facts)),
         Table(
             caption="Wall time of the process that made each artifact; tokens drawn by sampling "
             "and answers, with loss over all epochs in training, and read by the analysis",
             columns=["Artifact", "Wall time", "Tokens", "Made by"],
-            align="lrrl",
+            sides="lrrl",
             rows=rows,
         ),
     ]
@@ -72,7 +71,7 @@ def _sum(facts: Facts, manifests: list[Manifest], total: float) -> str:
     text = f"Together {formats.duration(total)}"
     if facts.launched is None or not total:
         return f"{text}."
-    before = sum(one["wall_seconds"] for one in manifests if _reused(facts, one))
+    before = sum(manifest["wall_seconds"] for manifest in manifests if _reused(facts, manifest))
     return (
         f"{text}, of which {formats.percent(before / total)} in artifacts that were there when the "
         "run was last started."
@@ -84,8 +83,8 @@ def _starts(facts: Facts) -> str:
     manifests do not say."""
     seconds = [
         start
-        for made in {artifact.folder: artifact for artifact in made_artifacts(facts)}.values()
-        if made.done and (start := made.manifest().get("engine_start_seconds"))
+        for artifact in {artifact.folder: artifact for artifact in made_artifacts(facts)}.values()
+        if artifact.done and (start := artifact.manifest().get("engine_start_seconds"))
     ]
     if not seconds:
         return ""

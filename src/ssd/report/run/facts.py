@@ -9,9 +9,13 @@ from ssd.artifacts.files import read_json
 from ssd.artifacts.names import COMMAND, SCORES
 from ssd.artifacts.store import Artifact, stored
 from ssd.errors import SSDError, one_line
+from ssd.method.decoding import Decoding
 from ssd.records.analysis import Analysis, read_analysis
+from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.records.scores import Scores, read_scores
-from ssd.run import Run, evidence, lineage, load_run, protocol
+from ssd.records.selection import Candidate
+from ssd.run import Run, evidence, lineage, load_run
+from ssd.run.cost import Cost, costs, scored_artifacts
 from ssd.run.tracking import read_metrics
 
 Manifest = dict[str, Any]
@@ -55,6 +59,26 @@ class Facts:
     """What the report lacks and how to get it, one sentence each."""
 
     @property
+    def main(self) -> tuple[BenchmarkScores, ...]:
+        """The scored benchmarks that a verdict goes by."""
+        return self.scores.main if self.scores is not None else ()
+
+    @property
+    def held_out(self) -> Candidate | None:
+        """The tuned model's chosen setting, where held-out problems chose it."""
+        return self.scores.held_out if self.scores is not None else None
+
+    @property
+    def sampled(self) -> Decoding:
+        """How the corpus was drawn, which another run may have done."""
+        config = self.run.config
+        if config.train.corpus is not None and self.corpus is not None and self.corpus.manifest:
+            inputs = self.corpus.manifest["inputs"]
+            cut = inputs["truncation"]
+            return Decoding(inputs["temp"], cut["top_k"], cut["top_p"])
+        return Decoding.of(config.sampler.temp, config.truncation)
+
+    @property
     def results(self) -> list[StageResult]:
         """Every artifact of the run, in the order in which they are made."""
         results = (self.corpus, self.checkpoint, *self.control, *self.answers, self.analysed)
@@ -73,8 +97,8 @@ def collect(run_dir: Path, *, read_positions: bool = True) -> Facts:
     """
     run = load_run(run_dir)
     scores = read_scores(run_dir)
-    given = run_dir / COMMAND
-    command = read_json(given)["command"] if given.is_file() else None
+    command_file = run_dir / COMMAND
+    command = read_json(command_file)["command"] if command_file.is_file() else None
     corpus = checkpoint = None
     control: tuple[StageResult, ...] = ()
     metrics: list[dict[str, Any]] = []
@@ -105,7 +129,7 @@ def collect(run_dir: Path, *, read_positions: bool = True) -> Facts:
     return Facts(
         run=run,
         command=command,
-        launched=given.stat().st_mtime if given.is_file() else None,
+        launched=command_file.stat().st_mtime if command_file.is_file() else None,
         scores=scores,
         corpus=corpus,
         checkpoint=checkpoint,
@@ -120,30 +144,16 @@ def collect(run_dir: Path, *, read_positions: bool = True) -> Facts:
 
 
 def made_artifacts(facts: Facts) -> list[Artifact]:
-    """Every artifact behind a run, finished or not, with the answers that chose and the controls';
-    those that cannot be located, as without the prompt file, are left out."""
-    run = facts.run
-    trainings = list(lineage.trainings(run).values())
-    try:
-        made = [
-            one for item in trainings for one in (lineage.corpus(item), lineage.checkpoint(item))
-        ]
-        made += _choosing(run)
-    except (SSDError, OSError):
-        made = []
-    models = [
-        model
-        for one in (facts.scores.benchmarks if facts.scores is not None else ())
-        for model in one.models.values()
-    ]
-    made += [
-        stored(run.store, kind, getattr(model, kind))
-        for model in models
-        for kind in ("generations", "verdicts")
-    ]
+    """Every artifact behind a run, finished or not, its analysis included."""
+    artifacts = scored_artifacts(facts.run, facts.scores)
     if facts.analysed is not None:
-        made.append(stored(run.store, "analysis", facts.analysed.fingerprint))
-    return made
+        artifacts.append(stored(facts.run.store, "analysis", facts.analysed.fingerprint))
+    return artifacts
+
+
+def run_costs(facts: Facts) -> list[Cost]:
+    """Every finished artifact behind a run, with what it took."""
+    return costs(made_artifacts(facts))
 
 
 def missing_scores(run: Run, scores: Scores | None) -> list[str]:
@@ -193,19 +203,6 @@ def stale_scores(run: Run, scores: Scores | None) -> list[str]:
     return sentences
 
 
-def _choosing(run: Run) -> list[Artifact]:
-    """Answers and verdicts that every candidate setting was chosen by."""
-    if not protocol.selects(run):
-        return []
-    return [
-        make(run, model, name, how, part)
-        for model in protocol.models(run)
-        for how in protocol.candidates(run, model)
-        for name, part in protocol.chosen_on(run)
-        for make in (evidence.generations, evidence.verdicts)
-    ]
-
-
 def _result(label: str, artifact: Artifact) -> StageResult:
     manifest = artifact.manifest() if artifact.done else None
     return StageResult(label=label, fingerprint=artifact.fingerprint, manifest=manifest)
@@ -231,8 +228,8 @@ def _analysis(
         result = StageResult(label="Analysis", fingerprint=artifact.fingerprint, manifest=None)
         return (result if wanted else None), None, _unfinished(run, "analyse", result)
     try:
-        found = read_analysis(artifact.folder) if read_positions else None
-        return _result("Analysis", artifact), found, []
+        analysis = read_analysis(artifact.folder) if read_positions else None
+        return _result("Analysis", artifact), analysis, []
     except (SSDError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         damaged = (
             f"The analysis {artifact.folder} is damaged ({one_line(error)}): "
@@ -256,8 +253,7 @@ def _answers(run: Run, scores: Scores | None) -> tuple[StageResult, ...]:
         return ()
     return tuple(
         _result(
-            f"{kind.capitalize()}, {benchmark.name}, {arm}",
-            stored(run.store, kind, fingerprint),
+            f"{kind.capitalize()}, {benchmark.name}, {arm}", stored(run.store, kind, fingerprint)
         )
         for benchmark in scores.benchmarks
         for arm, model in benchmark.models.items()

@@ -6,7 +6,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ssd.records.scores import BenchmarkScores, Interval
+from ssd.method.intervals import Interval
+from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.report.render.canvas import (
     FONT,
     GRID,
@@ -17,6 +18,7 @@ from ssd.report.render.canvas import (
     blank,
     drawing,
     legend,
+    reach,
 )
 from ssd.report.render.document import Drawing
 
@@ -179,13 +181,8 @@ def _dots(
 ) -> None:
     intervals = [interval for _, interval in shown]
     values = [interval.value for interval in intervals]
-    # An interval in older scores need not hold its own estimate, and a bar has no negative length.
-    reach = [
-        [max(0.0, interval.value - interval.low) for interval in intervals],
-        [max(0.0, interval.high - interval.value) for interval in intervals],
-    ]
-    panel.errorbar(values, [y for y, _ in shown], xerr=reach, fmt=marker, color=color, label=label,
-                   markersize=7, elinewidth=2, capsize=4, capthick=2)  # fmt: skip
+    panel.errorbar(values, [y for y, _ in shown], xerr=reach(intervals), fmt=marker, color=color,
+                   label=label, markersize=7, elinewidth=2, capsize=4, capthick=2)  # fmt: skip
 
 
 def _name_rows(panel: Axes, rows: Sequence[tuple[BenchmarkScores, int]]) -> None:

@@ -55,9 +55,7 @@ def training(facts: Facts) -> list[Section]:
                     f"{manifest['export_check']['max_logit_difference']:.3g}",
                 ]
             )
-        blocks.append(
-            Table(caption="What was trained", columns=["Quantity", "Value"], align="lr", rows=rows)
-        )
+        blocks.append(Table(caption="What was trained", columns=["Quantity", "Value"], rows=rows))
     return [Section("Training", blocks)]
 
 
@@ -73,9 +71,7 @@ def sampling(facts: Facts) -> list[Section]:
         rows.append(["With a code fence", formats.percent(counts["fence_share"])])
     if manifest.get("tokens_per_second"):
         rows.append(["Tokens per second", formats.number(manifest["tokens_per_second"])])
-    blocks: list[Block] = [
-        Table(caption="The corpus", columns=["Quantity", "Value"], align="lr", rows=rows)
-    ]
+    blocks: list[Block] = [Table(caption="The corpus", columns=["Quantity", "Value"], rows=rows)]
     if counts.get("dropped"):
         blocks.append(
             _shares(
@@ -135,7 +131,7 @@ def _shares(caption: str, name: str, counts: dict[str, int], total: int) -> Tabl
         [item, f"{count:,}", formats.percent(count / total) if total else "-"]
         for item, count in counts.items()
     ]
-    return Table(caption=caption, columns=[name, "Samples", "Share"], align="lrr", rows=rows)
+    return Table(caption=caption, columns=[name, "Samples", "Share"], rows=rows)
 
 
 def _rows(counts: dict[str, Any], labels: dict[str, str]) -> list[list[str]]:

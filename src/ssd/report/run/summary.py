@@ -1,8 +1,10 @@
 """The answer in words: did self-distillation help on each benchmark, how much, and how surely."""
 
-from ssd.arms import ARMS, BASE, CHOSEN_ON_TEST, SWEPT, TUNED, UNIT, lost_shares
+from ssd.arms import ARMS, BASE, CHOSEN_ON_TEST, SWEPT, TUNED, UNIT, counted, lost_shares
+from ssd.method.intervals import Interval
 from ssd.method.significance import visible_sentence
-from ssd.records.scores import BenchmarkScores, Interval, Scores
+from ssd.records.benchmark_scores import BenchmarkScores
+from ssd.records.scores import Scores
 from ssd.report.render.document import Block, Finding, Listing, Paragraph, Section
 from ssd.report.render.formats import p_value, percent, signed, tested
 from ssd.report.run.facts import Facts
@@ -28,7 +30,7 @@ WORDS = {
 }
 
 
-def summary(facts: Facts) -> Section:
+def summary(facts: Facts) -> list[Section]:
     """The first section of a report."""
     blocks: list[Block] = []
     scores = facts.scores
@@ -49,7 +51,7 @@ def summary(facts: Facts) -> Section:
             blocks.append(Listing([elsewhere(benchmark) for benchmark in scores.regression]))
     if facts.missing:
         blocks += [Paragraph("What this report lacks:"), Listing(list(facts.missing))]
-    return Section("Summary", blocks)
+    return [Section("Summary", blocks)]
 
 
 def headline(findings: list[Finding]) -> str:
@@ -77,9 +79,9 @@ def finding(benchmark: BenchmarkScores) -> Finding:
 def caveat(scores: Scores) -> str:
     """What these differences do not separate, and how settings came about."""
     models = [benchmark.models for benchmark in scores.main if benchmark.comparisons]
-    arms = {arm for one in models for arm in one}
+    arms = {arm for by_arm in models for arm in by_arm}
     sentences = [MISSING[arm] for arm in MISSING if arm not in arms]
-    same = all(one[BASE].decoding == one[TUNED].decoding for one in models)
+    same = all(by_arm[BASE].setting.decoding == by_arm[TUNED].setting.decoding for by_arm in models)
     sentences.append(
         "Base and tuned model are decoded at the same settings."
         if same
@@ -152,7 +154,7 @@ def _over_base(benchmark: BenchmarkScores, verdict: str) -> str:
         return ""
     change = benchmark.difference[benchmark.k]
     text = f" Over the base model the change is {tested(change)}"
-    unearned = verdict != "better" and change.decided and change.low > 0
+    unearned = verdict != "better" and change.is_gain
     doubt = ": a gain that this control may explain without self-distillation"
     return text + (doubt if unearned else "") + "."
 
@@ -163,9 +165,9 @@ def shifts(benchmark: BenchmarkScores) -> list[str]:
     if "tuned" not in benchmark.models:
         return []
     base, tuned = benchmark.models["base"], benchmark.models["tuned"]
-    found = []
+    changes = []
     if abs(tuned.mean_tokens - base.mean_tokens) > LENGTH_SHIFT * max(base.mean_tokens, 1):
-        found.append(
+        changes.append(
             f"the mean answer goes from {base.mean_tokens:.0f} to {tuned.mean_tokens:.0f} tokens"
         )
     for name, before, after in (
@@ -173,23 +175,21 @@ def shifts(benchmark: BenchmarkScores) -> list[str]:
         ("answers cut off by the length cap", base.cut_share, tuned.cut_share),
     ):
         if abs(after - before) >= SHARE_SHIFT:
-            found.append(f"{name} go from {percent(before)} to {percent(after)}")
+            changes.append(f"{name} go from {percent(before)} to {percent(after)}")
     if abs((tuned.lost_share or 0.0) - (base.lost_share or 0.0)) >= LOST_SHIFT:
-        found.append(
+        changes.append(
             f"answers that fail for their form alone go from {lost_shares(base.lost_to_form)} "
             f"to {lost_shares(tuned.lost_to_form)}"
         )
-    return [f"On {benchmark.title}, {item}: part of the difference may be form." for item in found]
+    return [
+        f"On {benchmark.title}, {item}: part of the difference may be form." for item in changes
+    ]
 
 
 def _problems(benchmark: BenchmarkScores) -> str:
-    answers = (
-        "one answer each" if benchmark.num_samples == 1 else f"{benchmark.num_samples} answers each"
-    )
-    return (
-        f"{benchmark.num_problems} problem{'' if benchmark.num_problems == 1 else 's'} "
-        f"with {answers}"
-    )
+    number = benchmark.num_samples
+    answers = "one answer" if number == 1 else f"{number} answers"
+    return f"{counted(benchmark.num_problems, 'problem')} with {answers} each"
 
 
 def _base_only(benchmark: BenchmarkScores) -> str:

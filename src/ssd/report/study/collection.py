@@ -4,20 +4,19 @@ A run whose scores belong to its configuration has a row; what is missing, faile
 damaged or not comparable is named with its reason. Imports no matplotlib.
 """
 
-import functools
 import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ssd.arms import TUNED, rules
 from ssd.artifacts.files import read_json
 from ssd.artifacts.names import CONFIG, FAILURE, SCORES, WEIGHTS
 from ssd.errors import ArtifactError, SSDError, one_line
-from ssd.records.scores import VERSION, BenchmarkScores, Candidate, Interval, ModelScores
+from ssd.method.intervals import Interval
+from ssd.records.scores import VERSION, stored_version
 from ssd.report.run.facts import Facts, collect, missing_scores
 
 UNREADABLE = (SSDError, OSError, KeyError, TypeError, ValueError, AttributeError)
@@ -49,34 +48,6 @@ class Study:
     unfinished: tuple[Unfinished, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One score in the plane of T_train and T_eval."""
-
-    run: str
-    model: str
-    t_train: float
-    top_k: int | None
-    """Truncation at sampling."""
-    top_p: float
-    t_eval: float
-    eval_top_k: int | None
-    eval_top_p: float
-    checkpoint_step: int | None
-    score: Interval
-    """pass@1, or the smallest k that was reported, on `benchmarks` together."""
-    held_out: bool
-    """Whether the problems had no part in what is reported."""
-    benchmarks: tuple[str, ...]
-    num_problems: int
-
-    @property
-    def t_eff(self) -> float:
-        """T_train T_eval: after an ideal fit, decoding at T_eval is the base model at this
-        temperature (paper, appendix B)."""
-        return self.t_train * self.t_eval
-
-
 def is_run(folder: Path) -> bool:
     """Whether the folder is a run's, if only of one that failed before it was configured."""
     return (folder / CONFIG).is_file() or (folder / FAILURE).is_file()
@@ -93,16 +64,16 @@ def collect_study(folders: Sequence[Path], folder: Path) -> Study:
     Raises:
         ArtifactError: there is no run in any of them.
     """
-    found = list(dict.fromkeys(run for one in folders for run in _run_folders(one)))
-    if not any(is_run(one) for one in found):
-        given = ", ".join(str(one) for one in folders)
+    paths = list(dict.fromkeys(run for place in folders for run in _run_folders(place)))
+    if not any(is_run(path) for path in paths):
+        places = ", ".join(str(place) for place in folders)
         raise ArtifactError(
-            f"{given} is no study: name run folders (each holds {CONFIG}) or folders of them"
+            f"{places} is no study: name run folders (each holds {CONFIG}) or folders of them"
         )
-    names = run_names(found)
+    names = run_names(paths)
     runs: list[Facts] = []
     unfinished: list[Unfinished] = []
-    for path in found:
+    for path in paths:
         facts, problems = _read(path)
         if facts is not None:
             runs.append(facts)
@@ -132,23 +103,17 @@ def run_names(folders: Sequence[Path]) -> dict[Path, str]:
         depth += 1
 
 
-def held_out(facts: Facts) -> Candidate | None:
-    """The tuned model's chosen setting with its score on the problems that chose it; None where
-    nothing was chosen, or on the reported problems."""
-    selection = facts.scores.selection if facts.scores is not None else None
-    if selection is None or selection.mode != "heldout":
-        return None
-    return next((one for one in selection.sweeps.get(TUNED, ()) if one.chosen), None)
-
-
 def reported(facts: Facts) -> Interval | None:
     """The tuned model's reported score over all main benchmarks, each problem weighing the same;
     None without a tuned model. Their intervals are combined as of independent samples."""
-    scored = [one for one in _main(facts) if TUNED in one.models]
-    total = sum(one.num_problems for one in scored)
+    scored = [benchmark for benchmark in facts.main if TUNED in benchmark.models]
+    total = sum(benchmark.num_problems for benchmark in scored)
     if not total:
         return None
-    parts = [(one.num_problems / total, one.models[TUNED].pass_at[one.k]) for one in scored]
+    parts = [
+        (benchmark.num_problems / total, benchmark.models[TUNED].pass_at[benchmark.k])
+        for benchmark in scored
+    ]
     value = sum(weight * score.value for weight, score in parts)
     if len(parts) == 1:
         return parts[0][1]
@@ -157,28 +122,12 @@ def reported(facts: Facts) -> Interval | None:
     return Interval(value=value, low=max(value - below, 0.0), high=min(value + above, 1.0))
 
 
-def training(facts: Facts) -> tuple[float, int | None, float]:
-    """T_train, top-k and top-p of the corpus, which another run may have sampled."""
-    config = facts.run.config
-    if config.train.corpus is not None and facts.corpus is not None and facts.corpus.manifest:
-        inputs = facts.corpus.manifest["inputs"]
-        return inputs["temp"], inputs["truncation"]["top_k"], inputs["truncation"]["top_p"]
-    return config.sampler.temp, config.truncation.top_k, config.truncation.top_p
-
-
-def cells(runs: Sequence[Facts]) -> list[Cell]:
-    """Every setting that a run's tuned model was scored under: each candidate of its sweep, or the
-    one that is reported where there was no sweep."""
-    names = run_names([facts.run.folder for facts in runs])
-    return [cell for facts in runs for cell in _cells(facts, names[facts.run.folder])]
-
-
 def incompatible(runs: Sequence[Facts]) -> dict[Path, str]:
     """By run folder, why its scores stand on other problems than those of most runs."""
     profiles = [_profile(facts) for facts in runs]
     usual = {
-        name: Counter(one[name] for one in profiles if name in one).most_common(1)[0][0]
-        for name in dict.fromkeys(name for one in profiles for name in one)
+        name: Counter(profile[name] for profile in profiles if name in profile).most_common(1)[0][0]
+        for name in dict.fromkeys(name for profile in profiles for name in profile)
     }
     reasons = {}
     for facts, profile in zip(runs, profiles, strict=True):
@@ -221,7 +170,7 @@ def _read(folder: Path) -> tuple[Facts | None, list[tuple[str, str]]]:
         return None, [*failure, ("stale", " ".join(facts.stale))]
     lacks = missing_scores(facts.run, facts.scores)
     states = failure or ([("unfinished", " ".join(lacks))] if lacks else [])
-    return (facts if _main(facts) else None), states
+    return (facts if facts.main else None), states
 
 
 def _failure(folder: Path) -> list[tuple[str, str]]:
@@ -233,86 +182,34 @@ def _failure(folder: Path) -> list[tuple[str, str]]:
 
 
 def _old_layout(folder: Path) -> list[tuple[str, str]]:
-    path = folder / SCORES
-    version = read_json(path).get("version") if path.is_file() else VERSION
-    if version == VERSION:
+    version = stored_version(folder)
+    if version == VERSION or not (folder / SCORES).is_file():
         return []
     return [("stale", f"{SCORES} has version {version}, not {VERSION}: evaluate this run again.")]
 
 
-def _main(facts: Facts) -> tuple[BenchmarkScores, ...]:
-    return facts.scores.main if facts.scores is not None else ()
-
-
 def _rank(facts: Facts, apart: bool) -> tuple[bool, bool, float, str]:
-    chosen, shown = held_out(facts), reported(facts)
+    chosen, shown = facts.held_out, reported(facts)
     score = chosen.score if chosen is not None else shown
     value = -1.0 if score is None else score.value
     return chosen is None, apart, -value, str(facts.run.folder)
 
 
-def _cells(facts: Facts, name: str) -> list[Cell]:
-    t_train, top_k, top_p = training(facts)
-    cell = functools.partial(
-        _cell,
-        run=name,
-        model=facts.run.config.model.name,
-        t_train=t_train,
-        top_k=top_k,
-        top_p=top_p,
-    )
-    selection = facts.scores.selection if facts.scores is not None else None
-    if selection is not None and TUNED in selection.sweeps:
-        benchmarks, held = tuple(selection.problems), selection.mode == "heldout"
-        return [
-            cell(
-                one,
-                score=one.score,
-                held_out=held,
-                benchmarks=benchmarks,
-                num_problems=one.num_problems,
-            )
-            for one in selection.sweeps[TUNED]
-        ]
-    score = reported(facts)
-    if score is None:
-        return []
-    scored = [one for one in _main(facts) if TUNED in one.models]
-    return [
-        cell(
-            scored[0].models[TUNED],
-            score=score,
-            held_out=False,
-            benchmarks=tuple(one.name for one in scored),
-            num_problems=sum(one.num_problems for one in scored),
-        )
-    ]
-
-
-def _cell(how: Candidate | ModelScores, **facts: Any) -> Cell:
-    return Cell(
-        t_eval=how.temp,
-        eval_top_k=how.top_k,
-        eval_top_p=how.top_p,
-        checkpoint_step=how.checkpoint_step,
-        **facts,
-    )
-
-
 def _profile(facts: Facts) -> dict[str, str]:
     """Which problems each of a run's scores stands on, in words."""
     profile = {}
-    for one in _main(facts):
-        edition = [text for text in (one.release, one.window) if text]
-        count = (
-            f"all {one.num_problems} problems"
-            if one.num_problems == one.num_total
-            else f"{one.num_problems} of {one.num_total} problems"
+    for benchmark in facts.main:
+        edition = [text for text in (benchmark.release, benchmark.window) if text]
+        whole = benchmark.num_problems == benchmark.num_total
+        count = f"all {benchmark.problems}" if whole else benchmark.problems
+        profile[benchmark.name] = ", ".join(
+            [*edition, count, rules(benchmark.grading, benchmark.extraction)]
         )
-        profile[one.name] = ", ".join([*edition, count, rules(one.grading, one.extraction)])
     selection = facts.scores.selection if facts.scores is not None else None
     if selection is not None and selection.mode == "heldout":
-        ids = sorted(f"{name}:{one}" for name, some in selection.problems.items() for one in some)
+        ids = sorted(
+            f"{name}:{problem}" for name, some in selection.problems.items() for problem in some
+        )
         counts = ", ".join(f"{len(some)} of {name}" for name, some in selection.problems.items())
         digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:6]
         profile["held-out problems"] = f"{counts} (set {digest})"

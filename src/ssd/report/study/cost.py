@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Paragraph, Section, Table
-from ssd.report.run.facts import Facts, made_artifacts
+from ssd.report.run.facts import run_costs
+from ssd.report.study.collection import Study
 from ssd.report.study.rows import labels
+from ssd.run.cost import Cost
 
 KINDS = {
     "corpus": "Sampling",
@@ -19,28 +20,19 @@ KINDS = {
 """Column by kind of artifact."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """One finished artifact."""
-
-    kind: str
-    fingerprint: str
-    seconds: float
-
-
-def costs(study_runs: Sequence[Facts]) -> Section:
+def costs(study: Study) -> list[Section]:
     """A row per run, and the totals with and without counting shared artifacts once."""
-    runs = [run_costs(facts) for facts in study_runs]
-    kinds = [kind for kind in KINDS if any(one.kind == kind for run in runs for one in run)]
-    names = labels(study_runs)
-    every = [one for run in runs for one in run]
+    runs = [run_costs(facts) for facts in study.runs]
+    kinds = [kind for kind in KINDS if any(cost.kind == kind for run in runs for cost in run)]
+    names = labels(study.runs)
+    every = [cost for run in runs for cost in run]
     rows = [
         [name, *_durations(run, kinds)] for name, run in zip(names, runs, strict=True)
     ]  # fmt: skip
     rows.append(["All rows added up", *_durations(every, kinds)])
     rows.append(["Spent, shared artifacts once", *_durations(list(dict.fromkeys(every)), kinds)])
     uses = Counter(every)
-    saved = sum((count - 1) * one.seconds for one, count in uses.items())
+    saved = sum((count - 1) * cost.seconds for cost, count in uses.items())
     num_shared = sum(count > 1 for count in uses.values())
     text = (
         "Wall time of the processes that made each artifact, the controls' included. "
@@ -52,24 +44,12 @@ def costs(study_runs: Sequence[Facts]) -> Section:
         Table(
             caption="Wall time by run, as if it had been made alone",
             columns=["Run", *(KINDS[kind] for kind in kinds), "Together"],
-            align="l" + "r" * (len(kinds) + 1),
             rows=rows,
         ),
     ]
-    return Section("Cost", blocks)
+    return [Section("Cost", blocks)]
 
 
-def run_costs(facts: Facts) -> list[Cost]:
-    """Every finished artifact behind a run's scores, the answers that chose included."""
-    found: dict[tuple[str, str], Cost] = {}
-    for artifact in made_artifacts(facts):
-        if artifact.done:
-            seconds = float(artifact.manifest().get("wall_seconds", 0.0))
-            place = (artifact.kind, artifact.fingerprint)
-            found[place] = Cost(*place, seconds)
-    return list(found.values())
-
-
-def _durations(found: Sequence[Cost], kinds: Sequence[str]) -> list[str]:
-    spent = [sum(one.seconds for one in found if one.kind == kind) for kind in kinds]
-    return [formats.duration(seconds) if seconds else "-" for seconds in (*spent, sum(spent))]
+def _durations(run: Sequence[Cost], kinds: Sequence[str]) -> list[str]:
+    seconds = [sum(cost.seconds for cost in run if cost.kind == kind) for kind in kinds]
+    return [formats.duration(seconds) if seconds else "-" for seconds in (*seconds, sum(seconds))]

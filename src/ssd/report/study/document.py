@@ -1,16 +1,21 @@
-"""The report of a study by sections: what came out, the runs, temperatures, controls, cost."""
+"""The report of a study by sections: what came out, the runs, temperatures, controls, cost.
+
+A section is a function from a study to its sections, none where it has nothing to say. A new one is
+named in `SECTIONS`, at its place in the report.
+"""
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ssd.arms import ARMS, BASE, TUNED, gain_parts
-from ssd.records.scores import BenchmarkScores
+from ssd.arms import ARMS, BASE, TUNED, counted, gain_parts
+from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Document, Listing, Paragraph, Section, Table
+from ssd.report.run.facts import run_costs
 from ssd.report.run.summary import FLATTERED, finding
-from ssd.report.study.collection import Study, held_out, reported, run_names
-from ssd.report.study.cost import costs, run_costs
+from ssd.report.study.collection import Study, reported, run_names
+from ssd.report.study.cost import costs
 from ssd.report.study.plane import temperatures
 from ssd.report.study.rows import (
     HELD_OUT,
@@ -31,28 +36,20 @@ from ssd.report.study.rows import (
 
 def document(study: Study) -> Document:
     """Everything about a study, what came out first."""
-    sections = [summary(study)]
-    if study.runs:
-        sections += [
-            table_of_runs(study),
-            *temperatures(study.runs),
-            controls(study),
-            costs(study.runs),
-            how(study),
-        ]
+    makers = SECTIONS if study.runs else (summary,)
     return Document(
         title=f"Study {study.name}",
         subtitle="Simple self-distillation: several runs side by side.",
-        sections=sections,
+        sections=[section for make in makers for section in make(study)],
     )
 
 
-def summary(study: Study) -> Section:
+def summary(study: Study) -> list[Section]:
     """How many runs there are, the best of them with its findings, and what is missing."""
-    states = Counter(one.state for one in study.unfinished)
+    states = Counter(run.state for run in study.unfinished)
     missing = ", ".join(f"{count} {state}" for state, count in states.items())
-    counted = f"{len(study.runs)} run{'' if len(study.runs) == 1 else 's'} with scores"
-    blocks: list[Block] = [Paragraph(f"{counted}{missing and f'; {missing}'}.")]
+    scored = f"{counted(len(study.runs), 'run')} with scores"
+    blocks: list[Block] = [Paragraph(f"{scored}{missing and f'; {missing}'}.")]
     if study.runs:
         blocks += _best(study)
     if study.unfinished:
@@ -61,12 +58,12 @@ def summary(study: Study) -> Section:
                 "Unfinished, failed, or not to be compared; the command that started a run, given "
                 "again, repeats only what is missing:"
             ),
-            Listing([f"{one.name}: {one.state}. {one.reason}" for one in study.unfinished]),
+            Listing([f"{run.name}: {run.state}. {run.reason}" for run in study.unfinished]),
         ]
-    return Section("Summary", blocks)
+    return [Section("Summary", blocks)]
 
 
-def table_of_runs(study: Study) -> Section:
+def table_of_runs(study: Study) -> list[Section]:
     """A row per run: the settings that differ, every score, the difference to the rivals, cost;
     then those that have no scores."""
     runs = study.runs
@@ -79,18 +76,18 @@ def table_of_runs(study: Study) -> Section:
     rows = []
     for number, (facts, name) in enumerate(zip(runs, names, strict=True), 1):
         scored = scores_by_name(facts)
-        cells = [cell for one in benchmarks for cell in _scores(scored, one)]
-        spent = formats.duration(sum(one.seconds for one in run_costs(facts)))
+        cells = [cell for title in benchmarks for cell in _scores(scored, title)]
+        seconds = formats.duration(sum(cost.seconds for cost in run_costs(facts)))
         settings = [of(facts) for _, of in columns]
-        rows.append([str(number), *settings, sorting_score(facts), *cells, spent, name])
-    for one in without_row(study):
-        rows.append([one.state, *["-"] * (len(titles) + 1), one.name])
+        rows.append([str(number), *settings, sorting_score(facts), *cells, seconds, name])
+    for run in without_row(study):
+        rows.append([run.state, *["-"] * (len(titles) + 1), run.name])
     blocks: list[Block] = [
         Table(
             caption="Runs of this study: scores in percent, differences in percentage points, "
             "paired by problem, all with 95% intervals",
             columns=["No.", *titles, "Wall time", "Run"],
-            align="l" + "r" * (len(titles) + 1) + "l",
+            sides="l" + "r" * (len(titles) + 1) + "l",
             rows=rows,
         ),
         *(Paragraph(text) for text in sorting(runs)),
@@ -98,56 +95,49 @@ def table_of_runs(study: Study) -> Section:
     unseen = other_settings(runs)[MAX_OTHER:]
     if unseen:
         blocks.append(Paragraph(f"These settings differ as well: {', '.join(unseen)}."))
-    return Section("Runs", blocks)
+    return [Section("Runs", blocks)]
 
 
-def controls(study: Study) -> Section:
+def controls(study: Study) -> list[Section]:
     """Every arm of every run that has one beyond base and tuned model, and what a gain consists
     of."""
     compared = [
-        (f"{label}, {one.name}" if len(scores_by_name(facts)) > 1 else label, one)
+        (f"{label}, {scored.name}" if len(scores_by_name(facts)) > 1 else label, scored)
         for facts, label in zip(study.runs, labels(study.runs), strict=True)
-        for one in scores_by_name(facts).values()
-        if set(one.comparisons) - {BASE}
+        for scored in scores_by_name(facts).values()
+        if set(scored.comparisons) - {BASE}
     ]
     if not compared:
-        return Section(
-            "Controls",
-            [
-                Paragraph(
-                    "No run has controls, so what a gain owes to decoding, and to any "
-                    "fine-tuning on own samples, is not known (experiment=controls has them)."
-                )
-            ],
+        text = (
+            "No run has controls, so what a gain owes to decoding, and to any fine-tuning on own "
+            "samples, is not known (experiment=controls has them)."
         )
-    arms = [arm for arm in ARMS if any(arm in one.models for _, one in compared)]
-    rows = [[name, *_arm_scores(one, arms)] for name, one in compared]
+        return [Section("Controls", [Paragraph(text)])]
+    arms = [arm for arm in ARMS if any(arm in scored.models for _, scored in compared)]
+    rows = [
+        [name, *(formats.score(scored.score(arm)) for arm in arms)] for name, scored in compared
+    ]
     blocks: list[Block] = [
-        Table(
-            caption="Scores of every arm, with 95% intervals",
-            columns=["Run", *arms],
-            align="l" + "r" * len(arms),
-            rows=rows,
-        ),
+        Table(caption="Scores of every arm, with 95% intervals", columns=["Run", *arms], rows=rows),
         *_parts(compared),
         Table(
             caption="What each model is",
             columns=["Name", "Model"],
-            align="ll",
+            sides="ll",
             rows=[[arm, ARMS[arm]] for arm in arms],
             folded=True,
         ),
     ]
-    return Section("Controls", blocks)
+    return [Section("Controls", blocks)]
 
 
-def how(study: Study) -> Section:
+def how(study: Study) -> list[Section]:
     """What all runs share, and the command of each."""
     blocks: list[Block] = []
     same = shared(study.runs)
     if same:
         caption = "Settings that all runs share" if len(study.runs) > 1 else "Settings"
-        blocks.append(Table(caption=caption, columns=["Setting", "Value"], align="ll", rows=same))
+        blocks.append(Table(caption=caption, columns=["Setting", "Value"], sides="ll", rows=same))
     names = run_names([facts.run.folder for facts in study.runs])
     commands = [
         f"# {names[facts.run.folder]}\n{shlex.join(facts.command)}"
@@ -157,16 +147,21 @@ def how(study: Study) -> Section:
     if commands:
         text = "\n".join(commands)
         blocks.append(Code(caption="The exact command of each run", text=text, folded=True))
-    return Section("Settings and provenance", blocks)
+    return [Section("Settings and provenance", blocks)]
+
+
+SECTIONS: tuple[Callable[[Study], list[Section]], ...] = (
+    summary, table_of_runs, temperatures, controls, costs, how,
+)  # fmt: skip
 
 
 def _best(study: Study) -> list[Block]:
     """The first row in words, and what it was chosen by."""
     facts = study.runs[0]
     label = labels(study.runs)[0] if len(study.runs) > 1 else facts.run.config.run_name
-    chosen, shown = held_out(facts), reported(facts)
+    chosen, shown = facts.held_out, reported(facts)
     if chosen is not None:
-        setting = formats.decoding(chosen.temp, chosen.top_k, chosen.top_p, chosen.checkpoint_step)
+        setting = formats.decoding(chosen.setting)
         text = (
             f"The best by held-out score is run {label}; decoded at {setting} it passes "
             f"{formats.score(chosen.score)} of the {chosen.num_problems} problems that chose. "
@@ -176,7 +171,7 @@ def _best(study: Study) -> list[Block]:
         text = f"The best by reported score is run {label}; it passes {formats.score(shown)}."
     else:
         return [Paragraph("No run has a tuned model's score.")]
-    findings = [finding(one) for one in scores_by_name(facts).values()]
+    findings = [finding(scored) for scored in scores_by_name(facts).values()]
     blocks: list[Block] = [Paragraph(text), *findings]
     selection = facts.scores.selection if facts.scores is not None else None
     if selection is not None and selection.mode == "test":
@@ -186,20 +181,15 @@ def _best(study: Study) -> list[Block]:
     return blocks
 
 
-def _arm_scores(benchmark: BenchmarkScores, arms: Sequence[str]) -> list[str]:
-    models, k = benchmark.models, benchmark.k
-    return [formats.score(models[arm].pass_at[k]) if arm in models else "-" for arm in arms]
-
-
 def _parts(compared: Sequence[tuple[str, BenchmarkScores]]) -> list[Block]:
     """What each gain over the base model consists of, where controls part it."""
-    parted = [(name, gain_parts(one.values)) for name, one in compared]
+    parted = [(name, gain_parts(scored.values)) for name, scored in compared]
     causes = list(dict.fromkeys(part.cause for _, parts in parted for part in parts))
     rows = []
     for name, parts in parted:
         gains = {part.cause: part.gain for part in parts}
         if gains:
-            cells = [formats.signed(gains[one]) if one in gains else "-" for one in causes]
+            cells = [formats.signed(gains[cause]) if cause in gains else "-" for cause in causes]
             rows.append([name, formats.signed(sum(gains.values())), *cells])
     if not rows:
         return []
@@ -207,7 +197,6 @@ def _parts(compared: Sequence[tuple[str, BenchmarkScores]]) -> list[Block]:
         Table(
             caption="What each gain over the base model consists of, in percentage points",
             columns=["Run", "Gain", *(f"by {cause}" for cause in causes)],
-            align="l" + "r" * (len(causes) + 1),
             rows=rows,
         )
     ]
@@ -215,13 +204,11 @@ def _parts(compared: Sequence[tuple[str, BenchmarkScores]]) -> list[Block]:
 
 def _scores(scored: dict[str, BenchmarkScores], name: str) -> list[str]:
     """Base, tuned, their difference, and that to the strongest rival."""
-    one = scored.get(name)
-    if one is None:
+    benchmark = scored.get(name)
+    if benchmark is None:
         return ["-"] * 4
-    tuned = one.models.get(TUNED)
     return [
-        formats.score(one.models[BASE].pass_at[one.k]) if BASE in one.models else "-",
-        formats.score(tuned.pass_at[one.k]) if tuned is not None else "-",
-        formats.change(one.difference[one.k]) if one.k in one.difference else "-",
-        difference(one) if one.comparisons else "-",
+        *(formats.score(benchmark.score(arm)) for arm in (BASE, TUNED)),
+        formats.change(benchmark.change(BASE)),
+        difference(benchmark) if benchmark.comparisons else "-",
     ]

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from ssd.method.fit import QuadraticFit
-from ssd.report.render.canvas import FONT, GRID, INK, STYLES, ZERO, blank, drawing
+from ssd.report.render.canvas import FONT, GRID, INK, STYLES, ZERO, blank, drawing, reach
 from ssd.report.render.document import Drawing
-from ssd.report.study.collection import Cell
+from ssd.report.study.cells import Cell
 
 COLOURS = colormaps["cividis"]
 """One hue family that colour-blind readers order alike, and that stays ordered in grey."""
@@ -90,14 +90,10 @@ def draw_t_eff(points: Sequence[Cell], fit: QuadraticFit) -> Drawing:
 
 
 def _points(panel: Axes, cells: Sequence[Cell], color: str, marker: str) -> None:
-    # An interval in older scores need not hold its own estimate, and a bar has no negative length.
-    reach = [
-        [max(0.0, cell.score.value - cell.score.low) for cell in cells],
-        [max(0.0, cell.score.high - cell.score.value) for cell in cells],
-    ]
     panel.errorbar([cell.t_eff for cell in cells], [cell.score.value for cell in cells],
-                   yerr=reach, fmt=marker, color=color, markersize=6, elinewidth=0.8,
-                   alpha=0.9, label=f"T_train {cells[0].t_train:g}")  # fmt: skip
+                   yerr=reach([cell.score for cell in cells]), fmt=marker, color=color,
+                   markersize=6, elinewidth=0.8, alpha=0.9,
+                   label=f"T_train {cells[0].t_train:g}")  # fmt: skip
 
 
 def _frame(panel: Axes, row: int, column: int) -> None:

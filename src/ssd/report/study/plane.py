@@ -1,16 +1,19 @@
 """A study's part on temperatures: T_train by T_eval, the fit along their product, what to try."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ssd.analyse.advice import advise
-from ssd.method.fit import FEWEST, QuadraticFit, fit_quadratic
+from ssd.method.decoding import Setting
+from ssd.method.fit import FEWEST, QuadraticFit
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Figure, Heading, Paragraph, Section, Table
 from ssd.report.run.facts import Facts
-from ssd.report.study.collection import Cell, cells, held_out, run_names, training
+from ssd.report.study.cells import Cell, cells, curves, fit_cells
+from ssd.report.study.collection import Study, run_names
 from ssd.report.study.figures import draw_plane, draw_t_eff
 
 Place = tuple[float, float]
@@ -21,8 +24,8 @@ class Plane:
     """Cells that can stand in one picture: one model, the same truncations and problems."""
 
     cells: tuple[Cell, ...]
-    chosen: frozenset[tuple[str, float, int | None]]
-    """Run, T_eval and step of what each run chose."""
+    chosen: frozenset[tuple[str, Setting]]
+    """Run and setting of what each run chose."""
 
     @property
     def first(self) -> Cell:
@@ -31,44 +34,35 @@ class Plane:
     @property
     def best(self) -> dict[Place, Cell]:
         """The best cell of each place, where several runs or steps share one."""
-        found: dict[Place, Cell] = {}
+        best: dict[Place, Cell] = {}
         for cell in self.cells:
             place = (cell.t_train, cell.t_eval)
-            if place not in found or cell.score.value > found[place].score.value:
-                found[place] = cell
-        return found
+            if place not in best or cell.score.value > best[place].score.value:
+                best[place] = cell
+        return best
 
     @property
     def chosen_places(self) -> set[Place]:
         return {
             (cell.t_train, cell.t_eval)
             for cell in self.cells
-            if (cell.run, cell.t_eval, cell.checkpoint_step) in self.chosen
+            if (cell.run, cell.setting) in self.chosen
         }
 
     @property
     def title(self) -> str:
         """What the cells have in common."""
-        one = self.first
-        cut = formats.truncation(one.top_k, one.top_p)
-        eval_cut = formats.truncation(one.eval_top_k, one.eval_top_p)
+        first = self.first
+        cut, eval_cut = formats.truncation(first.sampled), formats.truncation(first.setting)
         return (
-            f"{one.model}, truncation {cut} at sampling and {eval_cut} at evaluation, "
-            f"{problems(one)}"
-        )
-
-    def fit(self) -> QuadraticFit | None:
-        """The quadratic in T_eff through every cell; None under `FEWEST` different T_eff."""
-        return fit_quadratic(
-            [cell.t_eff for cell in self.cells],
-            [cell.score.value for cell in self.cells],
-            rng=np.random.default_rng(0),
+            f"{first.model}, truncation {cut} at sampling and {eval_cut} at evaluation, "
+            f"{problems(first)}"
         )
 
 
-def temperatures(runs: Sequence[Facts]) -> list[Section]:
+def temperatures(study: Study) -> list[Section]:
     """Heat maps, T_eff plots and advice; nothing without a trained model's score."""
-    groups = planes(runs)
+    groups = planes(study.runs)
     if not groups:
         return []
     blocks: list[Block] = [Paragraph(_introduction(groups))]
@@ -76,21 +70,18 @@ def temperatures(runs: Sequence[Facts]) -> list[Section]:
         if len(groups) > 1:
             blocks.append(Heading(plane.title))
         blocks += _plane_blocks(plane, number)
-    return [Section("Temperatures", [*blocks, *_advice(runs, groups)])]
+    return [Section("Temperatures", [*blocks, *_advice(study.runs, groups)])]
 
 
 def planes(runs: Sequence[Facts]) -> list[Plane]:
     """The cells of all runs, by what must be the same in one picture."""
-    found: dict[tuple[object, ...], list[Cell]] = {}
-    for cell in cells(runs):
-        found.setdefault(_kind(cell), []).append(cell)
     names = run_names([facts.run.folder for facts in runs])
     chosen = frozenset(
-        (names[facts.run.folder], one.temp, one.checkpoint_step)
+        (names[facts.run.folder], facts.held_out.setting)
         for facts in runs
-        if (one := held_out(facts)) is not None
+        if facts.held_out is not None
     )
-    return [Plane(tuple(group), chosen) for group in found.values()]
+    return [Plane(tuple(group), chosen) for group in curves(cells(runs)).values()]
 
 
 def problems(cell: Cell) -> str:
@@ -98,11 +89,6 @@ def problems(cell: Cell) -> str:
     part = "held-out" if cell.held_out else "reported"
     plural = "" if cell.num_problems == 1 else "s"
     return f"{cell.num_problems} {part} problem{plural} of {' and '.join(cell.benchmarks)}"
-
-
-def _kind(cell: Cell) -> tuple[object, ...]:
-    truncations = (cell.top_k, cell.top_p, cell.eval_top_k, cell.eval_top_p)
-    return (cell.model, *truncations, cell.held_out, cell.benchmarks, cell.num_problems)
 
 
 def _introduction(groups: Sequence[Plane]) -> str:
@@ -130,7 +116,7 @@ def _plane_blocks(plane: Plane, number: int) -> list[Block]:
         blocks.append(_heat_map(plane, number))
     num_t_eff = len({round(cell.t_eff, 9) for cell in plane.cells})
     if num_t_eff > 1:
-        fit = plane.fit()
+        fit = fit_cells(plane.cells)
         if fit is not None:
             blocks.append(_t_eff(plane, fit, number))
         blocks.append(Paragraph(_fit_sentence(fit, num_t_eff)))
@@ -221,31 +207,30 @@ def _fit_sentence(fit: QuadraticFit | None, num_t_eff: int) -> str:
 def _advice(runs: Sequence[Facts], groups: Sequence[Plane]) -> list[Block]:
     """What T_eval to try next for each training temperature and truncation."""
     rows = []
-    for t_train, top_k, top_p in sorted({training(facts) for facts in runs}, key=str):
+    for sampled in sorted({facts.sampled for facts in runs}, key=str):
         own = [
             plane
             for plane in groups
-            if (plane.first.top_k, plane.first.top_p) == (top_k, top_p) and plane.first.held_out
+            if plane.first.held_out
+            and dataclasses.replace(plane.first.sampled, temp=sampled.temp) == sampled
         ]
-        fit = max(own, key=lambda plane: len(plane.cells)).fit() if own else None
+        fit = fit_cells(max(own, key=lambda plane: len(plane.cells)).cells) if own else None
         tried = sorted(
-            {
-                cell.t_eval
-                for plane in groups
-                for cell in plane.cells
-                if (cell.t_train, cell.top_k, cell.top_p) == (t_train, top_k, top_p)
-            }
+            {cell.t_eval for plane in groups for cell in plane.cells if cell.sampled == sampled}
         )
         base_temp = next(
-            facts.run.config.eval.base_temp
-            for facts in runs
-            if training(facts) == (t_train, top_k, top_p)
+            facts.run.config.eval.base_temp for facts in runs if facts.sampled == sampled
         )
-        for one in advise(
-            t_train=t_train, top_k=top_k, top_p=top_p, base_temp=base_temp, fit=fit, tried=tried
+        for advice in advise(
+            t_train=sampled.temp,
+            top_k=sampled.top_k,
+            top_p=sampled.top_p,
+            base_temp=base_temp,
+            fit=fit,
+            tried=tried,
         ):
-            cut = formats.truncation(top_k, top_p)
-            rows.append([f"{t_train:g}", cut, f"{one.temp:g}", one.reason])
+            temps = [f"{sampled.temp:g}", formats.truncation(sampled), f"{advice.temp:g}"]
+            rows.append([*temps, advice.reason])
     if not rows:
         return []
     return [
@@ -253,7 +238,7 @@ def _advice(runs: Sequence[Facts], groups: Sequence[Plane]) -> list[Block]:
             caption="T_eval worth trying, by how the model was sampled; only held-out scores are "
             "fitted",
             columns=["T_train", "Truncation", "T_eval", "Reason"],
-            align="rlrl",
+            sides="rlrl",
             rows=rows,
             folded=len(rows) > 12,
         )

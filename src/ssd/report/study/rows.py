@@ -6,12 +6,13 @@ from typing import Any
 from ssd.arms import BASE, TUNED
 from ssd.artifacts.fingerprints import plain
 from ssd.config.run_name import between, shared_parts
-from ssd.records.scores import BenchmarkScores
+from ssd.method.decoding import Setting
+from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.report.render import formats
 from ssd.report.render.document import Table
 from ssd.report.render.markdown import markdown_table
 from ssd.report.run.facts import Facts
-from ssd.report.study.collection import Study, Unfinished, held_out, reported, run_names, training
+from ssd.report.study.collection import Study, Unfinished, reported, run_names
 
 SELECTION = (
     "Choosing a row by these scores selects on the test problems, so the chosen row's score is "
@@ -36,13 +37,13 @@ def known_columns() -> list[Column]:
     """The settings that have a column or a line of their own, in this order."""
     return [
         ("Model", lambda facts: facts.run.config.model.name),
-        ("T_train", lambda facts: f"{training(facts)[0]:g}"),
-        ("Truncation", lambda facts: formats.truncation(*training(facts)[1:])),
+        ("T_train", lambda facts: f"{facts.sampled.temp:g}"),
+        ("Truncation", lambda facts: formats.truncation(facts.sampled)),
         ("Learning rate", lambda facts: f"{facts.run.config.optimizer.lr:g}"),
         ("Steps", lambda facts: f"{facts.run.config.train.max_steps:,}"),
         ("Seed", lambda facts: str(facts.run.config.seed)),
-        (OUTCOME, lambda facts: formats.tuned_temp(facts.scores, facts.run.config.eval.temp)),
-        ("Truncation at evaluation", _eval_truncation),
+        (OUTCOME, lambda facts: formats.tuned_temp(facts.main, facts.run.config.eval.temp)),
+        ("Truncation at evaluation", lambda facts: formats.truncation(_tuned(facts))),
         ("Step", _step),
     ]
 
@@ -57,7 +58,7 @@ COVERED = (
 
 def varying(runs: Sequence[Facts]) -> list[Column]:
     """A column for everything that differs between the runs."""
-    known = [one for one in known_columns() if len({one[1](facts) for facts in runs}) > 1]
+    known = [column for column in known_columns() if len({column[1](facts) for facts in runs}) > 1]
     return known + [(name, _setting(name)) for name in other_settings(runs)[:MAX_OTHER]]
 
 
@@ -70,13 +71,13 @@ def shared(runs: Sequence[Facts]) -> list[list[str]]:
 def other_settings(runs: Sequence[Facts]) -> list[str]:
     """Dotted settings beside those of `known_columns` that differ between the runs."""
     flat = [flat_settings(plain(facts.run.config)) for facts in runs]
-    names = dict.fromkeys(name for one in flat for name in one)
+    names = dict.fromkeys(name for settings in flat for name in settings)
     hidden = (*NOT_METHOD, *COVERED)
     return [
         name
         for name in names
-        if not any(name == one or name.startswith(f"{one}.") for one in hidden)
-        and len({str(one.get(name)) for one in flat}) > 1
+        if not any(name == prefix or name.startswith(f"{prefix}.") for prefix in hidden)
+        and len({str(settings.get(name)) for settings in flat}) > 1
     ]
 
 
@@ -105,17 +106,17 @@ def short_names(names: Sequence[str]) -> list[str]:
 def labels(runs: Sequence[Facts]) -> list[str]:
     """What a run is called where it has no row of its own: its number in the table of runs, with
     the settings that differ, or with its name where these do not tell the runs apart."""
-    columns = [one for one in varying(runs) if one[0] != OUTCOME]
+    columns = [column for column in varying(runs) if column[0] != OUTCOME]
     names = short_names(list(run_names([facts.run.folder for facts in runs]).values()))
-    told = [", ".join(f"{title} {of(facts)}" for title, of in columns) for facts in runs]
-    distinct = len(set(told)) == len(told) and all(told)
-    return [f"{n}: {text}" for n, text in enumerate(told if distinct else names, 1)]
+    texts = [", ".join(f"{title} {of(facts)}" for title, of in columns) for facts in runs]
+    distinct = len(set(texts)) == len(texts) and all(texts)
+    return [f"{n}: {text}" for n, text in enumerate(texts if distinct else names, 1)]
 
 
 def without_row(study: Study) -> list[Unfinished]:
     """What is unfinished and has no scores in the table, one entry a run."""
     rows = set(run_names([facts.run.folder for facts in study.runs]).values())
-    return list({one.name: one for one in study.unfinished if one.name not in rows}.values())
+    return list({run.name: run for run in study.unfinished if run.name not in rows}.values())
 
 
 def study_table(study: Study) -> str:
@@ -128,7 +129,7 @@ def study_table(study: Study) -> str:
         )
         parts += sorting(study.runs)
     if study.unfinished:
-        entries = [f"- {one.name}: {one.state}. {one.reason}" for one in study.unfinished]
+        entries = [f"- {run.name}: {run.state}. {run.reason}" for run in study.unfinished]
         parts.append("Unfinished, failed, or not to be compared:\n\n" + "\n".join(entries))
     return "\n\n".join(parts)
 
@@ -137,7 +138,7 @@ def sorting(runs: Sequence[Facts]) -> list[str]:
     """What the rows are sorted by, and what may be concluded from a choice."""
     if len(runs) < 2:
         return []
-    chosen = [facts for facts in runs if held_out(facts) is not None]
+    chosen = [facts for facts in runs if facts.held_out is not None]
     if not chosen:
         return [
             f"Sorted by {REPORTED.lower()} score, since no run chose on held-out problems "
@@ -167,7 +168,7 @@ def compact(study: Study) -> Table:
     titles = sorted_by(runs)
     absent = without_row(study)
     names = list(run_names([facts.run.folder for facts in runs]).values())
-    names = short_names([*names, *(one.name for one in absent)])
+    names = short_names([*names, *(run.name for run in absent)])
     rows = []
     for number, (facts, values) in enumerate(zip(runs, settings, strict=True)):
         row = [str(number + 1) if numbered else names[number], *values]
@@ -178,26 +179,25 @@ def compact(study: Study) -> Table:
         rows.append(row)
     heads = [head for name in benchmarks for head in (f"{name} tuned", RIVAL)]
     width = len(columns) + len(titles) + len(heads)
-    for one, name in zip(absent, names[len(runs) :], strict=True):
-        rows.append([name, *["-"] * (width - 1), one.state])
+    for run, name in zip(absent, names[len(runs) :], strict=True):
+        rows.append([name, *["-"] * (width - 1), run.state])
     return Table(
         caption="Runs of this study",
         columns=["Run", *(title for title, _ in columns), *titles, *heads],
-        align="l" + "r" * width,
         rows=rows,
     )
 
 
 def sorted_by(runs: Sequence[Facts]) -> list[str]:
     """The column that rows are sorted by, where no benchmark's own column shows it."""
-    if any(held_out(facts) is not None for facts in runs):
+    if any(facts.held_out is not None for facts in runs):
         return [HELD_OUT]
     return [REPORTED] if len(benchmark_names(runs)) > 1 else []
 
 
 def sorting_score(facts: Facts) -> str:
     """The score that a row is sorted by: held-out, or reported where nothing was chosen so."""
-    chosen, shown = held_out(facts), reported(facts)
+    chosen, shown = facts.held_out, reported(facts)
     if chosen is not None:
         return formats.score(chosen.score)
     return "-" if shown is None else f"reported {formats.score(shown)}"
@@ -210,13 +210,13 @@ def benchmark_names(runs: Sequence[Facts]) -> list[str]:
 
 def scores_by_name(facts: Facts) -> dict[str, BenchmarkScores]:
     """A run's main benchmarks."""
-    return {one.name: one for one in (facts.scores.main if facts.scores is not None else ())}
+    return {scored.name: scored for scored in facts.main}
 
 
 def difference(benchmark: BenchmarkScores) -> str:
     """The tuned model minus its strongest rival, who is named where it is not the base model."""
     rival = benchmark.rival
-    text = formats.change(benchmark.comparisons[rival].pass_at[benchmark.k])
+    text = formats.change(benchmark.change(rival))
     return text if rival == BASE else f"{text} {rival}"
 
 
@@ -233,20 +233,17 @@ def _setting(name: str) -> Callable[[Facts], str]:
     return lambda facts: str(flat_settings(plain(facts.run.config)).get(name))
 
 
-def _tuned(facts: Facts) -> Any:
-    return next(
-        (one.models[TUNED] for one in scores_by_name(facts).values() if TUNED in one.models), None
-    )
-
-
-def _eval_truncation(facts: Facts) -> str:
-    tuned = _tuned(facts)
-    if tuned is None:
-        return formats.truncation_of(facts.run.config.eval.truncation)
-    return formats.truncation(tuned.top_k, tuned.top_p)
+def _tuned(facts: Facts) -> Setting:
+    """How the tuned model answered, or is configured to."""
+    settings = facts.run.config.eval
+    configured = Setting(
+        settings.temp, settings.truncation.top_k, settings.truncation.top_p,
+        settings.checkpoint_step,
+    )  # fmt: skip
+    scored = (scored.models[TUNED].setting for scored in facts.main if TUNED in scored.models)
+    return next(scored, configured)
 
 
 def _step(facts: Facts) -> str:
-    tuned = _tuned(facts)
-    step = facts.run.config.eval.checkpoint_step if tuned is None else tuned.checkpoint_step
+    step = _tuned(facts).checkpoint_step
     return "last" if step is None else f"{step:,}"

@@ -1,0 +1,47 @@
+"""The verdict on each answer, stored as Parquet."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssd.artifacts.files import read_rows, write_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One graded answer; `write_verdicts` and `read_verdicts` are its only doors."""
+
+    problem_id: str
+    sample_index: int
+    passed: bool
+    status: str
+    """A status of `ssd.sandbox.pool`, `no_code`, or `no_tests` where the benchmark has none."""
+    detail: str
+    """The exception or limit in one line; empty where the answer passed."""
+    num_tokens: int
+    """Completion tokens, the stop token included."""
+    finish_reason: str
+    has_fence: bool
+    """Whether the answer holds two fence lines at least, its reasoning aside."""
+    program: str
+    """Hash of the extracted code without trailing space; empty without code. Equal programs have
+    equal hashes."""
+    seconds: float
+    """Wall-clock seconds that running it took."""
+    backend: str
+    """The sandbox that it ran in."""
+    lost_to: str | None = None
+    """The form of an answer that did not pass and whose code, read leniently, does; empty where
+    that is not so, None where it was not looked at: under the lenient rule itself, and by earlier
+    versions of this project."""
+
+
+def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> None:
+    """Write verdicts as one Parquet file, atomically."""
+    write_rows(path, [dataclasses.asdict(verdict) for verdict in verdicts])
+
+
+def read_verdicts(path: Path) -> list[Verdict]:
+    """Verdicts of one Parquet file written by `write_verdicts`."""
+    return [Verdict(**row) for row in read_rows(path)]

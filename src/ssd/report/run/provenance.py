@@ -1,0 +1,49 @@
+"""What the numbers were made from, with which libraries, and how to make them again."""
+
+import shlex
+
+from ssd.report.render.document import Block, Code, Paragraph, Section, Table
+from ssd.report.run.facts import Facts, StageResult
+
+
+def provenance(facts: Facts) -> list[Section]:
+    """Command, artifacts and library versions."""
+    blocks: list[Block] = []
+    if facts.command is not None:
+        caption = "The exact command that reproduces this run"
+        blocks.append(Code(caption=caption, text=shlex.join(facts.command)))
+    if facts.results:
+        blocks += [_artifact_table(facts.results), *_library_tables(facts.results)]
+    return [Section("Provenance", blocks or [Paragraph("Nothing is recorded yet.")])]
+
+
+def _artifact_table(results: list[StageResult]) -> Table:
+    return Table(
+        caption="Artifacts, each by the fingerprint of all it depends on",
+        columns=["Artifact", "Fingerprint", "Finished"],
+        sides="lll",
+        rows=[
+            [
+                result.label,
+                result.fingerprint,
+                result.manifest["finished"] if result.manifest is not None else "unfinished",
+            ]
+            for result in results
+        ],
+    )
+
+
+def _library_tables(results: list[StageResult]) -> list[Table]:
+    rows = [[library, ", ".join(versions)] for library, versions in libraries(results).items()]
+    caption = "Library versions, several where artifacts were made with different ones"
+    table = Table(caption=caption, columns=["Library", "Version"], sides="ll", rows=rows)
+    return [table] if rows else []
+
+
+def libraries(results: list[StageResult]) -> dict[str, list[str]]:
+    """Every version of each library that the artifacts were made with."""
+    versions: dict[str, set[str]] = {}
+    for result in results:
+        for library, version in (result.manifest or {}).get("libraries", {}).items():
+            versions.setdefault(library, set()).add(version)
+    return {library: sorted(own) for library, own in versions.items()}

@@ -1,0 +1,96 @@
+"""The settings that make the method, and below them the whole configuration."""
+
+from omegaconf import OmegaConf
+
+from ssd.artifacts.fingerprints import plain
+from ssd.config.choices import AdapterType
+from ssd.config.settings import RunConfig
+from ssd.method.decoding import Setting
+from ssd.report.render import formats
+from ssd.report.render.document import Code, Section, Table
+from ssd.report.run.facts import Facts
+
+TRAINED = {
+    AdapterType.none: "all parameters",
+    AdapterType.lora: "low-rank adapters, rank {rank}, alpha {alpha}",
+    AdapterType.qlora: "low-rank adapters on 4-bit weights, rank {rank}, alpha {alpha}",
+}
+
+
+def settings(facts: Facts) -> list[Section]:
+    """A row per setting that a reader asks for."""
+    config = facts.run.config
+    weights = f"{facts.run.weights.source} ({facts.run.weights.identity})"
+    rows = [
+        ["Recipe", config.recipe],
+        ["Model", f"{config.model.name} ({config.model.kind.value}, {config.model.dtype.value})"],
+        ["Weights", weights],
+        *_sampling_rows(config),
+        *_training_rows(config),
+        *_decoding_rows(config),
+        ["Seed", str(config.seed)],
+    ]
+    whole = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+    caption = "Settings of this run"
+    return [
+        Section(
+            "Settings",
+            [
+                Table(caption=caption, columns=["Setting", "Value"], sides="ll", rows=rows),
+                Code(caption="The whole configuration", text=whole, folded=True),
+            ],
+        )
+    ]
+
+
+def _sampling_rows(config: RunConfig) -> list[list[str]]:
+    data, sampler = config.data, config.sampler
+    prompts = f"{data.name}, split {data.split}, " + (
+        "all" if data.limit is None else f"at most {data.limit:,}"
+    )
+    drawn = (
+        f"T_train {sampler.temp:g}, truncation {formats.truncation(config.truncation)}, "
+        f"{sampler.num_samples} per prompt, at most {sampler.max_new_tokens:,} tokens"
+    )
+    corpus = config.train.corpus
+    if corpus is not None:
+        return [["Corpus", f"an existing one, {corpus}; it was not sampled by this run"]]
+    return [
+        ["Prompts", prompts],
+        ["Prompt format", config.prompt_format.name],
+        ["Sampling", drawn],
+        ["Filters", ", ".join(sampler.filters) or "none"],
+    ]
+
+
+def _training_rows(config: RunConfig) -> list[list[str]]:
+    train, optimizer, adapter = config.train, config.optimizer, config.adapter
+    trained = TRAINED[adapter.type].format(rank=adapter.rank, alpha=adapter.alpha)
+    batches = (
+        f"{train.max_steps:,} steps of {train.global_batch_size:,} samples, "
+        f"at most {train.seq_len:,} tokens each; "
+        f"loss averaged per {config.objective.norm.value}; {train.precision.value}"
+    )
+    schedule = (
+        f"{optimizer._target_}, learning rate {optimizer.lr:g} to {train.min_lr:g} by cosine "
+        f"after {train.warmup_steps:,} warm-up steps, weight decay {optimizer.weight_decay:g}"
+    )
+    return [["Trained", trained], ["Batches", batches], ["Optimizer", schedule]]
+
+
+def _decoding_rows(config: RunConfig) -> list[list[str]]:
+    settings = config.eval
+    tuned = Setting.of(settings.temp, settings.truncation)
+    choice = {
+        "T": [f"{temp:g}" for temp in settings.temps],
+        "truncation": [formats.truncation(rule) for rule in settings.truncations],
+        "step": [f"{step:,}" for step in settings.checkpoint_steps],
+    }
+    chosen = "; ".join(
+        f"{name} of {', '.join(values)}" for name, values in choice.items() if values
+    )
+    base = Setting.of(settings.base_temp, settings.base_truncation)
+    return [
+        ["Decoding, tuned", f"chosen: {chosen}" if chosen else formats.decoding(tuned)],
+        ["Decoding, base", formats.decoding(base)],
+    ]
