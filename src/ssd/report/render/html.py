@@ -14,8 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ssd.config.run_name import between
+from ssd.report.render.code_map import CHANGE_STEPS, ENTROPY_STEPS, page_data, ranges, shades
 from ssd.report.render.document import Document
-from ssd.report.run.code_map import CHANGE_STEPS, ENTROPY_STEPS, page_data, ranges, shades
 
 FOLDER = Path(__file__).parent
 TEMPLATE, STYLE, SCRIPT = "report.html.jinja", "report.css", "report.js"

@@ -9,6 +9,7 @@ from ssd.arms import BASE, TUNED
 from ssd.method.locks import FORK, LOCK
 from ssd.records.analysis import Analysis
 from ssd.report.render import formats
+from ssd.report.render.code_map import code_map
 from ssd.report.render.document import Block, Heading, Listing, Paragraph, Section
 from ssd.report.run.analysis_figures import (
     bin_figure,
@@ -26,7 +27,6 @@ from ssd.report.run.analysis_tables import (
     share,
     term_table,
 )
-from ssd.report.run.code_map import code_map
 from ssd.report.run.facts import Facts
 
 TITLE = "Why: token distributions"

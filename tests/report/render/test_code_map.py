@@ -12,9 +12,7 @@ from run_folders import make_run
 from ssd.analyse.summary import base_kinds
 from ssd.config.settings import AnalyseConfig
 from ssd.records.analysis import Analysis, read_analysis
-from ssd.report.render.document import CodeMap, Document, Section
-from ssd.report.render.html import html
-from ssd.report.run.code_map import (
+from ssd.report.render.code_map import (
     CHANGE_STEPS,
     ENTROPY_STEPS,
     chosen_programs,
@@ -24,6 +22,8 @@ from ssd.report.run.code_map import (
     shades,
     visible,
 )
+from ssd.report.render.document import CodeMap, Document, Section
+from ssd.report.render.html import html
 from ssd.run import evidence
 
 SETTINGS = AnalyseConfig()
