@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM
 from ssd.config.choices import AdapterType, EngineName
 from ssd.config.settings import AdapterConfig
 from ssd.errors import HardwareError
-from ssd.generation import Completion, Request, generate_shards, request_seed
+from ssd.generation import Completion, Request, generate_shards
 from ssd.generation.engine import Engine
 from ssd.generation.engines import LazyEngine, load_engine
-from ssd.generation.requests import build_requests
+from ssd.generation.requests import build_requests, request_seed
 from ssd.generation.vllm_memory import cache_blocks
 from ssd.generation.vllm_settings import lora_rank
 from ssd.method.decoding import Decoding

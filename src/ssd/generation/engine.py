@@ -1,6 +1,5 @@
 """What an engine is asked and what comes back."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -71,9 +70,3 @@ class Engine(Protocol):
             tick: called now and then with the number of tokens drawn since the last call.
         """
         ...
-
-
-def request_seed(run_seed: int, prompt_id: str, sample_index: int) -> int:
-    """Seed of one request, 63 bits: independent of order, sharding and resumption."""
-    digest = hashlib.sha256(f"{run_seed}\0{prompt_id}\0{sample_index}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,10 +1,11 @@
 """From problems to requests: the prompt's token ids, a seed, and whether an answer has room."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 from ssd.config.settings import ModelConfig, PromptFormatConfig
-from ssd.generation.engine import Request, request_seed
+from ssd.generation.engine import Request
 from ssd.models.chat import encode_prompt
 from ssd.problems.problem import Problem
 
@@ -46,3 +47,9 @@ def build_requests(
             for index in range(num_samples)
         ]
     return requests, too_long
+
+
+def request_seed(run_seed: int, prompt_id: str, sample_index: int) -> int:
+    """Seed of one request, 63 bits: independent of order, sharding and resumption."""
+    digest = hashlib.sha256(f"{run_seed}\0{prompt_id}\0{sample_index}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
