@@ -1,5 +1,5 @@
 """How often "95 %" intervals hold the truth, and how wide they are: candidates against what
-`ssd.method.estimates` does, by simulation. Prints Markdown.
+`ssd.method.interval_ends` does, by simulation. Prints Markdown.
 
     python benchmarks/coverage.py                # 25 minutes; the tables of docs/statistics.md
     python benchmarks/coverage.py --repeats 100  # some minutes, with less certain figures
@@ -21,14 +21,12 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from ssd.method.estimates import (
+from ssd.method.estimates import largest_step, pass_at_k, sampling_noise
+from ssd.method.interval_ends import (
     DIFFERENCE_PSEUDO,
     SCORE_PSEUDO,
     difference_ends,
-    largest_step,
     mean_ends,
-    pass_at_k,
-    sampling_noise,
     score_ends,
     t_quantile,
 )

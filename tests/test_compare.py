@@ -14,7 +14,7 @@ from run_folders import UNDECIDED, benchmark_scores, make_run, write_scores
 from ssd.artifacts.names import VERDICTS
 from ssd.compare import compare
 from ssd.errors import ArtifactError, ConfigError, DataError
-from ssd.method.estimates import sign_flip_p_value
+from ssd.method.sign_flip import sign_flip_p_value
 from ssd.records.verdicts import write_verdicts
 from ssd.run import Run, evidence
 

@@ -27,7 +27,7 @@ RESAMPLED = {
 LENIENT_RULE = "lenient_after_reasoning"
 """What scores name as their extraction under `eval.extraction=lenient`."""
 INTERVALS = "pseudo-problems"
-"""The method of today's intervals (`ssd.method.estimates`), stored beside scores: those with
+"""The method of today's intervals (`ssd.method.interval_ends`), stored beside scores: those with
 another word, or none, are made anew from their verdicts."""
 CHOSEN_ON_TEST = "CHOSEN ON THE TEST PROBLEMS (eval.selection=test)"
 

@@ -14,8 +14,8 @@ from ssd.artifacts.names import VERDICTS
 from ssd.errors import ArtifactError, ConfigError, DataError
 from ssd.evaluate.power import run_power
 from ssd.evaluate.power_report import power_report
-from ssd.method.estimates import sign_flip_p_value
 from ssd.method.pilot import SAMPLES, measure, problems_needed, smallest_difference
+from ssd.method.sign_flip import sign_flip_p_value
 from ssd.models import Weights
 from ssd.records.scores import read_scores, write_scores
 from ssd.records.verdicts import write_verdicts

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ssd.method.estimates import pass_at_k, sign_flip_p_value
+from ssd.method.estimates import pass_at_k
+from ssd.method.sign_flip import sign_flip_p_value
 from ssd.method.significance import (
     fewest_changes,
     smallest_significant,

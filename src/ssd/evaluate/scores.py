@@ -16,18 +16,9 @@ from ssd.arms import TUNED
 from ssd.config.choices import Resample
 from ssd.errors import ConfigError, DataError
 from ssd.method.decoding import Setting
-from ssd.method.estimates import (
-    Booleans,
-    Floats,
-    difference_ends,
-    estimate,
-    largest_step,
-    mean_ends,
-    pass_at_k,
-    sampling_noise,
-    score_ends,
-    sign_flip_p_value,
-)
+from ssd.method.estimates import Booleans, Floats, largest_step, pass_at_k, sampling_noise
+from ssd.method.interval_ends import difference_ends, estimate, mean_ends, score_ends
+from ssd.method.sign_flip import sign_flip_p_value
 from ssd.problems.extraction import LOSING_FORMS
 from ssd.records.benchmark_scores import (
     BenchmarkScores,

@@ -1,6 +1,6 @@
 """What a benchmark of a size can show: the smallest difference that the paired test could reject.
 
-The test is the sign-flip test of `ssd.method.estimates`; report, `power` and `compare` say it
+The test is the sign-flip test of `ssd.method.sign_flip`; report, `power` and `compare` say it
 with these functions.
 """
 
