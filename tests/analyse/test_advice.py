@@ -10,7 +10,7 @@ import pytest
 
 from ssd.analyse.advice import Suggestion, advise, main
 from ssd.errors import ArtifactError, ConfigError
-from ssd.method.fit import QuadraticFit, fit_quadratic
+from ssd.method.quadratic import QuadraticFit, fit_quadratic
 
 
 def a_fit(peak: float, span: tuple[float, float] = (0.3, 3.0)) -> QuadraticFit:

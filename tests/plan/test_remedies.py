@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from runs import compose_config
 
-from ssd.plan.fit import ANALYSIS, DISK, ENGINE, TRAINING
+from ssd.plan.misfits import ANALYSIS, DISK, ENGINE, TRAINING
 from ssd.plan.plan import Plan, make_plan
 
 GPU = "hardware=gpu_1"

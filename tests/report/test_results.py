@@ -28,8 +28,8 @@ from run_folders import (
 from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.names import FAILURE, RESULTS
 from ssd.method.decoding import Setting
-from ssd.method.fit import QuadraticFit
 from ssd.method.intervals import Interval
+from ssd.method.quadratic import QuadraticFit
 from ssd.records.benchmark_scores import BenchmarkScores, Comparison, ModelScores
 from ssd.records.selection import Candidate, Selection
 from ssd.report.results import SCHEMA, run_results, write_results, write_study_results

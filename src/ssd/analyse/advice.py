@@ -18,7 +18,7 @@ import numpy as np
 
 from ssd.artifacts.files import read_json
 from ssd.errors import ArtifactError, ConfigError
-from ssd.method.fit import QuadraticFit, fit_quadratic
+from ssd.method.quadratic import QuadraticFit, fit_quadratic
 
 LOWEST, HIGHEST = 0.1, 2.0
 """T_eval that is advised; the paper's sweeps end at 1.5."""

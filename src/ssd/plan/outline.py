@@ -15,7 +15,7 @@ from ssd.errors import ModelError
 from ssd.plan.architecture import Architecture, find_fields
 from ssd.plan.choice import TIGHT, memory_of
 from ssd.plan.engine import engine_bytes, engine_capacity
-from ssd.plan.fit import LEFT_FREE, cache_suffices
+from ssd.plan.misfits import LEFT_FREE, cache_suffices
 from ssd.plan.work import disk_bytes
 
 FAMILIES = ("llama", "qwen2", "qwen3")

@@ -10,9 +10,9 @@ from ssd.plan.architecture import Architecture, find_architecture
 from ssd.plan.choice import TIGHT, choose_hardware, memory_of
 from ssd.plan.enforcement import identity
 from ssd.plan.engine import engine_bytes, engine_capacity
-from ssd.plan.fit import Misfit, Room, find_misfits, training_remedies
 from ssd.plan.hours import Hours, num_trainings, planned_run, run_hours
 from ssd.plan.memory import Memory, host_bytes, memory, num_trained
+from ssd.plan.misfits import Misfit, Room, find_misfits, training_remedies
 from ssd.plan.work import Work, disk_bytes, estimate, longest_row, mean_row
 from ssd.plan.workload import Workload, find_workload
 from ssd.runtime.devices import GIB, assume, device_memory

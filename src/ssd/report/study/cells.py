@@ -8,8 +8,8 @@ import numpy as np
 
 from ssd.arms import TUNED
 from ssd.method.decoding import Decoding, Setting
-from ssd.method.fit import QuadraticFit, fit_quadratic
 from ssd.method.intervals import Interval
+from ssd.method.quadratic import QuadraticFit, fit_quadratic
 from ssd.report.run.facts import Facts
 from ssd.report.study.collection import reported, run_names
 
@@ -93,8 +93,8 @@ def curves(every: Sequence[Cell]) -> dict[Curve, list[Cell]]:
 
 
 def fit_cells(curve: Sequence[Cell]) -> QuadraticFit | None:
-    """The quadratic of the score over T_eff through every cell; None under `method.fit.FEWEST`
-    different T_eff."""
+    """The quadratic of the score over T_eff through every cell; None under
+    `method.quadratic.FEWEST` different T_eff."""
     return fit_quadratic(
         [cell.t_eff for cell in curve],
         [cell.score.value for cell in curve],

@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from ssd.method.fit import QuadraticFit
+from ssd.method.quadratic import QuadraticFit
 from ssd.report.render.canvas import FONT, GRID, INK, STYLES, ZERO, blank, drawing, reach
 from ssd.report.render.document import Drawing
 from ssd.report.study.cells import Cell

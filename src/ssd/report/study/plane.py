@@ -8,7 +8,7 @@ import numpy as np
 
 from ssd.analyse.advice import advise
 from ssd.method.decoding import Setting
-from ssd.method.fit import FEWEST, QuadraticFit
+from ssd.method.quadratic import FEWEST, QuadraticFit
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Figure, Heading, Paragraph, Section, Table
 from ssd.report.run.facts import Facts

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssd.method.fit import fit_quadratic
+from ssd.method.quadratic import fit_quadratic
 
 GRID = {
     0.5: [43.5, 43.5, 43.7, 43.4, 44.0, 43.6, 44.3, 43.9, 45.5, 45.2],
