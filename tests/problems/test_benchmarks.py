@@ -14,6 +14,8 @@ from runs import compose_config
 from ssd.config.choices import Grading
 from ssd.config.settings import BenchmarkFiles
 from ssd.errors import ConfigError, DataError
+from ssd.problems.benchmarks.entry import Entry
+from ssd.problems.benchmarks.mbpp import mbpp_task
 from ssd.problems.benchmarks.registry import (
     ENTRIES,
     benchmark_identity,
@@ -176,8 +178,11 @@ def test_missing_truncated_and_foreign_files_are_refused_by_name(tmp_path: Path)
     foreign = tmp_path / "foreign.jsonl.gz"
     with gzip.open(foreign, "wt") as file:
         file.write('{"task_id": "Mbpp/2"}\n')
-    with pytest.raises(DataError, match=r"problem Mbpp/2 has no field .*eval\.files\.mbpp_plus"):
+    with pytest.raises(DataError, match=r"line 1 has no field .*eval\.files\.mbpp_plus"):
         load("mbpp_plus", mbpp_plus=str(foreign))
+    shipped = Entry(name="own", parse=mbpp_task)
+    with pytest.raises(DataError, match=r"line 1 has no field .*mend or remove that line$"):
+        shipped.tasks([foreign], Grading.official, None)
 
 
 def test_ones_own_problems_may_have_asserts_or_input_and_output(

@@ -8,7 +8,7 @@ from ssd.config.choices import Grading
 from ssd.config.settings import BenchmarkFiles
 from ssd.errors import DataError
 from ssd.problems.benchmarks.tasks import Task
-from ssd.problems.rows import Row, read_jsonl
+from ssd.problems.rows import MEND, Row, numbered_rows
 
 Read = Callable[[list[Path], Grading, int | None], list[Task]]
 """Tasks of files in their order; with a limit, at least those of its `fixed_subset`."""
@@ -80,15 +80,17 @@ class Entry:
         if self.read is not None:
             return self.read(paths, grading, limit)
         return [
-            self._task(row, path) for path in paths for row in read_jsonl(path) if self.keep(row)
+            self._task(row, f"{path}, {place}")
+            for path in paths
+            for place, row in numbered_rows(path)
+            if self.keep(row)
         ]
 
-    def _task(self, row: Row, path: Path) -> Task:
+    def _task(self, row: Row, place: str) -> Task:
         assert self.parse is not None, f"{self.name} says neither how to parse nor how to read"
         try:
             return self.parse(row)
         except KeyError as error:
-            raise DataError(
-                f"{path}: problem {row.get('task_id', '?')} has no field {error}: "
-                f"name the published file as eval.files.{self.setting or self.name}"
-            ) from error
+            published = f"name the published file as eval.files.{self.setting}"
+            remedy = MEND if self.setting is None else published
+            raise DataError(f"{place} has no field {error}: {remedy}") from error
