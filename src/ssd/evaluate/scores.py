@@ -28,7 +28,7 @@ from ssd.records.benchmark_scores import (
     GradedAnswers,
     ModelScores,
 )
-from ssd.records.intervals import PassAt
+from ssd.records.pass_at import PassAt
 from ssd.records.selection import Candidate
 from ssd.records.verdicts import Verdict
 

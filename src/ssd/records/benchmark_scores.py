@@ -8,7 +8,7 @@ from ssd.artifacts.fingerprints import plain
 from ssd.config.choices import Grading
 from ssd.method.decoding import Setting
 from ssd.method.intervals import Interval
-from ssd.records.intervals import PassAt, interval_json, pass_at_json, read_pass_at
+from ssd.records.pass_at import PassAt, interval_json, pass_at_json, read_pass_at
 from ssd.records.selection import read_setting
 
 EDITION = ("release", "window", "grading", "extraction", "num_total", "split", "regression")

@@ -10,7 +10,7 @@ from ssd.artifacts.names import SELECTION
 from ssd.errors import ArtifactError
 from ssd.method.decoding import Setting
 from ssd.method.intervals import Interval
-from ssd.records.intervals import pass_at_json, read_pass_at
+from ssd.records.pass_at import pass_at_json, read_pass_at
 
 VERSION = 1
 

@@ -6,7 +6,7 @@ from typing import Any
 from ssd.artifacts.fingerprints import plain
 from ssd.method.intervals import Interval
 from ssd.records.benchmark_scores import BenchmarkScores, Comparison, ModelScores
-from ssd.records.intervals import PassAt
+from ssd.records.pass_at import PassAt
 from ssd.records.selection import Candidate, Selection
 from ssd.report.run.summary import finding
 
