@@ -33,8 +33,8 @@ from ssd.train import checkpoints
 from ssd.train.callbacks import Checkpoints, StepMetrics
 from ssd.train.data import CorpusDataModule, Steps, make_examples
 from ssd.train.export import export, gather_weights
+from ssd.train.live import LiveDecomposition
 from ssd.train.module import SelfDistillation
-from ssd.train.probe import LiveDecomposition
 
 LIGHTNING_PRECISION = {Precision.fp32: "32-true", Precision.bf16: "bf16-mixed"}
 

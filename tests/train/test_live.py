@@ -18,10 +18,9 @@ from ssd.method.decomposition import Target, decompose, target
 from ssd.records.analysis import TERMS
 from ssd.run import Run, lineage
 from ssd.run.tracking import read_metrics
-from ssd.train import probe
+from ssd.train import live
 from ssd.train.data import Example
-from ssd.train.loss import IGNORE
-from ssd.train.probe import (
+from ssd.train.live import (
     PREFIX,
     Sampling,
     choose,
@@ -32,6 +31,7 @@ from ssd.train.probe import (
     sampling,
     write_target,
 )
+from ssd.train.loss import IGNORE
 from ssd.train.trainer import train
 
 Make = Callable[..., Run]
@@ -185,7 +185,7 @@ def test_logits_come_in_parts_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -
     hidden = torch.randn(2, 5, 8)
     labels = torch.full((2, 5), IGNORE)
     labels[0, 2:] = labels[1, 1:] = 3
-    monkeypatch.setattr(probe, "PART_ELEMENTS", 11 * 3)
+    monkeypatch.setattr(live, "PART_ELEMENTS", 11 * 3)
     parts = list(logit_parts(hidden, head, labels, torch.zeros(2, 5)))
     assert [len(part) for part in parts] == [3, 3, 1]
     torch.testing.assert_close(torch.cat(parts), head(hidden[labels != IGNORE]))
