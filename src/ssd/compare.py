@@ -26,7 +26,7 @@ from ssd.report.study.rows import short_names
 from ssd.run import load_run
 from ssd.runtime.reporting import reporting_errors
 
-SAME = ("grading", "extraction", "release", "window")
+MUST_AGREE = ("grading", "extraction", "release", "window")
 """What two scores of a benchmark must share to be compared."""
 
 
@@ -81,7 +81,7 @@ def require_alike(
         DataError: runs answered different problems, or were graded differently.
     """
     title = next(iter(scored.values())).name
-    for fact in SAME:
+    for fact in MUST_AGREE:
         values = {name: getattr(scores, fact) for name, scores in scored.items()}
         if len(set(values.values())) > 1:
             each = ", ".join(f"{value} in {name}" for name, value in values.items())

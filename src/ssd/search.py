@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from ssd.artifacts.files import explained
 from ssd.artifacts.names import JOURNAL
-from ssd.config.choices import Selection
+from ssd.config.choices import SelectionMode
 from ssd.config.composition import register
 from ssd.config.run_name import run_name
 from ssd.config.settings import RunConfig, to_run_config
@@ -135,7 +135,7 @@ def require_held_out(config: RunConfig) -> None:
         ConfigError: nothing is chosen, or not on held-out problems.
     """
     settings = config.eval
-    if settings.selection is not Selection.heldout:
+    if settings.selection is not SelectionMode.heldout:
         raise ConfigError(
             f"eval.selection={settings.selection.value} would search on the problems that are "
             "reported: use eval.selection=heldout"

@@ -24,7 +24,7 @@ LOWEST, HIGHEST = 0.1, 2.0
 """T_eval that is advised; the paper's sweeps end at 1.5."""
 STEP = 0.05
 """Advised temperatures are multiples of this."""
-SAME = 0.03
+NEAR = 0.03
 """A temperature this near to one that was tried counts as tried."""
 PUBLISHED = (
     ("Llama-3.1-8B-Instruct", 0.8, 0.7, True),
@@ -69,7 +69,7 @@ def advise(
         top_k: with `top_p`, the truncation they were drawn under.
         base_temp: the base model's own evaluation temperature.
         fit: of scores over T_eff under the same truncation.
-        tried: evaluation temperatures that have a score; what is within `SAME` of one is left out.
+        tried: evaluation temperatures that have a score; what is within `NEAR` of one is left out.
     """
     if t_train <= 0:
         return []
@@ -87,7 +87,7 @@ def advise(
     return [
         Suggestion(temp, "; ".join(why) + ".")
         for temp, why in sorted(reasons.items())
-        if all(abs(temp - other) > SAME for other in tried)
+        if all(abs(temp - other) > NEAR for other in tried)
     ]
 
 

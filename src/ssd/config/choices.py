@@ -169,7 +169,7 @@ class Extraction(Enum):
     lenient = "lenient"
 
 
-class Selection(Enum):
+class SelectionMode(Enum):
     """Which problems choose decoding and checkpoint: ones held out from the reported score,
     or the reported ones themselves."""
 

@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 VARLEN = "ssd_varlen"
 UNKNOWN_TO_VARLEN = ("s_aux", "softcap", "position_bias")
 """Arguments by which some architectures change attention: sinks, caps and biases."""
-PROBE_TOKENS = 32
+DOCUMENT_TOKENS = 32
 TOLERANCE = 1e-3
 """Relative change of a neighbour's hidden states that counts as a leak. Leaks change them by 0.18
 in SmolLM2-135M and 0.005 in a random GPT-OSS (its mean loss by 6e-6, too little to see); identical
@@ -226,16 +226,16 @@ def check_isolation(loss: Any, attention: str, vocab_size: int, device: torch.de
         ModelError: they moved, so documents of a packed row see each other.
     """
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(vocab_size, (3, PROBE_TOKENS), generator=generator).tolist()
+    ids = torch.randint(vocab_size, (3, DOCUMENT_TOKENS), generator=generator).tolist()
     states: list[Tensor] = []
 
     def watch(_: nn.Module, __: Any, output: Any) -> None:
-        states.append(output.last_hidden_state[0, PROBE_TOKENS:].detach().float())
+        states.append(output.last_hidden_state[0, DOCUMENT_TOKENS:].detach().float())
 
     watching = loss.body.register_forward_hook(watch)
     for first in ids[:2]:
         documents = [
-            Example(prompt_id="changed", token_ids=first, num_prompt=PROBE_TOKENS),
+            Example(prompt_id="changed", token_ids=first, num_prompt=DOCUMENT_TOKENS),
             Example(prompt_id="watched", token_ids=ids[2], num_prompt=1),
         ]
         torch.manual_seed(0)  # adapters drop out the same both times; every step seeds anew

@@ -40,7 +40,7 @@ def use_flash_3(device: torch.device) -> None:
         raise HardwareError(
             f"{FLASH_3} failed ({type(error).__name__}: {cause}): use hardware.attention=varlen"
         ) from error
-    require_same(computed, expected)
+    require_close(computed, expected)
 
 
 def attend(device: torch.device) -> list[Tensor]:
@@ -63,7 +63,7 @@ def attend(device: torch.device) -> list[Tensor]:
     return [result.detach().float() for result in results]
 
 
-def require_same(computed: list[Tensor], expected: list[Tensor]) -> None:
+def require_close(computed: list[Tensor], expected: list[Tensor]) -> None:
     """Raise `HardwareError` where a result is another one, or not finite."""
     for ours, theirs in zip(computed, expected, strict=True):
         difference = float((ours - theirs).norm() / theirs.norm())

@@ -22,7 +22,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from ssd.artifacts.files import replacing
 from ssd.artifacts.fingerprints import fingerprint
-from ssd.artifacts.names import PROBE
+from ssd.artifacts.names import BASE_TARGET
 from ssd.config.settings import AnalyseConfig
 from ssd.method.decomposition import Decomposition, Target, decompose, has_target, target
 from ssd.run import Run, lineage
@@ -106,7 +106,7 @@ class LiveDecomposition(Callback):
         self.active = bool(
             settings.live_points and self.examples and has_target(self.sampling.temp)
         )
-        self.path = folder / PROBE
+        self.path = folder / BASE_TARGET
         self.tracker = tracker
         """Of the first process; None in the others."""
         self.target: Target | None = None
@@ -200,7 +200,8 @@ class LiveDecomposition(Callback):
         self.target = read_target(self.path, self.identity)
         if self.target is None:
             print(
-                f"training: no {PROBE} of this base model, the loss's decomposition is not logged",
+                f"training: no {BASE_TARGET} of this base model: "
+                "the decomposition of the loss is not logged",
                 flush=True,
             )
         return self.target is not None

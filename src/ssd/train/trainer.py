@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from transformers import AutoConfig
 
 from ssd.artifacts.files import explained
-from ssd.artifacts.names import ADAPTER, CORPUS, MODEL, PROBE
+from ssd.artifacts.names import ADAPTER, BASE_TARGET, CORPUS, MODEL
 from ssd.artifacts.store import Artifact
 from ssd.config.choices import Accelerator, AdapterType, Precision
 from ssd.config.settings import HardwareConfig, RunConfig
@@ -202,7 +202,7 @@ class Sharded(ModelParallelStrategy):
 def drop_states(folder: Path, config: RunConfig) -> None:
     """What a finished training leaves: the earlier checkpoints that are kept, weights only."""
     train = config.train
-    (folder / PROBE).unlink(missing_ok=True)
+    (folder / BASE_TARGET).unlink(missing_ok=True)
     shutil.rmtree(step_folder(folder, train.max_steps), ignore_errors=True)  # exported
     earlier = None if train.keep_checkpoints is None else train.keep_checkpoints - 1
     checkpoints.prune(folder, earlier, resumable=False)

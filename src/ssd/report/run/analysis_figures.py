@@ -204,7 +204,7 @@ def draw_terms(rows: Sequence[KindRow]) -> Drawing:
 
 
 def draw_live_terms(lines: Sequence[dict[str, Any]]) -> Drawing:
-    """The parts of the loss on the fixed probe of training, over optimizer steps."""
+    """The parts of the loss at the fixed positions of training, over optimizer steps."""
     keys = [key for key in LIVE_TITLES if any(f"decomposition/{key}" in line for line in lines)]
     figure, panels = _stacked(len(keys), 1.45, ())
     for panel, key in zip(panels, keys, strict=True):

@@ -14,7 +14,7 @@ from ssd.report.render.markdown import markdown_table
 from ssd.report.run.facts import Facts
 from ssd.report.study.collection import Study, Unfinished, reported, run_names
 
-SELECTION = (
+CHOICE_FLATTERS = (
     "Choosing a row by these scores selects on the test problems, so the chosen row's score is "
     "biased upwards: confirm it on problems that had no part in the choice."
 )
@@ -142,13 +142,13 @@ def sorting(runs: Sequence[Facts]) -> list[str]:
     if not chosen:
         return [
             f"Sorted by {REPORTED.lower()} score, since no run chose on held-out problems "
-            f"(eval.temps=[...] does). {SELECTION}"
+            f"(eval.temps=[...] does). {CHOICE_FLATTERS}"
         ]
     rest = ""
     if len(chosen) < len(runs):
         rest = (
             f" The {len(runs) - len(chosen)} run(s) without a choice on held-out problems follow, "
-            f"by reported score. {SELECTION}"
+            f"by reported score. {CHOICE_FLATTERS}"
         )
     return [
         f"Sorted by the column {HELD_OUT}: pass@1 of the chosen setting on the held-out problems. "
