@@ -81,13 +81,13 @@ def gain_sentence(scores: Mapping[str, float], *, certain: bool) -> str:
     if not parts:
         return ""
     whole = scores[TUNED] - scores[BASE]
-    named = [
+    sentences = [
         f"{100 * part.gain:+z.1f} by {part.cause} "
         f"({part.upper} minus {part.lower}"
         + (f", {part.gain / whole:.0%} of the gain)" if certain else ")")
         for part in parts
     ]
-    return f"of {100 * whole:+z.1f} points over base, {', '.join(named)}"
+    return f"of {100 * whole:+z.1f} points over base, {', '.join(sentences)}"
 
 
 def counted(number: int, noun: str) -> str:

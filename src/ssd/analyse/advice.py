@@ -58,7 +58,7 @@ def advise(
     top_p: float,
     base_temp: float,
     fit: QuadraticFit | None,
-    tried: Sequence[float] = (),
+    tried_temps: Sequence[float] = (),
 ) -> list[Suggestion]:
     """Evaluation temperatures worth trying, ascending, multiples of `STEP` within
     [`LOWEST`, `HIGHEST`].
@@ -69,7 +69,8 @@ def advise(
         top_k: with `top_p`, the truncation they were drawn under.
         base_temp: the base model's own evaluation temperature.
         fit: of scores over T_eff under the same truncation.
-        tried: evaluation temperatures that have a score; what is within `NEAR` of one is left out.
+        tried_temps: evaluation temperatures that have a score; none within `NEAR` of them is
+            suggested.
     """
     if t_train <= 0:
         return []
@@ -87,7 +88,7 @@ def advise(
     return [
         Suggestion(temp, "; ".join(why) + ".")
         for temp, why in sorted(reasons.items())
-        if all(abs(temp - other) > NEAR for other in tried)
+        if all(abs(temp - other) > NEAR for other in tried_temps)
     ]
 
 
@@ -236,24 +237,26 @@ def main(arguments: list[str]) -> None:
         raise ConfigError(f"--top-p must lie in (0, 1], got {options.top_p:g}")
     if options.top_k is not None and options.top_k < 1:
         raise ConfigError(f"--top-k must be positive, got {options.top_k}")
-    fit, tried = None, list(options.tried)
+    fit, tried_temps = None, list(options.tried)
     if options.points is not None:
         cells = study_cells(options.points, options.top_k, options.top_p)
         points = [(cell["t_eff"], cell["value"]) for cell in cells]
         rng = np.random.default_rng(0)
         fit = fit_quadratic([x for x, _ in points], [y for _, y in points], rng=rng)
-        tried += [cell["t_eval"] for cell in cells if abs(cell["t_train"] - options.t_train) < 1e-9]
+        tried_temps += [
+            cell["t_eval"] for cell in cells if abs(cell["t_train"] - options.t_train) < 1e-9
+        ]
         print(f"{fit_text(fit, cells)}\n")
     suggestions = advise(
         t_train=options.t_train, top_k=options.top_k, top_p=options.top_p,
-        base_temp=options.base_temp, fit=fit, tried=tried,
+        base_temp=options.base_temp, fit=fit, tried_temps=tried_temps,
     )  # fmt: skip
-    print(advice_text(suggestions, options.t_train, tried))
+    print(advice_text(suggestions, options.t_train, tried_temps))
 
 
-def advice_text(suggestions: list[Suggestion], t_train: float, tried: Sequence[float]) -> str:
+def advice_text(suggestions: list[Suggestion], t_train: float, tried_temps: Sequence[float]) -> str:
     """The table of suggestions, or that nothing is left."""
-    temps = ", ".join(f"{temp:g}" for temp in sorted(set(tried)))
+    temps = ", ".join(f"{temp:g}" for temp in sorted(set(tried_temps)))
     if not suggestions:
         return f"Everything worth trying has been tried: T_eval {temps}."
     lines = ["T_eval  T_eff  reason"]
@@ -266,4 +269,6 @@ def advice_text(suggestions: list[Suggestion], t_train: float, tried: Sequence[f
             subsequent_indent=" " * len(head),
             break_on_hyphens=False,
         )
-    return "\n".join([*lines, *([f"\nLeft out as tried: T_eval near {temps}."] if tried else [])])
+    return "\n".join(
+        [*lines, *([f"\nLeft out as tried: T_eval near {temps}."] if tried_temps else [])]
+    )

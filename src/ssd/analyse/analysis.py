@@ -124,7 +124,7 @@ def measure_models(
         if model in missing:
             assert base is not None
             started = time.monotonic()
-            one, error = measure(
+            model_positions, error = measure(
                 states,
                 base,
                 samples,
@@ -133,7 +133,7 @@ def measure_models(
                 eval_truncation=TruncationConfig(**inputs["eval_truncation"]),
                 label=f"measuring {model}",
             )
-            write_positions(path, one)
+            write_positions(path, model_positions)
             seconds = round(time.monotonic() - started, 2)
             costs[model] |= {"measure_seconds": seconds, "identity_error": error}
         positions[model] = read_positions(path)

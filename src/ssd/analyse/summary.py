@@ -245,10 +245,12 @@ def at_temp(
     if temp > temps[-1]:
         return np.full(len(values), np.nan)
     grid = np.array([0.0, *temps])
-    known = np.column_stack([np.full(len(values), greedy), values])
+    values_from_greedy = np.column_stack([np.full(len(values), greedy), values])
     above = min(int(np.searchsorted(grid, temp, side="right")), len(grid) - 1)
     share = (temp - grid[above - 1]) / (grid[above] - grid[above - 1])
-    between: NDArray[np.float64] = known[:, above - 1] * (1 - share) + known[:, above] * share
+    between: NDArray[np.float64] = (
+        values_from_greedy[:, above - 1] * (1 - share) + values_from_greedy[:, above] * share
+    )
     return between
 
 

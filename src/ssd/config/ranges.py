@@ -33,9 +33,9 @@ def not_negative(default: Any) -> Any:
     return _declared("[0, inf)", default)
 
 
-def names_of(known: tuple[str, ...], default: list[str]) -> Any:
-    """A field of a list of words, each of them `known`."""
-    return _declared(known, default)
+def names_of(words: tuple[str, ...], default: list[str]) -> Any:
+    """A field of a list, each item of which is one of `words`."""
+    return _declared(words, default)
 
 
 def _declared(allowed: str | tuple[str, ...], default: Any) -> Any:

@@ -48,25 +48,25 @@ def run_name(overrides: Sequence[str], study_dir: str) -> str:
 def run_slug(overrides: Sequence[str]) -> str:
     """A folder name made of the overrides, `defaults` where there are none,
     cut with a hash where it is long."""
-    named = [_tight(text) for text in overrides if _is_named(text)]
-    settings = {text.lstrip("+~").partition("=")[0] for text in named}
-    slug = BETWEEN.join(map(_part, sorted(named))) or NO_OVERRIDES
-    if len(settings) < len(named) or any("{" in text for text in named):
+    in_name = [_tight(text) for text in overrides if _is_named(text)]
+    settings = {text.lstrip("+~").partition("=")[0] for text in in_name}
+    slug = BETWEEN.join(map(_part, sorted(in_name))) or NO_OVERRIDES
+    if len(settings) < len(in_name) or any("{" in text for text in in_name):
         # The last of two wins and dictionaries are merged: here the order is part of the meaning.
-        slug += f"-{_hash(' '.join(named))}"
+        slug += f"-{_hash(' '.join(in_name))}"
     if len(slug) <= MAX_NAME:
         return slug
-    first = sorted(sorted(named), key=lambda text: setting_of(text) not in SWEPT)
+    first = sorted(sorted(in_name), key=lambda text: setting_of(text) not in SWEPT)
     return _cut(BETWEEN.join(map(_part, first)), slug)
 
 
 def old_run_slug(overrides: Sequence[str]) -> str:
     """The name that the same overrides had before."""
-    named = sorted(filter(_is_named, overrides))
-    slug = _old_slug(named)
+    in_name = sorted(filter(_is_named, overrides))
+    slug = _old_slug(in_name)
     if len(slug) <= MAX_NAME:
         return slug
-    return _cut(_old_slug(sorted(named, key=lambda text: setting_of(text) not in SWEPT)), slug)
+    return _cut(_old_slug(sorted(in_name, key=lambda text: setting_of(text) not in SWEPT)), slug)
 
 
 def setting_of(override: str) -> str:
@@ -118,8 +118,8 @@ def _cut(name: str, whole: str) -> str:
     return f"{name[: MAX_NAME - HASH_DIGITS - 1]}-{_hash(whole)}"
 
 
-def _old_slug(named: Sequence[str]) -> str:
-    plain = re.sub(r"[\[\]\s\"']", "", OLD_BETWEEN.join(named))
+def _old_slug(overrides: Sequence[str]) -> str:
+    plain = re.sub(r"[\[\]\s\"']", "", OLD_BETWEEN.join(overrides))
     return re.sub(r"[^\w.=,@+-]+", "_", plain).strip("_") or NO_OVERRIDES
 
 

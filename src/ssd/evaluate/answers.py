@@ -47,13 +47,13 @@ def read_answers(
     Raises:
         DataError: the file cannot be read, or answers none of the tasks.
     """
-    known = known_names([task.problem.problem_id for task in tasks])
+    find_problem = known_names([task.problem.problem_id for task in tasks])
     prompts = {task.problem.problem_id: task.prompt for task in tasks}
     codes: dict[str, list[str | None]] = {}
     unknown: list[str] = []
     fenced = 0
     for name, field, value in answer_fields(path):
-        problem = known(name)
+        problem = find_problem(name)
         if problem is None:
             unknown.append(name)
             continue

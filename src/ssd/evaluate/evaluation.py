@@ -97,20 +97,20 @@ def problem_groups(benchmark: Benchmark) -> dict[str, list[str]]:
     """Problem ids by difficulty, and without those whose official tests are known to be faulty;
     only groups that are a part of the benchmark."""
     tasks = benchmark.tasks
-    named = {name: [t for t in tasks if t.difficulty == name] for name in difficulties(benchmark)}
-    named["without errata"] = [task for task in tasks if not task.errata]
+    groups = {name: [t for t in tasks if t.difficulty == name] for name in difficulties(benchmark)}
+    groups["without errata"] = [task for task in tasks if not task.errata]
     return {
         name: [task.problem.problem_id for task in group]
-        for name, group in named.items()
+        for name, group in groups.items()
         if 0 < len(group) < len(tasks)
     }
 
 
 def difficulties(benchmark: Benchmark) -> list[str]:
     """A benchmark's difficulties, the known ones in their order."""
-    named = {task.difficulty for task in benchmark.tasks if task.difficulty}
-    known = ("easy", "medium", "hard")
-    return [*(name for name in known if name in named), *sorted(named.difference(known))]
+    names = {task.difficulty for task in benchmark.tasks if task.difficulty}
+    in_order = ("easy", "medium", "hard")
+    return [*(name for name in in_order if name in names), *sorted(names.difference(in_order))]
 
 
 def build_scores(run: Run, selection: Selection | None) -> Scores:

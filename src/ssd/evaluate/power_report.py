@@ -68,8 +68,8 @@ def power_report(
 
 def _sizes(pilot: Pilot, power: float, level: float) -> str:
     here = len(pilot.differences_P)
-    known = {find_entry(name).size: title for name, title in REPORTED.items()}
-    sizes = {size: title for size, title in known.items() if size and size != here}
+    titles = {find_entry(name).size: title for name, title in REPORTED.items()}
+    sizes = {size: title for size, title in titles.items() if size and size != here}
     sizes = {here: "this pilot", **sizes}
     header = ["problems", *(f"n={count}" for count in pilot.sample_counts), ""]
     rows = [header]

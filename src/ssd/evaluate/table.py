@@ -71,8 +71,8 @@ def size(scored: BenchmarkScores) -> str:
     """`lcb_v6, 131 problems x 4 answers (release_v6, 2025-02-01..2025-05-31, official grading)`"""
     answers = counted(scored.num_samples, "answer")
     facts = [scored.release, scored.window, rules(scored.grading, scored.extraction)]
-    known = ", ".join(fact for fact in facts if fact)
-    return f"{scored.name}, {scored.problems} x {answers} ({known})"
+    rules_text = ", ".join(fact for fact in facts if fact)
+    return f"{scored.name}, {scored.problems} x {answers} ({rules_text})"
 
 
 def form_notes(scored: BenchmarkScores) -> list[str]:
@@ -91,7 +91,9 @@ def selection_notes(selection: Selection | None) -> list[str]:
     if selection is None:
         return []
     problems = " and ".join(f"{len(ids)} of {name}" for name, ids in selection.problems.items())
-    among = ", ".join(f"{model} among {len(tried)}" for model, tried in selection.sweeps.items())
+    among = ", ".join(
+        f"{model} among {len(candidates)}" for model, candidates in selection.sweeps.items()
+    )
     if selection.mode == "test":
         return [
             f"{CHOSEN_ON_TEST}: {problems}; {among} settings; "

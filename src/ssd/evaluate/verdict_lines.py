@@ -19,8 +19,8 @@ FIRST_FIELD = '{"task_id": "'
 def stem(path: Path) -> str:
     """The name of a file of answers without its format: `qwen2.5` of `qwen2.5.jsonl.gz`."""
     name = path.name.removesuffix(".gz")
-    known = Path(name).suffix in (".jsonl", ".json", ".parquet")
-    return Path(name).stem if known else name
+    has_format = Path(name).suffix in (".jsonl", ".json", ".parquet")
+    return Path(name).stem if has_format else name
 
 
 def beside(path: Path) -> Path:

@@ -238,16 +238,16 @@ def _hash_files(folder: Path, patterns: tuple[str, ...]) -> str:
     """Sixteen hexadecimal digits over names and contents;
     hashes of large files are remembered by size and time."""
     memory = cache_folder() / "hashes.json"
-    known: dict[str, str] = read_json(memory) if memory.is_file() else {}
+    hashes: dict[str, str] = read_json(memory) if memory.is_file() else {}
     digests = {}
     learned = False
     for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
         state = path.stat()
         key = f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}"
-        if key not in known:
-            known[key] = hash_file(path)
+        if key not in hashes:
+            hashes[key] = hash_file(path)
             learned = True
-        digests[path.name] = known[key]
+        digests[path.name] = hashes[key]
     if learned:
-        write_json(memory, known)
+        write_json(memory, hashes)
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:16]

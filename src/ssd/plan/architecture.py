@@ -102,10 +102,10 @@ def find_fields(model: ModelConfig) -> tuple[dict[str, Any], str]:
     weights = locate(model)
     if weights is not None:
         return read_json(Path(weights.path) / MODEL_CONFIG), weights.source
-    known = read_json(KNOWN)
-    if model.name in known:
-        return known[model.name], "the table shipped with this project"
-    return _download(model, list(known)), f"hub {model.name}, config.json"
+    shipped = read_json(KNOWN)
+    if model.name in shipped:
+        return shipped[model.name], "the table shipped with this project"
+    return _download(model, list(shipped)), f"hub {model.name}, config.json"
 
 
 def measure(
@@ -215,7 +215,7 @@ def _windows(text: Any) -> tuple[int | None, ...]:
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
 
 
-def _download(model: ModelConfig, known: list[str]) -> dict[str, Any]:
+def _download(model: ModelConfig, shipped: list[str]) -> dict[str, Any]:
     from huggingface_hub import hf_hub_download
 
     try:
@@ -224,7 +224,7 @@ def _download(model: ModelConfig, known: list[str]) -> dict[str, Any]:
         raise ModelError(
             f"model.name={model.name}: its config.json is neither on this disk nor in the shipped "
             f"table, and the hub did not give it ({one_line(error)[:120]}): connect, or set "
-            f"model.path to a folder with config.json; {did_you_mean(model.name, known)}"
+            f"model.path to a folder with config.json; {did_you_mean(model.name, shipped)}"
         ) from error
     fields: dict[str, Any] = read_json(Path(path))
     return fields

@@ -56,8 +56,8 @@ class Hours:
     @property
     def seconds(self) -> float | None:
         """Of all parts together; None where one is not known."""
-        known = [part.seconds for part in self.parts if part.seconds is not None]
-        return sum(known) if known and len(known) == len(self.parts) else None
+        seconds = [part.seconds for part in self.parts if part.seconds is not None]
+        return sum(seconds) if seconds and len(seconds) == len(self.parts) else None
 
     @property
     def is_upper_bound(self) -> bool:
@@ -158,11 +158,11 @@ def _answers(run: Run, length: float) -> list[tuple[str, str, float | None]]:
         sizes = [count_problems(run.config.eval, name, part) for name, part in where]
         num_samples = protocol.num_samples(run, *where[0])
         lengths = [_length(run.config, name, length) for name, _ in where]
-        known = [size for size in sizes if size is not None]
+        known_sizes = [size for size in sizes if size is not None]
         words, tokens = "?", None
-        if len(known) == len(sizes):
-            words = f"{sum(known):,}"
-            each = sum(size * long for size, long in zip(known, lengths, strict=True))
+        if len(known_sizes) == len(sizes):
+            words = f"{sum(known_sizes):,}"
+            each = sum(size * long for size, long in zip(known_sizes, lengths, strict=True))
             tokens = times * num_samples * each
         answers.append((purpose, f"{times} {what} x {words} problems x {num_samples}", tokens))
     return answers

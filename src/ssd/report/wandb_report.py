@@ -92,18 +92,18 @@ def push(plan: ReportPlan, folder: Path) -> str:
         raise HardwareError("W&B has no login here: run wandb login, then push again")
     import wandb
 
-    known = folder / WANDB_PUSHED
+    address_file = folder / WANDB_PUSHED
     try:
         report = to_report(plan, plan.entity or str(wandb.Api().default_entity))
-        if known.is_file():
-            report.id = read_json(known)["id"]
+        if address_file.is_file():
+            report.id = read_json(address_file)["id"]
         report.save()
     except Exception as error:  # W&B's own, pydantic's, the HTTP library's, the system's
         raise ArtifactError(
             f"W&B did not take the report ({one_line(error)[:200]}): push again with "
-            f"{push_command(folder)}; where the old report is gone, delete {known} first"
+            f"{push_command(folder)}; where the old report is gone, delete {address_file} first"
         ) from error
-    write_json(known, {"id": report.id, "url": report.url})
+    write_json(address_file, {"id": report.id, "url": report.url})
     return str(report.url)
 
 

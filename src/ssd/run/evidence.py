@@ -75,9 +75,9 @@ def probe(run: Run) -> Artifact:
     Raises:
         ArtifactError: `analyse.probe` names no finished corpus or generations.
     """
-    named = run.config.analyse.probe
-    if named is not None:
-        return existing(Path(named), ("corpus", "generations"), "analyse.probe")
+    folder = run.config.analyse.probe
+    if folder is not None:
+        return existing(Path(folder), ("corpus", "generations"), "analyse.probe")
     benchmark, part = protocol.reported_on(run)[0]
     answers = generations(run, BASE, benchmark, part=part)
     return answers if answers.done else lineage.corpus(run)
@@ -159,10 +159,10 @@ def reported_steps(run: Run) -> dict[str, int | None]:
     for model in protocol.models(run):
         if model != BASE and not lineage.checkpoint(lineage.trainings(run)[model]).done:
             continue
-        tried = _tried_steps(run, model)
-        if len(tried) > 1:
-            tried = {chosen_settings(run)[model].checkpoint_step}
-        (steps[model],) = tried
+        candidate_steps = _tried_steps(run, model)
+        if len(candidate_steps) > 1:
+            candidate_steps = {chosen_settings(run)[model].checkpoint_step}
+        (steps[model],) = candidate_steps
     return steps
 
 

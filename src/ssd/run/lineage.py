@@ -98,8 +98,8 @@ def control(run: Run) -> Run:
 
 def trainings(run: Run) -> dict[str, Run]:
     """Every run whose training this evaluation needs, by the model it makes."""
-    wanted = UNIT in run.config.eval.controls
-    return {TUNED: run, **({UNIT: control(run)} if wanted else {})}
+    has_control = UNIT in run.config.eval.controls
+    return {TUNED: run, **({UNIT: control(run)} if has_control else {})}
 
 
 def sampled(run: Run) -> list[Run]:

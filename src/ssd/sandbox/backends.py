@@ -135,12 +135,12 @@ def layout() -> list[tuple[str, bool]]:
     package = INSIDE.parents[1]
     project = package.parents[1]
     hidden = package, project if (project / "pyproject.toml").exists() else package, Path.cwd()
-    wanted = {str(folder.resolve()): False for folder in hidden}
-    wanted |= dict.fromkeys(filter(os.path.exists, SYSTEM), True)
+    is_shown_at = {str(folder.resolve()): False for folder in hidden}
+    is_shown_at |= dict.fromkeys(filter(os.path.exists, SYSTEM), True)
     for path in interpreter_paths() - {"/"}:
-        wanted |= {os.path.normpath(path): True, os.path.realpath(path): True}
+        is_shown_at |= {os.path.normpath(path): True, os.path.realpath(path): True}
     paths: list[tuple[str, bool]] = []
-    for path, shown in sorted(wanted.items()):
+    for path, shown in sorted(is_shown_at.items()):
         if is_shown(path, paths) != shown:
             paths.append((path, shown))
     return paths
@@ -179,7 +179,9 @@ def unprivileged_id(kind: str, offset: int) -> int:
     """An id of this user namespace that belongs to nobody: from the end of the longest range that
     /proc/self/uid_map or gid_map lists. `offset` tells workers apart."""
     ranges = [line.split() for line in Path(f"/proc/self/{kind}_map").read_text().splitlines()]
-    first, _, length = max((list(map(int, one)) for one in ranges), key=lambda one: one[2])
+    first, _, length = max(
+        (list(map(int, numbers)) for numbers in ranges), key=lambda numbers: numbers[2]
+    )
     return first + length - 2 - offset % min(1000, max(length // 2, 1))
 
 

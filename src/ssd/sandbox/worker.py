@@ -64,8 +64,8 @@ class Request:
     def numbers(self) -> jobs.Numbers:
         """What process 1 of a worker reads."""
         texts = (self.code.encode("utf-8", "replace"), self.before.encode(), self.payload)
-        named = [any(name.encode() in text for text in texts) for name in jobs.HEAVY]
-        heavy = sum(found << number for number, found in enumerate(named))
+        is_named = [any(name.encode() in text for text in texts) for name in jobs.HEAVY]
+        heavy = sum(bit << number for number, bit in enumerate(is_named))
         return jobs.Numbers(heavy, self.judged, self.timeout, self.call_timeout, self.memory)
 
 

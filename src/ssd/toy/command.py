@@ -24,9 +24,9 @@ def table(base: Machine, tuned: Machine, top_ps: tuple[float, ...]) -> str:
     """The best of both at every evaluation top-p, and their difference."""
     lines = [f"{'eval top-p':>10}  {'teacher':>17}  {'student':>17}  {'gap':>12}"]
     for top_p in top_ps:
-        one, other = best(base, top_p), best(tuned, top_p)
-        cells = [f"{100 * b.success:5.2f} % at T={b.temp:.3f}" for b in (one, other)]
-        gap = 100 * (other.success - one.success)
+        teacher, student = best(base, top_p), best(tuned, top_p)
+        cells = [f"{100 * cell.success:5.2f} % at T={cell.temp:.3f}" for cell in (teacher, student)]
+        gap = 100 * (student.success - teacher.success)
         lines.append(f"{top_p:>10.2f}  {cells[0]}  {cells[1]}  {gap:+5.2f} points")
     return "\n".join(lines)
 

@@ -195,7 +195,7 @@ def _flash(
     return output[None]
 
 
-def choose_attention(wanted: Attention, model_class: type) -> str:
+def choose_attention(attention: Attention, model_class: type) -> str:
     """The name that transformers knows the attention by.
 
     Raises:
@@ -206,16 +206,16 @@ def choose_attention(wanted: Attention, model_class: type) -> str:
     ALL_ATTENTION_FUNCTIONS.register(VARLEN, varlen_attention)
     sdpa = bool(getattr(model_class, "_supports_sdpa", False))
     varlen = sdpa and bool(getattr(model_class, "_supports_attention_backend", False))
-    if wanted is Attention.auto:
+    if attention is Attention.auto:
         return VARLEN if varlen else "sdpa" if sdpa else "eager"
     by_document = (Attention.varlen, Attention.flash_attention_3)
-    known = {Attention.sdpa: sdpa, **dict.fromkeys(by_document, varlen)}
-    if not known.get(wanted, True):
+    offers = {Attention.sdpa: sdpa, **dict.fromkeys(by_document, varlen)}
+    if not offers.get(attention, True):
         raise ModelError(
-            f"hardware.attention={wanted.value} is not offered by {model_class.__name__}: "
+            f"hardware.attention={attention.value} is not offered by {model_class.__name__}: "
             "use hardware.attention=auto"
         )
-    return VARLEN if wanted in by_document else wanted.value
+    return VARLEN if attention in by_document else attention.value
 
 
 def check_isolation(loss: Any, attention: str, vocab_size: int, device: torch.device) -> None:
@@ -241,8 +241,8 @@ def check_isolation(loss: Any, attention: str, vocab_size: int, device: torch.de
         torch.manual_seed(0)  # adapters drop out the same both times; every step seeds anew
         loss(collate(documents, [0.0, 1.0], packing=True).to(device))
     watching.remove()
-    one, other = states
-    moved = float((one - other).norm() / one.norm())
+    before, after = states
+    moved = float((before - after).norm() / before.norm())
     if not moved <= TOLERANCE:
         raise ModelError(
             f"documents of a packed row see each other under attention '{attention}': changing one "

@@ -154,10 +154,10 @@ def check_names(base: Path, folder: Path, tied: set[str]) -> None:
     Raises:
         ModelError: tensors are missing or unknown.
     """
-    expected, found = tensor_names(base) - tied, tensor_names(folder) - tied
+    expected, exported = tensor_names(base) - tied, tensor_names(folder) - tied
     if quantisation(base) == "mxfp4":  # two tensors stand for one, which is exported whole
         expected = {name.removesuffix("_blocks").removesuffix("_scales") for name in expected}
-    missing, unknown = sorted(expected - found), sorted(found - expected)
+    missing, unknown = sorted(expected - exported), sorted(exported - expected)
     if missing or unknown:
         raise ModelError(
             f"export: {folder} lacks {len(missing)} tensors of the base ({missing[:3]}) and has "

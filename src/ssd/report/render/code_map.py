@@ -168,12 +168,12 @@ def _caption(analysis: Analysis, shown: int) -> str:
 def _moved_table(analysis: Analysis, kinds: NDArray[np.str_], change: NDArray[np.float64]) -> Table:
     base, after = analysis.positions[BASE], analysis.positions[TUNED]
     rows: list[list[str]] = []
-    taken: dict[int, int] = {}
+    num_rows: dict[int, int] = {}
     for n in np.argsort(-np.abs(np.nan_to_num(change)), kind="stable").tolist():
         number, place = int(base.sample[n]), int(base.index[n])
-        if taken.get(number, 0) == PER_PROGRAM:
+        if num_rows.get(number, 0) == PER_PROGRAM:
             continue
-        taken[number] = taken.get(number, 0) + 1
+        num_rows[number] = num_rows.get(number, 0) + 1
         tokens = analysis.samples[number].tokens
         rows.append(
             [

@@ -21,8 +21,8 @@ def controls(facts: Facts) -> list[Section]:
         if benchmark.gain:
             blocks.append(Paragraph(f"On {benchmark.title}, pass@{benchmark.k}: {benchmark.gain}."))
     blocks += [_control_table(benchmark) for benchmark in compared]
-    named = dict.fromkeys(arm for benchmark in compared for arm in benchmark.models)
-    rows = [[arm, ARMS.get(arm, "")] for arm in ARMS if arm in named]
+    arms = dict.fromkeys(arm for benchmark in compared for arm in benchmark.models)
+    rows = [[arm, ARMS.get(arm, "")] for arm in ARMS if arm in arms]
     blocks.append(
         Table(caption="What each model is", columns=["Name", "Model"], sides="ll", rows=rows)
     )
@@ -135,20 +135,22 @@ def _advice(facts: Facts) -> list[Block]:
     scores = facts.scores
     if scores is None or not any(TUNED in benchmark.models for benchmark in scores.main):
         return []
-    tried = {
+    tried_temps = {
         benchmark.models[TUNED].setting.temp
         for benchmark in scores.main
         if TUNED in benchmark.models
     }
     if scores.selection is not None:
-        tried |= {candidate.setting.temp for candidate in scores.selection.sweeps.get(TUNED, ())}
+        tried_temps |= {
+            candidate.setting.temp for candidate in scores.selection.sweeps.get(TUNED, ())
+        }
     suggestions = advise(
         t_train=facts.sampled.temp,
         top_k=facts.sampled.top_k,
         top_p=facts.sampled.top_p,
         base_temp=facts.run.config.eval.base_temp,
         fit=None,
-        tried=sorted(tried),
+        tried_temps=sorted(tried_temps),
     )
     if not suggestions:
         return []

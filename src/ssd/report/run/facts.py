@@ -218,15 +218,15 @@ def _analysis(
     run: Run, read_positions: bool
 ) -> tuple[StageResult | None, Analysis | None, list[str]]:
     """The analysis artifact, what it holds, and what keeps it from being read."""
-    wanted = "analyse" in run.config.stages
+    has_stage = "analyse" in run.config.stages
     try:
         artifact = evidence.analysis(run, evidence.reported_steps(run))
     except (SSDError, OSError) as error:
-        absent = [f"The analysis cannot be located: {one_line(error)}."] if wanted else []
+        absent = [f"The analysis cannot be located: {one_line(error)}."] if has_stage else []
         return None, None, absent
     if not artifact.done:
         result = StageResult(label="Analysis", fingerprint=artifact.fingerprint, manifest=None)
-        return (result if wanted else None), None, _unfinished(run, "analyse", result)
+        return (result if has_stage else None), None, _unfinished(run, "analyse", result)
     try:
         analysis = read_analysis(artifact.folder) if read_positions else None
         return _result("Analysis", artifact), analysis, []

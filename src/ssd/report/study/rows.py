@@ -58,8 +58,10 @@ COVERED = (
 
 def varying(runs: Sequence[Facts]) -> list[Column]:
     """A column for everything that differs between the runs."""
-    known = [column for column in known_columns() if len({column[1](facts) for facts in runs}) > 1]
-    return known + [(name, _setting(name)) for name in other_settings(runs)[:MAX_OTHER]]
+    columns = [
+        column for column in known_columns() if len({column[1](facts) for facts in runs}) > 1
+    ]
+    return columns + [(name, _setting(name)) for name in other_settings(runs)[:MAX_OTHER]]
 
 
 def shared(runs: Sequence[Facts]) -> list[list[str]]:

@@ -94,7 +94,7 @@ def within_old(path: str) -> str:
         elif os.path.islink(f"{place}/{part}"):
             target = os.readlink(f"{place}/{part}")
             place = "/old" if target.startswith("/") else place
-            parts += [one for one in target.split("/") if one][::-1]
+            parts += [part for part in target.split("/") if part][::-1]
         else:
             place = f"{place}/{part}"
     raise OSError(f"too many links in {path}")
