@@ -75,7 +75,7 @@ def compare(folders: Sequence[Path], arm: str, benchmark: str | None) -> str:
 def require_alike(
     scored: Mapping[str, BenchmarkScores], verdicts: Mapping[str, Sequence[Verdict]]
 ) -> None:
-    """Refuse scores of a benchmark, by run, that do not measure the same.
+    """Refuse a benchmark's scores of several runs if they do not measure the same thing.
 
     Raises:
         DataError: runs answered different problems, or were graded differently.

@@ -21,7 +21,7 @@ from ssd.errors import ArtifactError, ConfigError
 from ssd.method.fit import QuadraticFit, fit_quadratic
 
 LOWEST, HIGHEST = 0.1, 2.0
-"""T_eval that is advised; the paper's sweeps end at 1.5."""
+"""Range of the advised T_eval; the paper's sweeps end at 1.5."""
 STEP = 0.05
 """Advised temperatures are multiples of this."""
 NEAR = 0.03
@@ -117,7 +117,7 @@ def _from_fit(fit: QuadraticFit) -> list[Idea]:
 
 
 def _edge(beyond: float, fit: QuadraticFit) -> Idea:
-    """The end of what was tried on the side of a T_eff beyond it, and what it is called."""
+    """The end of the tried range that lies nearest to a T_eff outside it, in words."""
     low, high = fit.span
     side, edge = ("highest", high) if beyond > high else ("lowest", low)
     return edge, f"the {side} T_eff tried, {edge:.2f}"

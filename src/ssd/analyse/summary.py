@@ -86,7 +86,8 @@ def kind_table(
     rng: np.random.Generator,
     num_resamples: int = NUM_RESAMPLES,
 ) -> list[KindRow]:
-    """How many positions are of each kind, what every model thinks there, what training changed.
+    """For each kind: how many positions there are, what every model predicts there, what training
+    changed.
 
     Returns:
         Rows for `lock`, `fork`, `other` and `all`, in this order.
@@ -232,7 +233,7 @@ def entropy_by_head_mass(
 def at_temp(
     values: NDArray[np.float64], temps: Sequence[float], temp: float, *, greedy: float
 ) -> NDArray[np.float64]:
-    """Values of a temperature between those that were measured, by linear interpolation.
+    """Values at any temperature, interpolated linearly between the measured ones.
 
     Args:
         values: (N, G), such as `survivors` or `entropy_after`.

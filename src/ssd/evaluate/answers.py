@@ -14,13 +14,13 @@ from ssd.problems.rows import read_jsonl
 from ssd.records.samples import read_samples
 
 IDS = ("task_id", "question_id", "id")
-"""Fields that name a problem: of EvalPlus and HumanEval, of LiveCodeBench, of anybody."""
+"""Fields that name a problem: EvalPlus's and HumanEval's, LiveCodeBench's, and common ones."""
 PROGRAMS = ("solution", "code", "code_list")
 """Fields that hold code as it is to be run."""
 TEXTS = ("output", "output_list", "text")
 """Fields that hold what a model said, from which its code is extracted."""
 COMPLETION = "completion"
-"""A field that goes on where a problem's prompt ends (HumanEval), or holds a program."""
+"""A field whose text continues a problem's prompt (HumanEval), or holds a program."""
 FIELDS = *PROGRAMS, COMPLETION, *TEXTS
 
 
@@ -41,8 +41,8 @@ def read_answers(
     """The answers of a file to these tasks, by task and in the order of the file: JSON Lines (plain
     or gzipped), a JSON list, or a Parquet file or folder of this project.
 
-    Answers to other problems are left out. That is said, and that programs look like texts, or that
-    some problems have more answers than others.
+    Answers to other problems are left out. A note is printed about them, about programs that look
+    like texts, and about problems with more answers than others.
 
     Raises:
         DataError: the file cannot be read, or answers none of the tasks.
@@ -87,14 +87,15 @@ def read_answers(
 
 
 def known_names(problem_ids: Sequence[str]) -> Callable[[str], str | None]:
-    """Finds a problem by its id in any case, or by what follows its last slash alone."""
+    """Finds a problem by its id, in upper or lower case, or by the part after its last slash."""
     whole = {name.lower(): name for name in problem_ids}
     tails = {name.rpartition("/")[2].lower(): name for name in problem_ids}
     return lambda name: whole.get(name.lower(), None if "/" in name else tails.get(name.lower()))
 
 
 def uneven_notes(codes: dict[str, list[str | None]]) -> list[str]:
-    """That some problems have more answers than others; a sampling may have been cut short."""
+    """Print a note if some problems have more answers than others: sampling may have been cut
+    short."""
     ((common, _),) = Counter(map(len, codes.values())).most_common(1)
     others = [name for name, listed in codes.items() if len(listed) != common]
     return others and [

@@ -1,4 +1,4 @@
-"""The stage: every model's answers, their verdicts, what they choose, and scores.json.
+"""The stage: every model's answers, their verdicts, the settings they choose, and scores.json.
 
 This process starts the generating ones and grades; it imports neither torch nor vllm.
 """
@@ -33,8 +33,7 @@ from ssd.sandbox.pool import Sandbox
 
 
 def evaluate(run: Run) -> None:
-    """Bring the run's scores.json up to date and print its table;
-    what is finished is used as it is.
+    """Bring the run's scores.json up to date and print its table; finished artifacts are reused.
 
     Raises:
         ArtifactError: the run trains, and a checkpoint is not finished.
@@ -67,7 +66,7 @@ def evaluate(run: Run) -> None:
 
 
 def answer_and_grade(run: Run, model: str, sandbox: Callable[[], Sandbox]) -> None:
-    """All that a model is asked, with its verdicts."""
+    """Everything that a model answers, with its verdicts."""
     if not all(job.verdicts(run).done for job in list_jobs(run, model)):
         sandbox()  # before anything is generated: a machine that cannot grade should say so first
     steps = dict.fromkeys(how.checkpoint_step for how in protocol.candidates(run, model))
@@ -83,7 +82,7 @@ def answer_and_grade(run: Run, model: str, sandbox: Callable[[], Sandbox]) -> No
 
 
 def generate_answers(run: Run, model: str, step: int | None) -> None:
-    """Let a process of its own answer all that a step of a model is asked."""
+    """Answer everything for one step of a model, in a process of its own."""
     export_model(run, model, step)
     command = [sys.executable, "-m", "ssd.evaluate.generate", str(run.folder), model]
     run_child(
@@ -94,8 +93,8 @@ def generate_answers(run: Run, model: str, step: int | None) -> None:
 
 
 def problem_groups(benchmark: Benchmark) -> dict[str, list[str]]:
-    """Problem ids by difficulty, and without those whose official tests are known to be faulty;
-    only groups that are a part of the benchmark."""
+    """Problem ids by difficulty, and a group without the problems whose official tests are known to
+    be faulty; a group that is empty or the whole benchmark is left out."""
     tasks = benchmark.tasks
     groups = {name: [t for t in tasks if t.difficulty == name] for name in difficulties(benchmark)}
     groups["without errata"] = [task for task in tasks if not task.errata]

@@ -1,4 +1,4 @@
-"""What a pilot says of the size of an evaluation, as the tables that `power` prints.
+"""What a pilot says about the size of an evaluation: the tables that `power` prints.
 
 P problems, B resamples.
 """

@@ -35,7 +35,7 @@ def score_table(scores: Scores) -> str:
 
 
 def wrapped(notes: Sequence[str]) -> str:
-    """A note a paragraph, as wide as the table."""
+    """One paragraph per note, as wide as the table."""
     return "\n".join(textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes)
 
 
@@ -63,7 +63,7 @@ def decoding(setting: Setting) -> str:
 
 
 def isolation(sandbox: str) -> str:
-    """What kept generated code in, from the backend that a result names."""
+    """How generated code was isolated, by the backend that a result names."""
     return ", ".join(ISOLATION.get(name, name) for name in sandbox.split(", "))
 
 
@@ -76,7 +76,7 @@ def size(scored: BenchmarkScores) -> str:
 
 
 def form_notes(scored: BenchmarkScores) -> list[str]:
-    """How many answers of each arm fail for their form alone; nothing where none does."""
+    """How many answers of each arm fail for their form alone; empty if none does."""
     losses = [
         f"{arm} {lost_shares(model.lost_to_form)}"
         for arm, model in scored.models.items()

@@ -24,13 +24,13 @@ def stem(path: Path) -> str:
 
 
 def beside(path: Path) -> Path:
-    """Where the verdicts on a file of answers go."""
+    """The file for the verdicts on a file of answers."""
     path = path.resolve()  # a folder may be typed as `.`
     return path.with_name(f"{stem(path)}.verdicts.jsonl")
 
 
 def require_writable(path: Path) -> None:
-    """Refuse a place where no verdict could be kept, or where something else is.
+    """Refuse a file that cannot be written, or that holds something other than verdicts.
 
     Raises:
         ConfigError: it cannot be written.
@@ -78,7 +78,8 @@ def write_row(file: FileIO, row: dict[str, Any]) -> None:
 
 
 def verdict_of(row: dict[str, Any]) -> Verdict:
-    """A stored row as what scores are computed from; of tokens nothing is known."""
+    """A stored row as a verdict, from which scores are computed; its number of tokens is not
+    known."""
     return Verdict(
         problem_id=row["task_id"], sample_index=row["sample_index"], passed=row["passed"],
         status=row["status"], detail=row["detail"], num_tokens=0, finish_reason="stop",
