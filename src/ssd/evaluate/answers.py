@@ -94,8 +94,7 @@ def known_names(problem_ids: Sequence[str]) -> Callable[[str], str | None]:
 
 
 def uneven_notes(codes: dict[str, list[str | None]]) -> list[str]:
-    """Print a note if some problems have more answers than others: sampling may have been cut
-    short."""
+    """A note if some problems have more answers than others: sampling may have been cut short."""
     ((common, _),) = Counter(map(len, codes.values())).most_common(1)
     others = [name for name, listed in codes.items() if len(listed) != common]
     return others and [

@@ -1,4 +1,4 @@
-"""What an engine is asked and what comes back."""
+"""What an engine receives and returns."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -47,9 +47,9 @@ class Completion:
 
 
 class Engine(Protocol):
-    """A loaded model that draws completions. Whoever starts one closes it, by `with`: processes
-    and device memory are given back then and not at the interpreter's exit, where nothing says in
-    which order handlers run."""
+    """A loaded model that draws completions. Whoever starts one closes it, by `with`: processes and
+    device memory are then given back in a known order, which the interpreter's exit handlers do not
+    have."""
 
     def __enter__(self) -> Self: ...
 

@@ -11,7 +11,8 @@ from vllm import ir
 
 PROVIDER = "ssd"
 EXTENSION = f"{__name__}.Registered"
-"""Named to the engine as its workers' extension, so that each of its processes imports this."""
+"""The engine gets this class as its workers' extension, so that each of its processes imports this
+module."""
 IR_OP_PRIORITY = {"rms_norm": [PROVIDER], "fused_add_rms_norm": [PROVIDER]}
 """What the engine is asked to use where a call's arguments allow it."""
 

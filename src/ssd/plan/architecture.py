@@ -36,12 +36,13 @@ class Architecture:
     num_experts: int
     """Parameters of all routed experts."""
     num_active_experts: int
-    """Of these, used for one token."""
+    """Those of them that are used for one token."""
     num_cast: int
     """In matrices that autocast copies in lower precision and keeps: all but experts, which are
     copied layer by layer, and an input embedding that is not also the head."""
     num_linear: int
-    """In linear layers but the head: what QLoRA quantises; routed experts are none of them."""
+    """In linear layers except the head: those that QLoRA quantises. Routed experts are not among
+    them."""
     num_adapter: int
     """Of low-rank adapters of `adapter.rank`, as peft makes them."""
     num_expert_adapter: int
@@ -69,7 +70,7 @@ class Architecture:
     max_length: int | None
     """Longest sequence that the configuration states, in tokens."""
     attention: str
-    """The attention that `hardware.attention` comes to for this model."""
+    """The attention that this model gets under `hardware.attention`."""
 
 
 def find_architecture(
@@ -78,7 +79,7 @@ def find_architecture(
     """The architecture of a run's model.
 
     Raises:
-        ModelError: no configuration is found, or transformers or the trainer does not take it.
+        ModelError: no configuration is found, or transformers or the trainer does not support it.
     """
     fields, source = find_fields(model)
     return measure(fields, source, train, attention, adapter)
@@ -89,7 +90,7 @@ def find_fields(model: ModelConfig) -> tuple[dict[str, Any], str]:
     this disk, the table shipped with the project, or the hub, from which only `config.json` comes.
 
     Raises:
-        ModelError: it is in none of these places.
+        ModelError: none of these places has it.
     """
     if model.path is not None:
         # Not through `locate`, which would hash all weights.
@@ -118,7 +119,7 @@ def measure(
     """Build the model that `fields` describe on the meta device, and count.
 
     Raises:
-        ModelError: transformers or the trainer does not take the architecture.
+        ModelError: transformers or the trainer does not support the architecture.
     """
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
