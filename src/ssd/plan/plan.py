@@ -25,7 +25,7 @@ class Plan:
     config: RunConfig
     """With hardware resolved."""
     open_config: RunConfig
-    """With what memory decides about hardware left open where it was."""
+    """The configuration with `auto` and null still in place where memory decides."""
     model: Architecture
     workload: Workload
     work: Work
@@ -52,7 +52,7 @@ class Plan:
     misfits: tuple[Misfit, ...]
     """What cannot fit."""
     tight: str | None
-    """A warning where training fits with little room to spare."""
+    """A warning if training fits with little room to spare."""
 
     def numbers(self) -> dict[str, Any]:
         """The contents of plan.json: counts, bytes and seconds."""

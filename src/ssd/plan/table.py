@@ -21,7 +21,7 @@ TUNING = {
 
 
 def plan_text(plan: Plan) -> str:
-    """Everything a reader decides by, and last the warnings."""
+    """Everything a reader needs for a decision, and the warnings last."""
     config = plan.config
     tuning = TUNING[config.adapter.type].format(rank=config.adapter.rank)
     parts = [
