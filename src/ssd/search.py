@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ssd.search",
         description="Search sampler.temp, truncation and optimizer.lr by the score on held-out "
-        "problems. What is given as KEY=VALUE is fixed; the same command goes on.",
+        "problems. Settings given as KEY=VALUE stay fixed; the same command resumes the search.",
     )
     parser.add_argument("--trials", type=int, required=True, help="finished trials in all")
     parser.add_argument("study", help="name of the study, a folder under output_dir")
@@ -118,7 +118,7 @@ def compose_run(name: str, overrides: Sequence[str]) -> RunConfig:
     for text in overrides:
         if "=" not in text or text.split("=")[0] in ("study", "run_name", "sweep"):
             raise ConfigError(
-                f"{text} is no setting for a search: it takes KEY=VALUE, and names its runs itself"
+                f"{text} is no setting for a search: give KEY=VALUE; a search names its runs itself"
             )
     register()
     with initialize_config_dir(str(Path("conf").absolute()), version_base="1.3"):
@@ -203,8 +203,8 @@ def open_search(path: Path, name: str, fixed: Sequence[str], seed: int) -> "optu
     before = study.user_attrs.get(FIXED, sorted(fixed))
     if before != sorted(fixed):
         raise ConfigError(
-            f"{path} searched with other settings ({' '.join(before) or 'none'}), whose scores do "
-            "not compare: give the same ones, or another study name"
+            f"{path} searched with other settings ({' '.join(before) or 'none'}), whose scores are "
+            "not comparable: give the same ones, or another study name"
         )
     study.set_user_attr(FIXED, sorted(fixed))
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):

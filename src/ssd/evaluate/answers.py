@@ -98,7 +98,7 @@ def uneven_notes(codes: dict[str, list[str | None]]) -> list[str]:
     ((common, _),) = Counter(map(len, codes.values())).most_common(1)
     others = [name for name, listed in codes.items() if len(listed) != common]
     return others and [
-        f"problems with another number of answers than {common}, which most have: {len(others)}, "
+        f"problems with more or fewer than the usual {common} answers: {len(others)}, "
         f"such as {others[0]} with {len(codes[others[0]])}"
     ]
 

@@ -43,7 +43,7 @@ def evaluate(run: Run) -> None:
     models = protocol.models(run)
     if TUNED not in models:
         print(
-            "no checkpoint, and stages leaves out train: only the base model is evaluated",
+            "there is no checkpoint and stages lacks train: only the base model is evaluated",
             flush=True,
         )
     for model in models:

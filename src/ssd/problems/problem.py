@@ -64,7 +64,7 @@ PACKAGED = {
     "mbpp_sanitized": sanitized_problem,
     "mbpp_plus": mbpp_plus_problem,
 }
-"""What `data.name` may be, and a row of it as a problem."""
+"""The possible values of `data.name`, each with the function that turns a row into a problem."""
 
 
 def packaged_file(name: str) -> Path:

@@ -113,8 +113,8 @@ def _wait_or_end(process: subprocess.Popen[bytes], what: str, is_whole: Callable
             finished_since = time.monotonic() if is_whole() else None
         elif time.monotonic() - finished_since > LINGER_SECONDS:
             print(
-                f"{what}: its result is whole, and its process {process.pid} still runs "
-                f"{LINGER_SECONDS:.0f} s later: ended",
+                f"{what}: its result is whole, and its process {process.pid} still ran "
+                f"{LINGER_SECONDS:.0f} s later: it was ended",
                 flush=True,
             )
             process.kill()

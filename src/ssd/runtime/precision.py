@@ -38,7 +38,7 @@ def note_products(config: RunConfig) -> None:
     wants_bf16 = config.model.dtype is Dtype.bfloat16 or config.train.precision is Precision.bf16
     if wants_bf16 and not multiplies_bf16(config.hardware):
         print(
-            "note: this CPU has no bf16 products (they take AVX-512), so models that are stored or "
+            "note: this CPU has no bf16 products (they need AVX-512), so models that are stored or "
             "trained in bf16 are computed in fp32",
             flush=True,
         )

@@ -125,7 +125,7 @@ def _read_block(stored: dict[str, Any]) -> Text | Panels:
 
 
 def _texts(study: Study) -> list[Text]:
-    # matplotlib, which these import, is not for who only reads a plan.
+    # Imported here: they import matplotlib, which reading a plan does not need.
     from ssd.report.study.cost import costs
     from ssd.report.study.document import controls, summary, table_of_runs
 
