@@ -1,4 +1,5 @@
-"""What a run or study found, from its files alone: report.md, report.html, figures, or study.md."""
+"""The results of a run or study, from its files alone: report.md, report.html, figures, or
+study.md."""
 
 from pathlib import Path
 

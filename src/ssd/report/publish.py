@@ -59,7 +59,8 @@ STUDY_FILES = (STUDY_TEXT, STUDY_PAGE, RESULTS)
 
 
 def publish(folder: Path, into: Path, *, answers: bool = False) -> list[str]:
-    """Copy a run or study, without paths; files of the same name are replaced, others stay.
+    """Copy a run or study, with paths of this machine removed; files of the same name are replaced,
+    others stay.
 
     Args:
         answers: copy corpora and answers, too.

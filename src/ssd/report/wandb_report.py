@@ -1,4 +1,4 @@
-"""The study's report on W&B, kept as a file and pushed by one thin call; figures of a run's report.
+"""The study's report on W&B, stored as a file and pushed in one call; figures of a run's report.
 
 python -m ssd.report.wandb_report STUDY_DIR    push what was written offline
 """
@@ -64,7 +64,7 @@ def publish_study(study: Study) -> str:
 
 
 def push_command(folder: Path) -> str:
-    """What to type to push a study's report."""
+    """The command that pushes a study's report."""
     return f"python -m ssd.report.wandb_report {shlex.quote(str(folder))}"
 
 

@@ -32,7 +32,7 @@ print(tokenizer.decode(new_tokens, skip_special_tokens=True))"""
 
 
 def base_name(facts: Facts) -> str:
-    """The base model's hub id, its folder, or what else is known of it."""
+    """The base model's hub id, its folder, or another description."""
     return base_model(facts) or facts.run.config.model.path or facts.run.weights.source
 
 

@@ -11,7 +11,7 @@ FORMATS = ("png", "svg")
 
 def write_document(folder: Path, document: Document, name: str) -> None:
     """Write `<name>.md`, `<name>.html` and `figures/*.png` and `.svg` into a folder; figures of an
-    earlier document that this one has not are deleted.
+    earlier document that are not in this one are deleted.
 
     Raises:
         ArtifactError: the folder cannot be written.

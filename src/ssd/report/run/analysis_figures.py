@@ -32,7 +32,7 @@ TERM_TITLES = {
 }
 """The parts of the loss that training can change; the constant is the same for every model."""
 LEAST = 1e-6
-"""Mass left that a logarithmic axis shows; float32 probabilities know no less."""
+"""Smallest remaining mass that a logarithmic axis shows; float32 probabilities resolve no less."""
 LIVE_TITLES = {**TERM_TITLES, "kept_mass": "KeptMass"}
 
 

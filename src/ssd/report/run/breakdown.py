@@ -12,7 +12,7 @@ from ssd.report.run.summary import FLATTERED, elsewhere
 
 
 def controls(facts: Facts) -> list[Section]:
-    """Every arm beside the tuned model, where there is one beyond the base model."""
+    """Every arm beside the tuned model; empty if the base model is the only one."""
     compared = [benchmark for benchmark in facts.main if set(benchmark.comparisons) - {BASE}]
     if not compared:
         return []
@@ -66,7 +66,7 @@ def groups(facts: Facts) -> list[Section]:
 
 
 def regression(facts: Facts) -> list[Section]:
-    """What the training did to benchmarks out of domain."""
+    """The change on benchmarks out of domain."""
     watched = facts.scores.regression if facts.scores is not None else ()
     if not watched:
         return []
@@ -130,8 +130,8 @@ def _on_what(chosen: Selection) -> str:
 
 
 def _advice(facts: Facts) -> list[Block]:
-    """Temperatures of the tuned model that were not tried and are worth it, by theory alone: one
-    run is too few points for a fit."""
+    """Untried temperatures of the tuned model that are worth a try, by theory alone: one run has
+    too few points for a fit."""
     scores = facts.scores
     if scores is None or not any(TUNED in benchmark.models for benchmark in scores.main):
         return []

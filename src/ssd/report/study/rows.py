@@ -22,7 +22,7 @@ HELD_OUT, REPORTED = "Held-out", "Reported"
 """The columns that rows are sorted by."""
 RIVAL = "minus strongest rival"
 OUTCOME = "T_eval"
-"""The column of what a run has mostly chosen itself; it names no run."""
+"""The column of a value that most runs choose themselves, so it does not name a run."""
 NOT_METHOD = (
     "run_name", "study", "output_dir", "stages", "plan", "analyse", "report", "logger", "hardware",
     "recipe", "eval.files", "eval.workers", "eval.shard_size", "sampler.shard_size",
@@ -34,7 +34,7 @@ Column = tuple[str, Callable[[Facts], str]]
 
 
 def known_columns() -> list[Column]:
-    """The settings that have a column or a line of their own, in this order."""
+    """Settings with a column or a line of their own, in this order."""
     return [
         ("Model", lambda facts: facts.run.config.model.name),
         ("T_train", lambda facts: f"{facts.sampled.temp:g}"),
@@ -65,7 +65,7 @@ def varying(runs: Sequence[Facts]) -> list[Column]:
 
 
 def shared(runs: Sequence[Facts]) -> list[list[str]]:
-    """Name and value of what has a column and does not differ."""
+    """Name and value of every column whose value does not differ."""
     differing = {title for title, _ in varying(runs)}
     return [[title, of(runs[0])] for title, of in known_columns() if title not in differing]
 
@@ -106,8 +106,8 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 
 def labels(runs: Sequence[Facts]) -> list[str]:
-    """What a run is called where it has no row of its own: its number in the table of runs, with
-    the settings that differ, or with its name where these do not tell the runs apart."""
+    """The label of a run outside its own row: its number in the table of runs, with the settings
+    that differ, or with its name if these do not distinguish the runs."""
     columns = [column for column in varying(runs) if column[0] != OUTCOME]
     names = short_names(list(run_names([facts.run.folder for facts in runs]).values()))
     texts = [", ".join(f"{title} {of(facts)}" for title, of in columns) for facts in runs]
@@ -116,7 +116,7 @@ def labels(runs: Sequence[Facts]) -> list[str]:
 
 
 def without_row(study: Study) -> list[Unfinished]:
-    """What is unfinished and has no scores in the table, one entry a run."""
+    """The unfinished runs without scores in the table, one entry per run."""
     rows = set(run_names([facts.run.folder for facts in study.runs]).values())
     return list({run.name: run for run in study.unfinished if run.name not in rows}.values())
 
@@ -137,7 +137,7 @@ def study_table(study: Study) -> str:
 
 
 def sorting(runs: Sequence[Facts]) -> list[str]:
-    """What the rows are sorted by, and what may be concluded from a choice."""
+    """The order of the rows, and the conclusions that a choice allows."""
     if len(runs) < 2:
         return []
     chosen = [facts for facts in runs if facts.held_out is not None]
@@ -198,7 +198,8 @@ def sorted_by(runs: Sequence[Facts]) -> list[str]:
 
 
 def sorting_score(facts: Facts) -> str:
-    """The score that a row is sorted by: held-out, or reported where nothing was chosen so."""
+    """The score that a row is sorted by: the held-out score, or the reported one if there is
+    none."""
     chosen, shown = facts.held_out, reported(facts)
     if chosen is not None:
         return formats.score(chosen.score)
