@@ -1,4 +1,4 @@
-"""What a run compares with what: which models, under which settings, on which problems."""
+"""The comparisons of a run: which models, under which settings, on which problems."""
 
 from ssd.arms import BASE, SWEPT, TUNED, UNIT
 from ssd.config.choices import HASH_SPLIT, SelectionMode
@@ -13,14 +13,15 @@ ALL, VALIDATION, TEST = "all", "validation", "test"
 
 
 def models(run: Run) -> list[str]:
-    """What this run evaluates; trained models only where there is or will be a checkpoint."""
+    """The models that this run evaluates; trained models only if there is or will be a
+    checkpoint."""
     if "train" not in run.config.stages and not lineage.checkpoint(run).done:
         return [BASE]
     return [name for name in MODELS if name == BASE or name in lineage.trainings(run)]
 
 
 def candidates(run: Run, model: str) -> list[Setting]:
-    """What is chosen from for a model; the first wins ties, so the run's own come first."""
+    """The candidate settings of a model. The first wins ties, so the run's own come first."""
     settings = run.config.eval
     truncations = settings.truncations or [settings.truncation]
     temps = settings.temps or [settings.temp]

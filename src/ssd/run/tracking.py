@@ -91,7 +91,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def has_login() -> bool:
-    """Whether a W&B key is at hand, without asking the network."""
+    """Whether a W&B key is available, without using the network."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
