@@ -42,13 +42,13 @@ LR_FACTOR = 4.0
 """The learning rate is searched up to this factor below and above the recipe's."""
 SCRIPT = Path("train.py")
 FIXED, FAILED = "fixed", "failed"
-"""Attributes of the stored search, the settings that all its trials share, and of a trial that
-ended by itself, whether it failed; one that was interrupted has none."""
+"""Attributes of the stored search: the settings that all its trials share; and of a trial that
+ended by itself: whether it failed. An interrupted trial has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """What is searched; None for what the command line fixes."""
+    """The searched settings; None for those that the command line fixes."""
 
     temp: tuple[float, float] | None
     truncations: tuple[str, ...] | None
@@ -152,7 +152,7 @@ def require_held_out(config: RunConfig) -> None:
 
 
 def make_space(config: RunConfig, overrides: Sequence[str]) -> Space:
-    """The space around a configuration, without what the overrides fix."""
+    """The search space around a configuration, without the settings that the overrides fix."""
     fixed = {text.split("=")[0] for text in overrides}
     options = sorted(path.stem for path in Path("conf/truncation").glob("*.yaml"))
     cut = any(key == "truncation" or key.startswith("truncation.") for key in fixed)
@@ -214,7 +214,7 @@ def open_search(path: Path, name: str, fixed: Sequence[str], seed: int) -> "optu
 
 
 def num_finished(study: "optuna.Study") -> int:
-    """Trials that have a score or failed for a reason of their own."""
+    """Trials that have a score or failed by themselves."""
     return sum(trial.state.is_finished() and FAILED in trial.user_attrs for trial in study.trials)
 
 

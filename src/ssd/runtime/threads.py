@@ -8,8 +8,8 @@ from pathlib import Path
 PROC_STAT = Path("/proc/stat")
 OWN_GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 LOOKS = (0.5, 2.0)
-"""Seconds that two looks at other programs' work last: a short burst must not halve the threads of a
-training that lasts hours."""
+"""Seconds that two looks at other programs' work last: a short burst must not halve the threads of
+a training that lasts hours."""
 
 
 def busy_cores(seconds: float = 0.5) -> float:

@@ -20,16 +20,17 @@ UNKNOWN_TO_VARLEN = ("s_aux", "softcap", "position_bias")
 DOCUMENT_TOKENS = 32
 TOLERANCE = 1e-3
 """Relative change of a neighbour's hidden states that counts as a leak. Leaks change them by 0.18
-in SmolLM2-135M and 0.005 in a random GPT-OSS (its mean loss by 6e-6, too little to see); identical
-shapes leave rounding as it is, but for 1e-7 where experts get other tokens beside a document's."""
+in SmolLM2-135M and 0.005 in a random GPT-OSS (its mean loss by 6e-6, too little to see). Rounding
+changes nothing while shapes are identical, except 1e-7 where experts get other tokens besides a
+document's."""
 
 
 def attention_kwargs(
     attention: str, lengths: list[int] | None, device: torch.device = CPU
 ) -> dict[str, Any]:
-    """What a packed row on `device` must tell the attention function beside its positions.
-
-    A tensor and a number: a list of lengths, other in every row, would be compiled anew for each.
+    """Arguments that the attention function needs for a packed row on `device`, besides positions.
+    They are a tensor and a number: a list of lengths differs in every row and would be compiled
+    anew for each.
     """
     if lengths is None or attention not in (VARLEN, Attention.flash_attention_2.value):
         return {}
@@ -66,7 +67,7 @@ def varlen_attention(
     scaling: float | None = None, dropout: float = 0.0, document_ends: Tensor | None = None,
     longest_document: int | None = None, sliding_window: int | None = None, **kwargs: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """Causal attention within each document; transformers calls it in every layer.
+    """Causal attention within each document; transformers calls this in every layer.
 
     Args:
         query: (B, H, T, D); `key` and `value` may have fewer heads (grouped queries).

@@ -20,7 +20,7 @@ layers with and without a window. More would mean that something is compiled ane
 
 REASON_LENGTH = 300
 QUIET = ("torch._dynamo", "torch._inductor", "torch._subclasses", "torch._higher_order_ops")
-"""What logs pages about a failure that `CompiledLayers.failure` says in a line."""
+"""Loggers that print pages about a failure that `CompiledLayers.failure` states in one line."""
 
 
 class CompiledLayers:

@@ -123,7 +123,7 @@ def merge(run: Run, folder: Path) -> None:
 
 
 def require_equal(logits: Tensor, reloaded: nn.Module, folder: Path) -> float:
-    """Zero; anything else raises `ModelError`."""
+    """The largest difference of the logits, which is 0; raises `ModelError` otherwise."""
     difference = float((logits - fixed_logits(reloaded)).abs().max())
     if difference != 0:
         raise ModelError(
@@ -190,8 +190,8 @@ def fixed_logits(network: Any) -> Tensor:
 
 
 def export_again(run: Run, step: int | None) -> None:
-    """Export what an evaluation is to load: the model of an earlier step that was kept, or
-    (`step` None) the merged model of a training that kept its adapter alone.
+    """Export the model that an evaluation loads: that of an earlier kept step, or (`step` None) the
+    merged model of a training that kept only its adapter.
 
     Raises:
         ArtifactError: no checkpoint of that step was kept.

@@ -2,7 +2,7 @@
 
 `varlen_attn`, which packed rows go through, calls an operation of PyTorch that FlashAttention-3's
 kernels can take over, forward and backward, also below compiled layers. PyTorch calls that a
-prototype, and the package's signatures have changed before: so what it gives is compared first.
+prototype, and the package's signatures have changed before, so its results are compared first.
 
 H query heads, T tokens, D width of a head.
 """
@@ -64,7 +64,7 @@ def attend(device: torch.device) -> list[Tensor]:
 
 
 def require_close(computed: list[Tensor], expected: list[Tensor]) -> None:
-    """Raise `HardwareError` where a result is another one, or not finite."""
+    """Raise `HardwareError` if a result differs, or is not finite."""
     for ours, theirs in zip(computed, expected, strict=True):
         difference = float((ours - theirs).norm() / theirs.norm())
         if not difference <= TOLERANCE:

@@ -102,11 +102,12 @@ class SelfDistillation(LightningModule):
         self.metrics: dict[str, float] = {}
         """Of the last step, over all processes."""
         self.stop_requested = False
-        """Whether this process was asked to stop, which can happen at any moment."""
+        """Whether this process was asked to stop, which can happen at any time."""
         self.stops = False
-        """Whether some process had been asked when the last step was summed: the same in all."""
+        """Whether any process had been asked to stop when the last step was summed: the same in all
+        processes."""
         self.started = time.monotonic()
-        """When the step that is taken began."""
+        """Start time of the current step."""
 
     def configure_model(self) -> None:
         """Load the weights; under FSDP2 build without memory, shard, then fill."""
@@ -141,7 +142,7 @@ class SelfDistillation(LightningModule):
         self.compiled = CompiledLayers(self.loss.body.layers)
 
     def _require_compiled(self, failures: float) -> None:
-        """Go on without compiled layers in all processes where the compiler failed in some."""
+        """Go on without compiled layers in all processes if the compiler failed in any."""
         if self.compiled is None or not failures:
             return
         if self.global_rank == 0:

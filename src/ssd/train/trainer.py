@@ -200,7 +200,7 @@ class Sharded(ModelParallelStrategy):
 
 
 def drop_states(folder: Path, config: RunConfig) -> None:
-    """What a finished training leaves: the earlier checkpoints that are kept, weights only."""
+    """Delete everything but what a finished training keeps: earlier checkpoints, weights only."""
     train = config.train
     (folder / BASE_TARGET).unlink(missing_ok=True)
     shutil.rmtree(step_folder(folder, train.max_steps), ignore_errors=True)  # exported

@@ -168,7 +168,7 @@ class Link:
         return self.callbacks[number]
 
     def reference(self, value: Any) -> Any:
-        """How the judge's values are written that are not plain data."""
+        """How a judge's value that is not plain data is written."""
         if type(value) is Remote:
             return wire.handle, (number_of(value),)
         number = next((i for i, callback in enumerate(self.callbacks) if callback is value), None)
@@ -205,7 +205,7 @@ def number_of(remote: "Remote") -> int:
 
 
 def update(old: Any, new: Any) -> None:
-    """Make the judge's argument what the candidate has made of its copy."""
+    """Change the judge's argument as the candidate has changed its copy."""
     if type(old) is not type(new):
         return
     if isinstance(old, list):

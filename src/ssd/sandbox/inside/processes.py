@@ -22,7 +22,7 @@ def children() -> list[int]:
 
 
 def descendants() -> list[int]:
-    """All processes below this one, the ended among them left out."""
+    """All processes below this one that have not ended."""
     parents: dict[int, list[int]] = {}
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):
