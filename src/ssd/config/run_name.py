@@ -1,4 +1,4 @@
-"""What a run's folder is called: its overrides, in characters that a shell, a URL and W&B take.
+"""The name of a run's folder: its overrides, in characters that a shell, a URL and W&B accept.
 
 `sampler.temp=1.6 seed=3` is `sampler.temp-1.6__seed-3`. An override that these characters cannot
 express, such as a path or a list, ends in a hash, so two different lists of overrides never share a

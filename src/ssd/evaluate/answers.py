@@ -30,7 +30,7 @@ class Answer:
 
     problem_id: str
     index: int
-    """Among the answers to its problem, from 0."""
+    """Position among the answers to its problem, from 0."""
     code: str | None
     """None where an answer holds none."""
 

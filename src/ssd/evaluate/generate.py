@@ -81,7 +81,7 @@ def is_whole(run: Run, model: str, step: int | None = None) -> bool:
 
 
 def of_step(step: int | None, jobs: Sequence[Job]) -> list[Job]:
-    """Those of a step of a model's training."""
+    """The jobs of one step of a model's training."""
     return [job for job in jobs if job.how.checkpoint_step == step]
 
 

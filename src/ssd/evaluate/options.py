@@ -16,7 +16,7 @@ from ssd.sandbox.pool import Sandbox, load_sandbox
 
 Number = TypeVar("Number", int, float)
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(EvalConfig)}
-"""Of the settings of the same names."""
+"""Defaults of the settings with the same names."""
 
 
 def positive(kind: Callable[[str], Number]) -> Callable[[str], Number]:

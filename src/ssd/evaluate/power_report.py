@@ -20,7 +20,7 @@ REPORTED = {
 }
 """Benchmarks that people report on, from the smallest."""
 RESAMPLES = 2000
-"""Of the pilot's problems, behind the interval of the problems needed."""
+"""Number of resamples of the pilot's problems for the interval of the problems needed."""
 
 
 def power_report(

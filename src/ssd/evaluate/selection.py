@@ -111,7 +111,7 @@ def best_setting(run: Run, model: str) -> Setting | None:
 
 
 def choose(run: Run) -> Choice:
-    """What the problems that choose say; needs their verdicts."""
+    """The choice of every model's setting; needs the verdicts on the problems that choose."""
     chosen = chosen_so_far(run)
     settings = run.config.eval
     sweeps: dict[str, tuple[Candidate, ...]] = {}

@@ -145,5 +145,5 @@ def run_check(arguments: list[str]) -> None:
 
 
 def _line_number(text: str, path: Path) -> int:
-    """Of `FILE, line 3: what is wrong`."""
+    """The number 3 in `FILE, line 3: what is wrong`."""
     return int(text.removeprefix(f"{path}, ").partition(":")[0].split()[1])

@@ -13,7 +13,7 @@ from ssd.errors import ConfigError, DataError
 from ssd.records.verdicts import Verdict
 
 FIRST_FIELD = '{"task_id": "'
-"""How the line of a verdict begins."""
+"""The beginning of a verdict's line."""
 
 
 def stem(path: Path) -> str:

@@ -14,7 +14,7 @@ EXTENSION = f"{__name__}.Registered"
 """The engine gets this class as its workers' extension, so that each of its processes imports this
 module."""
 IR_OP_PRIORITY = {"rms_norm": [PROVIDER], "fused_add_rms_norm": [PROVIDER]}
-"""What the engine is asked to use where a call's arguments allow it."""
+"""The implementations that the engine uses if a call's arguments allow it."""
 
 
 def _norm_fits(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = re.compile(r"^(\(.*?\) )?([A-Z]+ [\d-]+ [\d:]+ \[.*?\] )?")
-"""Of a line: the process, and the logger's level, time and place."""
+"""The beginning of a line: the process, and the logger's level, time and place."""
 EXCEPTION = re.compile(r"^[\w.]*(Error|Exception|Interrupt)\b: .")
 ELSEWHERE = re.compile(r"(see|check) .*(root cause|stack trace)|initialization failed", re.I)
 """What processes print about each other's failures."""

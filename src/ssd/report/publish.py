@@ -1,4 +1,4 @@
-"""What others need to check a run or study, as a folder of a few small files.
+"""The files that others need to check a run or study, as a small folder.
 
     python -m ssd.report.publish RUN_DIR|STUDY_DIR FOLDER [--answers]
 

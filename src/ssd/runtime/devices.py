@@ -33,7 +33,7 @@ class Card:
     tflops: float
     """Dense bf16 products added up in fp32, 1e12 operations per second."""
     bandwidth: float
-    """Of its memory, 1e12 bytes per second."""
+    """Memory bandwidth, 1e12 bytes per second."""
 
 
 ASSUMED = Card("H100", 989, 3.35)

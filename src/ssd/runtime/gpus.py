@@ -31,7 +31,7 @@ class Gpu:
 
 
 def visible_gpus() -> list[Gpu]:
-    """Those that CUDA_VISIBLE_DEVICES leaves visible, in the order in which CUDA numbers them."""
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves visible, in CUDA's order."""
     if shutil.which("nvidia-smi") is None:
         return []
     answer = _nvidia_smi(f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits")

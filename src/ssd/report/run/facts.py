@@ -70,7 +70,7 @@ class Facts:
 
     @property
     def sampled(self) -> Decoding:
-        """How the corpus was drawn, which another run may have done."""
+        """How the corpus was drawn, perhaps by another run."""
         config = self.run.config
         if config.train.corpus is not None and self.corpus is not None and self.corpus.manifest:
             inputs = self.corpus.manifest["inputs"]

@@ -21,7 +21,7 @@ MISSING = {
     UNIT: "Part can come with any fine-tuning on own samples: a model trained on its samples of "
     "temperature 1 was not compared (eval.controls=[t1]).",
 }
-"""What each control that is not there leaves open."""
+"""The question that each missing control leaves open."""
 WORDS = {
     "better": "The tuned model is better on",
     "worse": "the tuned model is worse on",
@@ -97,7 +97,7 @@ def caveat(scores: Scores) -> str:
 
 
 def elsewhere(benchmark: BenchmarkScores) -> str:
-    """What the training did to a benchmark out of domain."""
+    """The change on a benchmark out of domain."""
     if not benchmark.comparisons:
         return f"Out of domain, on {benchmark.title}, only the base model was evaluated."
     change = benchmark.difference[benchmark.k]

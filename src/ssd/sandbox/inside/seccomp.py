@@ -57,7 +57,7 @@ def build_filter(machine: str, setup: bool) -> list[bytes]:
 
 
 def rules(column: int, setup: bool) -> list[tuple[int, list[bytes]]]:
-    """What to do from each number on, until that of the next rule."""
+    """The action from each number on, until that of the next rule."""
     denied, allowed = [step(RETURN, ERRNO | NOT_PERMITTED)], [step(RETURN, ALLOW)]
     no_such_call = [step(RETURN, ERRNO | NO_SUCH_CALL)]
     by_number = {pair[column]: allowed for pair in calls.ALLOWED.values()}
