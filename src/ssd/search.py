@@ -198,7 +198,7 @@ def open_search(path: Path, name: str, fixed: Sequence[str], seed: int) -> "optu
         direction="maximize",
         load_if_exists=True,
     )
-    # Seeded by how far it has come: a search that goes on does not draw its first trials again.
+    # Seeded by its number of trials: a resumed search does not draw its first trials again.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
     before = study.user_attrs.get(FIXED, sorted(fixed))
     if before != sorted(fixed):

@@ -70,7 +70,7 @@ def answer_and_grade(run: Run, model: str, sandbox: Callable[[], Sandbox]) -> No
     if not all(job.verdicts(run).done for job in list_jobs(run, model)):
         sandbox()  # before anything is generated: a machine that cannot grade should say so first
     steps = dict.fromkeys(how.checkpoint_step for how in protocol.candidates(run, model))
-    # The first round ends in the choice, and the process that brought it on has gone on to what is
+    # The first round ends in the choice, and the process that completed it has gone on to what is
     # reported, unless it answers for another step than the chosen one.
     for jobs in (choice_jobs, list_jobs):
         for step in steps:

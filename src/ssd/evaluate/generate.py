@@ -59,7 +59,7 @@ def answer_all(run: Run, model: str, engine: LazyEngine, step: int | None = None
     requests = {where: benchmark_requests(run, *where, tokenizer) for where in parts}
     answer(run, of_step(step, choice_jobs(run, model)), requests, engine)
     if awaits_grading(run, model):
-        # Of its own, so that what a program does to its sandbox cannot reach the engine.
+        # In a process of its own, so that a program that harms its sandbox cannot reach the engine.
         command = [sys.executable, "-m", "ssd.evaluate.grade", str(run.folder), model]
         run_child(command, f"grading answers of the {model} model")
     answer(run, of_step(step, list_jobs(run, model)), requests, engine)

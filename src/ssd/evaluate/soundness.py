@@ -41,7 +41,7 @@ def flaw(task: Task, sandbox: Sandbox, timeout: float) -> str | None:
                 f"{outcome.detail}): mend it or the test"
             )
     if isinstance(tests, StdinTests) or tests.data is not None:
-        return None  # compared by the grader or with ==: what does nothing has failed when read
+        return None  # compared by the grader or with ==: reading already refused what cannot fail
     empty, *hollow = (
         check(tests, idle_program(tests, result), sandbox, timeout).status == PASSED
         for result in IDLE

@@ -193,7 +193,7 @@ def grade_file(
     the same program was graded by the same rules before. The caller has locked the file."""
     keys = [key_of(answer, rules) for answer in answers]
     done = {row["key"]: row for row in stored_rows(out)}
-    # Without the line that a kill has cut short, which the next one would be appended to.
+    # Drops a line that a kill has cut short; the next verdict would be appended to it.
     write_text(out, "".join(f"{json.dumps(row)}\n" for row in done.values()))
     missing = {key: answer for key, answer in zip(keys, answers, strict=True) if key not in done}
 

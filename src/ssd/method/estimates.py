@@ -90,8 +90,8 @@ def _ends(
     `spread`, or `noise`, as a share of `most`, which a spread of all or nothing would be."""
     low, high = bounds
     middle, half = (low + high) / 2, (high - low) / 2
-    # Counted with the pseudo-problems' own squares: values that do not vary at all weigh 1, since
-    # that some problems pass as a whole cannot be excluded before one has passed.
+    # Counted with the pseudo-problems' own squares: values that do not vary at all weigh 1, because
+    # problems that pass as a whole cannot be excluded before one has passed.
     prior = num_pseudo * half**2
     varied = spread + prior if noise is None else noise + prior * step
     weight = np.clip(varied / (most + prior), 0, 1)

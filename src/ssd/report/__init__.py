@@ -20,7 +20,7 @@ def report(run_dir: Path) -> Document:
         ArtifactError: the folder holds no run, a file of it is damaged, or it cannot be written.
         ConfigError: its configuration is not valid.
     """
-    # matplotlib takes a third of a second that the study table does not need.
+    # Importing matplotlib takes a third of a second; the study's table does not need it.
     from ssd.report.exports.card import write_cards
     from ssd.report.results import write_results
     from ssd.report.run.facts import collect

@@ -48,7 +48,7 @@ def corpus(run: Run) -> Artifact:
             "filters": sampler.filters,
             "engine": sampler.engine,
             "seed": config.seed,
-            # Left out where it is null, as before there was a choice: nothing is drawn again.
+            # Left out if null, so that corpora from before this setting keep their fingerprint.
             **({} if sampler.logprobs is None else {"logprobs": sampler.logprobs}),
         },
     )

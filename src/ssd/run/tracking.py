@@ -20,7 +20,7 @@ class Tracker:
     so that W&B is finished before the process goes on."""
 
     def __init__(self, run: Run, stage: str, fingerprint: str, folder: Path) -> None:
-        # Before the file: what fails to start leaves nothing open.
+        # Before the file is opened: a failed start leaves nothing open.
         self.wandb: Any = _start_wandb(run, stage, fingerprint) if run.config.logger.wandb else None
         self.file = (folder / METRICS).open("a", encoding="utf-8")
 

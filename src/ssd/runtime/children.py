@@ -46,7 +46,7 @@ def run_child(
         PreemptedError: it was asked to stop, and did.
         StageError: it crashed or was killed.
     """
-    # Within this process's own, so that whoever started this one finds what this one has started.
+    # Within this process's own folder, so that its parent also finds the grandchildren.
     own = Path(os.environ[REASON]).parent if REASON in os.environ else None
     above = own if own is not None and own.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="ssd-", dir=above) as folder:

@@ -36,9 +36,9 @@ def thread_settings(processes: int = 1) -> dict[str, str]:
     free = allowed if "OMP_NUM_THREADS" in os.environ else free_cores()
     settings = {"OMP_NUM_THREADS": str(max(free // processes, 1))}
     if free < allowed:
-        # Beside other programs a thread that looks again and again whether it may go on keeps the
-        # core from what it waits for. On a free core looking pays: to sleep at once makes a
-        # training step on two quiet cores 1.3 times as long.
+        # Beside other programs a thread that waits actively takes the core from what it waits for.
+        # On a free core active waiting pays: sleeping at once makes a training step on two quiet
+        # cores 1.3 times as long.
         settings["OMP_WAIT_POLICY"] = "passive"
     return {name: value for name, value in settings.items() if name not in os.environ}
 

@@ -88,7 +88,7 @@ def main(arguments: list[str]) -> None:
         f"T_train={options.t_train:g}, top-p {options.train_top_p:g}\n\n{places(base, tuned)}\n\n"
         f"best success over T_eval in [{TEMPS[0]:g}, {TEMPS[-1]:g}]\n{table(base, tuned, top_ps)}\n"
     )
-    # matplotlib takes a third of a second, which a wrong number should not wait for.
+    # Importing matplotlib takes a third of a second; a wrong number is refused before.
     from ssd.toy.figure import write_figure
 
     for path in write_figure(options.out, base, tuned, options.eval_top_p, top_ps):

@@ -95,8 +95,8 @@ def varlen_attention(
         return _flash(query, key, value, *settings), None
     if document_ends is None:
         return _causal(query, key, value, scaling, sliding_window).transpose(1, 2), None
-    # Documents differ in number and length: what is compiled sees one operation, not a loop. Its
-    # backward pass computes attention again, so that others keep the loop.
+    # Documents differ in number and length, so compiled code sees one operation, not a loop. That
+    # operation computes attention again in its backward pass, so eager code keeps the loop.
     looped = document_attention if torch.compiler.is_compiling() else _each_document
     output: Tensor = looped(query, key, value, document_ends, scaling, sliding_window)
     return output.transpose(1, 2), None

@@ -205,7 +205,7 @@ class Steps(IterableDataset[Step]):
         shortest = min(range(len(samples)), key=lambda i: lengths[i])
         micro_batches = []
         for row in rows[self.rank :: self.world_size]:
-            # A process without a sample of its own still takes part: with one that weighs nothing.
+            # A process without a sample of its own takes part with one whose weight is 0.
             members = row or [shortest]
             micro_batches.append(
                 collate(

@@ -195,7 +195,7 @@ class SelfDistillation(LightningModule):
     def _update(self, step: Step, loss: Tensor) -> None:
         train, optimizer = self.run.config.train, self.optimizers()
         assert not isinstance(optimizer, list)
-        # First, so that the device is waited for once: the loss is known before the norm.
+        # Queued before the loss is read, so that the process waits for the device only once.
         norm = clip_gradients([p for p in self.parameters() if p.requires_grad], train.grad_clip)
         loss_value, stops, failures = self._sum_over_processes(
             [float(loss), float(self.stop_requested), self._compiler_failed]

@@ -89,7 +89,7 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
         assert module.loss is not None
         counts |= parameter_counts(module.loss)
         preempted = module.step < config.train.max_steps
-        # The moments, twice as large as the weights, go before gathering copies these.
+        # The moments, twice as large as the weights, are freed before the weights are gathered.
         trainer.strategy.optimizers = []
         weights = {} if preempted else gather_weights(module.loss)
         if trainer.world_size > 1:

@@ -65,7 +65,7 @@ class Entry:
         if path is None:
             download = f"download {self.origin} and " if self.origin else ""
             raise DataError(
-                f"eval.benchmarks={self.name} reads a file that you provide: "
+                f"eval.benchmarks={self.name} is read from a file of yours: "
                 f"{download}set {setting}=FILE"
             )
         if not Path(path).is_file():

@@ -82,7 +82,7 @@ def eval_results(export: Export) -> list[EvalResult]:
     return [
         EvalResult(
             task_type="text-generation",
-            # The hub asks for a data set's id, and one's own problems have none.
+            # The hub wants a data set's id, and a user's own problems have none.
             dataset_type=find_entry(scores.name).hub_set or scores.name,
             dataset_name=f"{scores.title} ({scores.problems})",
             dataset_config=scores.name,

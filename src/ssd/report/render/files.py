@@ -16,7 +16,7 @@ def write_document(folder: Path, document: Document, name: str) -> None:
     Raises:
         ArtifactError: the folder cannot be written.
     """
-    # jinja2 takes a quarter of a second that who only prints a study's table does not need.
+    # Importing jinja2 takes a quarter of a second; printing a study's table does not need it.
     from ssd.report.render.html import html
     from ssd.report.render.markdown import markdown
 

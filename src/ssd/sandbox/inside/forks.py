@@ -95,7 +95,7 @@ def start_candidate(place: Place, job: Job, descriptors: list[int], failure: int
     except OSError as error:
         os.write(failure, str(error).encode())
         raise
-    if place.watched:  # or many of them keep process 1 from its turn
+    if place.watched:  # otherwise many of them keep process 1 from running
         os.nice(19)
     take(*descriptors)
     request = candidate.read_request(len(descriptors) - 1)
