@@ -69,8 +69,7 @@ def advise(
         top_k: with `top_p`, the truncation they were drawn under.
         base_temp: the base model's own evaluation temperature.
         fit: of scores over T_eff under the same truncation.
-        tried_temps: evaluation temperatures that have a score; none within `NEAR` of them is
-            suggested.
+        tried_temps: evaluation temperatures with a score; none within `NEAR` of them is suggested.
     """
     if t_train <= 0:
         return []

@@ -48,8 +48,8 @@ def analyse(run: Run) -> None:
     """Write the run's analysis and print a summary; does nothing if the analysis is finished.
 
     Raises:
-        ArtifactError: the run's checkpoint is not finished, or there are neither answers nor a
-            corpus to read.
+        ArtifactError: the checkpoint is not finished, or there are no answers and no corpus to
+            read.
         DataError: the completions are not in the model's tokens, or none has a token.
         ModelError: a model's logits are not its head applied to its body.
     """

@@ -1,8 +1,7 @@
 """The hidden states of a model at every position of the probe set.
 
 N positions, D hidden size, T tokens, V vocabulary. Only the hidden states and the head are kept:
-logits of every position, N x V, would take a hundred times the memory, so they are computed in
-parts later.
+all logits, N x V, would take a hundred times the memory, so they are computed in parts later.
 """
 
 from collections.abc import Sequence

@@ -64,8 +64,8 @@ def token_texts(tokenizer: Any, token_ids: list[int]) -> list[str]:
 
 
 def vocabulary_texts(tokenizer: Any, token_ids: set[int]) -> dict[int, str]:
-    """The text of single tokens by id; a token that is not a whole character is spelled as in the
-    vocabulary."""
+    """The text of single tokens by id, spelled as in the vocabulary if it is not a whole
+    character."""
     texts = {}
     for token in sorted(token_ids):
         text = _decode(tokenizer, [token])

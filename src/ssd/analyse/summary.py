@@ -86,8 +86,8 @@ def kind_table(
     rng: np.random.Generator,
     num_resamples: int = NUM_RESAMPLES,
 ) -> list[KindRow]:
-    """For each kind: how many positions there are, what every model predicts there, what training
-    changed.
+    """The number of positions, every model's predictions and the changes by training, for each
+    kind.
 
     Returns:
         Rows for `lock`, `fork`, `other` and `all`, in this order.

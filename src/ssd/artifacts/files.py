@@ -41,8 +41,7 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; on success the file is synced and renamed to `path`, on failure
-    it is deleted."""
+    """A temporary name to write to; the file is then synced and renamed to `path`, or deleted."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,8 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def holding(lock_file: Path, path: Path) -> Iterator[None]:
-    """Hold the lock for writing `path`; waits, and prints that it does, while another process holds
-    it."""
+    """Hold the lock for writing `path`; prints a line and waits while another process holds it."""
     with explained(path):
         lock_file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(lock_file)

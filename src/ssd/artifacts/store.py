@@ -80,8 +80,7 @@ class Artifact:
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
-        """Hold the folder's lock; waits, and prints that it does, while another process writes the
-        same artifact."""
+        """Hold the folder's lock; prints a line and waits while another process holds it."""
         with holding(self.folder / ".lock", self.folder):
             yield self.folder
 

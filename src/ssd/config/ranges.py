@@ -51,8 +51,7 @@ def check_ranges(settings: Any, section: str = "") -> None:
         section: where the dataclass stands among the settings, such as `eval`.
 
     Raises:
-        ConfigError: a value is not allowed; the message names the dotted setting, the value and the
-            allowed ones.
+        ConfigError: a value is not allowed; the message names the setting, the value and the range.
     """
     for field in dataclasses.fields(settings):
         setting = f"{section}.{field.name}".lstrip(".")

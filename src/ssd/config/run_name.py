@@ -46,8 +46,7 @@ def run_name(overrides: Sequence[str], study_dir: str) -> str:
 
 
 def run_slug(overrides: Sequence[str]) -> str:
-    """A folder name made of the overrides; `defaults` without any. A long name is cut and ends in a
-    hash."""
+    """A folder name made of the overrides, or `defaults`. A long name is cut and ends in a hash."""
     in_name = [_tight(text) for text in overrides if _is_named(text)]
     settings = {text.lstrip("+~").partition("=")[0] for text in in_name}
     slug = BETWEEN.join(map(_part, sorted(in_name))) or NO_OVERRIDES

@@ -165,8 +165,8 @@ class StudyTable(Callback):
 
 
 def count_jobs(config: DictConfig) -> int:
-    """Number of jobs of a sweep: the product of the numbers of values; 0 if only Hydra knows it, as
-    for `glob(*)`."""
+    """Jobs of a sweep: the product of the numbers of values; 0 if only Hydra knows, as for
+    `glob(*)`."""
     presets = (config.hydra.sweeper.get("params") or {}).items()
     overrides = [*(f"{key}={value}" for key, value in presets), *config.hydra.overrides.task]
     sizes = {}

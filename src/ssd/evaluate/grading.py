@@ -94,8 +94,8 @@ def grade_answer(
     thinking: bool,
     extraction: Extraction = Extraction.official,
 ) -> Verdict:
-    """Extract and run the code of one answer; if it does not pass, also the code that the lenient
-    rule finds."""
+    """Extract and run the code of an answer; if it fails, also the code that the lenient rule
+    finds."""
     code = extract(sample.text, extraction, thinking=thinking)
     outcome = run(task, code, sandbox, timeout)
     lost_to = "" if extraction is Extraction.official else None

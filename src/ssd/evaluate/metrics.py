@@ -1,5 +1,4 @@
-"""The part of an evaluation that W&B and metrics.jsonl get: every score, the columns of a sweep,
-answers."""
+"""The results that W&B and metrics.jsonl get: every score, the columns of a sweep, answers."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,5 +1,4 @@
-"""Options of the commands that run code without a run; their defaults are those of a run's
-settings."""
+"""Options of the commands that run code without a run; their defaults are those of the settings."""
 
 import argparse
 import dataclasses

@@ -78,8 +78,7 @@ def write_row(file: FileIO, row: dict[str, Any]) -> None:
 
 
 def verdict_of(row: dict[str, Any]) -> Verdict:
-    """A stored row as a verdict, from which scores are computed; its number of tokens is not
-    known."""
+    """A stored row as a verdict for the computation of scores; its number of tokens is unknown."""
     return Verdict(
         problem_id=row["task_id"], sample_index=row["sample_index"], passed=row["passed"],
         status=row["status"], detail=row["detail"], num_tokens=0, finish_reason="stop",

@@ -48,8 +48,7 @@ class Completion:
 
 class Engine(Protocol):
     """A loaded model that draws completions. Whoever starts one closes it, by `with`: processes and
-    device memory are then given back in a known order, which the interpreter's exit handlers do not
-    have."""
+    device memory are then released in a known order, unlike by exit handlers."""
 
     def __enter__(self) -> Self: ...
 

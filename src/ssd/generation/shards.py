@@ -57,8 +57,8 @@ def generate_shards(
     label: str,
     logprobs: int | None = None,
 ) -> dict[str, float | None]:
-    """Draw every request that the shards under `folder` do not hold yet. The engine starts only if
-    one is missing.
+    """Draw every request that the shards under `folder` do not hold yet; without any, no engine
+    starts.
 
     The engine has all requests at once, so that it is never idle while the longest answer of a
     shard ends. A shard holds the answers that ended next and is on disk whole or not at all; it is

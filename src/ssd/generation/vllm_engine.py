@@ -97,8 +97,7 @@ class VllmEngine:
         Raises:
             HardwareError: vLLM is not installed, or takes no adapter of this rank.
             RuntimeError, ValueError: it does not take the model.
-            CalledProcessError: a program that vLLM runs to examine the machine, such as lscpu,
-                fails.
+            CalledProcessError: a program that vLLM runs about the machine, such as lscpu, fails.
         """
         warnings.filterwarnings("ignore", category=FutureWarning)
         for name in (

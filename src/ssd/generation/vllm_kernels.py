@@ -11,7 +11,7 @@ from vllm import ir
 
 PROVIDER = "ssd"
 EXTENSION = f"{__name__}.Registered"
-"""The engine gets this class as its workers' extension, so that each of its processes imports this
+"""The engine's worker extension: naming it makes each of the engine's processes import this
 module."""
 IR_OP_PRIORITY = {"rms_norm": [PROVIDER], "fused_add_rms_norm": [PROVIDER]}
 """The implementations that the engine uses if a call's arguments allow it."""

@@ -46,6 +46,5 @@ def find_cause(log: Path) -> str | None:
 
 
 def own_cause(message: str) -> str:
-    """The message of an exception of this process, unless it points at a process that printed
-    nothing."""
+    """The message of an exception here, unless it points at a process that printed nothing."""
     return SILENT if ELSEWHERE.search(message) else message

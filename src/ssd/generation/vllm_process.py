@@ -6,8 +6,7 @@ from typing import Any
 
 
 def notice_death(engine_core: Any) -> None:
-    """Make the engine's next step fail once its process has died, for example because main memory
-    ran out.
+    """Make the engine's next step fail once its process has died, for example of too little memory.
 
     vLLM notices the death too and stops filling its queue of outputs, but a step that waits on that
     queue would wait for ever.

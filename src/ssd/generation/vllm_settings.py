@@ -14,8 +14,7 @@ from ssd.models.names import ADAPTER_CONFIG
 from ssd.runtime.threads import thread_settings
 
 SOCKETS = "VLLM_RPC_BASE_PATH"
-"""Environment variable: the folder where vLLM creates its processes' sockets; it does not delete
-them."""
+"""Environment variable: the folder where vLLM creates its processes' sockets and leaves them."""
 LONGEST_FOLDER = 50
 """Longest name of that folder, in characters: Linux allows 107 for the whole name of a socket."""
 MERGE = "set adapter.merge=true, which trains nothing again"

@@ -4,8 +4,7 @@ MODEL_CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 MODEL_WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 SAFETENSORS = "*.safetensors"
 PATTERNS = (SAFETENSORS, "*.json", "*.jinja", "*.model", "*.txt")
-"""Files that a checkpoint needs; other files of a hub repository (GGUF, .bin copies) are not
-fetched."""
+"""Files that a checkpoint needs; others of a hub repository (GGUF, .bin copies) are not fetched."""
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 """Files of a tokenizer, any of which is enough."""
 TOKENIZER_FILES = (*VOCABULARIES, "tokenizer_config.json", "merges.txt", "special_tokens_map.json",

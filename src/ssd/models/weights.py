@@ -156,8 +156,7 @@ def require_checkpoint(folder: Path) -> None:
 
 
 def model_length(folder: Path) -> int | None:
-    """The longest context in tokens that the checkpoint's configuration states; None if it states
-    none."""
+    """The longest context in tokens that the checkpoint's configuration states, or None."""
     config: dict[str, Any] = read_json(folder / MODEL_CONFIG)
     length = config.get("max_position_embeddings") or config.get("text_config", {}).get(
         "max_position_embeddings"

@@ -41,8 +41,7 @@ class Architecture:
     """In matrices that autocast copies in lower precision and keeps: all but experts, which are
     copied layer by layer, and an input embedding that is not also the head."""
     num_linear: int
-    """In linear layers except the head: those that QLoRA quantises. Routed experts are not among
-    them."""
+    """In linear layers except the head, which QLoRA quantises; routed experts are not counted."""
     num_adapter: int
     """Of low-rank adapters of `adapter.rank`, as peft makes them."""
     num_expert_adapter: int

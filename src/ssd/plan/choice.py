@@ -1,7 +1,6 @@
 """The values that `auto` and null in `hardware` become on GPUs: those that fit the cards.
 
-8-bit moments and adapters are never chosen here: they change the results, so they are only
-suggested.
+8-bit moments and adapters are never chosen, only suggested, because they change the results.
 """
 
 import dataclasses
@@ -19,8 +18,7 @@ TIGHT = 0.9
 """Share of a device's memory above which what fits is called tight: activations are an estimate,
 and allocators leave gaps."""
 LESS_AND_LESS = (Recompute.none, Recompute.selective, Recompute.full)
-"""Kinds of recomputation, from the one that keeps most for the backward pass to the one that keeps
-least."""
+"""Kinds of recomputation, from the one that keeps most in memory to the one that keeps least."""
 ROWS = tuple(1 << power for power in range(16, 9, -1))
 """Tokens of a micro-batch that are tried, longest first."""
 BUSY_ROW = 8192

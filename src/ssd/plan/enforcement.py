@@ -2,8 +2,7 @@
 that cannot fit before anything of it starts.
 
 Imports no torch: the memory model runs in a process of its own. That takes some eight seconds. On a
-CPU nothing is open, so there it starts only if a stage has work to do and the sizes alone do not
-show that it fits.
+CPU nothing is open, so it starts only if a stage has work to do whose sizes might not fit.
 """
 
 import dataclasses
@@ -86,8 +85,7 @@ def settle(config: RunConfig, folder: Path, pending: list[str]) -> RunConfig:
 
 
 def identity(config: RunConfig, capacity: float) -> str:
-    """Everything a plan depends on except the corpus, whose samples are never longer than
-    planned."""
+    """What a plan depends on, except the corpus, whose samples are never longer than planned."""
     settings = plain(config)
     for name in ("logger", "report", "run_name"):
         settings.pop(name)
@@ -98,8 +96,7 @@ def identity(config: RunConfig, capacity: float) -> str:
 def _known_plan(
     config: RunConfig, folder: Path, capacity: float, free: float
 ) -> dict[str, Any] | None:
-    """The numbers of an earlier plan of the same run in which everything fitted; None if there is
-    none."""
+    """The numbers of an earlier plan of the same run in which everything fitted, or None."""
     path = folder / PLAN
     numbers: dict[str, Any] = read_json(path) if path.is_file() else {}
     fits = numbers.get("identity") == identity(config, capacity) and not numbers["misfits"]

@@ -24,8 +24,7 @@ RESERVE = {Accelerator.gpu: 2 * GIB, Accelerator.cpu: GIB}
 """Bytes that the engine takes besides weights and cache: a prefill's activations, logits, CUDA
 graphs, or Python and its libraries; an assumption."""
 SEQUENCES = 512
-"""Most sequences at once even if memory allows more: beyond this a step's time grows with their
-number."""
+"""Most sequences at once: beyond this a step's time grows with their number."""
 
 
 def engine_speed(

@@ -1,5 +1,4 @@
-"""What to change in a run that does not fit: every change is planned, alone and together with
-others."""
+"""What to change in a run that does not fit: every change is planned, alone and in combination."""
 
 import itertools
 import math

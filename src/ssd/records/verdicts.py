@@ -33,8 +33,8 @@ class Verdict:
     """The sandbox that it ran in."""
     lost_to: str | None = None
     """The form of an answer that did not pass although its code, read leniently, does; otherwise
-    empty. None if that was not checked: under the lenient rule itself, and by earlier versions of
-    this project."""
+    empty. None if unchecked: under the lenient rule itself, and by earlier versions of this
+    project."""
 
 
 def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> None:

@@ -1,5 +1,4 @@
-"""The results of a run or study, from its files alone: report.md, report.html, figures, or
-study.md."""
+"""The results of a run or study, from its files alone: report.md and .html, figures, study.md."""
 
 from pathlib import Path
 

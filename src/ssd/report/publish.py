@@ -59,8 +59,7 @@ STUDY_FILES = (STUDY_TEXT, STUDY_PAGE, RESULTS)
 
 
 def publish(folder: Path, into: Path, *, answers: bool = False) -> list[str]:
-    """Copy a run or study, with paths of this machine removed; files of the same name are replaced,
-    others stay.
+    """Copy a run or study without this machine's paths; replaces files of the same name only.
 
     Args:
         answers: copy corpora and answers, too.

@@ -13,8 +13,7 @@ ALL, VALIDATION, TEST = "all", "validation", "test"
 
 
 def models(run: Run) -> list[str]:
-    """The models that this run evaluates; trained models only if there is or will be a
-    checkpoint."""
+    """The models that this run evaluates; trained ones only if there is or will be a checkpoint."""
     if "train" not in run.config.stages and not lineage.checkpoint(run).done:
         return [BASE]
     return [name for name in MODELS if name == BASE or name in lineage.trainings(run)]

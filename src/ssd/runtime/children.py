@@ -1,5 +1,4 @@
-"""Child processes: run to their end, sent a cluster's signals, and ended with everything they
-started."""
+"""Child processes: run to their end, sent a cluster's signals, ended with all they started."""
 
 import contextlib
 import ctypes
@@ -20,8 +19,7 @@ from ssd.runtime.reporting import PREEMPTION_SIGNALS, REASON
 LOOK_SECONDS = 5.0
 """Seconds between two checks of a running stage."""
 LINGER_SECONDS = 120.0
-"""Seconds that a stage's process may live on after its result is whole; W&B may still be
-sending."""
+"""Seconds that a stage's process may outlive its whole result; W&B may still be sending."""
 KILL_SECONDS = 10.0
 """Seconds that a killed process may take to release its memory."""
 PR_SET_PDEATHSIG = 1

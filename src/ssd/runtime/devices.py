@@ -1,5 +1,4 @@
-"""The devices that a plan assumes: those of the configuration, whether or not this machine has
-them.
+"""The devices that a plan assumes: the configured ones, whether or not this machine has them.
 
 Imports no torch: the driver asks it before any stage.
 """

@@ -1,5 +1,4 @@
-"""The NVIDIA GPUs of this machine according to nvidia-smi, because importing torch would take
-seconds."""
+"""The NVIDIA GPUs of this machine, by nvidia-smi, because importing torch would take seconds."""
 
 import os
 import re

@@ -14,8 +14,7 @@ CPU_SEQUENCES = 64
 
 def fill(hardware: HardwareConfig) -> HardwareConfig:
     """Replace `auto` and null once the accelerator is known. On a CPU recomputing and compiling
-    cost more than they save. On GPUs `ssd.plan.choice` replaces the values that depend on
-    memory."""
+    cost more than they save. Values that depend on GPU memory are left to `ssd.plan.choice`."""
     on_gpu, compiles = hardware.accelerator is Accelerator.gpu, hardware.compile_training
     hardware = replace(hardware, compile_training=on_gpu if compiles is None else compiles)
     if on_gpu:
@@ -32,8 +31,7 @@ def fill(hardware: HardwareConfig) -> HardwareConfig:
 
 
 def resolve(hardware: HardwareConfig) -> HardwareConfig:
-    """Replace `auto` and null by this machine's values; on GPUs the values that depend on memory
-    stay open.
+    """Replace `auto` and null by this machine's values, except those that depend on GPU memory.
 
     Raises:
         HardwareError: a GPU was asked for and there are fewer.

@@ -13,8 +13,7 @@ a training that lasts hours."""
 
 
 def busy_cores(seconds: float = 0.5) -> float:
-    """How many cores other programs keep busy, measured for a moment; 0 if the system does not
-    say."""
+    """How many cores other programs keep busy for a moment; 0 if the system does not say."""
     if not PROC_STAT.is_file():
         return 0.0
     started, before = time.monotonic(), _idle_seconds()

@@ -109,8 +109,7 @@ def program(name: str) -> str:
 
 
 def candidates(name: str) -> list[Backend]:
-    """The backends that `name` stands for, the strongest first; `auto` stands for every isolating
-    one."""
+    """The backends that `name` stands for, the strongest first; `auto` is every isolating one."""
     names = (BWRAP, NAMESPACES) if name == "auto" else (name,)
     ids = (True, False) if os.geteuid() == 0 else (False,)
     backends = []

@@ -261,8 +261,7 @@ def write_target(path: Path, target: Target, identity: str) -> None:
 
 
 def read_target(path: Path, identity: str) -> Target | None:
-    """The stored target; None if there is none, or if it belongs to other examples or another
-    sampling."""
+    """The stored target; None if there is none for these examples and this sampling."""
     if not path.is_file():
         return None
     with safe_open(path, "pt") as file:

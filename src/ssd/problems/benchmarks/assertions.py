@@ -69,8 +69,7 @@ def asserts(node: ast.AST) -> bool:
 
 
 def foreign_names(source: str) -> list[str]:
-    """The candidate's names: those that a test uses, does not define and does not find among
-    builtins."""
+    """The candidate's names: those that a test uses and that neither it nor Python defines."""
     module = symtable.symtable(source, "test", "exec")
     own = {name.get_name() for name in module.get_symbols() if name.is_local()}
     names = [

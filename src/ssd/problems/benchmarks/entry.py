@@ -22,8 +22,7 @@ class Entry:
     name: str
     """As `eval.benchmarks` takes it."""
     parse: Callable[[Row], Task] | None = None
-    """A row as a problem with the tests that judge an answer; a KeyError becomes an error about the
-    file."""
+    """A row as a problem with its tests; a KeyError becomes an error about the file."""
     keep: Callable[[Row], bool] = lambda _: True
     """Whether a row belongs to it."""
     read: Read | None = None

@@ -28,7 +28,7 @@ class Export:
 
     @property
     def scored(self) -> list[tuple[BenchmarkScores, ModelScores]]:
-        """This checkpoint's scores on each benchmark; none if the stored scores belong to other
+        """This checkpoint's score on each benchmark; none if those stored belong to other
         settings."""
         scores = self.facts.scores
         if scores is None or self.facts.stale:

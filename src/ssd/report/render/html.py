@@ -1,5 +1,4 @@
-"""HTML of a report: one file that loads nothing from a server, with inline images and autoescaped
-text.
+"""HTML of a report: one file that loads nothing from a server; inline images, autoescaped text.
 
 Its content policy refuses every request and every script but the page's own, which it names by
 hash. Completions are hostile text: they reach the page as escaped text and as JSON without a `<`.

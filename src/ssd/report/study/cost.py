@@ -1,5 +1,5 @@
-"""The cost of a study: wall time per stage, of each run alone and of all with shared artifacts
-counted once."""
+"""The cost of a study: wall time per stage, of each run and of all, shared artifacts counted
+once."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -198,8 +198,7 @@ def sorted_by(runs: Sequence[Facts]) -> list[str]:
 
 
 def sorting_score(facts: Facts) -> str:
-    """The score that a row is sorted by: the held-out score, or the reported one if there is
-    none."""
+    """The score that a row is sorted by: held-out, or reported if nothing was held out."""
     chosen, shown = facts.held_out, reported(facts)
     if chosen is not None:
         return formats.score(chosen.score)

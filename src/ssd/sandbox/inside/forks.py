@@ -82,8 +82,7 @@ def start_judge(place: Place, job: Job, descriptors: list[int]) -> None:
 
 
 def start_candidate(place: Place, job: Job, descriptors: list[int], failure: int) -> None:
-    """In the candidate's process: set it up, writing to `failure` if that fails, and run it; never
-    returns."""
+    """In the candidate's process: set up (errors go to `failure`) and run it; never returns."""
     os.setsid()
     try:
         if place.isolated:

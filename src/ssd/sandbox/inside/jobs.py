@@ -161,8 +161,7 @@ def end(job: Job) -> None:
 
 def sample(job: Job) -> None:
     """Compare the resources that all processes of a job use with their limits. From then on a job
-    with many busy threads waits behind all others, so that it does not slow other workers'
-    programs."""
+    with many busy threads waits behind all others, so that it does not slow other programs."""
     pids = processes.neighbours() if os.getpid() == 1 else processes.descendants()
     pids = [pid for pid in pids if pid != job.judge]
     if len(pids) > MOST_PROCESSES:
