@@ -145,7 +145,7 @@ def _asserts(row: dict[str, Any], refuse: Refuse, grading: Grading) -> Judged:
     if reason is not None:
         raise refuse(reason)
     if not names and not (function and builtin_names([function])):
-        raise refuse("test uses no name of the answer: call the function that it tests")
+        raise refuse("test uses no name of the answer: name the function that it tests")
     return Judged(judge=judge, names=builtin_names([function] if function else []))
 
 
