@@ -1,5 +1,5 @@
-"""The arms of an evaluation, a model under one decoding each, what a gain consists of, and the
-words that table and report have for both."""
+"""The arms of an evaluation (each is a model under one decoding), the parts of a gain, and the
+words that table and report use for both."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,9 +47,9 @@ def gain_parts(scores: Mapping[str, float]) -> list[Part]:
     """The gain of the tuned model over the base model, step by step over the controls that are
     there; the steps add up to the gain. Empty without a control to part it with.
 
-    Decoding is what the base model gains by its own best decoding; fine-tuning what a model trained
-    on samples of temperature 1 without truncation, whose expected gradient is zero, has beyond
-    that; the rest is self-distillation.
+    Decoding is what the base model gains by its own best decoding. Fine-tuning is what a model
+    gains beyond that when it is trained on samples of temperature 1 without truncation, whose
+    expected gradient is zero. The rest is self-distillation.
 
     Args:
         scores: pass@k by arm, each a share in [0, 1].
@@ -81,13 +81,13 @@ def gain_sentence(scores: Mapping[str, float], *, certain: bool) -> str:
     if not parts:
         return ""
     whole = scores[TUNED] - scores[BASE]
-    named = [
+    sentences = [
         f"{100 * part.gain:+z.1f} by {part.cause} "
         f"({part.upper} minus {part.lower}"
         + (f", {part.gain / whole:.0%} of the gain)" if certain else ")")
         for part in parts
     ]
-    return f"of {100 * whole:+z.1f} points over base, {', '.join(named)}"
+    return f"of {100 * whole:+z.1f} points over base, {', '.join(sentences)}"
 
 
 def counted(number: int, noun: str) -> str:
@@ -96,13 +96,14 @@ def counted(number: int, noun: str) -> str:
 
 
 def rules(grading: str, extraction: str) -> str:
-    """`official grading`, and the rule by which code was extracted where it is not the usual."""
+    """`official grading`, followed by the extraction rule if it is not the default."""
     lenient = ", lenient extraction" if extraction == LENIENT_RULE else ""
     return f"{grading} grading{lenient}"
 
 
 def lost_shares(shares: Mapping[str, float] | None) -> str:
-    """`6.2% (4.2% usage block, 2.1% no fence)`: answers lost to their form, in all and by form."""
+    """`6.2% (4.2% usage block, 2.1% no fence)`: the share of answers lost to their form, in total
+    and by form."""
     shares = shares or {}
     forms = [f"{share:.1%} {form}" for form, share in shares.items() if share > 0]
     return f"{sum(shares.values()):.1%}" + (f" ({', '.join(forms)})" if forms else "")

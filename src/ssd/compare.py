@@ -26,7 +26,7 @@ from ssd.report.study.rows import short_names
 from ssd.run import load_run
 from ssd.runtime.reporting import reporting_errors
 
-SAME = ("grading", "extraction", "release", "window")
+MUST_AGREE = ("grading", "extraction", "release", "window")
 """What two scores of a benchmark must share to be compared."""
 
 
@@ -75,13 +75,13 @@ def compare(folders: Sequence[Path], arm: str, benchmark: str | None) -> str:
 def require_alike(
     scored: Mapping[str, BenchmarkScores], verdicts: Mapping[str, Sequence[Verdict]]
 ) -> None:
-    """Refuse scores of a benchmark, by run, that do not measure the same.
+    """Refuse a benchmark's scores of several runs if they do not measure the same thing.
 
     Raises:
         DataError: runs answered different problems, or were graded differently.
     """
     title = next(iter(scored.values())).name
-    for fact in SAME:
+    for fact in MUST_AGREE:
         values = {name: getattr(scores, fact) for name, scores in scored.items()}
         if len(set(values.values())) > 1:
             each = ", ".join(f"{value} in {name}" for name, value in values.items())

@@ -5,11 +5,11 @@ import difflib
 import re
 
 FLAWED = 1
-"""What was to be checked could be read, and is wrong."""
+"""The checked file could be read and is wrong."""
 REPORTED = 3
 """An expected failure, whose reason was printed in one line; argparse has taken 2."""
 RESUMABLE = 75
-"""A signal stopped what the same command goes on with (EX_TEMPFAIL)."""
+"""A signal stopped the process; the same command resumes it (EX_TEMPFAIL)."""
 
 
 class SSDError(Exception):
@@ -59,6 +59,6 @@ def one_line(error: BaseException) -> str:
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
-    """`; did you mean 'temp'?`, or a list of what is known where nothing is near."""
+    """`did you mean 'temp'?`, or the list of known words if none is similar."""
     near = difflib.get_close_matches(word, known, n=1)
     return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"

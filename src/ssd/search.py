@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from ssd.artifacts.files import explained
 from ssd.artifacts.names import JOURNAL
-from ssd.config.choices import Selection
+from ssd.config.choices import SelectionMode
 from ssd.config.composition import register
 from ssd.config.run_name import run_name
 from ssd.config.settings import RunConfig, to_run_config
@@ -42,13 +42,13 @@ LR_FACTOR = 4.0
 """The learning rate is searched up to this factor below and above the recipe's."""
 SCRIPT = Path("train.py")
 FIXED, FAILED = "fixed", "failed"
-"""Attributes of the stored search, the settings that all its trials share, and of a trial that
-ended by itself, whether it failed; one that was interrupted has none."""
+"""Attributes of the stored search: the settings that all its trials share; and of a trial that
+ended by itself: whether it failed. An interrupted trial has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """What is searched; None for what the command line fixes."""
+    """The searched settings; None for those that the command line fixes."""
 
     temp: tuple[float, float] | None
     truncations: tuple[str, ...] | None
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ssd.search",
         description="Search sampler.temp, truncation and optimizer.lr by the score on held-out "
-        "problems. What is given as KEY=VALUE is fixed; the same command goes on.",
+        "problems. Settings given as KEY=VALUE stay fixed; the same command resumes the search.",
     )
     parser.add_argument("--trials", type=int, required=True, help="finished trials in all")
     parser.add_argument("study", help="name of the study, a folder under output_dir")
@@ -118,7 +118,7 @@ def compose_run(name: str, overrides: Sequence[str]) -> RunConfig:
     for text in overrides:
         if "=" not in text or text.split("=")[0] in ("study", "run_name", "sweep"):
             raise ConfigError(
-                f"{text} is no setting for a search: it takes KEY=VALUE, and names its runs itself"
+                f"{text} is no setting for a search: give KEY=VALUE; a search names its runs itself"
             )
     register()
     with initialize_config_dir(str(Path("conf").absolute()), version_base="1.3"):
@@ -135,7 +135,7 @@ def require_held_out(config: RunConfig) -> None:
         ConfigError: nothing is chosen, or not on held-out problems.
     """
     settings = config.eval
-    if settings.selection is not Selection.heldout:
+    if settings.selection is not SelectionMode.heldout:
         raise ConfigError(
             f"eval.selection={settings.selection.value} would search on the problems that are "
             "reported: use eval.selection=heldout"
@@ -152,7 +152,7 @@ def require_held_out(config: RunConfig) -> None:
 
 
 def make_space(config: RunConfig, overrides: Sequence[str]) -> Space:
-    """The space around a configuration, without what the overrides fix."""
+    """The search space around a configuration, without the settings that the overrides fix."""
     fixed = {text.split("=")[0] for text in overrides}
     options = sorted(path.stem for path in Path("conf/truncation").glob("*.yaml"))
     cut = any(key == "truncation" or key.startswith("truncation.") for key in fixed)
@@ -198,13 +198,13 @@ def open_search(path: Path, name: str, fixed: Sequence[str], seed: int) -> "optu
         direction="maximize",
         load_if_exists=True,
     )
-    # Seeded by how far it has come: a search that goes on does not draw its first trials again.
+    # Seeded by its number of trials: a resumed search does not draw its first trials again.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
     before = study.user_attrs.get(FIXED, sorted(fixed))
     if before != sorted(fixed):
         raise ConfigError(
-            f"{path} searched with other settings ({' '.join(before) or 'none'}), whose scores do "
-            "not compare: give the same ones, or another study name"
+            f"{path} searched with other settings ({' '.join(before) or 'none'}), whose scores are "
+            "not comparable: give the same ones, or another study name"
         )
     study.set_user_attr(FIXED, sorted(fixed))
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
@@ -214,7 +214,7 @@ def open_search(path: Path, name: str, fixed: Sequence[str], seed: int) -> "optu
 
 
 def num_finished(study: "optuna.Study") -> int:
-    """Trials that have a score or failed for a reason of their own."""
+    """Trials that have a score or failed by themselves."""
     return sum(trial.state.is_finished() and FAILED in trial.user_attrs for trial in study.trials)
 
 

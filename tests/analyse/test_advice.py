@@ -27,7 +27,7 @@ def advised(
 ) -> list[Suggestion]:  # fmt: skip
     return advise(
         t_train=t_train, top_k=20 if truncated else None, top_p=0.8 if truncated else 1.0,
-        base_temp=base_temp, fit=fit, tried=tried,
+        base_temp=base_temp, fit=fit, tried_temps=tried,
     )  # fmt: skip
 
 

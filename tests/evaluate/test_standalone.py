@@ -279,7 +279,7 @@ def test_uneven_numbers_of_answers_are_said_and_bound_k(
 ) -> None:
     path = solutions(tmp_path / "a.jsonl", 3, 3, 2)
     answers = read(path)
-    assert "than 3, which most have: 1, such as HumanEval/2 with 2" in capsys.readouterr().out
+    assert "usual 3 answers: 1, such as HumanEval/2 with 2" in capsys.readouterr().out
     require_answers(path, answers, {f"HumanEval/{n}" for n in range(164)}, [1, 2])
     with pytest.raises(ConfigError, match=r"--k 3: .* has 2 for HumanEval/2; choose 1 to 2"):
         require_answers(path, answers, {"HumanEval/0", "HumanEval/2"}, [1, 3])

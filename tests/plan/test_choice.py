@@ -98,7 +98,7 @@ def test_a_typed_kind_or_number_of_layers_leaves_the_other_open(tmp_path: Path) 
 def test_nothing_that_changes_numbers_is_chosen(tmp_path: Path) -> None:
     found = planned(tmp_path, 40, *QWEN)
     assert found.misfits
-    assert found.config == dataclasses.replace(found.asked, hardware=found.config.hardware)
+    assert found.config == dataclasses.replace(found.open_config, hardware=found.config.hardware)
 
 
 def test_a_cpu_keeps_its_settings(tmp_path: Path) -> None:

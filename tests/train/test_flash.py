@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ssd.errors import HardwareError
-from ssd.train.flash import TOLERANCE, attend, require_same, use_flash_3
+from ssd.train.flash import TOLERANCE, attend, require_close, use_flash_3
 
 CPU = torch.device("cpu")
 
@@ -15,21 +15,21 @@ def test_results_that_differ_by_more_than_rounding_are_refused() -> None:
     expected = attend(CPU)
     assert len(expected) == 2 * 4
     rounded = [result.bfloat16().float() * (1 + TOLERANCE / 2) for result in expected]
-    require_same(rounded, expected)
+    require_close(rounded, expected)
     for position in range(len(expected)):
         wrong = list(expected)
         wrong[position] = wrong[position] * 1.05
         with pytest.raises(HardwareError, match=r"differs .* 0\.05 .*hardware.attention=varlen"):
-            require_same(wrong, expected)
+            require_close(wrong, expected)
     wrong[0] = wrong[0] * torch.nan
     with pytest.raises(HardwareError, match="nan"):
-        require_same(wrong, expected)
+        require_close(wrong, expected)
 
 
 def test_the_documents_and_windows_that_are_compared_matter() -> None:
     whole, windowed = attend(CPU)[0], attend(CPU)[4]
     with pytest.raises(HardwareError):
-        require_same([windowed], [whole])
+        require_close([windowed], [whole])
 
 
 @pytest.mark.skipif(

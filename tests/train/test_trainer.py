@@ -12,7 +12,7 @@ import torch
 from corpora import write_corpus
 from transformers import AutoModelForCausalLM
 
-from ssd.artifacts.names import PROBE
+from ssd.artifacts.names import BASE_TARGET
 from ssd.errors import (
     REPORTED,
     RESUMABLE,
@@ -181,7 +181,7 @@ def test_a_signal_leaves_a_checkpoint_that_any_number_of_processes_resumes(
         assert before + 3 <= step < 60
     last = make_run(*settings, "hardware.devices=2", name="last")
     measured = len(live(last))
-    (lineage.checkpoint(last).folder / PROBE).unlink()  # as in folders of an older version
+    (lineage.checkpoint(last).folder / BASE_TARGET).unlink()  # as in folders of an older version
     run_child(stage_command(last, "train"), "training", stage_environment(last, "train"))
     assert losses(last) == pytest.approx(losses(whole), rel=1e-4)
     assert 0 < len(live(last)) == measured < len(live(whole))
@@ -296,9 +296,9 @@ def test_router_settings_of_a_dense_model_are_refused(make_run: Make) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     parser = stage_parser(
         "ssd.analyse",
         "Read the same completions token by token under the run's base model and every trained "
-        "one, and store what each thinks at each position.",
+        "one, and store what each predicts at each position.",
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG

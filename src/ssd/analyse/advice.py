@@ -21,10 +21,10 @@ from ssd.errors import ArtifactError, ConfigError
 from ssd.method.quadratic import QuadraticFit, fit_quadratic
 
 LOWEST, HIGHEST = 0.1, 2.0
-"""T_eval that is advised; the paper's sweeps end at 1.5."""
+"""Range of the advised T_eval; the paper's sweeps end at 1.5."""
 STEP = 0.05
 """Advised temperatures are multiples of this."""
-SAME = 0.03
+NEAR = 0.03
 """A temperature this near to one that was tried counts as tried."""
 PUBLISHED = (
     ("Llama-3.1-8B-Instruct", 0.8, 0.7, True),
@@ -58,7 +58,7 @@ def advise(
     top_p: float,
     base_temp: float,
     fit: QuadraticFit | None,
-    tried: Sequence[float] = (),
+    tried_temps: Sequence[float] = (),
 ) -> list[Suggestion]:
     """Evaluation temperatures worth trying, ascending, multiples of `STEP` within
     [`LOWEST`, `HIGHEST`].
@@ -69,7 +69,7 @@ def advise(
         top_k: with `top_p`, the truncation they were drawn under.
         base_temp: the base model's own evaluation temperature.
         fit: of scores over T_eff under the same truncation.
-        tried: evaluation temperatures that have a score; what is within `SAME` of one is left out.
+        tried_temps: evaluation temperatures with a score; none within `NEAR` of them is suggested.
     """
     if t_train <= 0:
         return []
@@ -87,7 +87,7 @@ def advise(
     return [
         Suggestion(temp, "; ".join(why) + ".")
         for temp, why in sorted(reasons.items())
-        if all(abs(temp - other) > SAME for other in tried)
+        if all(abs(temp - other) > NEAR for other in tried_temps)
     ]
 
 
@@ -116,7 +116,7 @@ def _from_fit(fit: QuadraticFit) -> list[Idea]:
 
 
 def _edge(beyond: float, fit: QuadraticFit) -> Idea:
-    """The end of what was tried on the side of a T_eff beyond it, and what it is called."""
+    """The end of the tried range that lies nearest to a T_eff outside it, in words."""
     low, high = fit.span
     side, edge = ("highest", high) if beyond > high else ("lowest", low)
     return edge, f"the {side} T_eff tried, {edge:.2f}"
@@ -236,24 +236,26 @@ def main(arguments: list[str]) -> None:
         raise ConfigError(f"--top-p must lie in (0, 1], got {options.top_p:g}")
     if options.top_k is not None and options.top_k < 1:
         raise ConfigError(f"--top-k must be positive, got {options.top_k}")
-    fit, tried = None, list(options.tried)
+    fit, tried_temps = None, list(options.tried)
     if options.points is not None:
         cells = study_cells(options.points, options.top_k, options.top_p)
         points = [(cell["t_eff"], cell["value"]) for cell in cells]
         rng = np.random.default_rng(0)
         fit = fit_quadratic([x for x, _ in points], [y for _, y in points], rng=rng)
-        tried += [cell["t_eval"] for cell in cells if abs(cell["t_train"] - options.t_train) < 1e-9]
+        tried_temps += [
+            cell["t_eval"] for cell in cells if abs(cell["t_train"] - options.t_train) < 1e-9
+        ]
         print(f"{fit_text(fit, cells)}\n")
     suggestions = advise(
         t_train=options.t_train, top_k=options.top_k, top_p=options.top_p,
-        base_temp=options.base_temp, fit=fit, tried=tried,
+        base_temp=options.base_temp, fit=fit, tried_temps=tried_temps,
     )  # fmt: skip
-    print(advice_text(suggestions, options.t_train, tried))
+    print(advice_text(suggestions, options.t_train, tried_temps))
 
 
-def advice_text(suggestions: list[Suggestion], t_train: float, tried: Sequence[float]) -> str:
+def advice_text(suggestions: list[Suggestion], t_train: float, tried_temps: Sequence[float]) -> str:
     """The table of suggestions, or that nothing is left."""
-    temps = ", ".join(f"{temp:g}" for temp in sorted(set(tried)))
+    temps = ", ".join(f"{temp:g}" for temp in sorted(set(tried_temps)))
     if not suggestions:
         return f"Everything worth trying has been tried: T_eval {temps}."
     lines = ["T_eval  T_eff  reason"]
@@ -266,4 +268,6 @@ def advice_text(suggestions: list[Suggestion], t_train: float, tried: Sequence[f
             subsequent_indent=" " * len(head),
             break_on_hyphens=False,
         )
-    return "\n".join([*lines, *([f"\nLeft out as tried: T_eval near {temps}."] if tried else [])])
+    return "\n".join(
+        [*lines, *([f"\nLeft out as tried: T_eval near {temps}."] if tried_temps else [])]
+    )

@@ -45,11 +45,11 @@ MEANS = ("entropy", "kept_mass", "cross_entropy")
 
 
 def analyse(run: Run) -> None:
-    """Write the run's analysis and print what it says in short; returns at once where it is there.
+    """Write the run's analysis and print a summary; does nothing if the analysis is finished.
 
     Raises:
-        ArtifactError: the run trains and its checkpoint is not finished, or neither answers nor a
-            corpus are there to be read.
+        ArtifactError: the checkpoint is not finished, or there are no answers and no corpus to
+            read.
         DataError: the completions are not in the model's tokens, or none has a token.
         ModelError: a model's logits are not its head applied to its body.
     """
@@ -103,9 +103,9 @@ def measure_models(
     folder: Path,
     inputs: dict[str, Any],
 ) -> tuple[dict[str, Positions], dict[str, dict[str, float]]]:
-    """Every model's positions, from its file in `folder` where it is there, and what reading and
-    measuring cost in this process: `read_seconds`, `measure_seconds`, and `identity_error`, by
-    which the terms miss the cross-entropy, in nats."""
+    """Every model's positions, read from its file in `folder` if there is one, and the cost of the
+    models measured in this process: `read_seconds`, `measure_seconds`, and `identity_error`, the
+    difference in nats between the cross-entropy and the sum of its terms."""
     positions: dict[str, Positions] = {}
     costs: dict[str, dict[str, float]] = {}
     base: States | None = None
@@ -124,7 +124,7 @@ def measure_models(
         if model in missing:
             assert base is not None
             started = time.monotonic()
-            one, error = measure(
+            model_positions, error = measure(
                 states,
                 base,
                 samples,
@@ -133,7 +133,7 @@ def measure_models(
                 eval_truncation=TruncationConfig(**inputs["eval_truncation"]),
                 label=f"measuring {model}",
             )
-            write_positions(path, one)
+            write_positions(path, model_positions)
             seconds = round(time.monotonic() - started, 2)
             costs[model] |= {"measure_seconds": seconds, "identity_error": error}
         positions[model] = read_positions(path)
@@ -160,7 +160,7 @@ def means(positions: Positions) -> dict[str, float | None]:
 
 def flat_metrics(run: Run, analysis: Analysis) -> dict[str, float]:
     """Metric names and values: `analysis/lock/share`, `analysis/tuned/entropy`, and by kind
-    `analysis/tuned/fork/entropy`; none that is not a number."""
+    `analysis/tuned/fork/entropy`; NaN values are left out."""
     settings = run.config.analyse
     rows = kind_table(
         analysis,
@@ -186,7 +186,7 @@ def track(run: Run, analysis: Artifact, content: Analysis) -> None:
 
 
 def in_short(run: Run, analysis: Analysis) -> str:
-    """A line on what was read, and one for each kind of position."""
+    """One line about what was read, and one for each kind of position."""
     settings = run.config.analyse
     rows = kind_table(
         analysis,

@@ -1,7 +1,7 @@
-"""What a model's body says at every position of the probe set.
+"""The hidden states of a model at every position of the probe set.
 
-N positions, D hidden size, T tokens, V vocabulary. Hidden states and head are all that is kept:
-logits of every position, N x V, would take a hundred times as much and are made in parts later.
+N positions, D hidden size, T tokens, V vocabulary. Only the hidden states and the head are kept:
+all logits, N x V, would take a hundred times the memory, so they are computed in parts later.
 """
 
 from collections.abc import Sequence

@@ -105,8 +105,8 @@ def support(logits: Tensor, temp: float, truncation: TruncationConfig) -> Tensor
 def loss_terms(
     logits: Tensor, base_logits: Tensor, temp: float, truncation: TruncationConfig
 ) -> dict[str, Tensor]:
-    """KeptMass and the loss's terms in float64, NaN without a target, and `error`: what they miss
-    of the cross-entropy."""
+    """KeptMass and the loss's terms in float64, NaN without a target, and `error`: how far their
+    sum is from the cross-entropy."""
     if not has_target(temp):
         none = torch.full((len(logits),), torch.nan, dtype=torch.float64)
         return dict.fromkeys(("kept_mass", *TERMS), none) | {"error": torch.zeros(1)}
@@ -129,8 +129,8 @@ def after_truncation(logits: Tensor, truncation: TruncationConfig) -> dict[str, 
 
 
 def candidates(logits: Tensor, top_k: int | None) -> Tensor:
-    """(B, K) the logits that top-k can leave, ties included: no temperature changes their order,
-    and the other thousands of a vocabulary need no second look."""
+    """(B, K) the logits that top-k can keep, ties included. No temperature changes their order, so
+    the rest of the vocabulary is not needed."""
     if top_k is None or top_k >= logits.shape[-1]:
         return logits
     smallest = logits.topk(top_k, dim=-1).values[:, -1:]

@@ -52,8 +52,8 @@ def token_texts(tokenizer: Any, token_ids: list[int]) -> list[str]:
     placed = 0  # characters of `whole` that have gone to a token
     first, settled, settled_to = 0, 0, 0  # ids[:settled] are whole[:settled_to]; read from `first`
     for end in range(1, len(token_ids) + 1):
-        known = len(_decode(tokenizer, token_ids[first:settled]))
-        new = _decode(tokenizer, token_ids[first:end])[known:]
+        num_characters = len(_decode(tokenizer, token_ids[first:settled]))
+        new = _decode(tokenizer, token_ids[first:end])[num_characters:]
         shared = _shared_length(new, whole[settled_to:])
         texts.append(whole[placed : settled_to + shared])
         placed = max(placed, settled_to + shared)
@@ -64,8 +64,8 @@ def token_texts(tokenizer: Any, token_ids: list[int]) -> list[str]:
 
 
 def vocabulary_texts(tokenizer: Any, token_ids: set[int]) -> dict[int, str]:
-    """The text of single tokens by id; those that are no whole character as the vocabulary spells
-    them."""
+    """The text of single tokens by id, spelled as in the vocabulary if it is not a whole
+    character."""
     texts = {}
     for token in sorted(token_ids):
         text = _decode(tokenizer, [token])

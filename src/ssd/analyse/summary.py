@@ -86,7 +86,8 @@ def kind_table(
     rng: np.random.Generator,
     num_resamples: int = NUM_RESAMPLES,
 ) -> list[KindRow]:
-    """How many positions are of each kind, what every model thinks there, what training changed.
+    """The number of positions, every model's predictions and the changes by training, for each
+    kind.
 
     Returns:
         Rows for `lock`, `fork`, `other` and `all`, in this order.
@@ -232,7 +233,7 @@ def entropy_by_head_mass(
 def at_temp(
     values: NDArray[np.float64], temps: Sequence[float], temp: float, *, greedy: float
 ) -> NDArray[np.float64]:
-    """Values of a temperature between those that were measured, by linear interpolation.
+    """Values at any temperature, interpolated linearly between the measured ones.
 
     Args:
         values: (N, G), such as `survivors` or `entropy_after`.
@@ -245,10 +246,12 @@ def at_temp(
     if temp > temps[-1]:
         return np.full(len(values), np.nan)
     grid = np.array([0.0, *temps])
-    known = np.column_stack([np.full(len(values), greedy), values])
+    values_from_greedy = np.column_stack([np.full(len(values), greedy), values])
     above = min(int(np.searchsorted(grid, temp, side="right")), len(grid) - 1)
     share = (temp - grid[above - 1]) / (grid[above] - grid[above - 1])
-    between: NDArray[np.float64] = known[:, above - 1] * (1 - share) + known[:, above] * share
+    between: NDArray[np.float64] = (
+        values_from_greedy[:, above - 1] * (1 - share) + values_from_greedy[:, above] * share
+    )
     return between
 
 

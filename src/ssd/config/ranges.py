@@ -1,7 +1,7 @@
-"""What a setting may be, declared beside its default: `top_p: float = within("(0, 1]", 1.0)`.
+"""The values a setting may have, declared with its default: `within("(0, 1]", 1.0)`.
 
-A declared field is an ordinary dataclass field, so OmegaConf composes it as any other. Null passes
-where the field's type takes it; of a list each value is looked at.
+A declared field is an ordinary dataclass field, so OmegaConf composes it like any other. Null
+passes if the field's type allows it; each item of a list is checked.
 """
 
 import dataclasses
@@ -33,9 +33,9 @@ def not_negative(default: Any) -> Any:
     return _declared("[0, inf)", default)
 
 
-def names_of(known: tuple[str, ...], default: list[str]) -> Any:
-    """A field of a list of words, each of them `known`."""
-    return _declared(known, default)
+def names_of(words: tuple[str, ...], default: list[str]) -> Any:
+    """A field of a list, each item of which is one of `words`."""
+    return _declared(words, default)
 
 
 def _declared(allowed: str | tuple[str, ...], default: Any) -> Any:
@@ -45,13 +45,13 @@ def _declared(allowed: str | tuple[str, ...], default: Any) -> Any:
 
 
 def check_ranges(settings: Any, section: str = "") -> None:
-    """Look at every declared field of a dataclass, and of the dataclasses inside it.
+    """Check every declared field of a dataclass, and of the dataclasses inside it.
 
     Args:
         section: where the dataclass stands among the settings, such as `eval`.
 
     Raises:
-        ConfigError: a value is not allowed; names the dotted setting, the value and what is.
+        ConfigError: a value is not allowed; the message names the setting, the value and the range.
     """
     for field in dataclasses.fields(settings):
         setting = f"{section}.{field.name}".lstrip(".")

@@ -1,7 +1,7 @@
-"""What a run's folder is called: its overrides, in characters that a shell, a URL and W&B take.
+"""The name of a run's folder: its overrides, in characters that a shell, a URL and W&B accept.
 
 `sampler.temp=1.6 seed=3` is `sampler.temp-1.6__seed-3`. An override that these characters cannot
-say, such as a path or a list, ends in a hash, so two different lists of overrides never share a
+express, such as a path or a list, ends in a hash, so two different lists of overrides never share a
 folder. The old name was `sampler.temp=1.6,seed=3`; a run that has such a folder goes on in it.
 """
 
@@ -35,38 +35,37 @@ PLAIN = re.compile(
     r"[A-Za-z][A-Za-z0-9_.]*(?<!_)=[A-Za-z0-9.-][A-Za-z0-9_.-]*(?<!_)",
     re.ASCII,
 )
-"""Overrides whose setting and value can be told from their part of a name."""
+"""Overrides whose setting and value can be read back from their part of a name."""
 
 
 def run_name(overrides: Sequence[str], study_dir: str) -> str:
-    """`run_slug`, or the old name where a folder of the study has it and none has the new one."""
+    """`run_slug`, or the old name if only a folder with that name exists in the study."""
     name, old = run_slug(overrides), old_run_slug(overrides)
     folder = Path(study_dir)
     return old if (folder / old).is_dir() and not (folder / name).exists() else name
 
 
 def run_slug(overrides: Sequence[str]) -> str:
-    """A folder name made of the overrides, `defaults` where there are none,
-    cut with a hash where it is long."""
-    named = [_tight(text) for text in overrides if _is_named(text)]
-    settings = {text.lstrip("+~").partition("=")[0] for text in named}
-    slug = BETWEEN.join(map(_part, sorted(named))) or NO_OVERRIDES
-    if len(settings) < len(named) or any("{" in text for text in named):
+    """A folder name made of the overrides, or `defaults`. A long name is cut and ends in a hash."""
+    in_name = [_tight(text) for text in overrides if _is_named(text)]
+    settings = {text.lstrip("+~").partition("=")[0] for text in in_name}
+    slug = BETWEEN.join(map(_part, sorted(in_name))) or NO_OVERRIDES
+    if len(settings) < len(in_name) or any("{" in text for text in in_name):
         # The last of two wins and dictionaries are merged: here the order is part of the meaning.
-        slug += f"-{_hash(' '.join(named))}"
+        slug += f"-{_hash(' '.join(in_name))}"
     if len(slug) <= MAX_NAME:
         return slug
-    first = sorted(sorted(named), key=lambda text: setting_of(text) not in SWEPT)
+    first = sorted(sorted(in_name), key=lambda text: setting_of(text) not in SWEPT)
     return _cut(BETWEEN.join(map(_part, first)), slug)
 
 
 def old_run_slug(overrides: Sequence[str]) -> str:
-    """The name that the same overrides had before."""
-    named = sorted(filter(_is_named, overrides))
-    slug = _old_slug(named)
+    """The name that earlier versions gave the same overrides."""
+    in_name = sorted(filter(_is_named, overrides))
+    slug = _old_slug(in_name)
     if len(slug) <= MAX_NAME:
         return slug
-    return _cut(_old_slug(sorted(named, key=lambda text: setting_of(text) not in SWEPT)), slug)
+    return _cut(_old_slug(sorted(in_name, key=lambda text: setting_of(text) not in SWEPT)), slug)
 
 
 def setting_of(override: str) -> str:
@@ -91,14 +90,14 @@ def _is_named(override: str) -> bool:
 
 
 def _tight(override: str) -> str:
-    """Without the spaces that say nothing: `[1, 2]` is `[1,2]`. Quoted text stays."""
+    """Without spaces that have no meaning: `[1, 2]` becomes `[1,2]`. Quoted text stays."""
     pieces = re.split(r"('(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")", override.strip())
     pieces[::2] = [re.sub(r"\s*([\[\]{},:=])\s*", r"\1", piece) for piece in pieces[::2]]
     return "".join(pieces)
 
 
 def _part(override: str) -> str:
-    """`sampler.temp-1.6`; with a hash of the override where that does not say it all."""
+    """`sampler.temp-1.6`; with a hash of the override if this spelling loses a part of it."""
     if PLAIN.fullmatch(override):
         return override.replace("=", "-", 1)
     setting, _, value = override.lstrip("+~").partition("=")
@@ -118,8 +117,8 @@ def _cut(name: str, whole: str) -> str:
     return f"{name[: MAX_NAME - HASH_DIGITS - 1]}-{_hash(whole)}"
 
 
-def _old_slug(named: Sequence[str]) -> str:
-    plain = re.sub(r"[\[\]\s\"']", "", OLD_BETWEEN.join(named))
+def _old_slug(overrides: Sequence[str]) -> str:
+    plain = re.sub(r"[\[\]\s\"']", "", OLD_BETWEEN.join(overrides))
     return re.sub(r"[^\w.=,@+-]+", "_", plain).strip("_") or NO_OVERRIDES
 
 

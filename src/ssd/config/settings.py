@@ -35,7 +35,7 @@ from ssd.config.choices import (
     Recompute,
     Resample,
     SandboxName,
-    Selection,
+    SelectionMode,
     Strategy,
     WandbMode,
     WeightSource,
@@ -488,7 +488,7 @@ class EvalConfig:
     base_temp: float = within("[0, 10]", MISSING)
     """Decoding temperature of the base model (the paper decodes it at its recommended settings)."""
     base_truncation: TruncationConfig = field(default_factory=TruncationConfig)
-    selection: Selection = Selection.heldout
+    selection: SelectionMode = SelectionMode.heldout
     """Where there is a choice, it is made on held-out problems, and the others are reported;
     `test` chooses on the reported problems, which flatters every score and is stamped on them."""
     validation: str = HASH_SPLIT
@@ -536,7 +536,7 @@ class EvalConfig:
                 f"there is one: raise eval.{name}, or use eval.resample=problems",
             )
         require(
-            self.num_validation_samples is None or self.selection is Selection.heldout,
+            self.num_validation_samples is None or self.selection is SelectionMode.heldout,
             "eval.num_validation_samples counts answers to held-out problems, and "
             "eval.selection=test holds none out: leave it null",
         )

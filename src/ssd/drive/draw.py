@@ -1,8 +1,8 @@
 """`python -m ssd.drive.draw RUN_DIR`: all that the frozen model can draw before any training.
 
-That is the corpus, the control's too, and where the run goes on to evaluate, the base model's
-answers as far as no choice of the tuned model's decides how they are drawn. One engine serves them:
-on a GPU a start takes one to two minutes.
+That is the corpus, the control's corpus, and, if the run evaluates, those of the base model's
+answers whose decoding does not depend on what is chosen for the tuned model. One engine serves
+them: on a GPU a start takes one to two minutes.
 """
 
 from ssd.arms import BASE
@@ -27,8 +27,8 @@ def draw(run: Run) -> None:
 
 
 def longest_model_len(run: Run) -> int | None:
-    """Tokens of prompt and answer that serve the corpus and the benchmarks; None for as many as
-    the model takes."""
+    """Tokens of prompt and answer together that are enough for the corpus and the benchmarks; None
+    for the model's own limit."""
     lengths = [run.config.sampler.max_model_len]
     if "evaluate" in run.config.stages:
         lengths.append(run.config.eval.max_model_len)

@@ -44,8 +44,8 @@ SUBMITTED = "SUBMITIT_EXECUTOR"
 LISTED = (ValueType.CHOICE_SWEEP, ValueType.SIMPLE_CHOICE_SWEEP, ValueType.RANGE_SWEEP)
 """Overrides that say how many values they take."""
 FAILED: set[Path] = set()
-"""Run folders of this command's jobs that failed, in this process or, under a launcher that starts
-others, in theirs: a sweep goes on after a failed job."""
+"""Run folders of this command's failed jobs, run in this process or in processes that a launcher
+started: a sweep goes on after a failed job."""
 
 
 def launch(composed: DictConfig) -> None:
@@ -77,8 +77,8 @@ def launch(composed: DictConfig) -> None:
 
 @contextmanager
 def naming_lost_jobs() -> Iterator[None]:
-    """Say in one line that a submitted job was killed: submitit ends the sweep's own process with a
-    trace then, while the other jobs go on in theirs.
+    """Report a killed job in one line. Otherwise submitit ends the sweep's own process with a
+    traceback, while the other jobs go on in their processes.
 
     Raises:
         StageError: a job ended without a result.
@@ -89,7 +89,7 @@ def naming_lost_jobs() -> Iterator[None]:
         if not type(error).__module__.startswith("submitit."):
             raise
         raise StageError(
-            f"{str(error).splitlines()[0]} was killed, its log lies there; the other jobs go on: "
+            f"{str(error).splitlines()[0]} was killed; see its log there. The other jobs go on: "
             "python -m ssd.report STUDY_DIR shows them, and the same sweep repeats what is missing"
         ) from error
 
@@ -109,7 +109,7 @@ def check_launcher(config: RunConfig) -> None:
 
 
 def record_failure(folder: Path, error: Exception, command: list[str]) -> None:
-    """Write `failed.json` into a run folder: at what, why and when the run stopped."""
+    """Write `failed.json` into a run folder: where, why and when the run stopped."""
     FAILED.add(folder)
     stage = error.stage if isinstance(error, StageError) else "before its first stage"
     message = one_line(error) if isinstance(error, SSDError) else repr(error)
@@ -134,7 +134,7 @@ class StudyTable(Callback):
         """Jobs of the sweep that this process runs one after the other; 0 where it is unknown."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember which failures were there."""
+        """Remember the failures of earlier sweeps."""
         self.before = failures(Path(config.hydra.sweep.dir))
         self.num_jobs = count_jobs(config)
 
@@ -165,8 +165,8 @@ class StudyTable(Callback):
 
 
 def count_jobs(config: DictConfig) -> int:
-    """Jobs of a sweep: the product of the values of whatever takes several; 0 where only Hydra can
-    tell, as of `glob(*)`."""
+    """Jobs of a sweep: the product of the numbers of values; 0 if only Hydra knows, as for
+    `glob(*)`."""
     presets = (config.hydra.sweeper.get("params") or {}).items()
     overrides = [*(f"{key}={value}" for key, value in presets), *config.hydra.overrides.task]
     sizes = {}

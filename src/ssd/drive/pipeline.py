@@ -42,7 +42,7 @@ from ssd.runtime.installation import (
 from ssd.runtime.precision import note_products
 
 NOWHERE = Weights(path="", identity="", tokenizer="", source="not fetched")
-"""Stands for weights that are not on this disk, of which nothing can have been made."""
+"""Stands for weights that are not on this disk yet; no artifact can have been made from them."""
 
 
 def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
@@ -146,7 +146,7 @@ def run_stage(run: Run, stage: str) -> None:
 
 
 def link_artifacts(run: Run) -> None:
-    """Put links to the run's artifacts into its folder, for people who look around."""
+    """Put links to the run's artifacts into its folder, for people who browse it."""
     for artifact in (lineage.corpus(run), lineage.checkpoint(run), evidence.finished_analysis(run)):
         if artifact is not None and artifact.done:
             link = run.folder / artifact.kind

@@ -20,7 +20,7 @@ def planned(run: Run) -> list[tuple[Run, str]]:
 
 
 def pending(run: Run) -> list[str]:
-    """The stages that will draw tokens or train, in order; of two trainings each.
+    """The stages that will draw tokens or train, in order; `train` once for each training.
 
     Raises:
         ArtifactError: a training has no corpus and none is to be sampled.
@@ -41,8 +41,8 @@ def pending(run: Run) -> list[str]:
 
 
 def is_made(run: Run, stage: str) -> bool:
-    """Whether a stage's artifacts are there; never so for one that also brings the run's folder up
-    to date."""
+    """Whether a stage's artifacts are finished; False for a stage that also updates the run
+    folder."""
     if stage == "sample" and "evaluate" in run.config.stages and not is_whole(run, BASE):
         return False
     return stage in ("sample", "train", "analyse") and is_current(run, stage)
@@ -62,7 +62,7 @@ def is_current(run: Run, stage: str) -> bool:
 
 
 def report_is_current(run: Run) -> bool:
-    """Whether the report is newer than what it tells of, as far as that is there."""
+    """Whether the report is newer than everything it describes that exists."""
     report, scores, analysis = (
         run.folder / REPORT_PAGE,
         run.folder / SCORES,

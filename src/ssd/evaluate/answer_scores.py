@@ -19,8 +19,8 @@ RESAMPLES = 10_000
 
 
 def with_missing(verdicts: list[Verdict], scored: Sequence[str], k: int) -> list[Verdict]:
-    """The verdicts on the problems that count, and failed ones for those that nobody answered, as
-    many as pass@k needs to be defined."""
+    """The verdicts on the problems that count, with failed ones added for problems without an
+    answer, as many as pass@k needs."""
     counted, answered = set(scored), {verdict.problem_id for verdict in verdicts}
     empty = {"passed": False, "status": NO_ANSWER, "detail": "", "program": "", "seconds": 0.0}
     return [verdict for verdict in verdicts if verdict.problem_id in counted] + [
@@ -34,7 +34,7 @@ def with_missing(verdicts: list[Verdict], scored: Sequence[str], k: int) -> list
 def summary(
     benchmark: Benchmark, verdicts: dict[Path, list[Verdict]], k: list[int], extraction: Extraction
 ) -> str:
-    """The scores as a table, and what has to be said beside them."""
+    """The scores as a table, with the notes that belong to them."""
     # As stored: some programs may have run before this command, in another sandbox.
     backends = {verdict.backend for rows in verdicts.values() for verdict in rows} - {""}
     isolated = isolation(", ".join(sorted(backends)))
@@ -79,6 +79,6 @@ def size(verdicts: dict[Path, list[Verdict]]) -> str:
 
 
 def distinct_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """The files' names, with their folders where these are alike."""
+    """The files' names, with their folders if two names are equal."""
     names = {path: stem(path) for path in paths}
     return names if len(set(names.values())) == len(paths) else {path: str(path) for path in paths}

@@ -14,13 +14,13 @@ from ssd.problems.rows import read_jsonl
 from ssd.records.samples import read_samples
 
 IDS = ("task_id", "question_id", "id")
-"""Fields that name a problem: of EvalPlus and HumanEval, of LiveCodeBench, of anybody."""
+"""Fields that name a problem: EvalPlus's and HumanEval's, LiveCodeBench's, and common ones."""
 PROGRAMS = ("solution", "code", "code_list")
 """Fields that hold code as it is to be run."""
 TEXTS = ("output", "output_list", "text")
 """Fields that hold what a model said, from which its code is extracted."""
 COMPLETION = "completion"
-"""A field that goes on where a problem's prompt ends (HumanEval), or holds a program."""
+"""A field whose text continues a problem's prompt (HumanEval), or holds a program."""
 FIELDS = *PROGRAMS, COMPLETION, *TEXTS
 
 
@@ -30,7 +30,7 @@ class Answer:
 
     problem_id: str
     index: int
-    """Among the answers to its problem, from 0."""
+    """Position among the answers to its problem, from 0."""
     code: str | None
     """None where an answer holds none."""
 
@@ -41,19 +41,19 @@ def read_answers(
     """The answers of a file to these tasks, by task and in the order of the file: JSON Lines (plain
     or gzipped), a JSON list, or a Parquet file or folder of this project.
 
-    Answers to other problems are left out. That is said, and that programs look like texts, or that
-    some problems have more answers than others.
+    Answers to other problems are left out. A note is printed about them, about programs that look
+    like texts, and about problems with more answers than others.
 
     Raises:
         DataError: the file cannot be read, or answers none of the tasks.
     """
-    known = known_names([task.problem.problem_id for task in tasks])
+    find_problem = known_names([task.problem.problem_id for task in tasks])
     prompts = {task.problem.problem_id: task.prompt for task in tasks}
     codes: dict[str, list[str | None]] = {}
     unknown: list[str] = []
     fenced = 0
     for name, field, value in answer_fields(path):
-        problem = known(name)
+        problem = find_problem(name)
         if problem is None:
             unknown.append(name)
             continue
@@ -87,18 +87,18 @@ def read_answers(
 
 
 def known_names(problem_ids: Sequence[str]) -> Callable[[str], str | None]:
-    """Finds a problem by its id in any case, or by what follows its last slash alone."""
+    """Finds a problem by its id, in upper or lower case, or by the part after its last slash."""
     whole = {name.lower(): name for name in problem_ids}
     tails = {name.rpartition("/")[2].lower(): name for name in problem_ids}
     return lambda name: whole.get(name.lower(), None if "/" in name else tails.get(name.lower()))
 
 
 def uneven_notes(codes: dict[str, list[str | None]]) -> list[str]:
-    """That some problems have more answers than others; a sampling may have been cut short."""
+    """A note if some problems have more answers than others: sampling may have been cut short."""
     ((common, _),) = Counter(map(len, codes.values())).most_common(1)
     others = [name for name, listed in codes.items() if len(listed) != common]
     return others and [
-        f"problems with another number of answers than {common}, which most have: {len(others)}, "
+        f"problems with more or fewer than the usual {common} answers: {len(others)}, "
         f"such as {others[0]} with {len(codes[others[0]])}"
     ]
 

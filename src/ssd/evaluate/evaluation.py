@@ -1,4 +1,4 @@
-"""The stage: every model's answers, their verdicts, what they choose, and scores.json.
+"""The stage: every model's answers, their verdicts, the settings they choose, and scores.json.
 
 This process starts the generating ones and grades; it imports neither torch nor vllm.
 """
@@ -33,8 +33,7 @@ from ssd.sandbox.pool import Sandbox
 
 
 def evaluate(run: Run) -> None:
-    """Bring the run's scores.json up to date and print its table;
-    what is finished is used as it is.
+    """Bring the run's scores.json up to date and print its table; finished artifacts are reused.
 
     Raises:
         ArtifactError: the run trains, and a checkpoint is not finished.
@@ -44,7 +43,7 @@ def evaluate(run: Run) -> None:
     models = protocol.models(run)
     if TUNED not in models:
         print(
-            "no checkpoint, and stages leaves out train: only the base model is evaluated",
+            "there is no checkpoint and stages lacks train: only the base model is evaluated",
             flush=True,
         )
     for model in models:
@@ -67,11 +66,11 @@ def evaluate(run: Run) -> None:
 
 
 def answer_and_grade(run: Run, model: str, sandbox: Callable[[], Sandbox]) -> None:
-    """All that a model is asked, with its verdicts."""
+    """Everything that a model answers, with its verdicts."""
     if not all(job.verdicts(run).done for job in list_jobs(run, model)):
         sandbox()  # before anything is generated: a machine that cannot grade should say so first
     steps = dict.fromkeys(how.checkpoint_step for how in protocol.candidates(run, model))
-    # The first round ends in the choice, and the process that brought it on has gone on to what is
+    # The first round ends in the choice, and the process that completed it has gone on to what is
     # reported, unless it answers for another step than the chosen one.
     for jobs in (choice_jobs, list_jobs):
         for step in steps:
@@ -83,7 +82,7 @@ def answer_and_grade(run: Run, model: str, sandbox: Callable[[], Sandbox]) -> No
 
 
 def generate_answers(run: Run, model: str, step: int | None) -> None:
-    """Let a process of its own answer all that a step of a model is asked."""
+    """Answer everything for one step of a model, in a process of its own."""
     export_model(run, model, step)
     command = [sys.executable, "-m", "ssd.evaluate.generate", str(run.folder), model]
     run_child(
@@ -94,23 +93,23 @@ def generate_answers(run: Run, model: str, step: int | None) -> None:
 
 
 def problem_groups(benchmark: Benchmark) -> dict[str, list[str]]:
-    """Problem ids by difficulty, and without those whose official tests are known to be faulty;
-    only groups that are a part of the benchmark."""
+    """Problem ids by difficulty, and a group without the problems whose official tests are known to
+    be faulty; a group that is empty or the whole benchmark is left out."""
     tasks = benchmark.tasks
-    named = {name: [t for t in tasks if t.difficulty == name] for name in difficulties(benchmark)}
-    named["without errata"] = [task for task in tasks if not task.errata]
+    groups = {name: [t for t in tasks if t.difficulty == name] for name in difficulties(benchmark)}
+    groups["without errata"] = [task for task in tasks if not task.errata]
     return {
         name: [task.problem.problem_id for task in group]
-        for name, group in named.items()
+        for name, group in groups.items()
         if 0 < len(group) < len(tasks)
     }
 
 
 def difficulties(benchmark: Benchmark) -> list[str]:
     """A benchmark's difficulties, the known ones in their order."""
-    named = {task.difficulty for task in benchmark.tasks if task.difficulty}
-    known = ("easy", "medium", "hard")
-    return [*(name for name in known if name in named), *sorted(named.difference(known))]
+    names = {task.difficulty for task in benchmark.tasks if task.difficulty}
+    in_order = ("easy", "medium", "hard")
+    return [*(name for name in in_order if name in names), *sorted(names.difference(in_order))]
 
 
 def build_scores(run: Run, selection: Selection | None) -> Scores:

@@ -30,7 +30,7 @@ from ssd.runtime.reporting import reporting_errors
 
 
 def generate(run: Run, model: str, step: int | None = None) -> None:
-    """Draw and store all that a step of a model is asked; resumes, and skips what is finished.
+    """Draw and store all answers of one step of a model; resumes, and skips finished answers.
 
     Raises:
         ArtifactError: there is no finished checkpoint of the model.
@@ -42,9 +42,9 @@ def generate(run: Run, model: str, step: int | None = None) -> None:
 
 
 def answer_all(run: Run, model: str, engine: LazyEngine, step: int | None = None) -> None:
-    """Answer what the model's setting is chosen on and, once that is graded, what is reported: one
-    engine serves both, since on a GPU a start takes one to two minutes. Where several steps are
-    candidates, the process of the last one grades.
+    """Answer the problems that choose the model's setting and, once these are graded, the reported
+    ones. One engine serves both, because a start on a GPU takes one to two minutes. If several
+    steps are candidates, the process of the last one grades.
 
     Raises:
         DataError: a prompt leaves no room for an answer.
@@ -52,36 +52,36 @@ def answer_all(run: Run, model: str, engine: LazyEngine, step: int | None = None
     """
     tokenizer = load_tokenizer(run.weights.path)
     # All prompts before the engine starts, so that a prompt that is too long stops the run at once.
-    asked = [
+    parts = [
         *(protocol.chosen_on(run) if protocol.selects(run) else []),
         *protocol.reported_on(run),
     ]
-    requests = {where: benchmark_requests(run, *where, tokenizer) for where in asked}
+    requests = {where: benchmark_requests(run, *where, tokenizer) for where in parts}
     answer(run, of_step(step, choice_jobs(run, model)), requests, engine)
     if awaits_grading(run, model):
-        # Of its own, so that what a program does to its sandbox cannot reach the engine.
+        # In a process of its own, so that a program that harms its sandbox cannot reach the engine.
         command = [sys.executable, "-m", "ssd.evaluate.grade", str(run.folder), model]
         run_child(command, f"grading answers of the {model} model")
     answer(run, of_step(step, list_jobs(run, model)), requests, engine)
 
 
 def is_answered(run: Run, jobs: Sequence[Job]) -> bool:
-    """Whether everything is answered that the jobs ask for."""
+    """Whether all answers of the jobs are stored."""
     return all(job.generations(run).done for job in jobs)
 
 
 def awaits_grading(run: Run, model: str) -> bool:
-    """Whether answers have to be graded before it is known what else the model is asked."""
+    """Whether answers have to be graded before the model's remaining jobs are known."""
     return is_answered(run, choice_jobs(run, model)) and best_setting(run, model) is None
 
 
 def is_whole(run: Run, model: str, step: int | None = None) -> bool:
-    """Whether a step of a model has nothing left to do: to answer, or to have graded."""
+    """Whether a step of a model has nothing left to answer or to get graded."""
     return not awaits_grading(run, model) and is_answered(run, of_step(step, list_jobs(run, model)))
 
 
 def of_step(step: int | None, jobs: Sequence[Job]) -> list[Job]:
-    """Those of a step of a model's training."""
+    """The jobs of one step of a model's training."""
     return [job for job in jobs if job.how.checkpoint_step == step]
 
 
@@ -91,10 +91,10 @@ def answer(
     requests: Mapping[tuple[str, str], list[Request]],
     engine: LazyEngine,
 ) -> None:
-    """Draw and store what the jobs, all of one model and step, ask for.
+    """Draw and store the answers of some jobs, all of one model and step.
 
     Args:
-        requests: of every part of a benchmark that is asked for.
+        requests: by benchmark and part, for every part that a job names.
     """
     for job in jobs:
         answers = job.generations(run)

@@ -68,7 +68,7 @@ def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:
 
 
 def benchmark_facts(benchmark: Benchmark, extraction: Extraction) -> dict[str, Any]:
-    """What has to be known of a benchmark beside every score on it."""
+    """The facts about a benchmark that are stored beside every score on it."""
     return {
         "benchmark": benchmark.name,
         "release": benchmark.release,

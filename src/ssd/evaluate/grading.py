@@ -33,7 +33,7 @@ many more tests, and a candidate could otherwise answer for ever."""
 
 
 def require_modules(benchmark: Benchmark, sandbox: Sandbox) -> None:
-    """Refuse a benchmark whose tests name a module that the sandbox does not see.
+    """Refuse a benchmark whose tests import a module that the sandbox lacks.
 
     Raises:
         HardwareError: there is one.
@@ -64,8 +64,7 @@ def check(tests: Judged | StdinTests, code: str, sandbox: Sandbox, timeout: floa
 
 
 def check_outputs(tests: StdinTests, code: str, sandbox: Sandbox, timeout: float) -> Outcome:
-    """Run a program once per test, to the first that fails. What should come out never enters the
-    sandbox."""
+    """Run a program once per test until one fails. The expected output never enters the sandbox."""
     seconds = 0.0
     whole = pooled_limit(timeout, len(tests.tests))
     for number, (stdin, expected) in enumerate(tests.tests, start=1):
@@ -95,8 +94,8 @@ def grade_answer(
     thinking: bool,
     extraction: Extraction = Extraction.official,
 ) -> Verdict:
-    """Extract and run the code of one answer, and where it does not pass officially, also the code
-    that is found leniently."""
+    """Extract and run the code of an answer; if it fails, also the code that the lenient rule
+    finds."""
     code = extract(sample.text, extraction, thinking=thinking)
     outcome = run(task, code, sandbox, timeout)
     lost_to = "" if extraction is Extraction.official else None
@@ -121,7 +120,7 @@ def grade_answer(
 
 
 def run(task: Task, code: str | None, sandbox: Sandbox, timeout: float) -> Outcome:
-    """What becomes of an answer's code."""
+    """The outcome of an answer's code."""
     if task.tests is None:
         return Outcome(NO_TESTS, "the benchmark's file has no tests for it", sandbox.name)
     if code is None or not code.strip():
@@ -139,8 +138,8 @@ def program_hash(code: str) -> str:
 def as_they_come(
     work: Callable[[Item], Result], items: Iterable[Item], sandbox: Sandbox, workers: int
 ) -> Iterator[Iterator[Result]]:
-    """What `work` makes of the items on so many threads, in the order in which it is there: a slow
-    program holds up none of the others, and not Ctrl-C, which ends what runs in the sandbox."""
+    """The results of `work` on the items, computed on several threads and yielded as they finish. A
+    slow program delays neither the others nor Ctrl-C, which ends the running programs."""
     pool = ThreadPoolExecutor(workers)
     try:
         futures = [pool.submit(work, item) for item in items]
@@ -166,7 +165,7 @@ def grade(
 ) -> list[Verdict]:
     """A verdict per sample, in order; `workers` programs run at once.
 
-    Verdicts are written to `folder` in parts, and those that are there are used as they are.
+    Verdicts are written to `folder` in parts, and parts that exist are reused.
     """
     by_id = {task.problem.problem_id: task for task in tasks}
     parts = folder / PARTS

@@ -1,4 +1,4 @@
-"""What W&B and metrics.jsonl get of an evaluation: every score, the columns of a sweep, answers."""
+"""The results that W&B and metrics.jsonl get: every score, the columns of a sweep, answers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -63,8 +63,8 @@ def headline(run: Run, scores: Scores) -> dict[str, float]:
     `t_eff` (their product), `top_k` (0 keeps all) and `top_p` of the training data, `lr`; `pass@1`
     and `answer_tokens` of the tuned model, `gain` over the base model with its interval, `held_out`
     (the chosen setting's score on the problems that chose it); `tokens` sampled for training and
-    `hours`, the wall time that the report sums up too, here without an analysis, which comes
-    later. What a run has not is left out."""
+    `hours`, the wall time that the report shows too, but without an analysis, which runs later.
+    Values that a run does not have are left out."""
     corpus = lineage.corpus(run)
     seconds = sum(cost.seconds for cost in costs(scored_artifacts(run, scores)))
     columns = {

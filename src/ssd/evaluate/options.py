@@ -1,4 +1,4 @@
-"""Options of the commands that run code without a run's settings, whose defaults they share."""
+"""Options of the commands that run code without a run; their defaults are those of the settings."""
 
 import argparse
 import dataclasses
@@ -15,7 +15,7 @@ from ssd.sandbox.pool import Sandbox, load_sandbox
 
 Number = TypeVar("Number", int, float)
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(EvalConfig)}
-"""Of the settings of the same names."""
+"""Defaults of the settings with the same names."""
 
 
 def positive(kind: Callable[[str], Number]) -> Callable[[str], Number]:
@@ -53,12 +53,12 @@ def add_sandbox_options(parser: argparse.ArgumentParser) -> None:
 
 
 SETTING = re.compile(r"\b(?:(out)put_dir|eval\.(?:(file)s\.\w+|(benchmark)s|([a-z_]+)))(=?)")
-"""A setting, which a run would have, as errors name it."""
+"""The name of a run's setting in error messages."""
 
 
 @contextmanager
 def naming_options() -> Iterator[None]:
-    """Errors name the command's options in the place of a run's settings: `--file FOLDER` for
+    """Errors name the command's options instead of a run's settings: `--file FOLDER` for
     `eval.files.lcb=FOLDER`."""
 
     def option(setting: re.Match[str]) -> str:

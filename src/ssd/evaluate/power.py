@@ -114,7 +114,7 @@ def run_power(arguments: list[str]) -> None:
 
 
 def report(name: str, pair: list[list[Verdict]], options: argparse.Namespace) -> str:
-    """What one benchmark's two arms say.
+    """The report on one benchmark's two arms.
 
     Raises:
         DataError: the arms answered different problems, or the pilot holds no variance.

@@ -1,4 +1,4 @@
-"""What a pilot says of the size of an evaluation, as the tables that `power` prints.
+"""What a pilot says about the size of an evaluation: the tables that `power` prints.
 
 P problems, B resamples.
 """
@@ -20,7 +20,7 @@ REPORTED = {
 }
 """Benchmarks that people report on, from the smallest."""
 RESAMPLES = 2000
-"""Of the pilot's problems, behind the interval of the problems needed."""
+"""Number of resamples of the pilot's problems for the interval of the problems needed."""
 
 
 def power_report(
@@ -68,8 +68,8 @@ def power_report(
 
 def _sizes(pilot: Pilot, power: float, level: float) -> str:
     here = len(pilot.differences_P)
-    known = {find_entry(name).size: title for name, title in REPORTED.items()}
-    sizes = {size: title for size, title in known.items() if size and size != here}
+    titles = {find_entry(name).size: title for name, title in REPORTED.items()}
+    sizes = {size: title for size, title in titles.items() if size and size != here}
     sizes = {here: "this pilot", **sizes}
     header = ["problems", *(f"n={count}" for count in pilot.sample_counts), ""]
     rows = [header]

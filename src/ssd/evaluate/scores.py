@@ -94,8 +94,8 @@ class ArmArrays:
 
     @classmethod
     def of_uneven(cls, verdicts: Sequence[Verdict], k: Sequence[int]) -> "ArmArrays":
-        """The same of problems with different numbers of samples, of which each needs `max(k)`:
-        pass@k is unbiased for each of them. Intervals are over problems."""
+        """The same for problems with different numbers of samples, each at least `max(k)`; pass@k
+        is unbiased for each problem. Intervals are over problems."""
         passed: dict[str, list[bool]] = defaultdict(list)
         for verdict in verdicts:
             passed[verdict.problem_id].append(verdict.passed)
@@ -171,7 +171,7 @@ def distinct_programs(verdicts: Sequence[Verdict]) -> float:
 
 
 def lost_to_form(verdicts: Sequence[Verdict]) -> dict[str, float] | None:
-    """By form, the share of answers that fail for it alone; None where that was not looked at."""
+    """By form, the share of answers that fail for it alone; None if that was not checked."""
     forms = Counter(verdict.lost_to for verdict in verdicts)
     if None in forms:
         return None
@@ -232,7 +232,7 @@ def benchmark_scores(
         answers: what each arm (`base`, `tuned`, and controls) stands for.
         verdicts: on these answers, by arm.
         groups: problem ids by the group's name, such as `hard` or `without errata`. A group's
-            intervals are of itself; one without graded problems is left out.
+            intervals come from its own problems; a group without graded problems is left out.
 
     Raises:
         DataError: verdicts are missing, or the arms answered different problems.
@@ -276,7 +276,7 @@ def benchmark_scores(
 
 
 def _fields(record: Any, kind: type) -> dict[str, Any]:
-    """The fields that a record has as one of `kind`."""
+    """The fields of a record that `kind` declares."""
     return {field.name: getattr(record, field.name) for field in dataclasses.fields(kind)}
 
 

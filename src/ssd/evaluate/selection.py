@@ -1,8 +1,8 @@
 """What the held-out problems choose: each model's decoding and training step.
 
 The paper chose temperatures and checkpoints on the problems it reports, and its 4B-Thinking
-headline is the largest cell of a 13 x 12 grid. Choosing elsewhere costs a quarter of the problems
-and leaves scores that mean what they say.
+headline is the largest cell of a 13 x 12 grid. Choosing on other problems costs a quarter of them
+and keeps the reported scores unbiased.
 """
 
 import dataclasses
@@ -50,14 +50,14 @@ class Job:
 
     @property
     def label(self) -> str:
-        """How progress bars call it."""
+        """The name that progress bars show."""
         part = "" if self.part == ALL else f" {self.part}"
         step = "" if self.how.checkpoint_step is None else f" step {self.how.checkpoint_step}"
         return f"{self.benchmark}{part} {self.model}{step} T={self.how.temp:g}"
 
 
 def list_arms(run: Run, chosen: Mapping[str, Setting]) -> list[Arm]:
-    """The rows of the score table, as far as the models' settings are chosen."""
+    """The rows of the score table whose models' settings have been chosen."""
     controls = run.config.eval.controls
     arms = [Arm(BASE, BASE, protocol.candidates(run, BASE)[0])]
     if SWEPT in controls and BASE in chosen:
@@ -68,7 +68,7 @@ def list_arms(run: Run, chosen: Mapping[str, Setting]) -> list[Arm]:
 
 
 def choice_jobs(run: Run, model: str) -> list[Job]:
-    """What a model answers for its setting to be chosen; nothing where it has one candidate."""
+    """The jobs whose answers choose a model's setting; none if it has one candidate."""
     candidates = protocol.candidates(run, model)
     return [
         Job(model, name, part, how)
@@ -79,8 +79,8 @@ def choice_jobs(run: Run, model: str) -> list[Job]:
 
 
 def list_jobs(run: Run, model: str) -> list[Job]:
-    """All that a model is known to be asked, each once: what its setting is chosen on, and what is
-    reported, which is known when the choices behind it are made."""
+    """All known jobs of a model, each once: those that choose its setting, and the reported ones,
+    which are known once the choices they depend on are made."""
     reported = [
         Job(model, name, part, arm.how)
         for arm in list_arms(run, chosen_so_far(run))
@@ -111,7 +111,7 @@ def best_setting(run: Run, model: str) -> Setting | None:
 
 
 def choose(run: Run) -> Choice:
-    """What the problems that choose say; needs their verdicts."""
+    """The choice of every model's setting; needs the verdicts on the problems that choose."""
     chosen = chosen_so_far(run)
     settings = run.config.eval
     sweeps: dict[str, tuple[Candidate, ...]] = {}

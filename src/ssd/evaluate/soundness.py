@@ -1,4 +1,5 @@
-"""Whether one's own tests tell right answers from wrong ones: `python -m ssd.evaluate check FILE`.
+"""Whether the tests of your own problems tell right answers from wrong ones: `python -m
+ssd.evaluate check FILE`.
 
 A problem's reference solution has to pass. A program that does nothing must not, and neither must
 functions that return nothing in particular: a test that those pass cannot fail.
@@ -22,13 +23,14 @@ from ssd.sandbox.endings import PASSED
 from ssd.sandbox.pool import Sandbox
 
 IDLE = "", "None", "object()"
-"""What functions of a program that does nothing return; the empty text for no functions at all."""
+"""Return values of the functions in a program that does nothing; the empty text stands for a
+program without functions."""
 MANY = 200
 """Problems from which on it takes long enough for a progress bar."""
 
 
 def flaw(task: Task, sandbox: Sandbox, timeout: float) -> str | None:
-    """What running a problem's tests shows to be wrong with it, with the remedy."""
+    """The faults that running a problem's tests shows, each with a remedy."""
     tests = task.tests
     assert tests is not None
     if task.reference is not None:
@@ -39,7 +41,7 @@ def flaw(task: Task, sandbox: Sandbox, timeout: float) -> str | None:
                 f"{outcome.detail}): mend it or the test"
             )
     if isinstance(tests, StdinTests) or tests.data is not None:
-        return None  # compared by the grader or with ==: what does nothing has failed when read
+        return None  # compared by the grader or with ==: reading already refused what cannot fail
     empty, *hollow = (
         check(tests, idle_program(tests, result), sandbox, timeout).status == PASSED
         for result in IDLE
@@ -59,14 +61,14 @@ def idle_program(tests: Judged, result: str) -> str:
 
 
 def candidate_names(tests: Judged) -> list[str]:
-    """The names that tests use of an answer."""
+    """The names of an answer that tests use."""
     return list(dict.fromkeys([*foreign_names(tests.judge), *tests.names]))
 
 
 def find_flaws(
     tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float, workers: int
 ) -> list[str]:
-    """Of every problem that is wrong, what is wrong, in order."""
+    """The fault of every faulty problem, in order."""
     with (
         ThreadPoolExecutor(workers) as pool,
         progress_bar("checking tests", len(tasks), unit="problem", hidden=len(tasks) < MANY) as bar,
@@ -80,8 +82,8 @@ def find_flaws(
 
 
 def require_sound(tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float, workers: int) -> None:
-    """Refuse one's own problems whose tests cannot fail or whose reference does not pass, and say
-    how many have none.
+    """Refuse your own problems if their tests cannot fail or their reference does not pass, and
+    print how many have no reference.
 
     Raises:
         DataError: there is one; the message names its line.
@@ -97,7 +99,7 @@ def require_sound(tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float, wo
 
 
 def without_reference(tasks: Sequence[Task]) -> str:
-    """What it means that problems have no reference solution; empty where all have one."""
+    """A note that some problems have no reference solution; empty if all have one."""
     count = sum(task.reference is None for task in tasks)
     if not count:
         return ""
@@ -109,8 +111,7 @@ def without_reference(tasks: Sequence[Task]) -> str:
 
 @naming_options()
 def run_check(arguments: list[str]) -> None:
-    """Print a line for every problem of a file that is wrong, and leave with code 1 if there is
-    one.
+    """Print a line for every faulty problem of a file, and exit with code 1 if there is one.
 
     Raises:
         DataError: the file cannot be read.
@@ -144,5 +145,5 @@ def run_check(arguments: list[str]) -> None:
 
 
 def _line_number(text: str, path: Path) -> int:
-    """Of `FILE, line 3: what is wrong`."""
+    """The number 3 in `FILE, line 3: what is wrong`."""
     return int(text.removeprefix(f"{path}, ").partition(":")[0].split()[1])

@@ -139,8 +139,8 @@ def files_of(options: argparse.Namespace) -> BenchmarkFiles:
 def scored_problems(
     benchmark: Benchmark, answers: Mapping[Path, Sequence[Answer]], *, answered_only: bool
 ) -> list[str]:
-    """The problems that count, in the benchmark's order: all, or what every file answers. What a
-    file lacks is said.
+    """The problems that count, in the benchmark's order: all, or what every file answers. A note is
+    printed about problems that a file does not answer.
 
     Raises:
         DataError: no problem is answered by every file.
@@ -189,11 +189,11 @@ def grade_file(
     rules: dict[str, Any],
     workers: int,
 ) -> list[Verdict]:
-    """A verdict per answer, in order; written to `out` as they come, and taken from there where the
-    same program was graded by the same rules before. The caller holds the file."""
+    """A verdict per answer, in order. Each is written to `out` as it comes, and read from there if
+    the same program was graded by the same rules before. The caller has locked the file."""
     keys = [key_of(answer, rules) for answer in answers]
     done = {row["key"]: row for row in stored_rows(out)}
-    # Without the line that a kill has cut short, which the next one would be appended to.
+    # Drops a line that a kill has cut short; the next verdict would be appended to it.
     write_text(out, "".join(f"{json.dumps(row)}\n" for row in done.values()))
     missing = {key: answer for key, answer in zip(keys, answers, strict=True) if key not in done}
 
@@ -238,5 +238,5 @@ def grade_file(
 
 
 def key_of(answer: Answer, rules: dict[str, Any]) -> str:
-    """Equal for answers to which the same verdict applies."""
+    """A key that is equal for answers that get the same verdict."""
     return fingerprint({"problem": answer.problem_id, "code": answer.code, **rules})

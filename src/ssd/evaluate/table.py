@@ -35,7 +35,7 @@ def score_table(scores: Scores) -> str:
 
 
 def wrapped(notes: Sequence[str]) -> str:
-    """A note a paragraph, as wide as the table."""
+    """One paragraph per note, as wide as the table."""
     return "\n".join(textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes)
 
 
@@ -63,7 +63,7 @@ def decoding(setting: Setting) -> str:
 
 
 def isolation(sandbox: str) -> str:
-    """What kept generated code in, from the backend that a result names."""
+    """How generated code was isolated, by the backend that a result names."""
     return ", ".join(ISOLATION.get(name, name) for name in sandbox.split(", "))
 
 
@@ -71,12 +71,12 @@ def size(scored: BenchmarkScores) -> str:
     """`lcb_v6, 131 problems x 4 answers (release_v6, 2025-02-01..2025-05-31, official grading)`"""
     answers = counted(scored.num_samples, "answer")
     facts = [scored.release, scored.window, rules(scored.grading, scored.extraction)]
-    known = ", ".join(fact for fact in facts if fact)
-    return f"{scored.name}, {scored.problems} x {answers} ({known})"
+    rules_text = ", ".join(fact for fact in facts if fact)
+    return f"{scored.name}, {scored.problems} x {answers} ({rules_text})"
 
 
 def form_notes(scored: BenchmarkScores) -> list[str]:
-    """How many answers of each arm fail for their form alone; nothing where none does."""
+    """How many answers of each arm fail for their form alone; empty if none does."""
     losses = [
         f"{arm} {lost_shares(model.lost_to_form)}"
         for arm, model in scored.models.items()
@@ -91,7 +91,9 @@ def selection_notes(selection: Selection | None) -> list[str]:
     if selection is None:
         return []
     problems = " and ".join(f"{len(ids)} of {name}" for name, ids in selection.problems.items())
-    among = ", ".join(f"{model} among {len(tried)}" for model, tried in selection.sweeps.items())
+    among = ", ".join(
+        f"{model} among {len(candidates)}" for model, candidates in selection.sweeps.items()
+    )
     if selection.mode == "test":
         return [
             f"{CHOSEN_ON_TEST}: {problems}; {among} settings; "

@@ -13,24 +13,24 @@ from ssd.errors import ConfigError, DataError
 from ssd.records.verdicts import Verdict
 
 FIRST_FIELD = '{"task_id": "'
-"""How the line of a verdict begins."""
+"""The beginning of a verdict's line."""
 
 
 def stem(path: Path) -> str:
     """The name of a file of answers without its format: `qwen2.5` of `qwen2.5.jsonl.gz`."""
     name = path.name.removesuffix(".gz")
-    known = Path(name).suffix in (".jsonl", ".json", ".parquet")
-    return Path(name).stem if known else name
+    has_format = Path(name).suffix in (".jsonl", ".json", ".parquet")
+    return Path(name).stem if has_format else name
 
 
 def beside(path: Path) -> Path:
-    """Where the verdicts on a file of answers go."""
+    """The file for the verdicts on a file of answers."""
     path = path.resolve()  # a folder may be typed as `.`
     return path.with_name(f"{stem(path)}.verdicts.jsonl")
 
 
 def require_writable(path: Path) -> None:
-    """Refuse a place where no verdict could be kept, or where something else is.
+    """Refuse a file that cannot be written, or that holds something other than verdicts.
 
     Raises:
         ConfigError: it cannot be written.
@@ -78,7 +78,7 @@ def write_row(file: FileIO, row: dict[str, Any]) -> None:
 
 
 def verdict_of(row: dict[str, Any]) -> Verdict:
-    """A stored row as what scores are computed from; of tokens nothing is known."""
+    """A stored row as a verdict for the computation of scores; its number of tokens is unknown."""
     return Verdict(
         problem_id=row["task_id"], sample_index=row["sample_index"], passed=row["passed"],
         status=row["status"], detail=row["detail"], num_tokens=0, finish_reason="stop",

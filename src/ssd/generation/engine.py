@@ -1,4 +1,4 @@
-"""What an engine is asked and what comes back."""
+"""What an engine receives and returns."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,9 +46,8 @@ class Completion:
 
 
 class Engine(Protocol):
-    """A loaded model that draws completions. Whoever starts one closes it, by `with`: processes
-    and device memory are given back then and not at the interpreter's exit, where nothing says in
-    which order handlers run."""
+    """A loaded model that draws completions. Whoever starts one closes it, by `with`: processes and
+    device memory are then released in a known order, unlike by exit handlers."""
 
     def __enter__(self) -> Self: ...
 

@@ -16,7 +16,7 @@ from ssd.run import Run, lineage
 from ssd.runtime.precision import compute_dtype
 
 Start = Callable[..., Engine]
-"""Takes what `load_engine` hands on."""
+"""Called with the arguments that `load_engine` passes on."""
 
 
 def _vllm() -> Start:
@@ -59,15 +59,15 @@ def load_engine(
 
 
 class LazyEngine:
-    """An engine that is started when something is to be drawn, and ended with this context; what is
-    drawn under several decodings shares it."""
+    """An engine that is started when the first token has to be drawn and ends with this context;
+    several decodings share it."""
 
     def __init__(self, start: Callable[[], Engine]) -> None:
         self.start = start
         self.stack = ExitStack()
         self.engine: Engine | None = None
         self.start_seconds = 0.0
-        """What starting it took; 0 where nothing had to be drawn."""
+        """Seconds that the start took; 0 if nothing had to be drawn."""
 
     def __enter__(self) -> Self:
         return self

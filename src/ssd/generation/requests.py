@@ -21,7 +21,7 @@ def build_requests(
     max_new_tokens: int,
     max_model_len: int | None,
 ) -> tuple[list[Request], dict[str, int]]:
-    """Requests of the problems whose prompt leaves room for at least one token, and the others.
+    """Requests of the problems whose prompt leaves room for a token, and the problems left out.
 
     Returns:
         `num_samples` requests per fitting problem, in order, and the prompt length of every problem

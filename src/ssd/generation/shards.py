@@ -57,13 +57,13 @@ def generate_shards(
     label: str,
     logprobs: int | None = None,
 ) -> dict[str, float | None]:
-    """Draw every request that the shards under `folder` do not hold yet;
-    the engine is started only if one is missing.
+    """Draw every request that the shards under `folder` do not hold yet; without any, no engine
+    starts.
 
     The engine has all requests at once, so that it is never idle while the longest answer of a
     shard ends. A shard holds the answers that ended next and is on disk whole or not at all; it is
     written when it has `shard_size` of them, and on slow machines every two minutes. So a killed
-    process loses no more finished answers than that, and those under way.
+    process loses no more finished answers than that, plus the unfinished ones.
 
     Returns:
         The facts of a manifest: `tokens_per_second` (engine start excluded), None where nothing was

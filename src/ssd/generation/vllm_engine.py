@@ -36,9 +36,9 @@ from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.models.weights import has_experts
 
 SHUTDOWN_SECONDS = 30.0
-"""How long vLLM's processes have to end before they are killed."""
+"""Seconds that vLLM's processes get to end before they are killed."""
 TICK_SECONDS = 1.0
-"""Between two counts of the tokens that unfinished answers have so far."""
+"""Seconds between two counts of the tokens of unfinished answers."""
 
 
 class VllmEngine:
@@ -97,7 +97,7 @@ class VllmEngine:
         Raises:
             HardwareError: vLLM is not installed, or takes no adapter of this rank.
             RuntimeError, ValueError: it does not take the model.
-            CalledProcessError: a program that it asks about the machine, such as lscpu, fails.
+            CalledProcessError: a program that vLLM runs about the machine, such as lscpu, fails.
         """
         warnings.filterwarnings("ignore", category=FutureWarning)
         for name in (

@@ -11,9 +11,10 @@ from vllm import ir
 
 PROVIDER = "ssd"
 EXTENSION = f"{__name__}.Registered"
-"""Named to the engine as its workers' extension, so that each of its processes imports this."""
+"""The engine's worker extension: naming it makes each of the engine's processes import this
+module."""
 IR_OP_PRIORITY = {"rms_norm": [PROVIDER], "fused_add_rms_norm": [PROVIDER]}
-"""What the engine is asked to use where a call's arguments allow it."""
+"""The implementations that the engine uses if a call's arguments allow it."""
 
 
 def _norm_fits(

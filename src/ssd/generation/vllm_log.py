@@ -1,7 +1,5 @@
-"""What vLLM's processes print, kept in a file.
-
-An engine that starts prints nothing of interest, one that fails pages of tracebacks, of which one
-line is the cause.
+"""The output of vLLM's processes, kept in a file. An engine that starts prints nothing of interest.
+One that fails prints pages of tracebacks, and a single line of them is the cause.
 """
 
 import os
@@ -12,17 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = re.compile(r"^(\(.*?\) )?([A-Z]+ [\d-]+ [\d:]+ \[.*?\] )?")
-"""Of a line: the process, and the logger's level, time and place."""
+"""The beginning of a line: the process, and the logger's level, time and place."""
 EXCEPTION = re.compile(r"^[\w.]*(Error|Exception|Interrupt)\b: .")
 ELSEWHERE = re.compile(r"(see|check) .*(root cause|stack trace)|initialization failed", re.I)
-"""What processes say of each other's failures."""
+"""What processes print about each other's failures."""
 SILENT = "its process ended without a word, which is often for want of main memory"
 
 
 @contextmanager
 def printing_to(log: Path) -> Iterator[None]:
-    """Send what this process prints meanwhile to the end of a file, and what processes started
-    meanwhile print as long as they live."""
+    """Append the output of this process to a file during the context, and that of processes started
+    in it for as long as they live."""
     streams = {1: sys.stdout, 2: sys.stderr}
     originals = {number: os.dup(number) for number in streams}
     with log.open("ab") as file:
@@ -48,5 +46,5 @@ def find_cause(log: Path) -> str | None:
 
 
 def own_cause(message: str) -> str:
-    """What an exception of this process says, unless it points at a process that said nothing."""
+    """The message of an exception here, unless it points at a process that printed nothing."""
     return SILENT if ELSEWHERE.search(message) else message

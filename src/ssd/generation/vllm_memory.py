@@ -15,13 +15,13 @@ from ssd.runtime.gpus import visible_gpus
 from ssd.runtime.hardware import CPU_SEQUENCES, available_memory
 
 CPU_BLOCK, GPU_BLOCK = 32, 16
-"""Tokens of a block of the key-value cache; on GPUs what vLLM chooses for most kernels."""
+"""Tokens in a block of the key-value cache; on GPUs the size that vLLM chooses for most kernels."""
 FP32 = 4
 
 
 def memory_share(folder: Path, hardware: HardwareConfig) -> float:
-    """The share of GPU memory, on CPU of main memory, that vLLM is promised: it refuses to start
-    where less than that is free.
+    """The share of GPU memory (on CPU: of main memory) that vLLM may use. It refuses to start if
+    less than that is free.
 
     Raises:
         HardwareError: weights and cache do not fit.

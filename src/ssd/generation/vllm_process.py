@@ -6,10 +6,10 @@ from typing import Any
 
 
 def notice_death(engine_core: Any) -> None:
-    """Let the engine's next step fail once its process has died, as it may for want of main memory.
+    """Make the engine's next step fail once its process has died, for example of too little memory.
 
-    vLLM notices it too and stops what fills the queue of outputs, but a step that waits on that
-    queue then waits for ever.
+    vLLM notices the death too and stops filling its queue of outputs, but a step that waits on that
+    queue would wait for ever.
     """
     resources = getattr(engine_core, "resources", None)
     if resources is None:  # the engine runs in this process

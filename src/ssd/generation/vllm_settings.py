@@ -1,4 +1,4 @@
-"""What vLLM is told before it loads a model: environment, settings on CPUs, an adapter's rank."""
+"""What vLLM needs before it loads a model: environment, settings on CPUs, an adapter's rank."""
 
 import os
 import tempfile
@@ -14,14 +14,14 @@ from ssd.models.names import ADAPTER_CONFIG
 from ssd.runtime.threads import thread_settings
 
 SOCKETS = "VLLM_RPC_BASE_PATH"
-"""Environment variable: where vLLM makes its processes' sockets, which it leaves there."""
+"""Environment variable: the folder where vLLM creates its processes' sockets and leaves them."""
 LONGEST_FOLDER = 50
-"""Characters of a folder below which those sockets can be named: Linux takes 107 in all."""
+"""Longest name of that folder, in characters: Linux allows 107 for the whole name of a socket."""
 MERGE = "set adapter.merge=true, which trains nothing again"
 
 
 def prepare_environment(hardware: HardwareConfig) -> None:
-    """Set what vLLM reads at import; variables that the user has set stay as they are."""
+    """Set the variables that vLLM reads at import, except those that the user has set."""
     variables = {
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
@@ -41,13 +41,13 @@ def prepare_environment(hardware: HardwareConfig) -> None:
 
 
 def short_folder() -> str:
-    """The folder of temporary files, or /tmp where its name is too long for sockets."""
+    """The folder for temporary files, or /tmp if its name is too long for sockets."""
     folder = tempfile.gettempdir()
     return folder if len(folder) <= LONGEST_FOLDER else "/tmp"
 
 
 def cpu_settings() -> dict[str, Any]:
-    """What the CPU engine is told beyond the GPU's."""
+    """Settings that only the CPU engine gets."""
     from ssd.generation.vllm_kernels import EXTENSION, IR_OP_PRIORITY
     from ssd.generation.vllm_truncation import TRUNCATION
 
@@ -65,7 +65,7 @@ def cpu_settings() -> dict[str, Any]:
 
 
 def lora_rank(adapter: Path) -> int:
-    """The smallest rank that vLLM makes room for and the adapter in this folder fits in.
+    """The smallest rank that vLLM offers and that holds the adapter in this folder.
 
     Raises:
         HardwareError: vLLM stops below the adapter's rank.

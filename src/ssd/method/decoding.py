@@ -38,5 +38,5 @@ class Setting(Decoding):
 
     @property
     def decoding(self) -> Decoding:
-        """The decoding alone, of whichever step."""
+        """The decoding alone, without the step."""
         return Decoding(self.temp, self.top_k, self.top_p)

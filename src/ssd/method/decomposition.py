@@ -1,4 +1,4 @@
-"""The training loss at a position, split exactly into what pulls the model where (paper,
+"""The training loss at a position, split exactly into the terms that move the model (paper,
 appendix B).
 
 B positions, V vocabulary, K tokens of the largest support. All terms are in nats.

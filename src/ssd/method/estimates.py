@@ -34,7 +34,7 @@ def sampling_noise(num_samples: int, correct_P: Integers, k: int) -> Floats:
     With q = 1 - p the chance to fail, the share of failed k-subsets has mean q^k, so its variance
     is the mean of its square less q^2k, which pass@2k estimates without bias where 2k <= G. Moments
     of q over problems are log-convex in their order, so beyond G they are at least as large as the
-    last two continue; the noise is then rather over- than underestimated.
+    last two continue; the noise is then more likely over- than underestimated.
 
     Args:
         correct_P: correct samples of G >= 2, (..., P).

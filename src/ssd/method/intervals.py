@@ -1,4 +1,4 @@
-"""An estimate with its interval, and what it decides."""
+"""An estimate with its interval, and whether it decides a question."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Interval:
     low: float
     high: float
     p_value: float | None = None
-    """Of the paired test; None for what is no difference of scores."""
+    """Of the paired test; None if the estimate is not a difference of scores."""
 
     @property
     def excludes_zero(self) -> bool:

@@ -3,7 +3,7 @@
 The paper describes a lock as sharply peaked with a long distractor tail and a fork as spread over
 several plausible tokens, and gives no threshold (section 4, appendix B). Here a token is plausible
 from probability `plausible` on. A fork has several plausible tokens. A lock has one, of at least
-`lock_top1`. Everything else is other: one plausible token that is no peak, or none.
+`lock_top1`. Everything else is other: one plausible token below that peak, or none.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What a pilot's noise says of the size of an evaluation: problems needed, differences that show.
+"""What a pilot's noise says about the size of an evaluation: problems needed, visible differences.
 
 Differences between two models vary over problems for two reasons: the models differ more on some
 problems than on others, which only more problems average out, and each answer is drawn at random,

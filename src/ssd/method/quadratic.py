@@ -104,7 +104,7 @@ def _solved(u: Array, y: Array, weights: Array) -> Array:
 
 
 def _peaks(coefficients: Array, y: Array) -> Array:
-    """Where those of (R, 3) coefficients that open downwards have their maximum."""
+    """The maxima of the parabolas among (R, 3) coefficients that open downwards."""
     opens_down = coefficients[coefficients[:, 2] < -FLAT * np.abs(y).max()]
     peaks: Array = -opens_down[:, 1] / (2 * opens_down[:, 2])
     return peaks

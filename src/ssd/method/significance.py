@@ -37,8 +37,8 @@ def visible_difference(
 
 
 def visible_sentence(low: float, high: float, num_problems: int, num_samples: int, k: int) -> str:
-    """The same in words, to follow what was asked how often: `can only show differences of about
-    12.5 points and more`."""
+    """The same in words, to follow the number of problems and answers: `can only show differences
+    of about 12.5 points and more`."""
     visible = visible_difference(low, high, num_problems, num_samples, k)
     if math.isinf(visible):
         return f"cannot show any: the paired test takes {fewest_changes()} changed problems"

@@ -17,8 +17,7 @@ def load_tokenizer(folder: str) -> Any:
 
 
 def user_turn(problem: Problem, prompt_format: PromptFormatConfig) -> str:
-    """The problem as text; placeholders are replaced once,
-    so braces inside a statement stay as they are."""
+    """The problem as text. Placeholders are replaced once, so braces inside a statement stay."""
     text = prompt_format.question
     if problem.starter_code:
         text += prompt_format.starter

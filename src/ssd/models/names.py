@@ -4,9 +4,8 @@ MODEL_CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 MODEL_WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 SAFETENSORS = "*.safetensors"
 PATTERNS = (SAFETENSORS, "*.json", "*.jinja", "*.model", "*.txt")
-"""What a checkpoint needs; other files of a hub repository (GGUF, .bin copies) are left where they
-are."""
+"""Files that a checkpoint needs; others of a hub repository (GGUF, .bin copies) are not fetched."""
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")
-"""One of them makes a tokenizer."""
+"""Files of a tokenizer, any of which is enough."""
 TOKENIZER_FILES = (*VOCABULARIES, "tokenizer_config.json", "merges.txt", "special_tokens_map.json",
                    "added_tokens.json", "chat_template.jinja", "chat_template.json")  # fmt: skip

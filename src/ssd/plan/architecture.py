@@ -36,12 +36,12 @@ class Architecture:
     num_experts: int
     """Parameters of all routed experts."""
     num_active_experts: int
-    """Of these, used for one token."""
+    """Those of them that are used for one token."""
     num_cast: int
     """In matrices that autocast copies in lower precision and keeps: all but experts, which are
     copied layer by layer, and an input embedding that is not also the head."""
     num_linear: int
-    """In linear layers but the head: what QLoRA quantises; routed experts are none of them."""
+    """In linear layers except the head, which QLoRA quantises; routed experts are not counted."""
     num_adapter: int
     """Of low-rank adapters of `adapter.rank`, as peft makes them."""
     num_expert_adapter: int
@@ -69,7 +69,7 @@ class Architecture:
     max_length: int | None
     """Longest sequence that the configuration states, in tokens."""
     attention: str
-    """The attention that `hardware.attention` comes to for this model."""
+    """The attention that this model gets under `hardware.attention`."""
 
 
 def find_architecture(
@@ -78,7 +78,7 @@ def find_architecture(
     """The architecture of a run's model.
 
     Raises:
-        ModelError: no configuration is found, or transformers or the trainer does not take it.
+        ModelError: no configuration is found, or transformers or the trainer does not support it.
     """
     fields, source = find_fields(model)
     return measure(fields, source, train, attention, adapter)
@@ -89,7 +89,7 @@ def find_fields(model: ModelConfig) -> tuple[dict[str, Any], str]:
     this disk, the table shipped with the project, or the hub, from which only `config.json` comes.
 
     Raises:
-        ModelError: it is in none of these places.
+        ModelError: none of these places has it.
     """
     if model.path is not None:
         # Not through `locate`, which would hash all weights.
@@ -102,10 +102,10 @@ def find_fields(model: ModelConfig) -> tuple[dict[str, Any], str]:
     weights = locate(model)
     if weights is not None:
         return read_json(Path(weights.path) / MODEL_CONFIG), weights.source
-    known = read_json(KNOWN)
-    if model.name in known:
-        return known[model.name], "the table shipped with this project"
-    return _download(model, list(known)), f"hub {model.name}, config.json"
+    shipped = read_json(KNOWN)
+    if model.name in shipped:
+        return shipped[model.name], "the table shipped with this project"
+    return _download(model, list(shipped)), f"hub {model.name}, config.json"
 
 
 def measure(
@@ -118,7 +118,7 @@ def measure(
     """Build the model that `fields` describe on the meta device, and count.
 
     Raises:
-        ModelError: transformers or the trainer does not take the architecture.
+        ModelError: transformers or the trainer does not support the architecture.
     """
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
@@ -215,7 +215,7 @@ def _windows(text: Any) -> tuple[int | None, ...]:
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
 
 
-def _download(model: ModelConfig, known: list[str]) -> dict[str, Any]:
+def _download(model: ModelConfig, shipped: list[str]) -> dict[str, Any]:
     from huggingface_hub import hf_hub_download
 
     try:
@@ -224,7 +224,7 @@ def _download(model: ModelConfig, known: list[str]) -> dict[str, Any]:
         raise ModelError(
             f"model.name={model.name}: its config.json is neither on this disk nor in the shipped "
             f"table, and the hub did not give it ({one_line(error)[:120]}): connect, or set "
-            f"model.path to a folder with config.json; {did_you_mean(model.name, known)}"
+            f"model.path to a folder with config.json; {did_you_mean(model.name, shipped)}"
         ) from error
     fields: dict[str, Any] = read_json(Path(path))
     return fields

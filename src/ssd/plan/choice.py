@@ -1,6 +1,6 @@
-"""What `auto` and null in `hardware` become on GPUs: what the cards can take.
+"""The values that `auto` and null in `hardware` become on GPUs: those that fit the cards.
 
-8-bit moments and adapters are no choice of hardware: they change numbers, so they are only offered.
+8-bit moments and adapters are never chosen, only suggested, because they change the results.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ TIGHT = 0.9
 """Share of a device's memory above which what fits is called tight: activations are an estimate,
 and allocators leave gaps."""
 LESS_AND_LESS = (Recompute.none, Recompute.selective, Recompute.full)
-"""What is kept for the backward pass, from everything on: memory is what recomputing saves."""
+"""Kinds of recomputation, from the one that keeps most in memory to the one that keeps least."""
 ROWS = tuple(1 << power for power in range(16, 9, -1))
 """Tokens of a micro-batch that are tried, longest first."""
 BUSY_ROW = 8192
@@ -30,7 +30,7 @@ in rows of 8,192."""
 def choose_hardware(
     model: Architecture, config: RunConfig, workload: Workload, capacity: float
 ) -> HardwareConfig:
-    """`config.hardware` with nothing left open that memory decides; on a CPU nothing is."""
+    """`config.hardware` with every value set that depends on memory; on a CPU none does."""
     hardware = config.hardware
     if hardware.accelerator is not Accelerator.gpu:
         return hardware
@@ -48,8 +48,7 @@ def choose_hardware(
 def _choose_training(
     model: Architecture, config: RunConfig, longest_sample: int, capacity: float
 ) -> HardwareConfig:
-    """The first of the candidates that fits with room to spare, or else the one that takes least
-    memory."""
+    """The first candidate that fits with room to spare, or else the one that takes least memory."""
     for hardware in _candidates(config, longest_sample, model.num_layers):
         candidate = dataclasses.replace(config, hardware=hardware)
         if memory_of(model, candidate, longest_sample).needed <= TIGHT * capacity:
@@ -59,7 +58,7 @@ def _choose_training(
 
 def _candidates(config: RunConfig, longest_sample: int, num_layers: int) -> list[HardwareConfig]:
     """Recomputation and rows, the best first: rows that keep a GPU busy, then the recomputation
-    that takes least time, then long rows. What is typed is the only choice."""
+    that takes least time, then long rows. A value that the user has set is the only choice."""
     hardware = config.hardware
     longest = min(longest_sample, config.train.seq_len)
     everything = longest_row(with_rows(config, ROWS[0]), longest)  # no step has longer ones
@@ -91,13 +90,13 @@ def _recomputing(hardware: HardwareConfig, num_layers: int) -> list[tuple[Recomp
     if kind is not Recompute.auto:
         return [(kind, layers)]
     numbers = range(num_layers) if layers is None else [layers]
-    # Full recomputation first, so that it is taken where the other has not been seen to be faster.
+    # Full recomputation first, so that it is chosen unless the other was measured to be faster.
     kinds = itertools.product((Recompute.full, Recompute.selective), numbers)
     return [(kind, number) if number else (Recompute.none, 0) for kind, number in kinds]
 
 
 def least_memory(config: RunConfig, longest_sample: int) -> RunConfig:
-    """`config` with what is open about training set to what takes least memory."""
+    """`config` with the open training settings set to those that take least memory."""
     hardware = config.hardware
     if hardware.accelerator is not Accelerator.gpu:
         return config

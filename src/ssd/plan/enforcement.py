@@ -1,9 +1,8 @@
 """The driver's side of the plan: fills in what memory decides about hardware, and refuses a run
 that cannot fit before anything of it starts.
 
-Imports no torch: the memory model runs in a process of its own. That takes some eight seconds, so
-on a CPU, where nothing is open, it starts only if something is to be sampled, trained or answered
-and the sizes alone do not show that it fits.
+Imports no torch: the memory model runs in a process of its own. That takes some eight seconds. On a
+CPU nothing is open, so it starts only if a stage has work to do whose sizes might not fit.
 """
 
 import dataclasses
@@ -24,14 +23,14 @@ from ssd.plan.outline import surely_fits
 from ssd.runtime.children import run_child
 from ssd.runtime.devices import UNKNOWN, device_memory, gib
 
-"""The planned configuration, in the folder of a run that has another one."""
+"""File of the planned configuration, in the folder of a run whose own configuration differs."""
 NEEDS = {
     "training": {"train"},
     "disk": {"train"},
     "engine": {"sample", "evaluate"},
     "analysis": {"sample", "train", "evaluate"},
 }
-"""The stages that want room for what may not fit."""
+"""The stages whose memory or disk may not be enough."""
 OPEN = (
     "activation_checkpointing", "recompute_layers", "micro_batch_tokens", "max_num_seqs",
     "compile_engine",
@@ -86,7 +85,7 @@ def settle(config: RunConfig, folder: Path, pending: list[str]) -> RunConfig:
 
 
 def identity(config: RunConfig, capacity: float) -> str:
-    """What a plan depends on but the corpus, whose samples are no longer than was planned for."""
+    """What a plan depends on, except the corpus, whose samples are never longer than planned."""
     settings = plain(config)
     for name in ("logger", "report", "run_name"):
         settings.pop(name)
@@ -97,7 +96,7 @@ def identity(config: RunConfig, capacity: float) -> str:
 def _known_plan(
     config: RunConfig, folder: Path, capacity: float, free: float
 ) -> dict[str, Any] | None:
-    """The numbers of an earlier plan of the same run in which all fitted; None without one."""
+    """The numbers of an earlier plan of the same run in which everything fitted, or None."""
     path = folder / PLAN
     numbers: dict[str, Any] = read_json(path) if path.is_file() else {}
     fits = numbers.get("identity") == identity(config, capacity) and not numbers["misfits"]

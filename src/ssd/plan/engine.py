@@ -1,5 +1,4 @@
-"""What one vLLM engine needs on its GPUs, and how fast it generates: estimates where nothing has
-been measured.
+"""The memory that one vLLM engine needs on its GPUs, and its speed: estimates, unless measured.
 
 A decoding step reads the weights and the key-value cache of all sequences in flight, which takes
 memory bandwidth, and spends time on each sequence for scheduling and sampling.
@@ -15,17 +14,17 @@ BF16, FP32 = 2, 4
 REACHED = 0.7
 """Share of a card's memory bandwidth that decoding reaches."""
 SEQUENCE_SECONDS = 30e-6
-"""Of each step, for each sequence in flight. Qwen3-4B's shape on one H200, 512 sequences of 534
-tokens: 20,100 tokens per second by this formula; the bare engine had 26,400, and `train.py` 16,820
-while it still asked for log-probabilities."""
+"""Seconds of each step, for each sequence in flight. Qwen3-4B's shape on one H200, 512 sequences of
+534 tokens: 20,100 tokens per second by this formula; the bare engine had 26,400, and `train.py`
+16,820 while it still asked for log-probabilities."""
 CPU_SHARE = 0.45
 """Of the rate of fp32 products, at 2 per active parameter and token: 344 tokens per second of
 SmolLM2-135M, 48 sequences at once, where that rate was 0.205 TFLOP/s."""
 RESERVE = {Accelerator.gpu: 2 * GIB, Accelerator.cpu: GIB}
-"""What the engine takes beside weights and cache: a prefill's activations, logits, CUDA graphs, or
-Python and its libraries; an assumption."""
+"""Bytes that the engine takes besides weights and cache: a prefill's activations, logits, CUDA
+graphs, or Python and its libraries; an assumption."""
 SEQUENCES = 512
-"""Most sequences at once where memory allows more: a step's time then grows with their number."""
+"""Most sequences at once: beyond this a step's time grows with their number."""
 
 
 def engine_speed(
@@ -76,8 +75,8 @@ def sequences_in_flight(
 
 
 def cache_room(model: Architecture, config: RunConfig, capacity: float) -> float:
-    """Bytes of the key-value cache on one device of `capacity` bytes: what the engine's share
-    leaves on GPUs, `hardware.kv_cache_gib` on a CPU."""
+    """Bytes of the key-value cache on one device of `capacity` bytes: on GPUs the rest of the
+    engine's share, on a CPU `hardware.kv_cache_gib`."""
     hardware = config.hardware
     if hardware.accelerator is Accelerator.cpu:
         return float(hardware.kv_cache_gib * GIB)

@@ -56,8 +56,8 @@ class Hours:
     @property
     def seconds(self) -> float | None:
         """Of all parts together; None where one is not known."""
-        known = [part.seconds for part in self.parts if part.seconds is not None]
-        return sum(known) if known and len(known) == len(self.parts) else None
+        seconds = [part.seconds for part in self.parts if part.seconds is not None]
+        return sum(seconds) if seconds and len(seconds) == len(self.parts) else None
 
     @property
     def is_upper_bound(self) -> bool:
@@ -66,8 +66,8 @@ class Hours:
 
 
 def planned_run(config: RunConfig, folder: Path) -> Run:
-    """The run that a plan is for: with every stage where only the plan is asked for. Its weights
-    are no matter, because a plan fetches none."""
+    """The run that a plan is for; with every stage if only the plan stage is named. Its weights do
+    not matter, because a plan fetches none."""
     stages = [name for name in config.stages if name != "plan"] or list(STAGES[1:])
     nowhere = Weights(path="", identity="", tokenizer="", source="not fetched")
     config = dataclasses.replace(config, stages=stages)
@@ -75,7 +75,7 @@ def planned_run(config: RunConfig, folder: Path) -> Run:
 
 
 def num_trainings(run: Run) -> int:
-    """Models that are trained: the tuned one, and the control `t1` where it is evaluated."""
+    """Number of models that are trained: the tuned one, and the control `t1` if it is evaluated."""
     return len(lineage.trainings(run)) if "evaluate" in run.config.stages else 1
 
 
@@ -144,8 +144,8 @@ def answer_length(config: RunConfig, workload: Workload) -> tuple[float, bool]:
 
 
 def _answers(run: Run, length: float) -> list[tuple[str, str, float | None]]:
-    """What answers are for, their number in words, and their tokens: every candidate setting
-    answers the problems that choose, every arm those that are reported."""
+    """The purpose of the answers, their number in words, and their tokens. Every candidate setting
+    answers the problems that choose, every arm the reported ones."""
     models = protocol.models(run)
     arms = list_arms(run, {model: protocol.candidates(run, model)[0] for model in models})
     choices = [len(protocol.candidates(run, model)) for model in models]
@@ -158,19 +158,19 @@ def _answers(run: Run, length: float) -> list[tuple[str, str, float | None]]:
         sizes = [count_problems(run.config.eval, name, part) for name, part in where]
         num_samples = protocol.num_samples(run, *where[0])
         lengths = [_length(run.config, name, length) for name, _ in where]
-        known = [size for size in sizes if size is not None]
+        known_sizes = [size for size in sizes if size is not None]
         words, tokens = "?", None
-        if len(known) == len(sizes):
-            words = f"{sum(known):,}"
-            each = sum(size * long for size, long in zip(known, lengths, strict=True))
+        if len(known_sizes) == len(sizes):
+            words = f"{sum(known_sizes):,}"
+            each = sum(size * long for size, long in zip(known_sizes, lengths, strict=True))
             tokens = times * num_samples * each
         answers.append((purpose, f"{times} {what} x {words} problems x {num_samples}", tokens))
     return answers
 
 
 def count_problems(settings: EvalConfig, benchmark: str, part: str) -> int | None:
-    """Problems of a part of a benchmark, without reading it, because its file may be gigabytes
-    away; None where only its file tells."""
+    """Problems in a part of a benchmark, without reading it, because its file may be a download of
+    gigabytes; None if only the file says."""
     size = find_entry(benchmark).size
     if size is None:
         return None

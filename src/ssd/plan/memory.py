@@ -28,11 +28,11 @@ EIGHT_BIT = 1 + FP32 / 256
 """Bytes per weight of one 8-bit moment: with an fp32 scale per block of 256
 (Dettmers et al. 2021, arXiv:2110.02861)."""
 COMPILED = 0.75
-"""Of the copies and activations of eager autocast, what remains where layers are compiled. By the
+"""Share of the copies and activations of eager autocast that remains with compiled layers. By the
 peaks measured on one H200 (4B): 0.55 under full recomputation, 0.71 under none; a bound on both."""
 RESERVE = {Accelerator.gpu: 2 * GIB, Accelerator.cpu: GIB}
-"""What a process takes beside tensors: CUDA context and communication, or Python and its libraries;
-an assumption."""
+"""Bytes that a process takes besides tensors: CUDA context and communication, or Python and its
+libraries; an assumption."""
 
 
 @dataclass(frozen=True, slots=True)

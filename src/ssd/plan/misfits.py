@@ -1,4 +1,4 @@
-"""Whether a run's training, engine and disk can fit, and what would make them."""
+"""Whether a run's training, engine and disk can fit, and which changes would make them fit."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ LEFT_FREE = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """One thing that a run lacks room for."""
+    """One part of a run that does not fit."""
 
     what: str
     """`training`, `engine`, `disk` or `analysis`."""
@@ -59,7 +59,7 @@ def find_misfits(
     room: Room,
     num_trainings: int,
 ) -> list[Misfit]:
-    """What of `config`, whose hardware may be open in what memory decides, cannot fit."""
+    """The parts of `config` that cannot fit; its hardware may still hold `auto` and null."""
     checks = (
         _training(model, config, workload, room.memory),
         _engine(model, config, room.memory),
@@ -72,7 +72,7 @@ def find_misfits(
 def training_remedies(
     model: Architecture, config: RunConfig, workload: Workload, capacity: float
 ) -> list[Remedy]:
-    """What makes a training fit, with room to spare."""
+    """Changes that make a training fit, with room to spare."""
 
     def needed(candidate: RunConfig) -> float:
         return training_bytes(model, candidate, workload)

@@ -1,9 +1,9 @@
-"""Whether a run on a CPU surely fits, answered without torch.
+"""Whether a run on a CPU certainly fits, answered without torch.
 
 The plan proper builds the model on PyTorch's meta device, in a process that imports for some eight
 seconds: as long as all of a small run that is up to date but for one stage. Of common architectures
-the sizes follow from the configuration's fields alone; the tests hold them to those counted. Where
-the fields do not tell, or it might not fit, the plan is asked.
+the sizes follow from the configuration's fields alone; the tests hold them to those counted. If the
+fields are not enough, or the run might not fit, the plan proper decides.
 """
 
 import dataclasses

@@ -24,8 +24,8 @@ class Plan:
 
     config: RunConfig
     """With hardware resolved."""
-    asked: RunConfig
-    """With what memory decides about hardware left open where it was."""
+    open_config: RunConfig
+    """The configuration with `auto` and null still in place where memory decides."""
     model: Architecture
     workload: Workload
     work: Work
@@ -52,13 +52,13 @@ class Plan:
     misfits: tuple[Misfit, ...]
     """What cannot fit."""
     tight: str | None
-    """A warning where training fits with little room to spare."""
+    """A warning if training fits with little room to spare."""
 
     def numbers(self) -> dict[str, Any]:
         """The contents of plan.json: counts, bytes and seconds."""
         model, work, workload = self.model, self.work, self.workload
         return {
-            "identity": identity(self.asked, self.capacity),
+            "identity": identity(self.open_config, self.capacity),
             "model": self.config.model.name,
             "parameters": {
                 "total": model.num_parameters,
@@ -113,21 +113,21 @@ def make_plan(
     Raises:
         SSDError: the model's sizes, the corpus or the prompts cannot be found.
     """
-    asked = replace(config, hardware=assume(config.hardware))
-    attention = asked.hardware.attention
+    open_config = replace(config, hardware=assume(config.hardware))
+    attention = open_config.hardware.attention
     model = find_architecture(config.model, config.train, attention, config.adapter)
     workload = find_workload(config, folder)
-    capacity, source = device_memory(asked.hardware, config.plan.device_memory_gib)
-    config = replace(asked, hardware=choose_hardware(model, asked, workload, capacity))
+    capacity, source = device_memory(open_config.hardware, config.plan.device_memory_gib)
+    config = replace(open_config, hardware=choose_hardware(model, open_config, workload, capacity))
     needed = memory_of(model, config, workload.longest_tokens)
     mean_tokens = round(mean_row(config, workload.mean_tokens))
     work, run = estimate(model, config, workload), planned_run(config, folder)
     trainings = num_trainings(run) if trainings is None else trainings
     room = Room(memory=capacity, disk=free_disk)
-    misfits = find_misfits(model, asked, workload, room, trainings)
+    misfits = find_misfits(model, open_config, workload, room, trainings)
     return Plan(
         config=config,
-        asked=asked,
+        open_config=open_config,
         model=model,
         workload=workload,
         work=work,
@@ -143,15 +143,15 @@ def make_plan(
         hours=run_hours(model, run, workload, work, capacity),
         disk=disk_bytes(model, config, num_trainings(run)),
         misfits=tuple(misfits),
-        tight=_tight(model, asked, workload, needed, capacity),
+        tight=_tight(model, open_config, workload, needed, capacity),
     )
 
 
 def _tight(
-    model: Architecture, asked: RunConfig, workload: Workload, needed: Memory, capacity: float
+    model: Architecture, open_config: RunConfig, workload: Workload, needed: Memory, capacity: float
 ) -> str | None:
     if not TIGHT * capacity < needed.needed <= capacity:
         return None
-    remedies = training_remedies(model, asked, workload, capacity)
+    remedies = training_remedies(model, open_config, workload, capacity)
     more = "".join(f"; more room with {remedies[0]}" for _ in remedies[:1])
     return f"tight: {needed.needed / GIB:.1f} of {capacity / GIB:.1f} GiB on each device{more}"

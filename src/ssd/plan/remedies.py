@@ -1,5 +1,4 @@
-"""What to change where a run does not fit: every change is planned in its turn, alone and together
-with others."""
+"""What to change in a run that does not fit: every change is planned, alone and in combination."""
 
 import itertools
 import math
@@ -26,9 +25,9 @@ from ssd.runtime.devices import GIB, gib
 
 EIGHT_BIT = "bitsandbytes.optim.AdamW8bit"
 SHORTEST = 1024
-"""Tokens of a row, a sample or an answer below which nothing is offered."""
+"""Tokens of a row, a sample or an answer; shorter ones are never offered."""
 TOGETHER = 3
-"""Most changes that are combined; as many only where fewer never do."""
+"""Most changes that are combined, if fewer are not enough."""
 OFFERED = 5
 LONGER = {
     LongSamples.error: "a longer sample stops the run",
@@ -46,7 +45,7 @@ class Change:
     settings: tuple[tuple[str, Any], ...]
     """Dotted names and values."""
     cost: str
-    """What is given up, in a few words."""
+    """The price of the change, in a few words."""
 
 
 Family = list[Change]
@@ -114,8 +113,8 @@ def changed(config: RunConfig, changes: tuple[Change, ...]) -> RunConfig:
 
 
 def training_families(config: RunConfig, workload: Workload, *, desperate: bool) -> list[Family]:
-    """What saves a training memory: first what changes no number, then what changes them, last what
-    has to be bought. Where `desperate`, also what most samples are too long for."""
+    """Changes that save training memory: first those that change no result, then those that do,
+    last more hardware. With `desperate`, also limits that most samples exceed."""
     hardware, on_gpu = config.hardware, config.hardware.accelerator is Accelerator.gpu
     return [
         _recomputing(hardware),
@@ -133,7 +132,7 @@ def training_families(config: RunConfig, workload: Workload, *, desperate: bool)
 
 
 def engine_families(model: Architecture, config: RunConfig) -> list[Family]:
-    """What lets an engine start."""
+    """Changes that let an engine start."""
     hardware = config.hardware
     setting = "hardware.tensor_parallel_size"
     if hardware.accelerator is not Accelerator.gpu:
@@ -159,7 +158,7 @@ def engine_families(model: Architecture, config: RunConfig) -> list[Family]:
 
 
 def disk_families(config: RunConfig) -> list[Family]:
-    """What makes a training's checkpoints smaller."""
+    """Changes that make a training's checkpoints smaller."""
     hardware = config.hardware
     fewer = _change("train.keep_checkpoints", 1, "earlier steps cannot be evaluated")
     return [
@@ -170,7 +169,7 @@ def disk_families(config: RunConfig) -> list[Family]:
 
 
 def analysis_families(config: RunConfig) -> list[Family]:
-    """What makes the models that are compared smaller."""
+    """Changes that make the compared models smaller."""
     if config.analyse.dtype is not Dtype.float32:
         return []
     return [[_change("analyse.dtype", Dtype.bfloat16, "small changes drown in rounding")]]
@@ -199,7 +198,7 @@ def _adapters(config: RunConfig, *, on_gpu: bool) -> Family:
 
 
 def _recomputing(hardware: HardwareConfig) -> Family:
-    """In all layers: as it is typed, then kinds that keep less."""
+    """Recomputation in all layers: the configured kind, then kinds that keep less."""
     kind, setting = hardware.activation_checkpointing, "hardware.activation_checkpointing"
     kinds = () if kind is Recompute.auto else LESS_AND_LESS[LESS_AND_LESS.index(kind) + 1 :]
     costs = {Recompute.selective: "little time", Recompute.full: "about a third more time"}
@@ -229,7 +228,8 @@ def _sharding(hardware: HardwareConfig) -> Family:
 
 
 def _shorter_samples(config: RunConfig, workload: Workload, *, most: bool) -> Family:
-    """Samples of twice the mean and more stay whole, or, where nothing else helps, few do."""
+    """Lower limits on the length of samples: those of twice the mean stay whole, or, if nothing
+    else helps, few do."""
     train = config.train
     mean = 0.0 if workload.is_upper_bound else workload.mean_tokens
     cost = LONGER[train.long_samples] + ", and most are longer" * most

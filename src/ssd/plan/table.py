@@ -21,7 +21,7 @@ TUNING = {
 
 
 def plan_text(plan: Plan) -> str:
-    """Everything a reader decides by, and last the warnings."""
+    """Everything a reader needs for a decision, and the warnings last."""
     config = plan.config
     tuning = TUNING[config.adapter.type].format(rank=config.adapter.rank)
     parts = [
@@ -103,11 +103,11 @@ def _recomputation(plan: Plan) -> str:
 
 def _settings(plan: Plan) -> Rows:
     """What memory decides about hardware, and whether it was typed."""
-    asked, hardware = plan.asked.hardware, plan.config.hardware
+    open_hardware, hardware = plan.open_config.hardware, plan.config.hardware
     on_gpu = hardware.accelerator is Accelerator.gpu
     rows: Rows = []
     for name in OPEN:
-        before, value = getattr(asked, name), getattr(hardware, name)
+        before, value = getattr(open_hardware, name), getattr(hardware, name)
         is_open = before != value and (before is None or before is Recompute.auto)
         written = str(getattr(value, "value", value)).lower()
         if name == "recompute_layers":

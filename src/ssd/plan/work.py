@@ -28,7 +28,7 @@ where numpy's products ran at 0.205 TFLOP/s, on two cores one of which was busy.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What training computes; None where it is not known."""
+    """The work of a training; None stands for an unknown value."""
 
     num_steps: int
     num_tokens: float
@@ -123,7 +123,7 @@ def _speed(model: Architecture, config: RunConfig, context: float) -> tuple[floa
 
 
 def utilization(model: Architecture, config: RunConfig) -> float:
-    """Share of the matrix peak that training is taken to reach."""
+    """Share of the matrix peak that training is assumed to reach."""
     if config.hardware.accelerator is Accelerator.cpu:
         return CPU_UTILIZATION
     if model.num_experts:
@@ -142,9 +142,9 @@ def dense_utilization(hardware: HardwareConfig, num_layers: int) -> float:
 
 
 def disk_bytes(model: Architecture, config: RunConfig, num_trainings: int = 1) -> dict[str, float]:
-    """Disk that training takes: the checkpoint to resume from, twice while a new one replaces it;
-    earlier checkpoints that stay, weights only; the exported model; and what stays of the
-    trainings before the last."""
+    """Disk space of a training: the checkpoint to resume from, twice while a new one replaces it;
+    earlier checkpoints that are kept, weights only; the exported model; and the kept files of
+    earlier trainings."""
     trained = FP32 * num_trained(model, config.adapter)
     resume = trained + moment_bytes(model, config.adapter, config.optimizer)
     sizes = {

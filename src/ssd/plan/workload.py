@@ -1,4 +1,4 @@
-"""How much a run trains on: samples, tokens and epochs, from its corpus or from what is known."""
+"""How much a run trains on: samples, tokens and epochs, from its corpus or from estimates."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ class Workload:
     """The samples of a run; tokens are those of prompt and completion."""
 
     num_samples: int | None
-    """None where nothing on this disk tells."""
+    """None if nothing on this disk says."""
     samples_source: str
     mean_tokens: float
     """Of a sample."""
@@ -65,8 +65,8 @@ def find_workload(config: RunConfig, folder: Path) -> Workload:
 def find_corpus(config: RunConfig, folder: Path) -> Artifact | None:
     """The run's finished corpus on this disk; None where there is none.
 
-    A hub data set's branch is not looked up, because a plan asks no network: where no commit is
-    given, a corpus of any commit will do.
+    A hub data set's branch is not looked up, because a plan uses no network: without a given
+    commit, a corpus of any commit counts.
     """
     if config.train.corpus is not None:
         return existing(Path(config.train.corpus), ("corpus",), "train.corpus")

@@ -1,1 +1,1 @@
-"""What is asked and how it is judged."""
+"""The problems that a model is asked, and how its answers are judged."""

@@ -22,7 +22,7 @@ STATEMENT = re.compile(
     r"^(@|(async def|def|class|import|from|for|while|if|try:|with|print\()\b|[A-Za-z_][\w, ]*=)",
     re.MULTILINE,
 )
-"""How a line of a program may begin; answers are never parsed by the grader."""
+"""The possible beginnings of a line of a program; the grader never parses answers."""
 FENCE = "```"
 END_OF_REASONING = "</think>"
 FINAL_CHANNEL = "<|channel|>final<|message|>"

@@ -13,7 +13,7 @@ TOLERANCE = 1e-6
 
 
 def same_output(printed: str, expected: str, *, tolerant: bool = False) -> bool:
-    """Whether two outputs agree line by line, white space at both ends of every line aside.
+    """Whether two outputs agree line by line, ignoring white space at both ends of every line.
 
     A line whose text differs still agrees where both are numbers of equal value, in the same order
     (repository LiveCodeBench/LiveCodeBench, `lcb_runner/evaluation/testing_util.py`): exact
@@ -56,7 +56,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _pairs(line: str, want: str) -> list[tuple[str, str]] | None:
-    """Words beside those that they should be; None where they are not as many."""
+    """Pairs of words and the words expected in their place; None if their numbers differ."""
     targets = want.split()
     words = line.split(maxsplit=len(targets))  # and the rest, where there are more
     return list(zip(words, targets, strict=True)) if len(words) == len(targets) else None

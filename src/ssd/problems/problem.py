@@ -64,7 +64,7 @@ PACKAGED = {
     "mbpp_sanitized": sanitized_problem,
     "mbpp_plus": mbpp_plus_problem,
 }
-"""What `data.name` may be, and a row of it as a problem."""
+"""The possible values of `data.name`, each with the function that turns a row into a problem."""
 
 
 def packaged_file(name: str) -> Path:
@@ -74,8 +74,8 @@ def packaged_file(name: str) -> Path:
         ConfigError: there is no such set.
     """
     if name not in PACKAGED:
-        known = did_you_mean(name, list(PACKAGED))
-        raise ConfigError(f"data.name: no packaged set '{name}'; {known}")
+        hint = did_you_mean(name, list(PACKAGED))
+        raise ConfigError(f"data.name: no packaged set '{name}'; {hint}")
     return DATA / f"{name}.jsonl.gz"
 
 
@@ -103,7 +103,7 @@ def packaged_rows(name: str, split: str) -> list[Row]:
     rows = read_jsonl(packaged_file(name))
     splits = MBPP_SPLITS if name in ("mbpp", "mbpp_sanitized") else {"test": None}
     if split not in splits:
-        known = did_you_mean(split, list(splits))
-        raise ConfigError(f"data.split: {name} has no split '{split}'; {known}")
+        hint = did_you_mean(split, list(splits))
+        raise ConfigError(f"data.split: {name} has no split '{split}'; {hint}")
     task_ids = splits[split]
     return rows if task_ids is None else [row for row in rows if row["task_id"] in task_ids]

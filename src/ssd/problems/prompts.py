@@ -16,7 +16,7 @@ USUAL_FIELDS = (
 )  # fmt: skip
 """Columns in which people keep questions, for the remedy of an error."""
 MOST_CHARACTERS = 2**31 - 1
-"""Of a cell of a CSV file; Python's own limit is 131,072."""
+"""Longest cell of a CSV file; Python's own limit is 131,072."""
 
 
 def load_prompts(data: DataConfig) -> tuple[list[Problem], dict[str, int]]:
@@ -133,8 +133,8 @@ def _problems(data: DataConfig, rows: list[dict[str, Any]]) -> list[Problem]:
 
 
 def question_text(row: dict[str, Any], field: str) -> str | None:
-    """What a row asks: the text of a column, with Alpaca's `input` below its `instruction`; of a
-    column with chat messages, the first of the user. None where the column has neither."""
+    """The question of a row: the text of a column, with Alpaca's `input` below its `instruction`;
+    from a column with chat messages, the user's first message. None if the column has neither."""
     value = row.get(field)
     if isinstance(value, list) and all(isinstance(turn, dict) for turn in value):
         # `from` and `value` are ShareGPT's names.

@@ -30,7 +30,7 @@ def numbered_rows(path: Path, remedy: str = MEND) -> Iterator[tuple[str, Row]]:
     an array.
 
     Args:
-        remedy: what is to be done about a line that is no JSON object.
+        remedy: what to do about a line that is no JSON object.
 
     Raises:
         DataError: as of `read_jsonl`.

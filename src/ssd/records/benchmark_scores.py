@@ -1,4 +1,4 @@
-"""All arms on the problems of one benchmark, and how they stand in `scores.json`."""
+"""All arms on the problems of one benchmark, and their form in `scores.json`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +80,7 @@ class Comparison(Difference):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edition:
-    """What has to be known of a benchmark beside every score on it."""
+    """The facts about a benchmark that are stored beside every score on it."""
 
     name: str
     release: str | None
@@ -95,7 +95,7 @@ class Edition:
 
     @property
     def title(self) -> str:
-        """The name, and the rules where they are not the benchmark's own."""
+        """The name, and the rules if they are not the benchmark's own."""
         official = rules(self.grading, self.extraction) == rules(Grading.official.value, "")
         return self.name if official else f"{self.name} ({rules(self.grading, self.extraction)})"
 
@@ -151,14 +151,14 @@ class BenchmarkScores(Edition):
 
     @property
     def gain(self) -> str:
-        """What the gain over the base model consists of, in words; empty without controls."""
+        """The parts of the gain over the base model, in words; empty without controls."""
         change = self.change(BASE)
         return gain_sentence(self.values, certain=change is not None and change.is_gain)
 
     @property
     def rival(self) -> str:
-        """The arm that a verdict weighs: the best-scoring one, of those that the tuned model has
-        not been shown to beat where there are any."""
+        """The arm that the verdict compares with: the best-scoring one among those that the tuned
+        model is not shown to beat, or among all arms if it beats them all."""
         changes = {arm: change.pass_at[self.k] for arm, change in self.comparisons.items()}
         unbeaten = [arm for arm, change in changes.items() if not change.is_gain]
         return max(unbeaten or changes, key=lambda arm: self.values[arm])

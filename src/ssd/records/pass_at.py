@@ -1,4 +1,4 @@
-"""How pass@k with its intervals stands in JSON: `"pass@1": {"value", "low", "high"}`, and
+"""The form of pass@k with its intervals in JSON: `"pass@1": {"value", "low", "high"}`, and
 `p_value` where there was a test."""
 
 from collections.abc import Mapping

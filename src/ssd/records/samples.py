@@ -42,8 +42,8 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> None:
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """Samples of one Parquet file, as they stand there; or of all shards of a folder, by prompt id
-    and sample index, since shards hold answers in the order in which they ended."""
+    """Samples of one Parquet file, in its order; or of all shards of a folder, by prompt id and
+    sample index, since shards hold answers in the order in which they ended."""
     if not path.is_dir():
         return [_sample(row) for row in read_rows(path)]
     samples = [_sample(row) for file in path.glob("*.parquet") for row in read_rows(file)]

@@ -28,7 +28,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Among what each model's setting was chosen, and on which problems."""
+    """The candidates for each model's setting, and the problems that chose."""
 
     mode: str
     """`heldout` or `test`."""
@@ -39,7 +39,7 @@ class Selection:
     """By model."""
 
     def chosen(self, model: str) -> Candidate | None:
-        """What was chosen for a model; None where it had one setting."""
+        """The chosen candidate of a model; None if it had only one setting."""
         candidates = self.sweeps.get(model, ())
         return next((candidate for candidate in candidates if candidate.chosen), None)
 
@@ -116,7 +116,7 @@ def selection_json(selection: Selection) -> dict[str, Any]:
 
 
 def read_selection(stored: dict[str, Any]) -> Selection:
-    """A selection from its stored fields, whatever stands beside them."""
+    """A selection from its stored fields; other fields beside them are ignored."""
     return Selection(
         **{name: stored[name] for name in ("mode", "validation", "problems")},
         sweeps={
@@ -135,6 +135,6 @@ def read_selection(stored: dict[str, Any]) -> Selection:
 
 
 def read_setting(stored: dict[str, Any]) -> Setting:
-    """The setting among stored fields."""
+    """The setting in some stored fields."""
     names = ("temp", "top_k", "top_p", "checkpoint_step")
     return Setting(**{name: stored[name] for name in names})

@@ -32,9 +32,9 @@ class Verdict:
     backend: str
     """The sandbox that it ran in."""
     lost_to: str | None = None
-    """The form of an answer that did not pass and whose code, read leniently, does; empty where
-    that is not so, None where it was not looked at: under the lenient rule itself, and by earlier
-    versions of this project."""
+    """The form of an answer that did not pass although its code, read leniently, does; otherwise
+    empty. None if unchecked: under the lenient rule itself, and by earlier versions of this
+    project."""
 
 
 def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> None:

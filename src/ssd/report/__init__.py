@@ -1,4 +1,4 @@
-"""What a run or study found, from its files alone: report.md, report.html, figures, or study.md."""
+"""The results of a run or study, from its files alone: report.md and .html, figures, study.md."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def report(run_dir: Path) -> Document:
         ArtifactError: the folder holds no run, a file of it is damaged, or it cannot be written.
         ConfigError: its configuration is not valid.
     """
-    # matplotlib takes a third of a second that the study table does not need.
+    # Importing matplotlib takes a third of a second; the study's table does not need it.
     from ssd.report.exports.card import write_cards
     from ssd.report.results import write_results
     from ssd.report.run.facts import collect

@@ -1,4 +1,4 @@
-"""What others need to check a run or study, as a folder of a few small files.
+"""The files that others need to check a run or study, as a small folder.
 
     python -m ssd.report.publish RUN_DIR|STUDY_DIR FOLDER [--answers]
 
@@ -59,7 +59,7 @@ STUDY_FILES = (STUDY_TEXT, STUDY_PAGE, RESULTS)
 
 
 def publish(folder: Path, into: Path, *, answers: bool = False) -> list[str]:
-    """Copy a run or study, without paths; files of the same name are replaced, others stay.
+    """Copy a run or study without this machine's paths; replaces files of the same name only.
 
     Args:
         answers: copy corpora and answers, too.

@@ -1,4 +1,4 @@
-"""`results.json`: what a run or a study found, for machines.
+"""`results.json`: the results of a run or a study, for programs.
 
 `results.schema.json` beside this file describes every field. Scores are shares in [0, 1],
 differences shares in [-1, 1], lengths tokens, times seconds, entropies and losses nats.
@@ -29,7 +29,7 @@ SCHEMA = Path(__file__).with_name("results.schema.json")
 
 
 def write_results(run_dir: Path, facts: Facts) -> dict[str, Any]:
-    """Write a run's `results.json`, and return what it says.
+    """Write a run's `results.json`, and return its contents.
 
     Raises:
         ArtifactError: the folder cannot be written.
@@ -40,7 +40,7 @@ def write_results(run_dir: Path, facts: Facts) -> dict[str, Any]:
 
 
 def write_study_results(study: Study) -> dict[str, Any]:
-    """Write a study's `results.json`, and return what it says.
+    """Write a study's `results.json`, and return its contents.
 
     Raises:
         ArtifactError: the folder cannot be written.
@@ -208,7 +208,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """`value` with null for every number that JSON has no word for."""
+    """`value` with null for every number that JSON cannot hold, NaN and the infinities."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -224,7 +224,7 @@ def _fits(every: list[Cell]) -> list[dict[str, Any]]:
 
 
 def _analysis(facts: Facts) -> dict[str, Any] | None:
-    """What every model thinks at the probe positions, by their kind and over all of them."""
+    """What every model predicts at the probe positions, by their kind and over all of them."""
     analysis, settings = facts.analysis, facts.run.config.analyse
     if analysis is None:
         return None

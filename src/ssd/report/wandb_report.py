@@ -1,4 +1,4 @@
-"""The study's report on W&B, kept as a file and pushed by one thin call; figures of a run's report.
+"""The study's report on W&B, stored as a file and pushed in one call; figures of a run's report.
 
 python -m ssd.report.wandb_report STUDY_DIR    push what was written offline
 """
@@ -64,7 +64,7 @@ def publish_study(study: Study) -> str:
 
 
 def push_command(folder: Path) -> str:
-    """What to type to push a study's report."""
+    """The command that pushes a study's report."""
     return f"python -m ssd.report.wandb_report {shlex.quote(str(folder))}"
 
 
@@ -92,18 +92,18 @@ def push(plan: ReportPlan, folder: Path) -> str:
         raise HardwareError("W&B has no login here: run wandb login, then push again")
     import wandb
 
-    known = folder / WANDB_PUSHED
+    address_file = folder / WANDB_PUSHED
     try:
         report = to_report(plan, plan.entity or str(wandb.Api().default_entity))
-        if known.is_file():
-            report.id = read_json(known)["id"]
+        if address_file.is_file():
+            report.id = read_json(address_file)["id"]
         report.save()
     except Exception as error:  # W&B's own, pydantic's, the HTTP library's, the system's
         raise ArtifactError(
             f"W&B did not take the report ({one_line(error)[:200]}): push again with "
-            f"{push_command(folder)}; where the old report is gone, delete {known} first"
+            f"{push_command(folder)}; where the old report is gone, delete {address_file} first"
         ) from error
-    write_json(known, {"id": report.id, "url": report.url})
+    write_json(address_file, {"id": report.id, "url": report.url})
     return str(report.url)
 
 

@@ -1,4 +1,4 @@
-"""One run of the method: its folder, what it depends on, and what it compares with what."""
+"""One run of the method: its folder, its dependencies, and its comparisons."""
 
 from ssd.run.folder import Run, load_run, save_run, stage_parser
 

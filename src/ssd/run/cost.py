@@ -1,4 +1,4 @@
-"""What a run cost: every artifact behind its scores, and the wall time that each took."""
+"""The cost of a run: every artifact behind its scores, and the wall time of each."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Cost:
 
 
 def costs(artifacts: list[Artifact]) -> list[Cost]:
-    """What the finished ones among some artifacts took, each once."""
+    """The wall times of the finished artifacts among these, each counted once."""
     finished = {(each.kind, each.fingerprint): each for each in artifacts if each.done}
     return [
         Cost(*place, float(artifact.manifest().get("wall_seconds", 0.0)))
@@ -29,8 +29,8 @@ def costs(artifacts: list[Artifact]) -> list[Cost]:
 
 
 def scored_artifacts(run: Run, scores: Scores | None) -> list[Artifact]:
-    """Every artifact behind a run's scores, finished or not, with the answers that chose and the
-    controls'; those that cannot be located, as without the prompt file, are left out."""
+    """Every artifact behind a run's scores, finished or not, with the answers that chose and those
+    of the controls. Artifacts that cannot be located, as without the prompt file, are left out."""
     try:
         artifacts = [
             locate(training)

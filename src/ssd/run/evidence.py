@@ -1,5 +1,5 @@
-"""The artifacts that answer a run's question, answers, verdicts and the analysis, by what they
-depend on; and what its scores do."""
+"""The artifacts that answer a run's question (answers, verdicts, the analysis), found by their
+dependencies; and the dependencies of its scores."""
 
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def generations(
 def verdicts(
     run: Run, model: str, benchmark: str, how: Setting | None = None, part: str = ALL
 ) -> Artifact:
-    """Which of these answers pass their tests."""
+    """The verdicts on these answers."""
     settings = run.config.eval
     return artifact(
         run.store,
@@ -75,17 +75,17 @@ def probe(run: Run) -> Artifact:
     Raises:
         ArtifactError: `analyse.probe` names no finished corpus or generations.
     """
-    named = run.config.analyse.probe
-    if named is not None:
-        return existing(Path(named), ("corpus", "generations"), "analyse.probe")
+    folder = run.config.analyse.probe
+    if folder is not None:
+        return existing(Path(folder), ("corpus", "generations"), "analyse.probe")
     benchmark, part = protocol.reported_on(run)[0]
     answers = generations(run, BASE, benchmark, part=part)
     return answers if answers.done else lineage.corpus(run)
 
 
 def analysis(run: Run, steps: dict[str, int | None]) -> Artifact:
-    """What training did to the token distributions of the models in `steps`, which gives the
-    training step of each. The loss is that of the corpus's own temperature and truncation."""
+    """The analysis of the token distributions of the models in `steps`, which gives the training
+    step of each. The loss uses the corpus's own temperature and truncation."""
     config, corpus = run.config, lineage.corpus(run).inputs
     settings = config.analyse
     return artifact(
@@ -105,8 +105,8 @@ def analysis(run: Run, steps: dict[str, int | None]) -> Artifact:
 
 
 def finished_analysis(run: Run) -> Artifact | None:
-    """The analysis of what is reported, where it is finished; None also while it has not been
-    chosen what is reported."""
+    """The analysis of the reported models if it is finished; None also while the reported settings
+    have not been chosen."""
     chooses = any(len(_tried_steps(run, model)) > 1 for model in protocol.models(run))
     if chooses and _choice(run) is None:
         return None
@@ -115,7 +115,7 @@ def finished_analysis(run: Run) -> Artifact | None:
 
 
 def score_inputs(run: Run) -> dict[str, Any]:
-    """What scores.json depends on, beside what its answers and verdicts themselves do."""
+    """The dependencies of scores.json, besides those of its answers and verdicts."""
     settings = run.config.eval
     first = {
         f"{model}/{name}": verdicts(run, model, name).fingerprint
@@ -131,7 +131,7 @@ def score_inputs(run: Run) -> dict[str, Any]:
 
 
 def chosen_settings(run: Run) -> dict[str, Setting]:
-    """The setting of each model that is reported: the only one, or the one that was chosen.
+    """The reported setting of each model: its only one, or the chosen one.
 
     Raises:
         ArtifactError: there is a choice and it has not been made for this configuration.
@@ -148,9 +148,8 @@ def chosen_settings(run: Run) -> dict[str, Setting]:
 
 
 def reported_steps(run: Run) -> dict[str, int | None]:
-    """The models that are there, each with the training step that is reported: that of all
-    its candidate settings, or of the chosen one. None stands for the final model, and for the
-    base model.
+    """The existing models, each with its reported training step: that of all its candidate
+    settings, or of the chosen one. None stands for the final model, and for the base model.
 
     Raises:
         ArtifactError: there is a choice of steps and it has not been made.
@@ -159,10 +158,10 @@ def reported_steps(run: Run) -> dict[str, int | None]:
     for model in protocol.models(run):
         if model != BASE and not lineage.checkpoint(lineage.trainings(run)[model]).done:
             continue
-        tried = _tried_steps(run, model)
-        if len(tried) > 1:
-            tried = {chosen_settings(run)[model].checkpoint_step}
-        (steps[model],) = tried
+        candidate_steps = _tried_steps(run, model)
+        if len(candidate_steps) > 1:
+            candidate_steps = {chosen_settings(run)[model].checkpoint_step}
+        (steps[model],) = candidate_steps
     return steps
 
 

@@ -17,8 +17,8 @@ from ssd.models import Weights
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the method: where it lies, what it is asked to do, and with which weights. What it
-    makes is found by what that depends on: `lineage`, `protocol` and `evidence` beside this."""
+    """One run of the method: its folder, its configuration and its weights. Its artifacts are found
+    by their dependencies, which the modules `lineage`, `protocol` and `evidence` define."""
 
     folder: Path
     config: RunConfig

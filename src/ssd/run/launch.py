@@ -19,7 +19,7 @@ from ssd.runtime.reporting import PREEMPTION_SIGNALS
 from ssd.runtime.threads import thread_settings
 
 MODULES = {"sample": "ssd.drive.draw"}
-"""Of stages whose process does more than the stage of its name alone."""
+"""Modules of the stages whose process does more than the stage itself."""
 SHUTDOWN_SECONDS = 600
 """How long torchrun waits for the checkpoint that a signal asks for."""
 
@@ -28,7 +28,7 @@ def stage_command(run: Run, stage: str) -> list[str]:
     """The command line of a stage's process.
 
     Raises:
-        ConfigError: several machines, and nothing says where they meet.
+        ConfigError: several machines, and no setting says where they meet.
     """
     module = ["-m", MODULES.get(stage, f"ssd.{stage}"), str(run.folder)]
     hardware = run.config.hardware
@@ -61,8 +61,8 @@ def torchrun(run: Run) -> list[str]:
 
 
 def export_model(run: Run, model: str, step: int | None) -> None:
-    """Export a trained model where it is not there as such: an earlier step that is to be read, or
-    an adapter that is to be merged."""
+    """Export a trained model if its files are missing: those of an earlier step, or the merged
+    model of an adapter."""
     folder = lineage.adapter_folder(run, model, step) or lineage.model_folder(run, model, step)
     if model == BASE or folder.is_dir():
         return

@@ -1,6 +1,6 @@
-"""What a run's training depends on: everything that enters a fingerprint of corpus or checkpoint
-stands here and nowhere else, so what can be reused is decided in one place. Hardware, shard sizes
-and loggers enter none: they do not change what is computed.
+"""The dependencies of a run's training. Everything that enters a fingerprint of corpus or
+checkpoint stands here and nowhere else, so this module alone decides what can be reused. Hardware,
+shard sizes and loggers enter none: they do not change what is computed.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ def corpus(run: Run) -> Artifact:
             "filters": sampler.filters,
             "engine": sampler.engine,
             "seed": config.seed,
-            # Left out where it is null, as before there was a choice: nothing is drawn again.
+            # Left out if null, so that corpora from before this setting keep their fingerprint.
             **({} if sampler.logprobs is None else {"logprobs": sampler.logprobs}),
         },
     )
@@ -82,7 +82,7 @@ def control(run: Run) -> Run:
     """The run of the control `t1`: samples of temperature 1 without truncation, else the same.
 
     Without the shift of temperature and the truncation the expected gradient is zero (paper,
-    appendix B), so what this model gains comes with any fine-tuning on own samples.
+    appendix B), so this model's gain is what any fine-tuning on own samples gives.
     """
     config = run.config
     changed = dataclasses.replace(
@@ -98,18 +98,18 @@ def control(run: Run) -> Run:
 
 def trainings(run: Run) -> dict[str, Run]:
     """Every run whose training this evaluation needs, by the model it makes."""
-    wanted = UNIT in run.config.eval.controls
-    return {TUNED: run, **({UNIT: control(run)} if wanted else {})}
+    has_control = UNIT in run.config.eval.controls
+    return {TUNED: run, **({UNIT: control(run)} if has_control else {})}
 
 
 def sampled(run: Run) -> list[Run]:
-    """Every run whose corpus the stages of this one need and no other run brings."""
+    """Every run whose corpus the stages of this run need and have to sample."""
     needed = trainings(run).values() if "evaluate" in run.config.stages else [run]
     return [training for training in needed if training.config.train.corpus is None]
 
 
 def identity(run: Run, model: str, step: int | None = None) -> str:
-    """Which weights answer."""
+    """The identity of the weights that answer."""
     if model == BASE:
         return run.weights.identity
     unmerged = adapter_folder(run, model, step) is not None
@@ -157,7 +157,7 @@ def require_tokenizer(run: Run, samples: Artifact, setting: str) -> None:
 
 
 def step_folder(checkpoint: Path, step: int) -> Path:
-    """Where a training keeps what it was after `step` optimizer steps."""
+    """The folder of a training's checkpoint after `step` optimizer steps."""
     return checkpoint / CHECKPOINTS / f"step-{step:06d}"
 
 

@@ -1,7 +1,7 @@
-"""What a run compares with what: which models, under which settings, on which problems."""
+"""The comparisons of a run: which models, under which settings, on which problems."""
 
 from ssd.arms import BASE, SWEPT, TUNED, UNIT
-from ssd.config.choices import HASH_SPLIT, Selection
+from ssd.config.choices import HASH_SPLIT, SelectionMode
 from ssd.method.decoding import Setting
 from ssd.run import lineage
 from ssd.run.folder import Run
@@ -13,14 +13,14 @@ ALL, VALIDATION, TEST = "all", "validation", "test"
 
 
 def models(run: Run) -> list[str]:
-    """What this run evaluates; trained models only where there is or will be a checkpoint."""
+    """The models that this run evaluates; trained ones only if there is or will be a checkpoint."""
     if "train" not in run.config.stages and not lineage.checkpoint(run).done:
         return [BASE]
     return [name for name in MODELS if name == BASE or name in lineage.trainings(run)]
 
 
 def candidates(run: Run, model: str) -> list[Setting]:
-    """What is chosen from for a model; the first wins ties, so the run's own come first."""
+    """The candidate settings of a model. The first wins ties, so the run's own come first."""
     settings = run.config.eval
     truncations = settings.truncations or [settings.truncation]
     temps = settings.temps or [settings.temp]
@@ -50,7 +50,7 @@ def selects(run: Run) -> bool:
 def chosen_on(run: Run) -> list[tuple[str, str]]:
     """The (benchmark, part) pairs whose problems choose."""
     settings = run.config.eval
-    if settings.selection is Selection.test:
+    if settings.selection is SelectionMode.test:
         return [(name, ALL) for name in settings.benchmarks]
     if settings.validation != HASH_SPLIT:
         return [(settings.validation, ALL)]
@@ -62,7 +62,7 @@ def reported_on(run: Run) -> list[tuple[str, str]]:
     settings = run.config.eval
     held_out = (
         selects(run)
-        and settings.selection is Selection.heldout
+        and settings.selection is SelectionMode.heldout
         and settings.validation == HASH_SPLIT
     )
     part = TEST if held_out else ALL

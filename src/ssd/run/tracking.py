@@ -20,7 +20,7 @@ class Tracker:
     so that W&B is finished before the process goes on."""
 
     def __init__(self, run: Run, stage: str, fingerprint: str, folder: Path) -> None:
-        # Before the file: what fails to start leaves nothing open.
+        # Before the file is opened: a failed start leaves nothing open.
         self.wandb: Any = _start_wandb(run, stage, fingerprint) if run.config.logger.wandb else None
         self.file = (folder / METRICS).open("a", encoding="utf-8")
 
@@ -91,7 +91,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def has_login() -> bool:
-    """Whether a W&B key is at hand, without asking the network."""
+    """Whether a W&B key is available, without using the network."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:

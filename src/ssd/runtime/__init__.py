@@ -1,1 +1,1 @@
-"""How a process is run: on which hardware, how it reports, how it ends."""
+"""How a process runs: its hardware, its reports, its end."""

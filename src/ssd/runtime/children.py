@@ -1,4 +1,4 @@
-"""Child processes: run to their end, passed a cluster's signals, ended with all they started."""
+"""Child processes: run to their end, sent a cluster's signals, ended with all they started."""
 
 import contextlib
 import ctypes
@@ -17,11 +17,11 @@ from ssd.errors import REPORTED, RESUMABLE, PreemptedError, ReportedError, Stage
 from ssd.runtime.reporting import PREEMPTION_SIGNALS, REASON
 
 LOOK_SECONDS = 5.0
-"""How often a stage's process is looked at while it runs."""
+"""Seconds between two checks of a running stage."""
 LINGER_SECONDS = 120.0
-"""How long a stage's process may live on after its result is whole; W&B may still be sending."""
+"""Seconds that a stage's process may outlive its whole result; W&B may still be sending."""
 KILL_SECONDS = 10.0
-"""How long a killed process may take to give back what it holds."""
+"""Seconds that a killed process may take to release its memory."""
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -44,7 +44,7 @@ def run_child(
         PreemptedError: it was asked to stop, and did.
         StageError: it crashed or was killed.
     """
-    # Within this process's own, so that whoever started this one finds what this one has started.
+    # Within this process's own folder, so that its parent also finds the grandchildren.
     own = Path(os.environ[REASON]).parent if REASON in os.environ else None
     above = own if own is not None and own.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="ssd-", dir=above) as folder:
@@ -113,8 +113,8 @@ def _wait_or_end(process: subprocess.Popen[bytes], what: str, is_whole: Callable
             finished_since = time.monotonic() if is_whole() else None
         elif time.monotonic() - finished_since > LINGER_SECONDS:
             print(
-                f"{what}: its result is whole, and its process {process.pid} still runs "
-                f"{LINGER_SECONDS:.0f} s later: ended",
+                f"{what}: its result is whole, and its process {process.pid} still ran "
+                f"{LINGER_SECONDS:.0f} s later: it was ended",
                 flush=True,
             )
             process.kill()
@@ -123,9 +123,9 @@ def _wait_or_end(process: subprocess.Popen[bytes], what: str, is_whole: Callable
 
 
 def end_all(folder: Path) -> None:
-    """Kill what a child process has left, and wait until it is gone: an engine's processes outlive
-    a stage that is killed, and would go on holding a GPU's memory. They are found by the variable
-    that the child was given, which names a file in `folder`, and what its children were given."""
+    """Kill the processes that a child has left, and wait until they are gone: an engine's processes
+    outlive a killed stage and would keep a GPU's memory. They are found by an environment variable
+    that the child passes on; it names a file in `folder`."""
     mark = f"{REASON}={folder}/".encode()
     for environment in Path("/proc").glob("[0-9]*/environ"):
         # Processes end meanwhile, and those of other users are not ours to read.

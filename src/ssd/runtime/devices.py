@@ -1,4 +1,4 @@
-"""The devices a plan is for: those of the configuration, whether or not they are in this machine.
+"""The devices that a plan assumes: the configured ones, whether or not this machine has them.
 
 Imports no torch: the driver asks it before any stage.
 """
@@ -28,11 +28,11 @@ class Card:
     """How fast a GPU is by its data sheet."""
 
     name: str
-    """Part of what nvidia-smi calls it."""
+    """Part of its name in nvidia-smi."""
     tflops: float
     """Dense bf16 products added up in fp32, 1e12 operations per second."""
     bandwidth: float
-    """Of its memory, 1e12 bytes per second."""
+    """Memory bandwidth, 1e12 bytes per second."""
 
 
 ASSUMED = Card("H100", 989, 3.35)
@@ -55,8 +55,8 @@ def gib(num_bytes: float) -> str:
 
 
 def assume(hardware: HardwareConfig) -> HardwareConfig:
-    """Replace `auto` and null by what is here, and believe the configuration in everything else; on
-    GPUs all but what memory decides."""
+    """Replace `auto` and null by this machine's values and take everything else from the
+    configuration; on GPUs the values that depend on memory stay open."""
     gpus = 0 if hardware.accelerator is Accelerator.cpu else len(visible_gpus())
     on_gpu = gpus > 0 or hardware.accelerator is Accelerator.gpu
     resolved = replace(
@@ -68,7 +68,7 @@ def assume(hardware: HardwareConfig) -> HardwareConfig:
 
 
 def device_memory(hardware: HardwareConfig, given_gib: float | None) -> tuple[float, str]:
-    """Bytes of one training process's memory, and how they are known."""
+    """Bytes of one training process's memory, and their source in words."""
     devices = hardware.devices or 1
     if given_gib is not None:
         return given_gib * GIB, "plan.device_memory_gib"

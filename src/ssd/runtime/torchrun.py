@@ -1,4 +1,4 @@
-"""torchrun that ends as its workers do: `python -m ssd.runtime.torchrun ARGUMENTS`, torchrun's own.
+"""torchrun that exits like its workers: `python -m ssd.runtime.torchrun ARGUMENTS`, torchrun's own.
 
 A worker that has explained its failure in one line is not followed by a trace of the launcher, and
 the pipeline sees the worker's exit code.

@@ -31,11 +31,11 @@ BUBBLEWRAP = (
     "--unshare-user", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-pid",
     "--as-pid-1", "--uid", "0", "--gid", "0", "--cap-add", "ALL",
 )  # fmt: skip
-"""What it gives the worker to set up its /tmp with, the worker gives up before the first job."""
+"""The worker gives up the privileges for setting up its /tmp before the first job."""
 NUM_PROCESSES = 64
 """Processes and threads of a job."""
 PER_NAMESPACE = (5, 14)
-"""Since this kernel, RLIMIT_NPROC counts within a user namespace, before it over all of a user's
+"""From this kernel on, RLIMIT_NPROC counts within a user namespace; before, over all of a user's
 processes."""
 SECOND_ID = 1
 """The id inside that stands for an unprivileged one outside."""
@@ -59,7 +59,7 @@ class Backend:
 
     @property
     def watched(self) -> bool:
-        """Whether the number of processes is for the worker to watch, for the kernel does not."""
+        """Whether the worker has to count processes, because the kernel does not."""
         return os.geteuid() == 0 and not self.second_id
 
     def command(self, descriptors: tuple[int, int] | None) -> list[str]:
@@ -104,12 +104,12 @@ class Backend:
 
 
 def program(name: str) -> str:
-    """Where a program is, or its bare name."""
+    """The path of a program, or its bare name."""
     return shutil.which(name) or name
 
 
 def candidates(name: str) -> list[Backend]:
-    """The ways to start `name`, the strongest first; `auto` is every isolating one."""
+    """The backends that `name` stands for, the strongest first; `auto` is every isolating one."""
     names = (BWRAP, NAMESPACES) if name == "auto" else (name,)
     ids = (True, False) if os.geteuid() == 0 else (False,)
     backends = []
@@ -125,8 +125,8 @@ def candidates(name: str) -> list[Backend]:
 
 
 def layout() -> list[tuple[str, bool]]:
-    """Paths whose contents are shown (True) or hidden (False), each unlike what it lies in; the
-    root's are hidden.
+    """Paths whose contents are shown (True) or hidden (False), each differing from the path above
+    it; the root is hidden.
 
     Shown are the system's libraries and tools, the interpreter with what is installed for it, and
     the sandbox's own code. Hidden are this package, or the project that it lies in, with reference
@@ -135,12 +135,12 @@ def layout() -> list[tuple[str, bool]]:
     package = INSIDE.parents[1]
     project = package.parents[1]
     hidden = package, project if (project / "pyproject.toml").exists() else package, Path.cwd()
-    wanted = {str(folder.resolve()): False for folder in hidden}
-    wanted |= dict.fromkeys(filter(os.path.exists, SYSTEM), True)
+    is_shown_at = {str(folder.resolve()): False for folder in hidden}
+    is_shown_at |= dict.fromkeys(filter(os.path.exists, SYSTEM), True)
     for path in interpreter_paths() - {"/"}:
-        wanted |= {os.path.normpath(path): True, os.path.realpath(path): True}
+        is_shown_at |= {os.path.normpath(path): True, os.path.realpath(path): True}
     paths: list[tuple[str, bool]] = []
-    for path, shown in sorted(wanted.items()):
+    for path, shown in sorted(is_shown_at.items()):
         if is_shown(path, paths) != shown:
             paths.append((path, shown))
     return paths
@@ -179,7 +179,9 @@ def unprivileged_id(kind: str, offset: int) -> int:
     """An id of this user namespace that belongs to nobody: from the end of the longest range that
     /proc/self/uid_map or gid_map lists. `offset` tells workers apart."""
     ranges = [line.split() for line in Path(f"/proc/self/{kind}_map").read_text().splitlines()]
-    first, _, length = max((list(map(int, one)) for one in ranges), key=lambda one: one[2])
+    first, _, length = max(
+        (list(map(int, numbers)) for numbers in ranges), key=lambda numbers: numbers[2]
+    )
     return first + length - 2 - offset % min(1000, max(length // 2, 1))
 
 

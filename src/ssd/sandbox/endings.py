@@ -1,4 +1,4 @@
-"""What became of a program: from what its worker, its judge and its pipes say."""
+"""How a program ended, from what its worker, its judge and its pipes say."""
 
 import json
 import signal
@@ -15,8 +15,8 @@ PASSED, FAILED, ERROR, TIMEOUT, MEMORY, OUTPUT = (
     "memory",
     "output",
 )
-"""Every status of a program; `failed` is a failed assertion,
-`error` any other way not to reach the end."""
+"""Every status of a program; `failed` is a failed assertion, `error` is any other way of not
+reaching the end."""
 STATUSES = PASSED, FAILED, ERROR, TIMEOUT, MEMORY, OUTPUT
 OUTPUT_BYTES = 16 * 2**20
 """Standard output and error together."""
@@ -26,7 +26,7 @@ DETAIL_LENGTH = 300
 
 @dataclass
 class Heard:
-    """What has come through the two pipes of a job."""
+    """The contents of the two pipes of a job."""
 
     judged: bool
     output: bytearray = field(default_factory=bytearray)
@@ -36,7 +36,7 @@ class Heard:
     num_bytes: int = 0
 
     def take(self, chunk: bytes, *, is_output: bool) -> None:
-        """Add what one of them held."""
+        """Add a part of one of them."""
         self.num_bytes += len(chunk)
         if not is_output:
             self.other = (self.other + chunk)[-ERROR_BYTES:]
@@ -45,7 +45,7 @@ class Heard:
 
     @property
     def is_too_much(self) -> bool:
-        """Whether the program has printed more than it may."""
+        """Whether the program has printed more than is allowed."""
         return self.num_bytes > OUTPUT_BYTES
 
 
@@ -61,7 +61,7 @@ def verdict(reply: dict[str, Any], heard: Heard) -> tuple[str, str]:
 
 
 def judged(reply: dict[str, Any], report: bytes) -> tuple[str, str]:
-    """Of a job whose judge has written `report`."""
+    """Status and detail of a job whose judge has written `report`."""
     if report:
         status, detail = json.loads(report)
         if status not in STATUSES:
@@ -78,7 +78,7 @@ def judged(reply: dict[str, Any], report: bytes) -> tuple[str, str]:
 
 
 def ended(code: int | None, errors: bytes) -> tuple[str, str]:
-    """Of a program that has ended with `code`, whose last words are its `errors`."""
+    """Status and detail of a program that has ended with `code` and the last output `errors`."""
     if code == 0:
         return PASSED, ""
     if code is None or code < 0 or code == OUT_OF_MEMORY:

@@ -129,7 +129,7 @@ class Sandbox:
         return Execution(reply.status, printable(reply.detail), self.name, reply.seconds, stdout)
 
     def require(self, module: str, benchmark: str) -> None:
-        """Refuse to grade a benchmark whose tests import what cannot be imported inside.
+        """Refuse to grade a benchmark whose tests import a module that cannot be imported inside.
 
         Raises:
             HardwareError: `module` cannot.

@@ -21,11 +21,11 @@ from ssd.sandbox.inside import jobs, wire
 
 START_SECONDS = 60.0
 GRACE_SECONDS = 20.0
-"""Without a heartbeat for so long a worker counts as dead."""
+"""Seconds without a heartbeat after which a worker counts as dead."""
 MOST_REPLY = 2**16
 """Bytes of a reply."""
 LEAVE_SECONDS = 2.0
-"""For a worker to end by itself."""
+"""Seconds that a worker gets to end by itself."""
 NUMBERS = itertools.count(os.getpid())
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
@@ -37,7 +37,7 @@ ENVIRONMENT = {
 
 
 class WorkerFault(Exception):
-    """A worker did not start or did not answer, which says nothing about a program."""
+    """A worker did not start or did not answer; this is no verdict on a program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +64,8 @@ class Request:
     def numbers(self) -> jobs.Numbers:
         """What process 1 of a worker reads."""
         texts = (self.code.encode("utf-8", "replace"), self.before.encode(), self.payload)
-        named = [any(name.encode() in text for text in texts) for name in jobs.HEAVY]
-        heavy = sum(found << number for number, found in enumerate(named))
+        is_named = [any(name.encode() in text for text in texts) for name in jobs.HEAVY]
+        heavy = sum(bit << number for number, bit in enumerate(is_named))
         return jobs.Numbers(heavy, self.judged, self.timeout, self.call_timeout, self.memory)
 
 
@@ -231,7 +231,7 @@ class Worker:
 def follow(
     timeout: float, connection: socket.socket, output: int, other: int, heard: endings.Heard
 ) -> dict[str, Any]:
-    """A worker's reply; what the two pipes have held until then is `heard`.
+    """A worker's reply; the contents of the two pipes until then go to `heard`.
 
     Raises:
         WorkerFault: the job could not begin, or the worker is silent.
@@ -284,7 +284,8 @@ def read(stream: int, heard: endings.Heard, output: int) -> bool:
 
 
 def memory_file(content: bytes) -> io.FileIO:
-    """A file that only those have who are handed it, at its beginning."""
+    """A file without a name, positioned at its beginning; only processes that receive its
+    descriptor can read it."""
     file = io.FileIO(os.memfd_create("payload"), "r+")
     view = memoryview(content)
     while view:

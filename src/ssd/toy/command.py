@@ -24,9 +24,9 @@ def table(base: Machine, tuned: Machine, top_ps: tuple[float, ...]) -> str:
     """The best of both at every evaluation top-p, and their difference."""
     lines = [f"{'eval top-p':>10}  {'teacher':>17}  {'student':>17}  {'gap':>12}"]
     for top_p in top_ps:
-        one, other = best(base, top_p), best(tuned, top_p)
-        cells = [f"{100 * b.success:5.2f} % at T={b.temp:.3f}" for b in (one, other)]
-        gap = 100 * (other.success - one.success)
+        teacher, student = best(base, top_p), best(tuned, top_p)
+        cells = [f"{100 * cell.success:5.2f} % at T={cell.temp:.3f}" for cell in (teacher, student)]
+        gap = 100 * (student.success - teacher.success)
         lines.append(f"{top_p:>10.2f}  {cells[0]}  {cells[1]}  {gap:+5.2f} points")
     return "\n".join(lines)
 
@@ -88,7 +88,7 @@ def main(arguments: list[str]) -> None:
         f"T_train={options.t_train:g}, top-p {options.train_top_p:g}\n\n{places(base, tuned)}\n\n"
         f"best success over T_eval in [{TEMPS[0]:g}, {TEMPS[-1]:g}]\n{table(base, tuned, top_ps)}\n"
     )
-    # matplotlib takes a third of a second, which a wrong number should not wait for.
+    # Importing matplotlib takes a third of a second; a wrong number is refused before.
     from ssd.toy.figure import write_figure
 
     for path in write_figure(options.out, base, tuned, options.eval_top_p, top_ps):

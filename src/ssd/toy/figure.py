@@ -1,4 +1,4 @@
-"""The toy machine's figure: success against temperature, and what is gained against top-p."""
+"""The toy machine's figure: success against temperature, and the gain against top-p."""
 
 from pathlib import Path
 from typing import Any

@@ -56,7 +56,7 @@ def teacher() -> Machine:
 
 
 def student(machine: Machine, t_train: float, top_p: float) -> Machine:
-    """The model that fits the samples which `machine` draws at `t_train` under `top_p`."""
+    """The model that fits the samples drawn from `machine` at `t_train` under `top_p`."""
     temps = np.array([t_train])
     root, fork, lock = (
         decoded(probs, temps, top_p)[0] for probs in (machine.root, machine.fork, machine.lock)
@@ -65,7 +65,7 @@ def student(machine: Machine, t_train: float, top_p: float) -> Machine:
 
 
 def decoded(probs: Array, temps: Array, top_p: float) -> Array:
-    """(G, V) what is drawn from: temperature, then top-p over what is left; `probs` is (V,)."""
+    """(G, V) the distributions after temperature, then top-p; `probs` is (V,)."""
     logits = np.log(probs, out=np.full_like(probs, -np.inf), where=probs > 0)
     powered = np.exp((logits - logits.max()) / temps[:, None])
     powered /= powered.sum(axis=1, keepdims=True)

@@ -17,19 +17,20 @@ CPU = torch.device("cpu")
 VARLEN = "ssd_varlen"
 UNKNOWN_TO_VARLEN = ("s_aux", "softcap", "position_bias")
 """Arguments by which some architectures change attention: sinks, caps and biases."""
-PROBE_TOKENS = 32
+DOCUMENT_TOKENS = 32
 TOLERANCE = 1e-3
 """Relative change of a neighbour's hidden states that counts as a leak. Leaks change them by 0.18
-in SmolLM2-135M and 0.005 in a random GPT-OSS (its mean loss by 6e-6, too little to see); identical
-shapes leave rounding as it is, but for 1e-7 where experts get other tokens beside a document's."""
+in SmolLM2-135M and 0.005 in a random GPT-OSS (its mean loss by 6e-6, too little to see). Rounding
+changes nothing while shapes are identical, except 1e-7 where experts get other tokens besides a
+document's."""
 
 
 def attention_kwargs(
     attention: str, lengths: list[int] | None, device: torch.device = CPU
 ) -> dict[str, Any]:
-    """What a packed row on `device` must tell the attention function beside its positions.
-
-    A tensor and a number: a list of lengths, other in every row, would be compiled anew for each.
+    """Arguments that the attention function needs for a packed row on `device`, besides positions.
+    They are a tensor and a number: a list of lengths differs in every row and would be compiled
+    anew for each.
     """
     if lengths is None or attention not in (VARLEN, Attention.flash_attention_2.value):
         return {}
@@ -66,7 +67,7 @@ def varlen_attention(
     scaling: float | None = None, dropout: float = 0.0, document_ends: Tensor | None = None,
     longest_document: int | None = None, sliding_window: int | None = None, **kwargs: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """Causal attention within each document; transformers calls it in every layer.
+    """Causal attention within each document; transformers calls this in every layer.
 
     Args:
         query: (B, H, T, D); `key` and `value` may have fewer heads (grouped queries).
@@ -94,8 +95,8 @@ def varlen_attention(
         return _flash(query, key, value, *settings), None
     if document_ends is None:
         return _causal(query, key, value, scaling, sliding_window).transpose(1, 2), None
-    # Documents differ in number and length: what is compiled sees one operation, not a loop. Its
-    # backward pass computes attention again, so that others keep the loop.
+    # Documents differ in number and length, so compiled code sees one operation, not a loop. That
+    # operation computes attention again in its backward pass, so eager code keeps the loop.
     looped = document_attention if torch.compiler.is_compiling() else _each_document
     output: Tensor = looped(query, key, value, document_ends, scaling, sliding_window)
     return output.transpose(1, 2), None
@@ -195,7 +196,7 @@ def _flash(
     return output[None]
 
 
-def choose_attention(wanted: Attention, model_class: type) -> str:
+def choose_attention(attention: Attention, model_class: type) -> str:
     """The name that transformers knows the attention by.
 
     Raises:
@@ -206,16 +207,16 @@ def choose_attention(wanted: Attention, model_class: type) -> str:
     ALL_ATTENTION_FUNCTIONS.register(VARLEN, varlen_attention)
     sdpa = bool(getattr(model_class, "_supports_sdpa", False))
     varlen = sdpa and bool(getattr(model_class, "_supports_attention_backend", False))
-    if wanted is Attention.auto:
+    if attention is Attention.auto:
         return VARLEN if varlen else "sdpa" if sdpa else "eager"
     by_document = (Attention.varlen, Attention.flash_attention_3)
-    known = {Attention.sdpa: sdpa, **dict.fromkeys(by_document, varlen)}
-    if not known.get(wanted, True):
+    offers = {Attention.sdpa: sdpa, **dict.fromkeys(by_document, varlen)}
+    if not offers.get(attention, True):
         raise ModelError(
-            f"hardware.attention={wanted.value} is not offered by {model_class.__name__}: "
+            f"hardware.attention={attention.value} is not offered by {model_class.__name__}: "
             "use hardware.attention=auto"
         )
-    return VARLEN if wanted in by_document else wanted.value
+    return VARLEN if attention in by_document else attention.value
 
 
 def check_isolation(loss: Any, attention: str, vocab_size: int, device: torch.device) -> None:
@@ -226,23 +227,23 @@ def check_isolation(loss: Any, attention: str, vocab_size: int, device: torch.de
         ModelError: they moved, so documents of a packed row see each other.
     """
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(vocab_size, (3, PROBE_TOKENS), generator=generator).tolist()
+    ids = torch.randint(vocab_size, (3, DOCUMENT_TOKENS), generator=generator).tolist()
     states: list[Tensor] = []
 
     def watch(_: nn.Module, __: Any, output: Any) -> None:
-        states.append(output.last_hidden_state[0, PROBE_TOKENS:].detach().float())
+        states.append(output.last_hidden_state[0, DOCUMENT_TOKENS:].detach().float())
 
     watching = loss.body.register_forward_hook(watch)
     for first in ids[:2]:
         documents = [
-            Example(prompt_id="changed", token_ids=first, num_prompt=PROBE_TOKENS),
+            Example(prompt_id="changed", token_ids=first, num_prompt=DOCUMENT_TOKENS),
             Example(prompt_id="watched", token_ids=ids[2], num_prompt=1),
         ]
         torch.manual_seed(0)  # adapters drop out the same both times; every step seeds anew
         loss(collate(documents, [0.0, 1.0], packing=True).to(device))
     watching.remove()
-    one, other = states
-    moved = float((one - other).norm() / one.norm())
+    before, after = states
+    moved = float((before - after).norm() / before.norm())
     if not moved <= TOLERANCE:
         raise ModelError(
             f"documents of a packed row see each other under attention '{attention}': changing one "

@@ -42,7 +42,7 @@ class Checkpoints(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
     ) -> None:
-        """Checkpoint, and stop where some process was asked to."""
+        """Write a checkpoint, and stop if any process was asked to."""
         assert isinstance(pl_module, SelfDistillation)
         step, stops = pl_module.step, pl_module.stops
         if step % self.train.checkpoint_every == 0 or (stops and step < self.train.max_steps):

@@ -20,7 +20,7 @@ layers with and without a window. More would mean that something is compiled ane
 
 REASON_LENGTH = 300
 QUIET = ("torch._dynamo", "torch._inductor", "torch._subclasses", "torch._higher_order_ops")
-"""What logs pages about a failure that `CompiledLayers.failure` says in a line."""
+"""Loggers that print pages about a failure that `CompiledLayers.failure` states in one line."""
 
 
 class CompiledLayers:
@@ -45,7 +45,7 @@ class CompiledLayers:
         self.failure: str | None = None
         """Why the compiler failed in this process."""
         if os.environ.get(DISABLED) == "1":
-            self.failure = f"{DISABLED}=1"  # torch.compile would do nothing and say nothing
+            self.failure = f"{DISABLED}=1"  # torch.compile would silently do nothing
         self.forwards = [CompiledForward(layer, self, backend) for layer in layers]
 
     def give_up(self) -> None:
@@ -80,8 +80,8 @@ class CompiledForward:
         layer.forward = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # After a failure elsewhere what has run compiled stays so until the step's end: recomputed,
-        # a layer must do what it did before.
+        # After a failure elsewhere, a layer that has run compiled stays compiled until the step's
+        # end: its recomputation must repeat what it did before.
         unwanted = self.layers.failure is not None and not self.has_run
         if self.compiled is None or unwanted or not torch.is_grad_enabled():
             return self.eager(*args, **kwargs)

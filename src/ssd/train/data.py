@@ -90,7 +90,7 @@ def loss_weights(examples: Sequence[Example], norm: Norm) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """What one forward pass sees: one packed row, or padded rows of one document each.
+    """The input of one forward pass: one packed row, or padded rows of one document each.
 
     No attention mask is needed: a padded row is causal, so no token sees the padding to its right,
     and a packed row's documents are told apart by `lengths`, or by positions that restart.
@@ -154,8 +154,8 @@ class Step:
     num_loss_tokens: int
     """Of the step over all processes."""
     fill: float
-    """Share of computed positions that are tokens of samples; padding counts against it, and so
-    does a process's waiting for the longest row beside its own."""
+    """Share of computed positions that are tokens of samples; padding lowers it, and so does
+    waiting for the longest row of another process."""
 
 
 class Steps(IterableDataset[Step]):
@@ -205,7 +205,7 @@ class Steps(IterableDataset[Step]):
         shortest = min(range(len(samples)), key=lambda i: lengths[i])
         micro_batches = []
         for row in rows[self.rank :: self.world_size]:
-            # A process without a sample of its own still takes part: with one that weighs nothing.
+            # A process without a sample of its own takes part with one whose weight is 0.
             members = row or [shortest]
             micro_batches.append(
                 collate(
@@ -243,12 +243,12 @@ class CorpusDataModule(LightningDataModule):
         self.steps = steps
 
     def train_dataloader(self) -> DataLoader[Step]:
-        """Steps of this process, ready made (`batch_size=None`)."""
+        """Steps of this process, already batched (`batch_size=None`)."""
         assert self.trainer is not None
         self.steps.rank = self.trainer.global_rank
         self.steps.world_size = self.trainer.world_size
         return DataLoader(self.steps, batch_size=None)
 
     def transfer_batch_to_device(self, batch: Step, *_: object) -> Step:  # type: ignore[override]
-        """Micro-batches move one at a time, when they are computed."""
+        """Micro-batches move to the device one at a time, when they are computed."""
         return batch

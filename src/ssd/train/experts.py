@@ -91,8 +91,8 @@ def balance_loss(router_logits: tuple[Tensor, ...], batch: MicroBatch, top_k: in
 
 
 def token_documents(batch: MicroBatch) -> Tensor:
-    """Which document each position belongs to, (N,); padding and rows without a loss are the last,
-    which weighs nothing."""
+    """The document of each position, (N,); padding and rows without a loss belong to the last,
+    whose weight is 0."""
     if batch.lengths is not None:
         lengths = torch.tensor(batch.lengths, device=batch.labels.device)
         return torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)

@@ -55,7 +55,7 @@ def export(trained: dict[str, Tensor], run: Run, folder: Path) -> dict[str, Any]
     `folder/adapter`, and the model only with `adapter.merge`. Load what was written and compare.
 
     Returns:
-        `max_logit_difference` between what was trained and what was loaded again on a fixed probe,
+        `max_logit_difference` between what was trained and what was loaded again on a fixed row,
         and `num_tensors`.
 
     Raises:
@@ -94,8 +94,8 @@ def save_model(network: Any, run: Run, folder: Path) -> float:
         if (base / name).is_file():
             shutil.copy2(base / name, folder / name)
     check_names(base, folder, tied=set(network.all_tied_weights_keys))
-    logits = probe(network)
-    return require_same(logits, load(folder, _dtype(run)), folder)
+    logits = fixed_logits(network)
+    return require_equal(logits, load(folder, _dtype(run)), folder)
 
 
 def save_adapter(network: Any, run: Run, folder: Path) -> float:
@@ -107,7 +107,7 @@ def save_adapter(network: Any, run: Run, folder: Path) -> float:
     network.save_pretrained(folder, save_embedding_layers=False)
     (folder / CARD).unlink(missing_ok=True)  # peft's template; the report writes the card
     base = load(lineage.model_folder(run, "base"), torch.float32)
-    return require_same(probe(network), PeftModel.from_pretrained(base, folder), folder)
+    return require_equal(fixed_logits(network), PeftModel.from_pretrained(base, folder), folder)
 
 
 def merge(run: Run, folder: Path) -> None:
@@ -122,9 +122,9 @@ def merge(run: Run, folder: Path) -> None:
     save_model(network, run, folder / MODEL)
 
 
-def require_same(logits: Tensor, reloaded: nn.Module, folder: Path) -> float:
-    """Zero; anything else raises `ModelError`."""
-    difference = float((logits - probe(reloaded)).abs().max())
+def require_equal(logits: Tensor, reloaded: nn.Module, folder: Path) -> float:
+    """The largest difference of the logits, which is 0; raises `ModelError` otherwise."""
+    difference = float((logits - fixed_logits(reloaded)).abs().max())
     if difference != 0:
         raise ModelError(
             f"export: {folder} computes other logits than the trained model (by {difference:.3g})"
@@ -154,10 +154,10 @@ def check_names(base: Path, folder: Path, tied: set[str]) -> None:
     Raises:
         ModelError: tensors are missing or unknown.
     """
-    expected, found = tensor_names(base) - tied, tensor_names(folder) - tied
+    expected, exported = tensor_names(base) - tied, tensor_names(folder) - tied
     if quantisation(base) == "mxfp4":  # two tensors stand for one, which is exported whole
         expected = {name.removesuffix("_blocks").removesuffix("_scales") for name in expected}
-    missing, unknown = sorted(expected - found), sorted(found - expected)
+    missing, unknown = sorted(expected - exported), sorted(exported - expected)
     if missing or unknown:
         raise ModelError(
             f"export: {folder} lacks {len(missing)} tensors of the base ({missing[:3]}) and has "
@@ -180,7 +180,7 @@ def tensor_names(folder: Path) -> set[str]:
 
 
 @torch.no_grad()
-def probe(network: Any) -> Tensor:
+def fixed_logits(network: Any) -> Tensor:
     """Logits on a fixed random row, (1, 32, V)."""
     vocabulary = network.get_input_embeddings().num_embeddings
     ids = torch.randint(vocabulary, (1, 32), generator=torch.Generator().manual_seed(0))
@@ -190,8 +190,8 @@ def probe(network: Any) -> Tensor:
 
 
 def export_again(run: Run, step: int | None) -> None:
-    """Export what an evaluation is to load: the model of an earlier step that was kept, or
-    (`step` None) the merged model of a training that kept its adapter alone.
+    """Export the model that an evaluation loads: that of an earlier kept step, or (`step` None) the
+    merged model of a training that kept only its adapter.
 
     Raises:
         ArtifactError: no checkpoint of that step was kept.

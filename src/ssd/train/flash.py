@@ -2,7 +2,7 @@
 
 `varlen_attn`, which packed rows go through, calls an operation of PyTorch that FlashAttention-3's
 kernels can take over, forward and backward, also below compiled layers. PyTorch calls that a
-prototype, and the package's signatures have changed before: so what it gives is compared first.
+prototype, and the package's signatures have changed before, so its results are compared first.
 
 H query heads, T tokens, D width of a head.
 """
@@ -40,7 +40,7 @@ def use_flash_3(device: torch.device) -> None:
         raise HardwareError(
             f"{FLASH_3} failed ({type(error).__name__}: {cause}): use hardware.attention=varlen"
         ) from error
-    require_same(computed, expected)
+    require_close(computed, expected)
 
 
 def attend(device: torch.device) -> list[Tensor]:
@@ -63,8 +63,8 @@ def attend(device: torch.device) -> list[Tensor]:
     return [result.detach().float() for result in results]
 
 
-def require_same(computed: list[Tensor], expected: list[Tensor]) -> None:
-    """Raise `HardwareError` where a result is another one, or not finite."""
+def require_close(computed: list[Tensor], expected: list[Tensor]) -> None:
+    """Raise `HardwareError` if a result differs, or is not finite."""
     for ours, theirs in zip(computed, expected, strict=True):
         difference = float((ours - theirs).norm() / theirs.norm())
         if not difference <= TOLERANCE:

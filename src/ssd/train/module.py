@@ -102,11 +102,12 @@ class SelfDistillation(LightningModule):
         self.metrics: dict[str, float] = {}
         """Of the last step, over all processes."""
         self.stop_requested = False
-        """Whether this process was asked to stop, which can happen at any moment."""
+        """Whether this process was asked to stop, which can happen at any time."""
         self.stops = False
-        """Whether some process had been asked when the last step was summed: the same in all."""
+        """Whether any process had been asked to stop when the last step was summed; equal in
+        all."""
         self.started = time.monotonic()
-        """When the step that is taken began."""
+        """Start time of the current step."""
 
     def configure_model(self) -> None:
         """Load the weights; under FSDP2 build without memory, shard, then fill."""
@@ -141,7 +142,7 @@ class SelfDistillation(LightningModule):
         self.compiled = CompiledLayers(self.loss.body.layers)
 
     def _require_compiled(self, failures: float) -> None:
-        """Go on without compiled layers in all processes where the compiler failed in some."""
+        """Go on without compiled layers in all processes if the compiler failed in any."""
         if self.compiled is None or not failures:
             return
         if self.global_rank == 0:
@@ -194,7 +195,7 @@ class SelfDistillation(LightningModule):
     def _update(self, step: Step, loss: Tensor) -> None:
         train, optimizer = self.run.config.train, self.optimizers()
         assert not isinstance(optimizer, list)
-        # First, so that the device is waited for once: the loss is known before the norm.
+        # Queued before the loss is read, so that the process waits for the device only once.
         norm = clip_gradients([p for p in self.parameters() if p.requires_grad], train.grad_clip)
         loss_value, stops, failures = self._sum_over_processes(
             [float(loss), float(self.stop_requested), self._compiler_failed]

@@ -237,7 +237,7 @@ EXPENSIVE = (
 
 def set_recompute(network: Any, recompute: Recompute, num_layers: int | None = None) -> None:
     """Choose what the backward pass computes again in the first `num_layers` decoder layers, or in
-    all. The first, because theirs are kept longest: the last run backward while all is there."""
+    all. The first ones, because theirs are kept longest; the last layers run backward first."""
     from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
     def policy(context: Any, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:

@@ -1,4 +1,4 @@
-"""What training minimises: for each objective, the loss of a token and what it weighs.
+"""What training minimises: for each objective, the loss of a token and its weight.
 
 B rows, T tokens, D hidden width.
 """

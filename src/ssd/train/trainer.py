@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from transformers import AutoConfig
 
 from ssd.artifacts.files import explained
-from ssd.artifacts.names import ADAPTER, CORPUS, MODEL, PROBE
+from ssd.artifacts.names import ADAPTER, BASE_TARGET, CORPUS, MODEL
 from ssd.artifacts.store import Artifact
 from ssd.config.choices import Accelerator, AdapterType, Precision
 from ssd.config.settings import HardwareConfig, RunConfig
@@ -33,8 +33,8 @@ from ssd.train import checkpoints
 from ssd.train.callbacks import Checkpoints, StepMetrics
 from ssd.train.data import CorpusDataModule, Steps, make_examples
 from ssd.train.export import export, gather_weights
+from ssd.train.live import LiveDecomposition
 from ssd.train.module import SelfDistillation
-from ssd.train.probe import LiveDecomposition
 
 LIGHTNING_PRECISION = {Precision.fp32: "32-true", Precision.bf16: "bf16-mixed"}
 
@@ -89,7 +89,7 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
         assert module.loss is not None
         counts |= parameter_counts(module.loss)
         preempted = module.step < config.train.max_steps
-        # The moments, twice as large as the weights, go before gathering copies these.
+        # The moments, twice as large as the weights, are freed before the weights are gathered.
         trainer.strategy.optimizers = []
         weights = {} if preempted else gather_weights(module.loss)
         if trainer.world_size > 1:
@@ -200,9 +200,9 @@ class Sharded(ModelParallelStrategy):
 
 
 def drop_states(folder: Path, config: RunConfig) -> None:
-    """What a finished training leaves: the earlier checkpoints that are kept, weights only."""
+    """Delete everything but what a finished training keeps: earlier checkpoints, weights only."""
     train = config.train
-    (folder / PROBE).unlink(missing_ok=True)
+    (folder / BASE_TARGET).unlink(missing_ok=True)
     shutil.rmtree(step_folder(folder, train.max_steps), ignore_errors=True)  # exported
     earlier = None if train.keep_checkpoints is None else train.keep_checkpoints - 1
     checkpoints.prune(folder, earlier, resumable=False)

@@ -1,4 +1,4 @@
-"""Whether the text of a test asserts anything: what can be told without running it."""
+"""Whether the text of a test asserts anything, as far as that shows without running it."""
 
 import ast
 import builtins
@@ -12,7 +12,7 @@ ENDS = {"fail", "raises", "exit"}
 
 
 def why_it_asserts_nothing(source: str) -> str | None:
-    """Why no answer can fail a test, as far as its text says, with the remedy; None where one may.
+    """Why no answer can fail a test, judging by its text, with the remedy; None if one may.
 
     An assertion counts where the test's top level reaches it: by being there, or inside a function
     or class that reached code names.
@@ -69,7 +69,7 @@ def asserts(node: ast.AST) -> bool:
 
 
 def foreign_names(source: str) -> list[str]:
-    """Names that a test uses and neither defines nor finds among builtins: the candidate's."""
+    """The candidate's names: those that a test uses and that neither it nor Python defines."""
     module = symtable.symtable(source, "test", "exec")
     own = {name.get_name() for name in module.get_symbols() if name.is_local()}
     names = [

@@ -1,4 +1,4 @@
-"""What the registry holds of a benchmark: all that is asked by its name."""
+"""The registry's entry of a benchmark: everything that is looked up by its name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,30 +16,30 @@ Read = Callable[[list[Path], Grading, int | None], list[Task]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A benchmark, before any of its files is opened. It is a JSON Lines file (`parse`), or else
-    says itself how it is read (`read`)."""
+    """A benchmark, before any of its files is opened. It is a JSON Lines file (`parse`), or brings
+    its own reader (`read`)."""
 
     name: str
     """As `eval.benchmarks` takes it."""
     parse: Callable[[Row], Task] | None = None
-    """A row as a problem with the tests that judge an answer; a KeyError is said of the file."""
+    """A row as a problem with its tests; a KeyError becomes an error about the file."""
     keep: Callable[[Row], bool] = lambda _: True
     """Whether a row belongs to it."""
     read: Read | None = None
     size: int | None = None
-    """Problems; None where only the file tells."""
+    """Number of problems; None if only the file says."""
     shipped: Path | None = None
-    """Its file, where that comes with the project."""
+    """Its file, if the project ships it."""
     setting: str | None = None
-    """Which of `eval.files` names its file instead; None where none does."""
+    """Which of `eval.files` names its file instead; None if none does."""
     origin: str = ""
-    """What to download where it is not shipped, for the remedy of an error."""
+    """What to download if it is not shipped, for the remedy of an error."""
     fetch: Callable[[BenchmarkFiles], list[Path]] | None = None
-    """Finds its files where they are several."""
+    """Finds its files if there are several."""
     release: Callable[[list[Path], BenchmarkFiles], str] | None = None
-    """Tells which edition the files are; None where there is one only."""
+    """Names the edition of the files; None if there is only one."""
     window: str | None = None
-    """Contest dates from and to, where it is a choice by date."""
+    """First and last contest date, if the benchmark is a choice by date."""
     gradings: tuple[Grading, ...] = (Grading.official,)
     """The rules of `eval.grading` that it has; under any other it is graded officially."""
     short_answers: bool = False
@@ -50,7 +50,7 @@ class Entry:
     """The hub's data set with the same problems, for model cards."""
 
     def files(self, files: BenchmarkFiles) -> list[Path]:
-        """The files it is read from, brought here first where they come from the hub.
+        """The files it is read from, fetched first if they come from the hub.
 
         Raises:
             DataError: a file is not set, not there, or cannot be fetched.

@@ -97,7 +97,7 @@ def agree(name: str, arguments: list[Any], result: Any, expected: Any, atol: flo
     if name == "HumanEval/find_zero":  # any root will do
         coefficients = arguments[0]
         return bool(abs(sum(c * result**i for i, c in enumerate(coefficients))) <= atol)
-    exact = same(name, arguments, result, expected, atol)
+    exact = equals_answer(name, arguments, result, expected, atol)
     if exact or atol == 0:
         return exact
     if type(result) is not type(expected):
@@ -109,7 +109,7 @@ def agree(name: str, arguments: list[Any], result: Any, expected: Any, atol: flo
     return bool(np.allclose(result, expected, rtol=RELATIVE, atol=atol))
 
 
-def same(name: str, arguments: list[Any], result: Any, expected: Any, atol: float) -> bool:
+def equals_answer(name: str, arguments: list[Any], result: Any, expected: Any, atol: float) -> bool:
     """Equality, or what stands for it where a task has several right answers."""
     dataset, _, function = name.partition("/")
     if dataset == "Mbpp" and function in SETS:

@@ -44,8 +44,8 @@ def definitions(code: str) -> list[str]:
 
 
 def builtin_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Those of a problem's names that Python has too: tests that use them mean the candidate's.
-    Other names need no mention, since a judge finds them at the candidate only."""
+    """Those of a problem's names that are also builtins of Python: tests that use them mean the
+    candidate's. Other names need no mention, since a judge finds them at the candidate only."""
     return tuple(dict.fromkeys(name for name in names if hasattr(builtins, name)))
 
 

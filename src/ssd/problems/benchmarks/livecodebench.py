@@ -73,8 +73,8 @@ def window_entry(name: str, setting: str = "eval.benchmarks") -> Entry:
 def read_window(
     name: str, window: Window, paths: list[Path], grading: Grading, limit: int | None
 ) -> list[Task]:
-    """The problems of a window, in the order of the files; says so where they are not as many as
-    the official files hold.
+    """The problems of a window, in the order of the files; prints a note if the official files hold
+    another number of them.
 
     Raises:
         DataError: a file is unreadable or not LiveCodeBench's, or holds no problem of the window.

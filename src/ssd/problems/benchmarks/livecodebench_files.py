@@ -20,8 +20,8 @@ from ssd.problems.benchmarks.livecodebench_windows import Window
 
 REPOSITORY = "livecodebench/code_generation_lite"
 LAST_DATES = {1: "2024-03-31", 2: "2024-05-31", 3: "2024-08-31", 4: "2024-09-30", 5: "2025-01-31"}
-"""Until when each release's problems go: a window that begins later needs no file up to that
-release, which spares gigabytes. The data card says July 2024 of the third; but it has 612 problems,
+"""The last contest date of each release: a window that begins later needs no file up to that
+release, which saves gigabytes. The data card says July 2024 of the third; but it has 612 problems,
 and of all that are published only 601 are that old."""
 
 

@@ -1,7 +1,5 @@
-"""One's own problems: the benchmark `jsonl`, a JSON object a line.
-
-What can be told from the file alone is refused when it is read; `ssd.evaluate.soundness` runs the
-tests for what cannot.
+"""Your own problems: the benchmark `jsonl`, one JSON object per line. Faults that the file alone
+shows are refused when it is read; `ssd.evaluate.soundness` finds the others by running the tests.
 """
 
 import ast
@@ -50,7 +48,7 @@ def load_own(path: Path, grading: Grading = Grading.official) -> list[Task]:
 
 
 def read_own(path: Path, grading: Grading = Grading.official) -> tuple[list[Task], list[DataError]]:
-    """The problems of a file that can be used, and why each of the others cannot.
+    """The problems of a file that can be used, and for each other one the reason why it cannot.
 
     Raises:
         DataError: the file cannot be read as JSON.
@@ -72,7 +70,7 @@ def read_own(path: Path, grading: Grading = Grading.official) -> tuple[list[Task
 
 
 def own_task(row: dict[str, Any], place: str, grading: Grading) -> Task:
-    """One line as a task; `place` is where errors say that it is."""
+    """One line as a task; `place` is its position for error messages."""
 
     def refuse(reason: str) -> DataError:
         return DataError(f"{place}: {reason}")
@@ -147,7 +145,7 @@ def _asserts(row: dict[str, Any], refuse: Refuse, grading: Grading) -> Judged:
     if reason is not None:
         raise refuse(reason)
     if not names and not (function and builtin_names([function])):
-        raise refuse("test calls nothing of the answer: name the function that it is about")
+        raise refuse("test uses no name of the answer: name the function that it tests")
     return Judged(judge=judge, names=builtin_names([function] if function else []))
 
 
@@ -171,7 +169,7 @@ def _pairs(row: dict[str, Any], refuse: Refuse, grading: Grading) -> Judged | St
 
 
 def _call(number: int, lines: str, output: str, refuse: Refuse) -> Call:
-    """The arguments of a call, one value a line, and the expected result."""
+    """The arguments of a call, one value per line, and the expected result."""
     try:
         values = [literal(line) for line in lines.split("\n") if line.strip()]
     except ValueError as error:

@@ -3,8 +3,8 @@
 from ssd.config.choices import Grading
 
 MOST_DIGITS = 50_000
-"""Of an integer that is read or printed (the same, `compute_code_generation_metrics.py`); Python's
-own limit is 4,300."""
+"""Longest integer that is read or printed (same repository, `compute_code_generation_metrics.py`);
+Python's own limit is 4,300."""
 STAR_IMPORTS = [
     "string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random",
     "statistics", "itertools", "functools", "operator", "io", "sys", "json", "builtins", "typing",

@@ -60,7 +60,7 @@ def load_benchmark(
 ) -> Benchmark:
     """A benchmark's tasks, or a fixed subset of `limit` of them, in the order of its file.
 
-    Where it has no rule of that name, it is graded, and recorded, as `official`.
+    If it has no rule of that name, it is graded and recorded as `official`.
 
     Raises:
         ConfigError: there is no such benchmark.
@@ -82,7 +82,7 @@ def load_benchmark(
 
 
 def benchmark_identity(name: str, files: BenchmarkFiles) -> dict[str, Any]:
-    """What tells one edition of a benchmark from another: its name and its files' SHA-256.
+    """The identity of a benchmark's edition: its name and its files' SHA-256.
 
     Raises:
         ConfigError: there is no such benchmark.

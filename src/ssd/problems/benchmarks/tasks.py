@@ -55,21 +55,21 @@ class Task:
     prompt: str = ""
     """Code that a bare completion goes on from, as HumanEval's are; empty where there is none."""
     reference: str | None = None
-    """A solution that has to pass, where one's own problem brings one."""
+    """A solution that has to pass, if a problem of your own has one."""
     place: str = ""
-    """File and line of one's own problem, for what is said of it."""
+    """File and line of a problem of your own, for messages about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """Tasks and what has to be said beside every score on them."""
+    """Tasks, and the facts that are stored beside every score on them."""
 
     name: str
     tasks: list[Task]
     release: str | None
     """Which edition of the benchmark the problems come from."""
     window: str | None
-    """Contest dates from and to, both included, and where they are."""
+    """First and last contest date, both included; None where problems have no dates."""
     grading: str
     """The rule answers are graded by."""
 

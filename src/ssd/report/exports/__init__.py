@@ -1,1 +1,1 @@
-"""What leaves the house: results.json, model cards, W&B."""
+"""What other programs and sites read: results.json, model cards, W&B."""

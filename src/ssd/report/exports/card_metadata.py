@@ -17,7 +17,7 @@ LICENSE = ("license", "license_name", "license_link")
 
 
 def metadata(export: Export, part: str) -> str:
-    """A card's metadata as YAML; what is not known is left out.
+    """A card's metadata as YAML; unknown fields are left out.
 
     Args:
         part: `model` for a whole checkpoint, `adapter` for an adapter alone.
@@ -39,14 +39,13 @@ def metadata(export: Export, part: str) -> str:
 
 
 def base_model(facts: Facts) -> str | None:
-    """The base model's hub id; None for weights from a folder of one's own, or random ones."""
-    known = facts.run.weights.identity.startswith(("hub:", "wheel:"))
-    return facts.run.config.model.name if known else None
+    """The base model's hub id; None for weights from a local folder, or random ones."""
+    is_public = facts.run.weights.identity.startswith(("hub:", "wheel:"))
+    return facts.run.config.model.name if is_public else None
 
 
 def license_of(facts: Facts) -> dict[str, Any]:
-    """The base's licence as its own card states it, or the wheel that brought it; nothing where
-    neither does."""
+    """The base's licence as its own card or the wheel states it; None if neither does."""
     run = facts.run
     readme = Path(run.weights.path) / CARD
     if readme.is_file():
@@ -59,7 +58,7 @@ def license_of(facts: Facts) -> dict[str, Any]:
 
 
 def prompts(facts: Facts) -> dict[str, Any]:
-    """The prompt set that was sampled from, which another run may have done: `name`, `source` and
+    """The prompt set that the corpus was sampled from, perhaps by another run: `name`, `source` and
     `hub_name`."""
     data, corpus = facts.run.config.data, facts.corpus
     inputs = corpus.manifest["inputs"] if corpus is not None and corpus.manifest else {}
@@ -73,9 +72,9 @@ def prompt_data_sets(facts: Facts) -> list[str] | None:
     if data["source"] == DataSource.packaged.value:
         hub_set = find_entry(data["name"]).hub_set
         return None if hub_set is None else [hub_set]
-    named = str(data["hub_name"])
-    is_id = data["source"] == DataSource.hub.value and not Path(named).is_dir()
-    return [named] if is_id else None
+    hub_name = str(data["hub_name"])
+    is_id = data["source"] == DataSource.hub.value and not Path(hub_name).is_dir()
+    return [hub_name] if is_id else None
 
 
 def eval_results(export: Export) -> list[EvalResult]:
@@ -83,7 +82,7 @@ def eval_results(export: Export) -> list[EvalResult]:
     return [
         EvalResult(
             task_type="text-generation",
-            # The hub asks for a data set's id, and one's own problems have none.
+            # The hub wants a data set's id, and a user's own problems have none.
             dataset_type=find_entry(scores.name).hub_set or scores.name,
             dataset_name=f"{scores.title} ({scores.problems})",
             dataset_config=scores.name,

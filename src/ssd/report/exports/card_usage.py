@@ -32,7 +32,7 @@ print(tokenizer.decode(new_tokens, skip_special_tokens=True))"""
 
 
 def base_name(facts: Facts) -> str:
-    """The base model's hub id, its folder, or what else is known of it."""
+    """The base model's hub id, its folder, or another description."""
     return base_model(facts) or facts.run.config.model.path or facts.run.weights.source
 
 
@@ -44,14 +44,14 @@ def decoding(export: Export, part: str) -> list[Block]:
     """
     config = export.facts.run.config
     how = Decoding.of(config.eval.temp, config.eval.truncation)
-    said = "configured for it, which was not scored"
+    clause = "configured for it, which was not scored"
     if export.scored:
-        how, said = export.scored[0][1].setting.decoding, "that its scores were made with"
+        how, clause = export.scored[0][1].setting.decoding, "that its scores were made with"
     start = WHOLE if part == MODEL else ADAPTER.format(base=json.dumps(base_name(export.facts)))
     end = GENERATE.format(sampling=_sampling(how), max_new_tokens=config.eval.max_new_tokens)
     return [
         Paragraph(
-            f"The decoding {said}: {formats.decoding(how)}. Temperature comes before top-k, and "
+            f"The decoding {clause}: {formats.decoding(how)}. Temperature comes before top-k, and "
             "top-k before top-p."
         ),
         Code(caption="With transformers", text=f"{start}{_prompt(config)}\n{end}"),

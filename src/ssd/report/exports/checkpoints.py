@@ -15,7 +15,7 @@ class Export:
     """One exported checkpoint of a run."""
 
     facts: Facts
-    """Of the run that trained it: for the control `t1`, the control's."""
+    """Facts of the run that trained it: for the control `t1`, those of the control's run."""
     model: str
     """`tuned` or `t1`."""
     step: int | None
@@ -28,8 +28,8 @@ class Export:
 
     @property
     def scored(self) -> list[tuple[BenchmarkScores, ModelScores]]:
-        """What this checkpoint scored on each benchmark; nothing where the scores on file belong to
-        other settings."""
+        """This checkpoint's score on each benchmark; none if those stored belong to other
+        settings."""
         scores = self.facts.scores
         if scores is None or self.facts.stale:
             return []

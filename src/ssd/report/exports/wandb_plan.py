@@ -16,11 +16,11 @@ from ssd.report.study.collection import Study
 
 VERSION = 1
 MAX_TITLE = 128
-"""Characters that W&B takes."""
+"""The most characters that W&B accepts."""
 SETTINGS = ("t_train", "top_k", "top_p", "lr", "t_eval")
 """Axes of a sweep, as the evaluation logs them into each run's summary."""
 TERMS = ("support_compression", "reshaping", "alignment", "constant", "cross_entropy", "kept_mass")
-"""What training logs of the loss's decomposition."""
+"""The terms of the loss's decomposition that training logs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +102,8 @@ def read_plan(folder: Path) -> ReportPlan:
 
 
 def build(study: Study, logger: LoggerConfig) -> ReportPlan:
-    """The report of a study: in words what was found, what failed and what a choice among the runs
-    is worth; then panels over its W&B runs."""
+    """The report of a study: first, in words, the findings, the failures and the worth of a choice
+    among the runs; then panels over its W&B runs."""
     group = study.runs[0].run.config.study if study.runs else study.name
     return ReportPlan(
         project=logger.project,
@@ -125,7 +125,7 @@ def _read_block(stored: dict[str, Any]) -> Text | Panels:
 
 
 def _texts(study: Study) -> list[Text]:
-    # matplotlib, which these import, is not for who only reads a plan.
+    # Imported here: they import matplotlib, which reading a plan does not need.
     from ssd.report.study.cost import costs
     from ssd.report.study.document import controls, summary, table_of_runs
 
@@ -187,7 +187,7 @@ def _scores(study: Study) -> list[Panel]:
 
 
 def _sweep(study: Study) -> list[Panel]:
-    """What the settings have to do with the scores."""
+    """Panels of the scores by the settings."""
     score = f"pass@{_benchmarks(study)[0].k}"
     chosen = ("held_out",) if any(facts.held_out is not None for facts in study.runs) else ()
     return [

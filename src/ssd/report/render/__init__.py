@@ -1,1 +1,1 @@
-"""What every report is drawn on: its document, and that as Markdown, HTML and figures."""
+"""What all reports share: the document, and its form as Markdown, HTML and figures."""

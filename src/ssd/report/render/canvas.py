@@ -1,4 +1,4 @@
-"""What every figure shares: size, colours and markers of the arms, and how it becomes files.
+"""What all figures share: size, colours and markers of the arms, and the way to files.
 
 Drawn with `matplotlib.figure.Figure`, without pyplot: no global state and no window system. On a
 white card, so that figures read on light and dark pages. Models differ in shape as well as in

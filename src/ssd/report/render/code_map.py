@@ -25,7 +25,7 @@ CHANGE_STEPS = (-0.2, -0.05, -0.01, 0.01, 0.05, 0.2)
 
 
 def code_map(analysis: Analysis, settings: AnalyseConfig, num_programs: int) -> list[Block]:
-    """The map and the positions that changed most; nothing where there is nothing to show."""
+    """The map and the positions that changed most; empty if there is nothing to show."""
     base = analysis.positions[BASE]
     if not len(base.sample):
         return []
@@ -73,7 +73,7 @@ def shades(program: Program) -> list[dict[str, str]]:
 
 
 def page_data(block: CodeMap) -> dict[str, Any]:
-    """What the page's script knows of the programs, as JSON types: each text once."""
+    """The data about the programs for the page's script, as JSON types: each text once."""
     words: dict[str, int] = {}
 
     def word(text: str) -> int:
@@ -109,7 +109,7 @@ def ranges(steps: Sequence[float]) -> list[str]:
 
 
 def visible(text: str) -> str:
-    """White space as marks, and what cannot be printed as its code, as the page's panel has it."""
+    """White space as marks, and unprintable characters as their codes, as in the page's panel."""
     marks = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
     shown = [
         marks.get(character, character if character.isprintable() else f"<U+{ord(character):04X}>")
@@ -168,12 +168,12 @@ def _caption(analysis: Analysis, shown: int) -> str:
 def _moved_table(analysis: Analysis, kinds: NDArray[np.str_], change: NDArray[np.float64]) -> Table:
     base, after = analysis.positions[BASE], analysis.positions[TUNED]
     rows: list[list[str]] = []
-    taken: dict[int, int] = {}
+    num_rows: dict[int, int] = {}
     for n in np.argsort(-np.abs(np.nan_to_num(change)), kind="stable").tolist():
         number, place = int(base.sample[n]), int(base.index[n])
-        if taken.get(number, 0) == PER_PROGRAM:
+        if num_rows.get(number, 0) == PER_PROGRAM:
             continue
-        taken[number] = taken.get(number, 0) + 1
+        num_rows[number] = num_rows.get(number, 0) + 1
         tokens = analysis.samples[number].tokens
         rows.append(
             [

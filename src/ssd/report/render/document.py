@@ -1,4 +1,4 @@
-"""What a report consists of before it is Markdown or HTML: plain text, escaped where rendered."""
+"""The parts of a report before it is Markdown or HTML: plain text, escaped when rendered."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,8 +59,8 @@ class Table:
 
 
 class Drawing:
-    """One image in two formats, as the bytes of its files; each is made when it is first asked for,
-    since that takes most of a report's time and Markdown needs neither."""
+    """One image in two formats, as the bytes of its files. Each is made when it is first requested,
+    because that takes most of a report's time and Markdown needs neither."""
 
     def __init__(self, save: Callable[[str], bytes]) -> None:
         """`save` makes the file of a format, `png` or `svg`."""
@@ -99,7 +99,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What one model thinks at each of a program's N tokens."""
+    """What one model predicts at each of a program's N tokens."""
 
     entropy: list[float]
     """(N,) in nats."""

@@ -11,12 +11,12 @@ FORMATS = ("png", "svg")
 
 def write_document(folder: Path, document: Document, name: str) -> None:
     """Write `<name>.md`, `<name>.html` and `figures/*.png` and `.svg` into a folder; figures of an
-    earlier document that this one has not are deleted.
+    earlier document that are not in this one are deleted.
 
     Raises:
         ArtifactError: the folder cannot be written.
     """
-    # jinja2 takes a quarter of a second that who only prints a study's table does not need.
+    # Importing jinja2 takes a quarter of a second; printing a study's table does not need it.
     from ssd.report.render.html import html
     from ssd.report.render.markdown import markdown
 

@@ -1,4 +1,4 @@
-"""HTML of a report: one file that asks no server for anything, images inline, text autoescaped.
+"""HTML of a report: one file that loads nothing from a server; inline images, autoescaped text.
 
 Its content policy refuses every request and every script but the page's own, which it names by
 hash. Completions are hostile text: they reach the page as escaped text and as JSON without a `<`.
@@ -50,7 +50,7 @@ def html(document: Document) -> str:
 
 
 def _hash(script: str) -> str:
-    """How a content policy names an inline script."""
+    """The name of an inline script in a content policy."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
@@ -77,5 +77,5 @@ def _breakable(name: str) -> Markup:
 
 
 def _unbroken(cell: str) -> str:
-    """A number that wraps before its interval or not at all."""
+    """A number that may wrap before its interval and nowhere else."""
     return cell.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}[", " [")

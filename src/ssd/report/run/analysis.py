@@ -121,7 +121,7 @@ def _statements(rows: list[KindRow], trained: list[str]) -> list[str]:
 
 
 def _claim(rows: list[KindRow]) -> str:
-    """How what was measured stands to the method's claim, where there is a tuned model."""
+    """How the measurements compare with the method's claim, if there is a tuned model."""
     forks, locks = _row(rows, FORK), _row(rows, LOCK)
     if TUNED not in locks.changes:
         return "The tuned model has not been analysed."

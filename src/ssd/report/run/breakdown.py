@@ -12,7 +12,7 @@ from ssd.report.run.summary import FLATTERED, elsewhere
 
 
 def controls(facts: Facts) -> list[Section]:
-    """Every arm beside the tuned model, where there is one beyond the base model."""
+    """Every arm beside the tuned model; empty if the base model is the only one."""
     compared = [benchmark for benchmark in facts.main if set(benchmark.comparisons) - {BASE}]
     if not compared:
         return []
@@ -21,8 +21,8 @@ def controls(facts: Facts) -> list[Section]:
         if benchmark.gain:
             blocks.append(Paragraph(f"On {benchmark.title}, pass@{benchmark.k}: {benchmark.gain}."))
     blocks += [_control_table(benchmark) for benchmark in compared]
-    named = dict.fromkeys(arm for benchmark in compared for arm in benchmark.models)
-    rows = [[arm, ARMS.get(arm, "")] for arm in ARMS if arm in named]
+    arms = dict.fromkeys(arm for benchmark in compared for arm in benchmark.models)
+    rows = [[arm, ARMS.get(arm, "")] for arm in ARMS if arm in arms]
     blocks.append(
         Table(caption="What each model is", columns=["Name", "Model"], sides="ll", rows=rows)
     )
@@ -66,7 +66,7 @@ def groups(facts: Facts) -> list[Section]:
 
 
 def regression(facts: Facts) -> list[Section]:
-    """What the training did to benchmarks out of domain."""
+    """The change on benchmarks out of domain."""
     watched = facts.scores.regression if facts.scores is not None else ()
     if not watched:
         return []
@@ -130,25 +130,27 @@ def _on_what(chosen: Selection) -> str:
 
 
 def _advice(facts: Facts) -> list[Block]:
-    """Temperatures of the tuned model that were not tried and are worth it, by theory alone: one
-    run is too few points for a fit."""
+    """Untried temperatures of the tuned model that are worth a try, by theory alone: one run has
+    too few points for a fit."""
     scores = facts.scores
     if scores is None or not any(TUNED in benchmark.models for benchmark in scores.main):
         return []
-    tried = {
+    tried_temps = {
         benchmark.models[TUNED].setting.temp
         for benchmark in scores.main
         if TUNED in benchmark.models
     }
     if scores.selection is not None:
-        tried |= {candidate.setting.temp for candidate in scores.selection.sweeps.get(TUNED, ())}
+        tried_temps |= {
+            candidate.setting.temp for candidate in scores.selection.sweeps.get(TUNED, ())
+        }
     suggestions = advise(
         t_train=facts.sampled.temp,
         top_k=facts.sampled.top_k,
         top_p=facts.sampled.top_p,
         base_temp=facts.run.config.eval.base_temp,
         fit=None,
-        tried=sorted(tried),
+        tried_temps=sorted(tried_temps),
     )
     if not suggestions:
         return []

@@ -1,4 +1,4 @@
-"""What a run cost: wall time and tokens of every artifact, and how much of it was there before."""
+"""The cost of a run: wall time and tokens of every artifact, and the share that existed before."""
 
 from datetime import datetime
 
@@ -11,8 +11,8 @@ TOKENS = ("num_tokens", "num_positions")
 
 
 def cost(facts: Facts) -> list[Section]:
-    """A row per finished artifact, and what they sum to; nothing where none is finished. What two
-    models share, such as `base` and a `base_swept` that chose the same, is counted once."""
+    """A row per finished artifact, and their sum; empty if none is finished. An artifact that two
+    models share, as `base` and a `base_swept` that chose the same setting, is counted once."""
     first = {result.fingerprint: result for result in reversed(facts.results)}
     finished = [
         (result, result.manifest)
@@ -79,7 +79,7 @@ def _sum(facts: Facts, manifests: list[Manifest], total: float) -> str:
 
 
 def _starts(facts: Facts) -> str:
-    """How often an engine was started for what the run needs, and what that took; nothing where
+    """How often an engine was started for this run's artifacts, and the time that took; empty if
     manifests do not say."""
     seconds = [
         start

@@ -41,22 +41,22 @@ class Facts:
     """When the command was last given, in epoch seconds."""
     scores: Scores | None
     corpus: StageResult | None
-    """None where not even its place is known, as when the prompt file is gone."""
+    """None if not even its folder is known, as when the prompt file is gone."""
     checkpoint: StageResult | None
     control: tuple[StageResult, ...]
     """Corpus and checkpoint of the control `t1`, where the run has it."""
     answers: tuple[StageResult, ...]
     """Generations and verdicts behind the scores."""
     analysed: StageResult | None
-    """The analysis artifact; None where not even its place is known."""
+    """The analysis artifact; None if not even its folder is known."""
     analysis: Analysis | None
-    """What it holds; None while it is unfinished, cannot be read, or was not asked for."""
+    """Its contents; None while it is unfinished, cannot be read, or was not requested."""
     metrics: list[dict[str, Any]]
     """One line per optimizer step so far."""
     stale: tuple[str, ...]
     """Which scores do not belong to the run's settings, one sentence each."""
     missing: tuple[str, ...]
-    """What the report lacks and how to get it, one sentence each."""
+    """What the report lacks and how to add it, one sentence each."""
 
     @property
     def main(self) -> tuple[BenchmarkScores, ...]:
@@ -70,7 +70,7 @@ class Facts:
 
     @property
     def sampled(self) -> Decoding:
-        """How the corpus was drawn, which another run may have done."""
+        """How the corpus was drawn, perhaps by another run."""
         config = self.run.config
         if config.train.corpus is not None and self.corpus is not None and self.corpus.manifest:
             inputs = self.corpus.manifest["inputs"]
@@ -157,8 +157,7 @@ def run_costs(facts: Facts) -> list[Cost]:
 
 
 def missing_scores(run: Run, scores: Scores | None) -> list[str]:
-    """What of the evaluation that the run is configured for has not been scored,
-    one sentence each."""
+    """The parts of the configured evaluation that have no scores, one sentence each."""
     if "evaluate" not in run.config.stages and scores is None:
         return [
             "There are no scores: this run has no evaluate stage "
@@ -178,7 +177,7 @@ def missing_scores(run: Run, scores: Scores | None) -> list[str]:
 
 
 def stale_scores(run: Run, scores: Scores | None) -> list[str]:
-    """Scores that do not belong to config.yaml, as after an edit or a rerun that has not come to
+    """Scores that do not belong to config.yaml, as after an edit or a rerun that has not reached
     its evaluation, one sentence each."""
     if scores is None:
         return []
@@ -217,16 +216,16 @@ def _unfinished(run: Run, stage: str, result: StageResult | None) -> list[str]:
 def _analysis(
     run: Run, read_positions: bool
 ) -> tuple[StageResult | None, Analysis | None, list[str]]:
-    """The analysis artifact, what it holds, and what keeps it from being read."""
-    wanted = "analyse" in run.config.stages
+    """The analysis artifact, its contents, and the reasons why it cannot be read."""
+    has_stage = "analyse" in run.config.stages
     try:
         artifact = evidence.analysis(run, evidence.reported_steps(run))
     except (SSDError, OSError) as error:
-        absent = [f"The analysis cannot be located: {one_line(error)}."] if wanted else []
+        absent = [f"The analysis cannot be located: {one_line(error)}."] if has_stage else []
         return None, None, absent
     if not artifact.done:
         result = StageResult(label="Analysis", fingerprint=artifact.fingerprint, manifest=None)
-        return (result if wanted else None), None, _unfinished(run, "analyse", result)
+        return (result if has_stage else None), None, _unfinished(run, "analyse", result)
     try:
         analysis = read_analysis(artifact.folder) if read_positions else None
         return _result("Analysis", artifact), analysis, []

@@ -1,4 +1,4 @@
-"""What the numbers were made from, with which libraries, and how to make them again."""
+"""The artifacts behind the numbers, the libraries, and the command that makes them again."""
 
 import shlex
 

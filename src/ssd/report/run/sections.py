@@ -1,6 +1,6 @@
 """The report of one run by sections.
 
-A section is a function from a run's facts to its sections, none where it has nothing to say. A new
+A section is a function from a run's facts to its sections, none if it has nothing to show. A new
 one is written in a module of this package and named in `SECTIONS`, at its place in the report.
 """
 

@@ -21,7 +21,7 @@ MISSING = {
     UNIT: "Part can come with any fine-tuning on own samples: a model trained on its samples of "
     "temperature 1 was not compared (eval.controls=[t1]).",
 }
-"""What each control that is not there leaves open."""
+"""The question that each missing control leaves open."""
 WORDS = {
     "better": "The tuned model is better on",
     "worse": "the tuned model is worse on",
@@ -63,8 +63,8 @@ def headline(findings: list[Finding]) -> str:
 
 
 def finding(benchmark: BenchmarkScores) -> Finding:
-    """The verdict on one benchmark by its smallest k, against the strongest control that is there:
-    decided only where paired interval and paired test exclude 0."""
+    """The verdict on one benchmark by its smallest k, against the strongest control that exists:
+    decided only if paired interval and paired test exclude 0."""
     if not benchmark.comparisons:
         return Finding(benchmark=benchmark.title, verdict="base only", text=_base_only(benchmark))
     k, rival = benchmark.k, benchmark.rival
@@ -77,7 +77,7 @@ def finding(benchmark: BenchmarkScores) -> Finding:
 
 
 def caveat(scores: Scores) -> str:
-    """What these differences do not separate, and how settings came about."""
+    """The causes that these differences do not separate, and how settings were chosen."""
     models = [benchmark.models for benchmark in scores.main if benchmark.comparisons]
     arms = {arm for by_arm in models for arm in by_arm}
     sentences = [MISSING[arm] for arm in MISSING if arm not in arms]
@@ -97,7 +97,7 @@ def caveat(scores: Scores) -> str:
 
 
 def elsewhere(benchmark: BenchmarkScores) -> str:
-    """What the training did to a benchmark out of domain."""
+    """The change on a benchmark out of domain."""
     if not benchmark.comparisons:
         return f"Out of domain, on {benchmark.title}, only the base model was evaluated."
     change = benchmark.difference[benchmark.k]
@@ -141,7 +141,7 @@ def _weighed(benchmark: BenchmarkScores, rival: str, difference: Interval) -> st
 
 
 def _title(benchmark: BenchmarkScores, rival: str) -> str:
-    """What the weighed control is."""
+    """The name of the control in the verdict."""
     controls = {arm: value for arm, value in benchmark.values.items() if arm not in (BASE, TUNED)}
     strongest = benchmark.values[rival] == max(controls.values())
     role = "the strongest control" if strongest else "a control that it does not beat"
@@ -149,7 +149,7 @@ def _title(benchmark: BenchmarkScores, rival: str) -> str:
 
 
 def _over_base(benchmark: BenchmarkScores, verdict: str) -> str:
-    """What the change over base says where a control has been weighed instead."""
+    """The change over the base model, when the verdict is against a control instead."""
     if benchmark.rival == BASE or BASE not in benchmark.comparisons:
         return ""
     change = benchmark.difference[benchmark.k]

@@ -1,4 +1,4 @@
-"""A study: any set of run folders, read one by one, so that no run can keep the others back.
+"""A study: any set of run folders, read one by one, so that a broken run does not hide the others.
 
 A run whose scores belong to its configuration has a row; what is missing, failed, out of date,
 damaged or not comparable is named with its reason. Imports no matplotlib.
@@ -20,12 +20,12 @@ from ssd.records.scores import VERSION, stored_version
 from ssd.report.run.facts import Facts, collect, missing_scores
 
 UNREADABLE = (SSDError, OSError, KeyError, TypeError, ValueError, AttributeError)
-"""What reading one run's files can raise, whatever was written into them."""
+"""Exceptions that reading one run's files can raise, whatever was written into them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
-    """Something about one run that keeps its scores out of the table, or apart in it."""
+    """The reason why one run's scores are missing from the table, or stand apart in it."""
 
     name: str
     state: str
@@ -49,7 +49,7 @@ class Study:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether the folder is a run's, if only of one that failed before it was configured."""
+    """Whether the folder is a run's, including a run that failed before it was configured."""
     return (folder / CONFIG).is_file() or (folder / FAILURE).is_file()
 
 
@@ -144,7 +144,7 @@ def incompatible(runs: Sequence[Facts]) -> dict[Path, str]:
 
 
 def _run_folders(folder: Path) -> list[Path]:
-    """The run folders in a folder; the folder itself where it is one, or nothing that is known."""
+    """The run folders in a folder; the folder itself if it is a run, or is not recognised."""
     if is_run(folder) or not is_study(folder):
         return [folder]
     return sorted(child for child in folder.iterdir() if is_run(child))

@@ -1,4 +1,5 @@
-"""What a study cost: wall time per stage, of each run alone and of all with what they share."""
+"""The cost of a study: wall time per stage, of each run and of all, shared artifacts counted
+once."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -182,7 +182,7 @@ def _best(study: Study) -> list[Block]:
 
 
 def _parts(compared: Sequence[tuple[str, BenchmarkScores]]) -> list[Block]:
-    """What each gain over the base model consists of, where controls part it."""
+    """The parts of each gain over the base model, for runs with controls."""
     parted = [(name, gain_parts(scored.values)) for name, scored in compared]
     causes = list(dict.fromkeys(part.cause for _, parts in parted for part in parts))
     rows = []

@@ -215,7 +215,7 @@ def _advice(runs: Sequence[Facts], groups: Sequence[Plane]) -> list[Block]:
             and dataclasses.replace(plane.first.sampled, temp=sampled.temp) == sampled
         ]
         fit = fit_cells(max(own, key=lambda plane: len(plane.cells)).cells) if own else None
-        tried = sorted(
+        tried_temps = sorted(
             {cell.t_eval for plane in groups for cell in plane.cells if cell.sampled == sampled}
         )
         base_temp = next(
@@ -227,7 +227,7 @@ def _advice(runs: Sequence[Facts], groups: Sequence[Plane]) -> list[Block]:
             top_p=sampled.top_p,
             base_temp=base_temp,
             fit=fit,
-            tried=tried,
+            tried_temps=tried_temps,
         ):
             temps = [f"{sampled.temp:g}", formats.truncation(sampled), f"{advice.temp:g}"]
             rows.append([*temps, advice.reason])

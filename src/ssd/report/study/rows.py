@@ -14,7 +14,7 @@ from ssd.report.render.markdown import markdown_table
 from ssd.report.run.facts import Facts
 from ssd.report.study.collection import Study, Unfinished, reported, run_names
 
-SELECTION = (
+CHOICE_FLATTERS = (
     "Choosing a row by these scores selects on the test problems, so the chosen row's score is "
     "biased upwards: confirm it on problems that had no part in the choice."
 )
@@ -22,7 +22,7 @@ HELD_OUT, REPORTED = "Held-out", "Reported"
 """The columns that rows are sorted by."""
 RIVAL = "minus strongest rival"
 OUTCOME = "T_eval"
-"""The column of what a run has mostly chosen itself; it names no run."""
+"""The column of a value that most runs choose themselves, so it does not name a run."""
 NOT_METHOD = (
     "run_name", "study", "output_dir", "stages", "plan", "analyse", "report", "logger", "hardware",
     "recipe", "eval.files", "eval.workers", "eval.shard_size", "sampler.shard_size",
@@ -34,7 +34,7 @@ Column = tuple[str, Callable[[Facts], str]]
 
 
 def known_columns() -> list[Column]:
-    """The settings that have a column or a line of their own, in this order."""
+    """Settings with a column or a line of their own, in this order."""
     return [
         ("Model", lambda facts: facts.run.config.model.name),
         ("T_train", lambda facts: f"{facts.sampled.temp:g}"),
@@ -58,12 +58,14 @@ COVERED = (
 
 def varying(runs: Sequence[Facts]) -> list[Column]:
     """A column for everything that differs between the runs."""
-    known = [column for column in known_columns() if len({column[1](facts) for facts in runs}) > 1]
-    return known + [(name, _setting(name)) for name in other_settings(runs)[:MAX_OTHER]]
+    columns = [
+        column for column in known_columns() if len({column[1](facts) for facts in runs}) > 1
+    ]
+    return columns + [(name, _setting(name)) for name in other_settings(runs)[:MAX_OTHER]]
 
 
 def shared(runs: Sequence[Facts]) -> list[list[str]]:
-    """Name and value of what has a column and does not differ."""
+    """Name and value of every column whose value does not differ."""
     differing = {title for title, _ in varying(runs)}
     return [[title, of(runs[0])] for title, of in known_columns() if title not in differing]
 
@@ -104,8 +106,8 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 
 def labels(runs: Sequence[Facts]) -> list[str]:
-    """What a run is called where it has no row of its own: its number in the table of runs, with
-    the settings that differ, or with its name where these do not tell the runs apart."""
+    """The label of a run outside its own row: its number in the table of runs, with the settings
+    that differ, or with its name if these do not distinguish the runs."""
     columns = [column for column in varying(runs) if column[0] != OUTCOME]
     names = short_names(list(run_names([facts.run.folder for facts in runs]).values()))
     texts = [", ".join(f"{title} {of(facts)}" for title, of in columns) for facts in runs]
@@ -114,7 +116,7 @@ def labels(runs: Sequence[Facts]) -> list[str]:
 
 
 def without_row(study: Study) -> list[Unfinished]:
-    """What is unfinished and has no scores in the table, one entry a run."""
+    """The unfinished runs without scores in the table, one entry per run."""
     rows = set(run_names([facts.run.folder for facts in study.runs]).values())
     return list({run.name: run for run in study.unfinished if run.name not in rows}.values())
 
@@ -135,20 +137,20 @@ def study_table(study: Study) -> str:
 
 
 def sorting(runs: Sequence[Facts]) -> list[str]:
-    """What the rows are sorted by, and what may be concluded from a choice."""
+    """The order of the rows, and the conclusions that a choice allows."""
     if len(runs) < 2:
         return []
     chosen = [facts for facts in runs if facts.held_out is not None]
     if not chosen:
         return [
             f"Sorted by {REPORTED.lower()} score, since no run chose on held-out problems "
-            f"(eval.temps=[...] does). {SELECTION}"
+            f"(eval.temps=[...] does). {CHOICE_FLATTERS}"
         ]
     rest = ""
     if len(chosen) < len(runs):
         rest = (
             f" The {len(runs) - len(chosen)} run(s) without a choice on held-out problems follow, "
-            f"by reported score. {SELECTION}"
+            f"by reported score. {CHOICE_FLATTERS}"
         )
     return [
         f"Sorted by the column {HELD_OUT}: pass@1 of the chosen setting on the held-out problems. "
@@ -196,7 +198,7 @@ def sorted_by(runs: Sequence[Facts]) -> list[str]:
 
 
 def sorting_score(facts: Facts) -> str:
-    """The score that a row is sorted by: held-out, or reported where nothing was chosen so."""
+    """The score that a row is sorted by: held-out, or reported if nothing was held out."""
     chosen, shown = facts.held_out, reported(facts)
     if chosen is not None:
         return formats.score(chosen.score)

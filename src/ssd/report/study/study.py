@@ -29,7 +29,7 @@ def write_study(study: Study) -> None:
     Raises:
         ArtifactError: its folder cannot be written.
     """
-    # matplotlib takes a third of a second that the study's table does not need.
+    # Importing matplotlib takes a third of a second; the study's table does not need it.
     from ssd.report.render.files import write_document
     from ssd.report.study.document import document
 

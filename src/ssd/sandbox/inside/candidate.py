@@ -1,6 +1,6 @@
 """The process that holds the candidate's code: a program of its own, or a module that serves calls.
 
-Nothing here is trusted once the candidate has run: what it replaces, it replaces for itself.
+Nothing here is trusted once the candidate has run; it can only replace things in its own process.
 """
 
 import atexit
@@ -30,7 +30,7 @@ Request = dict[str, Any]
 
 
 def read_request(descriptor: int) -> Request:
-    """What this process is to run; the descriptor is closed."""
+    """The program for this process to run; the descriptor is closed."""
     with open(descriptor, "rb") as file:
         request: Request = pickle.load(file)
     return request
@@ -101,7 +101,7 @@ def flush_files() -> None:
 
 
 def exit_code(error: SystemExit) -> int:
-    """What the interpreter makes of `sys.exit`'s argument."""
+    """The exit code that the interpreter makes of `sys.exit`'s argument."""
     if error.code is None:
         return 0
     if isinstance(error.code, int):
@@ -153,22 +153,22 @@ class Server:
             "getattr": getattr,
             "setattr": setattr,
             "delattr": delattr,
-            "getitem": lambda one, key: one[key],
-            "setitem": lambda one, key, value: one.__setitem__(key, value),
-            "delitem": lambda one, key: one.__delitem__(key),
+            "getitem": lambda target, key: target[key],
+            "setitem": lambda target, key, value: target.__setitem__(key, value),
+            "delitem": lambda target, key: target.__delitem__(key),
             "len": len,
             "iter": iter,
             "next": next,
             "bool": bool,
             "int": int,
             "float": float,
-            "index": lambda one: one.__index__(),
+            "index": lambda target: target.__index__(),
             "str": str,
             "repr": repr,
             "dir": dir,
-            "isinstance": lambda one, kind: isinstance(one, kind),
-            "enter": lambda one: one.__enter__(),
-            "exit": lambda one: one.__exit__(None, None, None),
+            "isinstance": lambda target, kind: isinstance(target, kind),
+            "enter": lambda target: target.__enter__(),
+            "exit": lambda target: target.__exit__(None, None, None),
         }
 
     def run(self) -> None:

@@ -19,23 +19,23 @@ SPARE = 100
 
 @dataclass
 class Place:
-    """What the backend has made of a worker."""
+    """The properties that the backend has given a worker."""
 
     isolated: bool
     home: str
     uid: int | None
-    """Who programs run as; None for the only user that there is."""
+    """The user that programs run as; None for the only user."""
     layout: list[tuple[str, bool]] | None
-    """What a root folder is to show and hide, where one is to be made."""
+    """The paths that a root folder shows and hides, if one is to be made."""
     watched: bool
     """Whether the kernel does not bound processes, so that process 1 counts them."""
     num_processes: int
     loaded: list[str] = field(default_factory=list)
-    """Those of `jobs.HEAVY` that were asked for."""
+    """The modules of `jobs.HEAVY` that were requested."""
     address_space: int = 0
     """Bytes that a fork starts with."""
     filter: seccomp.Filter | None = None
-    """For candidates, closer than the one that process 1 and with it the judges have."""
+    """The filter of system calls for candidates, stricter than that of process 1 and the judges."""
 
 
 def start(place: Place, job: Job, descriptors: list[int]) -> None:
@@ -82,8 +82,7 @@ def start_judge(place: Place, job: Job, descriptors: list[int]) -> None:
 
 
 def start_candidate(place: Place, job: Job, descriptors: list[int], failure: int) -> None:
-    """In the candidate's process: set it up, saying in `failure` where that fails, and run it;
-    never returns."""
+    """In the candidate's process: set up (errors go to `failure`) and run it; never returns."""
     os.setsid()
     try:
         if place.isolated:
@@ -95,7 +94,7 @@ def start_candidate(place: Place, job: Job, descriptors: list[int], failure: int
     except OSError as error:
         os.write(failure, str(error).encode())
         raise
-    if place.watched:  # or many of them keep process 1 from its turn
+    if place.watched:  # otherwise many of them keep process 1 from running
         os.nice(19)
     take(*descriptors)
     request = candidate.read_request(len(descriptors) - 1)

@@ -20,15 +20,15 @@ NUM_DESCRIPTORS = 5
 """A job's own connection to the grader, its request, its payload, and two pipes."""
 HEARTBEAT_SECONDS = 1.0
 SAMPLE_SECONDS = 0.02
-"""How often the memory and the processes of a job are counted."""
+"""Seconds between two counts of a job's memory and processes."""
 LEAVE_SECONDS = 1.0
-"""How long the judge may take to report once the candidate has ended, and the candidate to end once
-it has closed its connection to the judge."""
+"""Seconds that the judge may take to report once the candidate has ended, and the candidate to end
+once it has closed its connection to the judge."""
 OUT_OF_MEMORY, FAULT, GONE = 86, 87, 88
 """Exit codes of our own processes: not even a message could be sent any more; a judge could not
 begin; the candidate has closed its connection to it."""
 MOST_PROCESSES = 256
-"""Where the kernel does not bound them, a job with so many is ended."""
+"""A job with this many processes is ended if the kernel does not limit them."""
 MOST_BUSY, MOST_SESSIONS = 4, 4
 """Threads of a job that may compete with other jobs for processors as equals, and sessions of those
 that run: kernels that group threads by session give each the share of a whole job."""
@@ -36,7 +36,7 @@ that run: kernels that group threads by session give each the share of a whole j
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """All of a job that process 1 of a worker reads."""
+    """Everything about a job that process 1 of a worker reads."""
 
     heavy: int
     """A bit for each of `HEAVY`: whether the job names it."""
@@ -55,7 +55,7 @@ def send_job(control: socket.socket, numbers: Numbers, descriptors: list[int]) -
 
 
 def receive_job(control: socket.socket) -> tuple[Numbers, list[int]] | None:
-    """What `send_job` has sent; None where the other side is gone."""
+    """The job that `send_job` has sent; None if the other side is gone."""
     message, descriptors, _, _ = socket.recv_fds(control, NUMBERS.size, NUM_DESCRIPTORS)
     if not message:
         return None
@@ -68,12 +68,12 @@ def receive_job(control: socket.socket) -> tuple[Numbers, list[int]] | None:
 
 @dataclass
 class Job:
-    """What is known of a job while it runs."""
+    """The state of a running job."""
 
     numbers: Numbers
     started: float = field(default_factory=time.monotonic)
     setup: int = -1
-    """Where the candidate's process says that it could not begin."""
+    """The pipe on which the candidate's process reports that it could not begin."""
     init: int = 0
     """Process 1 of the candidate's namespaces."""
     candidate: int = 0
@@ -160,8 +160,8 @@ def end(job: Job) -> None:
 
 
 def sample(job: Job) -> None:
-    """Compare what all processes of a job use with what they may; those of a job with many busy
-    threads wait behind all others from then on, lest it make other workers' programs late."""
+    """Compare the resources that all processes of a job use with their limits. From then on a job
+    with many busy threads waits behind all others, so that it does not slow other programs."""
     pids = processes.neighbours() if os.getpid() == 1 else processes.descendants()
     pids = [pid for pid in pids if pid != job.judge]
     if len(pids) > MOST_PROCESSES:

@@ -168,12 +168,12 @@ class Link:
         return self.callbacks[number]
 
     def reference(self, value: Any) -> Any:
-        """How the judge's values are written that are not plain data."""
+        """How a judge's value that is not plain data is written."""
         if type(value) is Remote:
             return wire.handle, (number_of(value),)
-        known = next((i for i, one in enumerate(self.callbacks) if one is value), None)
-        if known is not None:
-            return wire.callback, (known,)
+        number = next((i for i, callback in enumerate(self.callbacks) if callback is value), None)
+        if number is not None:
+            return wire.callback, (number,)
         if callable(value) and not isinstance(value, type) and len(self.callbacks) < MOST_CALLBACKS:
             self.callbacks.append(value)
             return wire.callback, (len(self.callbacks) - 1,)
@@ -205,15 +205,15 @@ def number_of(remote: "Remote") -> int:
 
 
 def update(old: Any, new: Any) -> None:
-    """Make the judge's argument what the candidate has made of its copy."""
+    """Change the judge's argument as the candidate has changed its copy."""
     if type(old) is not type(new):
         return
     if isinstance(old, list):
-        for index, (one, other) in enumerate(zip(old, new, strict=False)):
-            if type(one) is type(other) and isinstance(one, (list, dict, set)):
-                update(one, other)
+        for index, (before, after) in enumerate(zip(old, new, strict=False)):
+            if type(before) is type(after) and isinstance(before, (list, dict, set)):
+                update(before, after)
             else:
-                old[index] = other
+                old[index] = after
         old[len(new) :] = new[len(old) :]
     elif isinstance(old, dict):
         kept = {key: old[key] for key in new if key in old}

@@ -16,12 +16,12 @@ CAPABILITY_HEADER = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0
 NO_CAPABILITIES = ctypes.create_string_buffer(24)
 NUM_FILES = 128
 NUM_SIGNALS = 1024
-"""That wait to be received, and timers; an ordinary user's programs share the user's own."""
+"""Pending signals, and timers; an ordinary user's programs share the user's limit."""
 FILE_BYTES = 64 * 2**20
 STACK_BYTES = 120 * 2**20
 """The kernel keeps at least 128 MiB of address space free below the stack."""
 EXTRA_CPU_SECONDS = 2
-"""The clock on the wall comes first, where a program has one thread."""
+"""Beyond the wall-clock limit, which a program with one thread meets first."""
 
 
 def prctl(option: int, *arguments: int) -> None:

@@ -24,8 +24,8 @@ COUNTED = {
 }
 """Opcodes by the length of the number of bytes that follow them."""
 STEPS = [0] * 256
-"""By opcode: how far the next one is, negative where a number of that length says it, 0 where it is
-not allowed."""
+"""By opcode: the distance to the next one; negative if a number of that length gives it, 0 if the
+opcode is not allowed."""
 for length, names in PLAIN.items():
     for name in names:
         STEPS[name[0]] = 1 + length

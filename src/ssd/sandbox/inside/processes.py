@@ -12,7 +12,7 @@ PROPORTIONAL = re.compile(rb"^Pss_(?:Anon|Shmem):\s+(\d+) kB", re.MULTILINE)
 def children() -> list[int]:
     """Children of this process that have not been reaped, orphans it has been given included."""
     try:
-        # Without Python's file objects, whose pages a fork has made cost 50 faults.
+        # Without Python's file objects: in a fork their pages cost 50 faults.
         descriptor = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
         data = os.read(descriptor, 2**16)
         os.close(descriptor)
@@ -22,7 +22,7 @@ def children() -> list[int]:
 
 
 def descendants() -> list[int]:
-    """All processes below this one, the ended among them left out."""
+    """All processes below this one that have not ended."""
     parents: dict[int, list[int]] = {}
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):

@@ -28,7 +28,7 @@ STREAMS = {
 }
 """Links and what they lead to."""
 FLAGS = {"nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": MS_NOEXEC}
-"""Options that a namespace may not take away from a mount it has inherited."""
+"""Options that a namespace may not remove from an inherited mount."""
 HOME_OPTIONS = "size=64m,nr_inodes=4096,mode=0700"
 
 
@@ -83,7 +83,7 @@ def build_root(layout: list[tuple[str, bool]], home: str) -> None:
 
 
 def within_old(path: str) -> str:
-    """Where a path of the old root lies now, its links followed as they were meant there."""
+    """The present place of a path of the old root, with its links followed as in the old root."""
     parts, place = [part for part in path.split("/") if part][::-1], "/old"
     for _ in range(1000):
         if not parts:
@@ -94,7 +94,7 @@ def within_old(path: str) -> str:
         elif os.path.islink(f"{place}/{part}"):
             target = os.readlink(f"{place}/{part}")
             place = "/old" if target.startswith("/") else place
-            parts += [one for one in target.split("/") if one][::-1]
+            parts += [part for part in target.split("/") if part][::-1]
         else:
             place = f"{place}/{part}"
     raise OSError(f"too many links in {path}")
@@ -124,7 +124,7 @@ def make_read_only(leave: str) -> None:
 
 
 def make_devices_read_only() -> None:
-    """They can be written still; their modes and times cannot."""
+    """They can still be written to, but their modes and times cannot be changed."""
     for name in DEVICES:
         # What the mount has inherited it must keep.
         kept = os.statvfs(f"/dev/{name}").f_flag & (MS_NOSUID | MS_NOEXEC)
@@ -186,7 +186,7 @@ def mount_home(home: str, owner: int) -> None:
 
 
 def forbid_namespaces() -> None:
-    """Let nobody here make a user namespace, in which he would be allowed to mount."""
+    """Forbid the creation of user namespaces, which would allow mounts."""
     path = "/proc/sys/user/max_user_namespaces"
     with contextlib.suppress(OSError):  # bubblewrap's cover, where there is one
         mount("", "/proc/sys", flags=MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | MS_NOEXEC)

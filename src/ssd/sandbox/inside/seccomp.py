@@ -1,7 +1,6 @@
-"""A filter that lets a process make the system calls of `calls.ALLOWED`, and no others.
-
-Left out is what no program here needs: memory that no limit counts, other processes' memory, limits
-and priorities, namespaces and mounts, keys, clocks, and sockets that leave the network namespace.
+"""A filter that lets a process make the system calls of `calls.ALLOWED`, and no others. It excludes
+what no program here needs: memory that no limit counts, other processes' memory, limits and
+priorities, namespaces and mounts, keys, clocks, and sockets that leave the network namespace.
 """
 
 import contextlib
@@ -39,8 +38,8 @@ class Filter:
 
 
 def load_filter(*, setup: bool) -> Filter | None:
-    """The filter for this machine, with `setup` one that lets jobs be set up; None where its calls
-    are not listed."""
+    """The filter for this machine, with `setup` one that allows setting jobs up; None if this
+    machine's calls are not listed."""
     machine = platform.machine()
     return Filter(build_filter(machine, setup)) if machine in AUDIT_ARCH else None
 
@@ -58,7 +57,7 @@ def build_filter(machine: str, setup: bool) -> list[bytes]:
 
 
 def rules(column: int, setup: bool) -> list[tuple[int, list[bytes]]]:
-    """What to do from each number on, until that of the next rule."""
+    """The action from each number on, until that of the next rule."""
     denied, allowed = [step(RETURN, ERRNO | NOT_PERMITTED)], [step(RETURN, ALLOW)]
     no_such_call = [step(RETURN, ERRNO | NO_SUCH_CALL)]
     by_number = {pair[column]: allowed for pair in calls.ALLOWED.values()}

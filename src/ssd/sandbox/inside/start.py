@@ -17,8 +17,8 @@ def main() -> None:
     sys.path.remove(folder)
     sys.argv = ["program.py"]
     register = os.register_at_fork
-    # What threading, logging and random do in a forked child makes up for other threads, of which
-    # there are none, and draws a new seed. It touches 130 pages, which is a third of a fork.
+    # In a forked child threading, logging and random clean up after other threads, of which there
+    # are none, and draw a new seed. That touches 130 pages, a third of a fork.
     os.register_at_fork = lambda **_: None  # type: ignore[assignment]
     try:
         from . import zygote

@@ -167,7 +167,7 @@ MAKERS: dict[str, Callable[..., Any]] = {
         fraction, duration, zone, day, moment, clock, array, scalar, objects,
     )
 }  # fmt: skip
-"""All that a hostile message can call, each on plain values."""
+"""Everything that a hostile message can call, each on plain values."""
 
 NAMED = frozenset((*MAKERS.values(), handle, callback))
 

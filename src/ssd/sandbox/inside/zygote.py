@@ -74,7 +74,7 @@ def serve_one(control: socket.socket, place: forks.Place) -> bool:
 
 
 def preload(place: forks.Place, heavy: int) -> None:
-    """Load those of `jobs.HEAVY` that the bits of `heavy` stand for, once."""
+    """Load the modules of `jobs.HEAVY` that the bits of `heavy` stand for, once."""
     for number, name in enumerate(jobs.HEAVY):
         if heavy >> number & 1 and name not in place.loaded:
             place.loaded.append(name)
@@ -85,8 +85,8 @@ def preload(place: forks.Place, heavy: int) -> None:
 
 
 def seed_numpy() -> None:
-    """Have numpy's random numbers begin alike in every fork, generators without a seed included:
-    what they ask the system for is drawn from a generator that every fork has a copy of."""
+    """Make numpy's random numbers begin alike in every fork, also those of generators without a
+    seed: their entropy comes from a generator that every fork has a copy of."""
     bit_generator: Any = importlib.import_module("numpy.random.bit_generator")
     bit_generator.randbits = random.Random(0).getrandbits
     importlib.import_module("numpy.random").seed(0)
@@ -105,7 +105,7 @@ def is_empty() -> bool:
 
 
 def prepare(place: forks.Place) -> None:
-    """Take the place that the backend has made, and lock the door."""
+    """Finish the inside that the backend has started, then give up the privileges for it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # which process 1 does not receive
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")  # before the grader, should memory run out

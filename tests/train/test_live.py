@@ -12,16 +12,15 @@ from safetensors.torch import load_file
 from test_trainer import LENGTHS
 from torch import nn
 
-from ssd.artifacts.names import PROBE
+from ssd.artifacts.names import BASE_TARGET
 from ssd.config.settings import AnalyseConfig
 from ssd.method.decomposition import Target, decompose, target
 from ssd.records.analysis import TERMS
 from ssd.run import Run, lineage
 from ssd.run.tracking import read_metrics
-from ssd.train import probe
+from ssd.train import live
 from ssd.train.data import Example
-from ssd.train.loss import IGNORE
-from ssd.train.probe import (
+from ssd.train.live import (
     PREFIX,
     Sampling,
     choose,
@@ -32,6 +31,7 @@ from ssd.train.probe import (
     sampling,
     write_target,
 )
+from ssd.train.loss import IGNORE
 from ssd.train.trainer import train
 
 Make = Callable[..., Run]
@@ -75,7 +75,7 @@ def test_training_logs_the_terms_and_learns_the_same_without_them(
     lines = read_metrics(lineage.checkpoint(run).folder)
     assert [line["step"] for line in lines] == list(range(10))
     assert not any("train/loss" in line for line in lines[:1])
-    assert not (lineage.checkpoint(run).folder / PROBE).exists()
+    assert not (lineage.checkpoint(run).folder / BASE_TARGET).exists()
 
     blind = trained(make_run, "blind", *adapter, "analyse.live_points=0")
     assert measured(blind) == {}
@@ -129,7 +129,7 @@ def examples(num_prompts: int) -> list[Example]:
     ]
 
 
-def test_the_probe_is_one_completion_of_a_prompt_with_its_prompt_whole() -> None:
+def test_live_examples_are_one_completion_of_a_prompt_with_its_prompt_whole() -> None:
     few, more = (choose(examples(20), AnalyseConfig(live_samples=n, live_tokens=5)) for n in (3, 6))
     assert more[:3] == few
     assert len({one.prompt_id for one in more}) == 6
@@ -168,14 +168,14 @@ def test_a_target_in_parts_and_from_its_file_is_the_target(
 ) -> None:
     whole = target(base_logits(), 1.6, top_k, top_p)
     parts = [target(part, 1.6, top_k, top_p) for part in base_logits().split(3)]
-    write_target(tmp_path / PROBE, joined(parts), "this")
-    stored = read_target(tmp_path / PROBE, "this")
+    write_target(tmp_path / BASE_TARGET, joined(parts), "this")
+    stored = read_target(tmp_path / BASE_TARGET, "this")
     assert isinstance(stored, Target)
     logits = base_logits().flip(0)
     for name in (*TERMS, "cross_entropy"):
         expected = getattr(decompose(whole, logits), name)
         torch.testing.assert_close(getattr(decompose(stored, logits), name), expected)
-    assert read_target(tmp_path / PROBE, "another") is None
+    assert read_target(tmp_path / BASE_TARGET, "another") is None
     assert read_target(tmp_path / "none", "this") is None
 
 
@@ -185,7 +185,7 @@ def test_logits_come_in_parts_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -
     hidden = torch.randn(2, 5, 8)
     labels = torch.full((2, 5), IGNORE)
     labels[0, 2:] = labels[1, 1:] = 3
-    monkeypatch.setattr(probe, "PART_ELEMENTS", 11 * 3)
+    monkeypatch.setattr(live, "PART_ELEMENTS", 11 * 3)
     parts = list(logit_parts(hidden, head, labels, torch.zeros(2, 5)))
     assert [len(part) for part in parts] == [3, 3, 1]
     torch.testing.assert_close(torch.cat(parts), head(hidden[labels != IGNORE]))

@@ -22,7 +22,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from ssd.artifacts.files import replacing
 from ssd.artifacts.fingerprints import fingerprint
-from ssd.artifacts.names import PROBE
+from ssd.artifacts.names import BASE_TARGET
 from ssd.config.settings import AnalyseConfig
 from ssd.method.decomposition import Decomposition, Target, decompose, has_target, target
 from ssd.run import Run, lineage
@@ -38,7 +38,7 @@ PREFIX = "decomposition/"
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the corpus was drawn, which makes the base model's target."""
+    """How the corpus was drawn, which defines the base model's target."""
 
     temp: float
     top_k: int | None
@@ -46,13 +46,13 @@ class Sampling:
 
 
 def sampling(run: Run) -> Sampling:
-    """Of the run's corpus, which `train.corpus` may have taken from another run."""
+    """The sampling of the run's corpus, which `train.corpus` may take from another run."""
     inputs = lineage.corpus(run).inputs
     return Sampling(inputs["temp"], inputs["truncation"]["top_k"], inputs["truncation"]["top_p"])
 
 
 def choose(examples: Sequence[Example], settings: AnalyseConfig) -> list[Example]:
-    """The first tokens of `live_samples` completions, one of a prompt, chosen by the hash of their
+    """The first tokens of `live_samples` completions, one per prompt, chosen by the hash of their
     prompts' ids; prompts are whole."""
     first = {
         example.prompt_id: example for example in reversed(examples) if example.num_loss_tokens > 0
@@ -65,8 +65,8 @@ def choose(examples: Sequence[Example], settings: AnalyseConfig) -> list[Example
 
 
 def in_rows(examples: Sequence[Example], capacity: int) -> list[list[Example]]:
-    """Neighbours together, up to `capacity` tokens, and none empty. Unlike training's rows these
-    keep the order, which a stored target has whatever the capacity was."""
+    """Rows of neighbouring examples, of up to `capacity` tokens, none empty. Unlike training's rows
+    these keep the order, so a stored target fits whatever the capacity is."""
     rows: list[list[Example]] = []
     filled = 0
     for example in examples:
@@ -106,7 +106,7 @@ class LiveDecomposition(Callback):
         self.active = bool(
             settings.live_points and self.examples and has_target(self.sampling.temp)
         )
-        self.path = folder / PROBE
+        self.path = folder / BASE_TARGET
         self.tracker = tracker
         """Of the first process; None in the others."""
         self.target: Target | None = None
@@ -134,7 +134,7 @@ class LiveDecomposition(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
     ) -> None:
-        """Measure where it is time."""
+        """Measure if the step is due."""
         assert isinstance(pl_module, SelfDistillation)
         due = pl_module.step % self.every == 0 or pl_module.step == self.max_steps
         if self.active and due:
@@ -144,7 +144,7 @@ class LiveDecomposition(Callback):
 
     def _measure(self, trainer: Trainer, module: SelfDistillation) -> dict[str, float]:
         """Means over the positions, by the metric's name; nothing in all processes but the first.
-        What is measured first is the base model, which makes the target."""
+        The first measurement is of the base model, which gives the target."""
         how = self.sampling
         targets: list[Target] = []
         measures: list[Decomposition] = []
@@ -200,7 +200,8 @@ class LiveDecomposition(Callback):
         self.target = read_target(self.path, self.identity)
         if self.target is None:
             print(
-                f"training: no {PROBE} of this base model, the loss's decomposition is not logged",
+                f"training: no {BASE_TARGET} of this base model: "
+                "the decomposition of the loss is not logged",
                 flush=True,
             )
         return self.target is not None
@@ -242,11 +243,11 @@ def joined(parts: Sequence[Target]) -> Target:
 
     def cat(tensors: Sequence[Tensor]) -> Tensor:
         widest = max(tensor.shape[1] for tensor in tensors)
-        return torch.cat([F.pad(one, (0, widest - one.shape[1])) for one in tensors])
+        return torch.cat([F.pad(tensor, (0, widest - tensor.shape[1])) for tensor in tensors])
 
-    token_ids = [one.token_ids for one in parts if one.token_ids is not None]
+    token_ids = [part.token_ids for part in parts if part.token_ids is not None]
     return Target(
-        cat(token_ids) if token_ids else None, cat([one.probs for one in parts]), parts[0].temp
+        cat(token_ids) if token_ids else None, cat([part.probs for part in parts]), parts[0].temp
     )
 
 
@@ -260,7 +261,7 @@ def write_target(path: Path, target: Target, identity: str) -> None:
 
 
 def read_target(path: Path, identity: str) -> Target | None:
-    """The stored target; None where there is none, or one that belongs to something else."""
+    """The stored target; None if there is none for these examples and this sampling."""
     if not path.is_file():
         return None
     with safe_open(path, "pt") as file:
