@@ -121,6 +121,7 @@ def test_an_engine_that_fails_says_why_in_one_line(tiny_weights: Weights, tmp_pa
     assert "Process EngineCore" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_killed_while_it_draws_is_noticed(
     tiny_weights: Weights, tmp_path: Path
 ) -> None:

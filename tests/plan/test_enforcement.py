@@ -67,6 +67,7 @@ def test_enforce_false_goes_on_anyway(tmp_path: Path) -> None:
     assert again.returncode == 0  # nothing is left to do that could fail
 
 
+@pytest.mark.slow
 def test_an_engine_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     config = resolved(tmp_path, "model=tiny", "hardware=cpu", "plan.device_memory_gib=1.5")
     with pytest.raises(HardwareError, match=r"^the engine, .* does not fit"):
@@ -76,6 +77,7 @@ def test_an_engine_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     settle(dataclasses.replace(config, sampler=without), tmp_path, ["sample"])
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_refused_where_something_is_to_be_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -221,6 +221,7 @@ def test_attention_as_one_operation_has_the_gradients_of_the_loop(
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.slow
 def test_a_missing_compiler_is_told_in_one_line_and_training_goes_on(
     make_run: Make, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

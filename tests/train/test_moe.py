@@ -194,6 +194,7 @@ DIVISIONS = {
 }
 
 
+@pytest.mark.slow
 def test_no_division_of_the_work_changes_what_is_learnt(make_moe: Make) -> None:
     settings = (*FP32, "train.router_aux_coef=0.1")
     whole = trained(make_moe, "whole", *settings)

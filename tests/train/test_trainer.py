@@ -138,6 +138,7 @@ def test_no_division_of_the_work_changes_what_is_learnt(make_run: Make, norm: st
             torch.testing.assert_close(a, b, atol=1e-2, rtol=1e-2, msg=name)
 
 
+@pytest.mark.slow
 def test_two_sharded_processes_in_bf16_stay_near_one_in_fp32(make_run: Make) -> None:
     whole = trained(make_run, "whole", *FP32)
     run = trained(make_run, "bf16", *FP32, "train.precision=bf16", "hardware.devices=2")
@@ -165,6 +166,7 @@ def test_a_killed_training_resumes_to_the_uninterrupted_curve(
     assert live(run) == pytest.approx(live(whole), rel=near, abs=near)
 
 
+@pytest.mark.slow
 def test_a_signal_leaves_a_checkpoint_that_any_number_of_processes_resumes(
     make_run: Make,
 ) -> None:
