@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM
 from ssd.models.fetch import fetch
 from ssd.run import Run, lineage
 from ssd.train.attention import check_isolation, document_attention, varlen_attention
+from ssd.train.batches import Example, MicroBatch, collate
 from ssd.train.compiled import DISABLED, CompiledLayers
-from ssd.train.data import Example, MicroBatch, collate
 from ssd.train.network import CompletionLoss, build
 
 Make = Callable[..., Run]

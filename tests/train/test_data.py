@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from ssd.config.choices import LongSamples, Norm
 from ssd.errors import DataError
 from ssd.records.samples import Sample
-from ssd.train.data import Example, Steps, collate, loss_weights, make_examples, step_indices
+from ssd.train.batches import Example, collate
+from ssd.train.data import Steps, loss_weights, make_examples, step_indices
 
 
 def example(prompt: int, completion: int, name: str = "p") -> Example:

@@ -19,7 +19,7 @@ from ssd.records.analysis import TERMS
 from ssd.run import Run, lineage
 from ssd.run.tracking import read_metrics
 from ssd.train import live
-from ssd.train.data import Example
+from ssd.train.batches import Example
 from ssd.train.live import (
     PREFIX,
     Sampling,

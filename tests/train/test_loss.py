@@ -15,8 +15,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from ssd.config.choices import Attention, Norm
 from ssd.method.packing import packed_rows
 from ssd.train.attention import choose_attention
+from ssd.train.batches import Example, MicroBatch, collate
 from ssd.train.chunks import chunk_size
-from ssd.train.data import Example, MicroBatch, collate, loss_weights
+from ssd.train.data import loss_weights
 from ssd.train.loss import weighted_cross_entropy
 from ssd.train.module import learning_rate_factor, parameter_groups
 from ssd.train.network import CompletionLoss

@@ -28,7 +28,7 @@ from ssd.models import Weights
 from ssd.models.fetch import fetch
 from ssd.run import Run, lineage
 from ssd.train.attention import check_isolation
-from ssd.train.data import Example, MicroBatch, collate
+from ssd.train.batches import Example, MicroBatch, collate
 from ssd.train.export import check_names, tensor_names
 from ssd.train.network import CompletionLoss, build, routers
 from ssd.train.trainer import train

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssd.config.choices import Attention
 from ssd.errors import ModelError
-from ssd.train.data import Example, collate
+from ssd.train.batches import Example, collate
 
 CPU = torch.device("cpu")
 VARLEN = "ssd_varlen"

@@ -1,38 +1,22 @@
 """The corpus as optimizer steps: which samples, in which rows, and what each token weighs.
 
-B rows, T tokens. Which samples a step trains on depends on seed and epoch only, so packing, devices
-and resumption do not change it; a resumed run begins at the step after its last.
+Which samples a step trains on depends on seed and epoch only, so packing, devices and
+resumption do not change it; a resumed run begins at the step after its last.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from lightning import LightningDataModule
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from ssd.config.choices import LongSamples, Norm
 from ssd.errors import DataError
 from ssd.method.packing import packed_rows, padded_rows
 from ssd.records.samples import Sample
-from ssd.train.loss import IGNORE
+from ssd.train.batches import Example, MicroBatch, collate
 from ssd.train.objective import OBJECTIVES
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One sample as training sees it."""
-
-    prompt_id: str
-    token_ids: list[int]
-    """Prompt and completion."""
-    num_prompt: int
-
-    @property
-    def num_loss_tokens(self) -> int:
-        """Completion tokens; the end token is one of them where the model emitted it."""
-        return len(self.token_ids) - self.num_prompt
 
 
 def make_examples(
@@ -86,58 +70,6 @@ def step_indices(num_examples: int, batch_size: int, step: int, seed: int) -> li
 def loss_weights(examples: Sequence[Example], norm: Norm) -> list[float]:
     """The weight of one loss token in each example, for one whole optimizer step."""
     return OBJECTIVES[norm].weigh([example.num_loss_tokens for example in examples])
-
-
-@dataclass(frozen=True, slots=True)
-class MicroBatch:
-    """The input of one forward pass: one packed row, or padded rows of one document each.
-
-    No attention mask is needed: a padded row is causal, so no token sees the padding to its right,
-    and a packed row's documents are told apart by `lengths`, or by positions that restart.
-    """
-
-    input_ids: Tensor
-    """(B, T)."""
-    position_ids: Tensor
-    """(B, T), from 0 in every document."""
-    labels: Tensor
-    """(B, T), the token each position predicts, or `IGNORE` where no loss is taken."""
-    weights: Tensor
-    """(B, T), the weight of each position's loss; they sum to 1 over the optimizer step."""
-    lengths: list[int] | None = None
-    """Tokens of each document of a packed row; None for padded rows."""
-
-    def to(self, device: torch.device) -> "MicroBatch":
-        """The same on another device."""
-        names = ("input_ids", "position_ids", "labels", "weights")
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
-        return replace(self, **moved)
-
-
-def collate(examples: Sequence[Example], weights: Sequence[float], *, packing: bool) -> MicroBatch:
-    """Lay examples end to end in one row, or one below the other, padded on the right."""
-    lengths = [len(example.token_ids) for example in examples]
-    shape = (1, sum(lengths)) if packing else (len(examples), max(lengths))
-    batch = MicroBatch(
-        input_ids=torch.zeros(shape, dtype=torch.long),
-        position_ids=torch.zeros(shape, dtype=torch.long),
-        labels=torch.full(shape, IGNORE, dtype=torch.long),
-        weights=torch.zeros(shape),
-        lengths=lengths if packing else None,
-    )
-    start = 0
-    for row, (example, weight) in enumerate(zip(examples, weights, strict=True)):
-        ids = torch.tensor(example.token_ids)
-        place = (0, slice(start, start + len(ids))) if packing else (row, slice(0, len(ids)))
-        batch.input_ids[place] = ids
-        batch.position_ids[place] = torch.arange(len(ids))
-        # Position t predicts token t + 1, so the last position of a document predicts nothing.
-        batch.labels[place][example.num_prompt - 1 : len(ids) - 1] = ids[example.num_prompt :]
-        batch.weights[place] = weight
-        start += len(ids)
-    if not packing:
-        batch.position_ids[:] = torch.arange(shape[1])
-    return batch
 
 
 @dataclass(frozen=True, slots=True)

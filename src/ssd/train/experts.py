@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssd.train.data import MicroBatch
+from ssd.train.batches import MicroBatch
 from ssd.train.loss import IGNORE
 
 GROUPED = "ssd_grouped_mm"

@@ -27,7 +27,7 @@ from ssd.config.settings import AnalyseConfig
 from ssd.method.decomposition import Decomposition, Target, decompose, has_target, target
 from ssd.run import Run, lineage
 from ssd.run.tracking import Tracker
-from ssd.train.data import Example, collate
+from ssd.train.batches import Example, collate
 from ssd.train.loss import loss_tokens
 from ssd.train.module import SelfDistillation
 

@@ -13,7 +13,7 @@ from ssd.errors import ModelError
 from ssd.models.network import body, check_head, head, inner_model, load
 from ssd.runtime.precision import product_precision
 from ssd.train.attention import attention_kwargs, choose_attention, packed_mask
-from ssd.train.data import MicroBatch
+from ssd.train.batches import MicroBatch
 from ssd.train.experts import balance_loss, register_experts
 from ssd.train.loss import weighted_cross_entropy
 from ssd.train.objective import OBJECTIVES, Kernel
