@@ -15,8 +15,8 @@ from ssd.evaluate.soundness import find_flaws, require_sound, run_check
 from ssd.problems.benchmarks.assertions import foreign_names
 from ssd.problems.benchmarks.own import literal, load_own, read_own
 from ssd.run import Run
-from ssd.sandbox.endings import PASSED
-from ssd.sandbox.pool import FAILED, Sandbox, load_sandbox
+from ssd.sandbox.endings import FAILED, PASSED
+from ssd.sandbox.pool import Sandbox, load_sandbox
 
 SECONDS = 6.0
 DOUBLE = "def f(x): return 2*x"

@@ -17,9 +17,9 @@ from ssd.problems.outputs import same_output
 from ssd.records.samples import Sample
 from ssd.records.verdicts import Verdict, read_verdicts, write_verdicts
 from ssd.runtime.progress import progress_bar
-from ssd.sandbox.endings import ERROR, PASSED, TIMEOUT
+from ssd.sandbox.endings import ERROR, FAILED, PASSED, TIMEOUT
 from ssd.sandbox.inside.jobs import HEAVY
-from ssd.sandbox.pool import FAILED, Outcome, Sandbox
+from ssd.sandbox.pool import Outcome, Sandbox
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -7,17 +7,10 @@ from typing import Any
 
 from ssd.sandbox.inside.jobs import GONE, OUT_OF_MEMORY
 
-PASSED, FAILED, ERROR, TIMEOUT, MEMORY, OUTPUT = (
-    "passed",
-    "failed",
-    "error",
-    "timeout",
-    "memory",
-    "output",
-)
+STATUSES = "passed", "failed", "error", "timeout", "memory", "output"
 """Every status of a program; `failed` is a failed assertion, `error` is any other way of not
 reaching the end."""
-STATUSES = PASSED, FAILED, ERROR, TIMEOUT, MEMORY, OUTPUT
+PASSED, FAILED, ERROR, TIMEOUT, MEMORY, OUTPUT = STATUSES
 OUTPUT_BYTES = 16 * 2**20
 """Standard output and error together."""
 ERROR_BYTES = 4096

@@ -45,9 +45,9 @@ class Request:
     """One job: a candidate with its limits, and the tests or the standard input."""
 
     code: str
-    before: str
+    before: str = ""
     timeout: float
-    call_timeout: float | None
+    call_timeout: float | None = None
     memory: int
     """Bytes."""
     payload: bytes
