@@ -24,12 +24,18 @@ EXTRA_CPU_SECONDS = 2
 """Beyond the wall-clock limit, which a program with one thread meets first."""
 
 
+def checked(result: int, what: str) -> int:
+    """What a call of libc returns; OSError with its reason where that is negative."""
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result
+
+
 def prctl(option: int, *arguments: int) -> None:
     """prctl(2); OSError with its reason."""
     words = [ctypes.c_ulong(word) for word in (*arguments, *(0,) * (4 - len(arguments)))]
-    if libc.prctl(option, *words) < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"prctl {option}: {os.strerror(code)}")
+    checked(libc.prctl(option, *words), f"prctl {option}")
 
 
 def seal(uid: int | None) -> None:
