@@ -16,7 +16,7 @@ from ssd.errors import FLAWED, DataError
 from ssd.evaluate.grading import check
 from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
 from ssd.problems.benchmarks.assertions import foreign_names
-from ssd.problems.benchmarks.own import read_own
+from ssd.problems.benchmarks.own import first_of, read_own
 from ssd.problems.benchmarks.tasks import Judged, StdinTests, Task
 from ssd.runtime.progress import progress_bar
 from ssd.sandbox.endings import PASSED
@@ -90,9 +90,7 @@ def require_sound(tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float, wo
     """
     flaws = find_flaws(tasks, sandbox, timeout=timeout, workers=workers)
     if flaws:
-        path = tasks[0].place.rpartition(", ")[0]
-        more = f" (and {len(flaws) - 1} more: python -m ssd.evaluate check {path})"
-        raise DataError(flaws[0] + (more if len(flaws) > 1 else ""))
+        raise first_of(flaws, tasks[0].place.rpartition(", ")[0])
     missing = without_reference(tasks)
     if missing:
         print(f"note: {missing}", flush=True)

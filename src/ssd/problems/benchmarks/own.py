@@ -5,7 +5,7 @@ shows are refused when it is read; `ssd.evaluate.soundness` finds the others by 
 import ast
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,15 @@ def load_own(path: Path, grading: Grading = Grading.official) -> list[Task]:
             tests that cannot fail; the message names file and line.
     """
     tasks, errors = read_own(path, grading)
-    if len(errors) > 1:
-        raise DataError(
-            f"{errors[0]} (and {len(errors) - 1} more: python -m ssd.evaluate check {path})"
-        )
     if errors:
-        raise errors[0]
+        raise first_of(errors, str(path))
     return tasks
+
+
+def first_of(flaws: Sequence[DataError | str], path: str) -> DataError:
+    """The first of a file's faults, and how to see the others."""
+    more = f" (and {len(flaws) - 1} more: python -m ssd.evaluate check {path})"
+    return DataError(f"{flaws[0]}{more if len(flaws) > 1 else ''}")
 
 
 def read_own(path: Path, grading: Grading = Grading.official) -> tuple[list[Task], list[DataError]]:
