@@ -2,14 +2,12 @@
 
 import time
 from collections import Counter
-from typing import Any
 
 from ssd.artifacts.names import SHARDS
-from ssd.config.choices import Extraction, ModelKind
+from ssd.config.choices import ModelKind
 from ssd.evaluate.grading import grade, require_modules
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.selection import Job, list_jobs
-from ssd.problems.benchmarks.tasks import Benchmark
 from ssd.problems.extraction import RULES
 from ssd.records.samples import read_samples
 from ssd.run import Run, load_run, stage_parser
@@ -63,19 +61,12 @@ def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:
             started=started,
             counts=counts,
             sandbox=sandbox.name,
-            **benchmark_facts(benchmark, settings.extraction),
+            benchmark=benchmark.name,
+            release=benchmark.release,
+            window=benchmark.window,
+            grading=benchmark.grading,
+            extraction=RULES[settings.extraction],
         )
-
-
-def benchmark_facts(benchmark: Benchmark, extraction: Extraction) -> dict[str, Any]:
-    """The facts about a benchmark that are stored beside every score on it."""
-    return {
-        "benchmark": benchmark.name,
-        "release": benchmark.release,
-        "window": benchmark.window,
-        "grading": benchmark.grading,
-        "extraction": RULES[extraction],
-    }
 
 
 def main() -> None:
