@@ -5,11 +5,12 @@ from collections import Counter
 
 from ssd.artifacts.names import SHARDS
 from ssd.config.choices import ModelKind
-from ssd.evaluate.grading import grade, require_modules
+from ssd.evaluate.grading import grade, grade_answer, require_modules
 from ssd.evaluate.parts import load_part
 from ssd.evaluate.selection import Job, list_jobs
 from ssd.problems.extraction import RULES
-from ssd.records.samples import read_samples
+from ssd.records.samples import Sample, read_samples
+from ssd.records.verdicts import Verdict
 from ssd.run import Run, load_run, stage_parser
 from ssd.run.protocol import MODELS
 from ssd.runtime.reporting import reporting_errors
@@ -21,13 +22,10 @@ def open_sandbox(run: Run) -> Sandbox:
     """The sandbox that the settings name, with its workers."""
     settings = run.config.eval
     return load_sandbox(
-        settings.sandbox.value, memory_mib=settings.memory_mib, workers=num_workers(run)
+        settings.sandbox.value,
+        memory_mib=settings.memory_mib,
+        workers=settings.workers or allowed_cores(),
     )
-
-
-def num_workers(run: Run) -> int:
-    """Programs that are graded at once."""
-    return run.config.eval.workers or allowed_cores()
 
 
 def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:
@@ -39,17 +37,20 @@ def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:
         started = time.time()
         benchmark = load_part(settings, job.benchmark, job.part)
         require_modules(benchmark, sandbox)
-        rows = grade(
-            benchmark.tasks,
-            read_samples(job.generations(run).folder / SHARDS),
-            sandbox,
-            folder,
-            timeout=settings.timeout,
-            thinking=run.config.model.kind is ModelKind.thinking,
-            workers=num_workers(run),
-            label=f"grading {job.label}",
-            extraction=settings.extraction,
-        )
+        tasks = {task.problem.problem_id: task for task in benchmark.tasks}
+
+        def verdict_on(sample: Sample) -> Verdict:
+            return grade_answer(
+                tasks[sample.prompt_id],
+                sample,
+                sandbox,
+                timeout=settings.timeout,
+                thinking=run.config.model.kind is ModelKind.thinking,
+                extraction=settings.extraction,
+            )
+
+        samples = read_samples(job.generations(run).folder / SHARDS)
+        rows = grade(samples, verdict_on, sandbox, folder, f"grading {job.label}")
         statuses = Counter(row.status for row in rows)
         counts = {
             "num_problems": len({row.problem_id for row in rows}),

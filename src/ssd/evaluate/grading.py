@@ -136,11 +136,11 @@ def program_hash(code: str) -> str:
 
 @contextmanager
 def as_they_come(
-    work: Callable[[Item], Result], items: Iterable[Item], sandbox: Sandbox, workers: int
+    work: Callable[[Item], Result], items: Iterable[Item], sandbox: Sandbox
 ) -> Iterator[Iterator[Result]]:
     """The results of `work` on the items, computed on several threads and yielded as they finish. A
     slow program delays neither the others nor Ctrl-C, which ends the running programs."""
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(sandbox.workers)
     try:
         futures = [pool.submit(work, item) for item in items]
         yield (future.result() for future in as_completed(futures))
@@ -152,22 +152,14 @@ def as_they_come(
 
 
 def grade(
-    tasks: Sequence[Task],
     samples: Sequence[Sample],
+    verdict_on: Callable[[Sample], Verdict],
     sandbox: Sandbox,
     folder: Path,
-    *,
-    timeout: float,
-    thinking: bool,
-    workers: int,
     label: str,
-    extraction: Extraction = Extraction.official,
 ) -> list[Verdict]:
-    """A verdict per sample, in order; `workers` programs run at once.
-
-    Verdicts are written to `folder` in parts, and parts that exist are reused.
-    """
-    by_id = {task.problem.problem_id: task for task in tasks}
+    """A verdict per sample, in order. They are written to `folder` in parts, and parts that exist
+    are reused."""
     parts = folder / PARTS
     done = {
         (verdict.problem_id, verdict.sample_index): verdict
@@ -175,17 +167,10 @@ def grade(
         for verdict in read_verdicts(path)
     }
     missing = [s for s in samples if (s.prompt_id, s.sample_index) not in done]
-
-    def grade_sample(sample: Sample) -> Verdict:
-        task = by_id[sample.prompt_id]
-        return grade_answer(
-            task, sample, sandbox, timeout=timeout, thinking=thinking, extraction=extraction
-        )
-
     fresh: list[Verdict] = []
     with (
         progress_bar(label, len(samples), done=len(done), unit="program") as bar,
-        as_they_come(grade_sample, missing, sandbox, workers) as verdicts_as_they_come,
+        as_they_come(verdict_on, missing, sandbox) as verdicts_as_they_come,
     ):
         for number, verdict in enumerate(verdicts_as_they_come, start=1):
             fresh.append(verdict)

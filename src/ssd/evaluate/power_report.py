@@ -63,7 +63,10 @@ def power_report(
         name = "any number" if count is None else str(count)
         rows.append([name, f"{needed:,}", f"{low:,} to {high:,}", answers])
     lines += [aligned(rows), "", "smallest difference, in points, that is seen with that power:"]
-    return "\n".join([*lines, "", _sizes(pilot, power, level), *_notes(pilot)])
+    lines += ["", _sizes(pilot, power, level)]
+    if num_problems < 30:
+        lines += ["", "fewer than 30 problems: a pilot this small knows its variance badly"]
+    return "\n".join(lines)
 
 
 def _sizes(pilot: Pilot, power: float, level: float) -> str:
@@ -94,9 +97,3 @@ def _variances(pilot: Pilot) -> str:
         f"between problems, {100 * math.sqrt(single - between):.0f} points by sampling one answer "
         "of each model"
     )
-
-
-def _notes(pilot: Pilot) -> list[str]:
-    few = len(pilot.differences_P) < 30
-    small = ["", "fewer than 30 problems: a pilot this small knows its variance badly"]
-    return small if few else []

@@ -40,7 +40,7 @@ class Sandbox:
     """A pool of workers, for several threads at once; ends them as a context manager."""
 
     def __init__(self, backend: Backend, *, memory_mib: int, workers: int) -> None:
-        self.name = backend.name
+        self.name, self.workers = backend.name, workers
         self._backend = backend
         self._memory = memory_mib * 2**20
         self._idle: list[Worker] = []
