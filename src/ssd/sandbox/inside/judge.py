@@ -86,9 +86,11 @@ class Link:
         self.reading = False
         self.remotes: WeakValueDictionary[int, Remote] = WeakValueDictionary()
         self.callbacks: list[Callable[..., Any]] = []
-        self.makers: dict[str, Callable[..., Any]] = dict(
-            wire.MAKERS, handle=self.remote, callback=self.callbacks.__getitem__
-        )
+        self.named: dict[str, Callable[..., Any]] = {
+            "make": wire.make,
+            "handle": self.remote,
+            "callback": self.callbacks.__getitem__,
+        }
 
     def ask(self, request: str, *arguments: Any) -> Any:
         """The candidate's answer; raises what the candidate raised."""
@@ -140,7 +142,7 @@ class Link:
             finish(self.report, "error", f"returned {in_one_line(error)}")
         self.reading = True
         try:
-            message = wire.Reader(payload, self.makers).load()
+            message = wire.Reader(payload, self.named).load()
             if type(message) is not tuple or message[0] not in ("value", "raised", "callback"):
                 raise pickle.UnpicklingError("no answer")
         except MemoryError:
