@@ -15,7 +15,8 @@ import pytest
 
 from ssd.errors import HardwareError
 from ssd.sandbox import backends
-from ssd.sandbox.pool import Outcome, Sandbox, load_sandbox
+from ssd.sandbox.endings import Outcome
+from ssd.sandbox.pool import Sandbox, load_sandbox
 
 TIMEOUT = 2.0
 MEMORY_MIB = 256

@@ -17,9 +17,9 @@ from ssd.problems.outputs import same_output
 from ssd.records.samples import Sample
 from ssd.records.verdicts import Verdict, read_verdicts, write_verdicts
 from ssd.runtime.progress import progress_bar
-from ssd.sandbox.endings import ERROR, FAILED, PASSED, TIMEOUT
+from ssd.sandbox.endings import ERROR, FAILED, PASSED, TIMEOUT, Outcome
 from ssd.sandbox.inside.jobs import HEAVY
-from ssd.sandbox.pool import Outcome, Sandbox
+from ssd.sandbox.pool import Sandbox
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,12 +38,11 @@ def require_modules(benchmark: Benchmark, sandbox: Sandbox) -> None:
     Raises:
         HardwareError: there is one.
     """
-    for module in HEAVY:
-        for task in benchmark.tasks:
-            judge = task.tests.judge if isinstance(task.tests, Judged) else ""
-            if task.tests is not None and module in judge + task.tests.before:
-                sandbox.require(module, benchmark.name)
-                break
+    for task in benchmark.tasks:
+        judge = task.tests.judge if isinstance(task.tests, Judged) else ""
+        if task.tests is not None and HEAVY in judge + task.tests.before:
+            sandbox.require(HEAVY, benchmark.name)
+            return
 
 
 def check(tests: Judged | StdinTests, code: str, sandbox: Sandbox, timeout: float) -> Outcome:

@@ -17,6 +17,21 @@ ERROR_BYTES = 4096
 DETAIL_LENGTH = 300
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a candidate ended, and under which backend; a program has `passed` with exit code 0 and
+    within the limits."""
+
+    status: str
+    detail: str
+    """The exception or the limit in one line, 300 characters at most; empty where it passed."""
+    backend: str
+    seconds: float = 0.0
+    """Wall clock, from the first process to the last."""
+    stdout: str = ""
+    """Of a program, at most 16 MiB; bytes that are not UTF-8 are replaced."""
+
+
 @dataclass
 class Heard:
     """The contents of the two pipes of a job."""

@@ -8,32 +8,16 @@ promised and what is not.
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ssd.errors import HardwareError
 from ssd.sandbox.backends import Backend, candidates
-from ssd.sandbox.endings import ERROR, PASSED, printable
-from ssd.sandbox.worker import Reply, Request, Worker, WorkerFault, judge_payload
+from ssd.sandbox.endings import ERROR, PASSED, Outcome, printable
+from ssd.sandbox.worker import Request, Worker, WorkerFault, judge_payload
 
 TRIAL_CODE, TRIAL_SECONDS = "def f(): return 1", 20.0
 TRIAL = judge_payload("assert f() == 1", None, ())
 MOST_FAULTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a candidate ended, and under which backend; a program has `passed` with exit code 0 and
-    within the limits."""
-
-    status: str
-    detail: str
-    """The exception or the limit in one line, 300 characters at most; empty where it passed."""
-    backend: str
-    seconds: float = 0.0
-    """Wall clock, from the first process to the last."""
-    stdout: str = ""
-    """Of a program, at most 16 MiB; bytes that are not UTF-8 are replaced."""
 
 
 class Sandbox:
@@ -128,11 +112,11 @@ class Sandbox:
         reason = ""
         for _ in range(2):
             try:
-                reply = self._attempt(request)
+                outcome = self._attempt(request)
             except WorkerFault as fault:
                 reason = str(fault)
             else:
-                return "" if reply.status == PASSED else f"{reply.status} {reply.detail}"
+                return "" if outcome.status == PASSED else f"{outcome.status} {outcome.detail}"
         return reason
 
     def _run(self, request: Request) -> Outcome:
@@ -141,10 +125,7 @@ class Sandbox:
         with self._free:
             for _ in range(MOST_FAULTS):
                 try:
-                    reply = self._attempt(request)
-                    stdout = reply.output.decode("utf-8", "replace")
-                    detail = printable(reply.detail)
-                    return Outcome(reply.status, detail, self.name, reply.seconds, stdout)
+                    return self._attempt(request)
                 except WorkerFault as error:
                     if self._stopped:
                         raise
@@ -157,8 +138,8 @@ class Sandbox:
                     )
         return Outcome(ERROR, printable(f"ended the process that ran it ({fault})"), self.name)
 
-    def _attempt(self, request: Request) -> Reply:
-        """The reply of one worker.
+    def _attempt(self, request: Request) -> Outcome:
+        """What one worker makes of it.
 
         Raises:
             WorkerFault: it did not start, or died.
@@ -171,19 +152,19 @@ class Sandbox:
         try:
             if self._stopped:
                 raise WorkerFault("stopped")
-            reply = worker.run(request)
+            outcome = worker.run(request)
         except BaseException:
             worker.close()
             raise
         finally:
             with self._lock:
                 self._busy.discard(worker)
-        if reply.clean:
+        if worker.clean:
             with self._lock:
                 self._idle.append(worker)
         else:
             worker.close()
-        return reply
+        return outcome
 
     def stop(self) -> None:
         """End the programs that run, whose threads then see a `WorkerFault`; nothing runs here any

@@ -89,16 +89,6 @@ def limit_process(num_processes: int) -> None:
     resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
 
 
-def limit_memory(size: int) -> None:
-    """Bound this process's address space, in bytes."""
-    set_limit(resource.RLIMIT_AS, size)
-
-
-def limit_cpu(seconds: float) -> None:
-    """Bound this process's CPU time, its threads together."""
-    set_limit(resource.RLIMIT_CPU, int(seconds) + EXTRA_CPU_SECONDS)
-
-
 def set_limit(kind: int, value: int) -> None:
     """Set a limit for good, or leave a lower one."""
     hard = resource.getrlimit(kind)[1]
