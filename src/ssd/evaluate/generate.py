@@ -6,7 +6,6 @@ process ends.
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from ssd.generation.engines import LazyEngine, run_engine
 from ssd.generation.requests import build_requests
 from ssd.models.chat import load_tokenizer
 from ssd.models.weights import model_length
-from ssd.records.samples import Sample, read_samples
+from ssd.records.samples import read_samples, sample_counts
 from ssd.run import Run, lineage, load_run, protocol, stage_parser
 from ssd.run.protocol import MODELS
 from ssd.runtime.children import run_child
@@ -110,9 +109,11 @@ def answer(
                 shard_size=run.config.eval.shard_size,
                 label=job.label,
             )
+            samples = read_samples(folder / SHARDS)
+            num_problems = len({sample.prompt_id for sample in samples})
             answers.finish(
                 started=started,
-                counts=answer_counts(read_samples(folder / SHARDS)),
+                counts={"num_problems": num_problems, **sample_counts(samples)},
                 decoding={
                     **plain(job.how.decoding),
                     "max_new_tokens": run.config.eval.max_new_tokens,
@@ -159,18 +160,6 @@ def benchmark_requests(run: Run, benchmark: str, part: str, tokenizer: Any) -> l
             f"raise eval.max_model_len above {length}, or use a model that takes longer prompts"
         )
     return requests
-
-
-def answer_counts(samples: list[Sample]) -> dict[str, Any]:
-    """Size of a set of answers: problems, samples, completion tokens, finish reasons."""
-    num_tokens = sum(len(sample.completion_token_ids) for sample in samples)
-    return {
-        "num_problems": len({sample.prompt_id for sample in samples}),
-        "num_samples": len(samples),
-        "num_tokens": num_tokens,
-        "mean_tokens": round(num_tokens / len(samples), 1),
-        "finish_reasons": dict(Counter(sample.finish_reason for sample in samples)),
-    }
 
 
 def main() -> None:
