@@ -174,18 +174,15 @@ class Server:
         """Do what one request asks and send what comes of it."""
         request, arguments = message
         try:
-            reply = self.dump(("value", *self.perform(request, arguments)))
+            if request == "call":  # only a call tells the arguments that it has changed
+                reply = self.dump(("value", *self.call(*arguments)))
+            else:
+                reply = self.dump(("value", self.requests[request](*arguments), None))
         except MemoryError:
             reply = OUT_OF_MEMORY
         except BaseException as error:
             reply = self.dump(("raised", *described(error)))
         wire.send_frame(self.connection, reply)
-
-    def perform(self, request: str, arguments: tuple[Any, ...]) -> tuple[Any, Any]:
-        """The value, and the arguments of a call where it has changed them."""
-        if request == "call":
-            return self.call(*arguments)
-        return self.requests[request](*arguments), None
 
     def start(self) -> None:
         self.globals = execute("program", self.request)
@@ -196,6 +193,7 @@ class Server:
     def call(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[Any, Any]:
+        """The result, and the arguments where the call has changed them."""
         values = (*arguments, *keywords.values())
         if all(type(value) in SCALARS for value in values):
             return function(*arguments, **keywords), None

@@ -29,7 +29,6 @@ STREAMS = {
 """Links and what they lead to."""
 FLAGS = {"nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": MS_NOEXEC}
 """Options that a namespace may not remove from an inherited mount."""
-HOME_OPTIONS = "size=64m,nr_inodes=4096,mode=0700"
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
@@ -172,8 +171,8 @@ def enter(home: str, owner: int) -> None:
 
 def mount_home(home: str, owner: int) -> None:
     """A small file system in memory."""
-    flags = MS_NOSUID | MS_NODEV
-    mount("tmpfs", home, "tmpfs", flags, f"{HOME_OPTIONS},uid={owner},gid={owner}")
+    options = f"size=64m,nr_inodes=4096,mode=0700,uid={owner},gid={owner}"
+    mount("tmpfs", home, "tmpfs", MS_NOSUID | MS_NODEV, options)
 
 
 def forbid_namespaces() -> None:
