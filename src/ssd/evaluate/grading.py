@@ -1,31 +1,23 @@
 """Answers -> verdicts: the code of every answer runs against its problem's tests."""
 
 import hashlib
-import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
-from ssd.artifacts.names import VERDICTS
 from ssd.config.choices import Extraction
 from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, Task, pooled_limit
 from ssd.problems.extraction import extract, extract_leniently, has_fences
 from ssd.problems.outputs import same_output
 from ssd.records.samples import Sample
-from ssd.records.verdicts import Verdict, read_verdicts, write_verdicts
-from ssd.runtime.progress import progress_bar
+from ssd.records.verdicts import Verdict
 from ssd.sandbox.endings import ERROR, FAILED, PASSED, TIMEOUT, Outcome
 from ssd.sandbox.inside.jobs import HEAVY
 from ssd.sandbox.pool import Sandbox
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-PARTS = "parts"
-PART_SIZE = 256
-"""Verdicts that are written together; a killed grading loses at most those in flight."""
 NO_CODE, NO_TESTS = "no_code", "no_tests"
 WHOLE_LIMITS = 100
 """Limits of a call that a whole judgement may take where each call has its own: no benchmark has
@@ -148,37 +140,3 @@ def as_they_come(
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def grade(
-    samples: Sequence[Sample],
-    verdict_on: Callable[[Sample], Verdict],
-    sandbox: Sandbox,
-    folder: Path,
-    label: str,
-) -> list[Verdict]:
-    """A verdict per sample, in order. They are written to `folder` in parts, and parts that exist
-    are reused."""
-    parts = folder / PARTS
-    done = {
-        (verdict.problem_id, verdict.sample_index): verdict
-        for path in sorted(parts.glob("*.parquet"))
-        for verdict in read_verdicts(path)
-    }
-    missing = [s for s in samples if (s.prompt_id, s.sample_index) not in done]
-    fresh: list[Verdict] = []
-    with (
-        progress_bar(label, len(samples), done=len(done), unit="program") as bar,
-        as_they_come(verdict_on, missing, sandbox) as verdicts_as_they_come,
-    ):
-        for number, verdict in enumerate(verdicts_as_they_come, start=1):
-            fresh.append(verdict)
-            bar.update(1)
-            if len(fresh) == PART_SIZE or number == len(missing):
-                write_verdicts(parts / f"{time.time_ns()}.parquet", fresh)
-                done |= {(v.problem_id, v.sample_index): v for v in fresh}
-                fresh = []
-    verdicts = [done[sample.prompt_id, sample.sample_index] for sample in samples]
-    write_verdicts(folder / VERDICTS, verdicts)
-    shutil.rmtree(parts, ignore_errors=True)
-    return verdicts

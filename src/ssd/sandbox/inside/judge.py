@@ -201,21 +201,19 @@ def update(old: Any, new: Any) -> None:
     """Change the judge's argument as the candidate has changed its copy."""
     if type(old) is not type(new):
         return
+
+    def kept(before: Any, after: Any) -> Any:
+        if type(before) is not type(after) or not isinstance(before, (list, dict, set)):
+            return after
+        update(before, after)
+        return before
+
     if isinstance(old, list):
-        for index, (before, after) in enumerate(zip(old, new, strict=False)):
-            if type(before) is type(after) and isinstance(before, (list, dict, set)):
-                update(before, after)
-            else:
-                old[index] = after
-        old[len(new) :] = new[len(old) :]
+        old[:] = [*map(kept, old, new), *new[len(old) :]]
     elif isinstance(old, dict):
-        kept = {key: old[key] for key in new if key in old}
+        items = {key: kept(old.get(key), value) for key, value in new.items()}
         old.clear()
-        for key, value in new.items():
-            if key in kept and type(kept[key]) is type(value) and isinstance(value, (list, dict)):
-                update(kept[key], value)
-                value = kept[key]
-            old[key] = value
+        old.update(items)
     elif isinstance(old, set):
         old.clear()
         old.update(new)
