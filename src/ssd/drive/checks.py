@@ -10,7 +10,7 @@ from ssd.drive.stages import planned, scores_are_current
 from ssd.errors import ConfigError
 from ssd.evaluate.grade import open_sandbox
 from ssd.evaluate.grading import require_modules
-from ssd.evaluate.parts import take_part
+from ssd.evaluate.selection import take_part
 from ssd.evaluate.soundness import require_sound
 from ssd.models.weights import model_length, require_trainable
 from ssd.problems.benchmarks.registry import benchmark_identity, find_entry, load_benchmark

@@ -15,9 +15,8 @@ from ssd.artifacts.names import VERDICTS
 from ssd.evaluate.generate import is_answered, is_whole, of_step, require_checkpoint
 from ssd.evaluate.grade import grade_answers, open_sandbox
 from ssd.evaluate.metrics import track
-from ssd.evaluate.parts import load_part
 from ssd.evaluate.scores import Estimator, benchmark_scores
-from ssd.evaluate.selection import Job, choice_jobs, choose, list_arms, list_jobs
+from ssd.evaluate.selection import Job, choice_jobs, choose, list_arms, list_jobs, load_part
 from ssd.evaluate.table import score_table
 from ssd.problems.benchmarks.tasks import Benchmark
 from ssd.problems.extraction import RULES

@@ -13,8 +13,7 @@ from ssd.arms import BASE
 from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import SHARDS
 from ssd.errors import ArtifactError, DataError
-from ssd.evaluate.parts import load_part
-from ssd.evaluate.selection import Job, best_setting, choice_jobs, list_jobs
+from ssd.evaluate.selection import Job, best_setting, choice_jobs, list_jobs, load_part
 from ssd.generation import Request, generate_shards
 from ssd.generation.engines import LazyEngine, run_engine
 from ssd.generation.requests import build_requests

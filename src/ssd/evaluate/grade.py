@@ -8,8 +8,7 @@ from pathlib import Path
 from ssd.artifacts.names import SHARDS, VERDICTS
 from ssd.config.choices import ModelKind
 from ssd.evaluate.grading import as_they_come, grade_answer, require_modules
-from ssd.evaluate.parts import load_part
-from ssd.evaluate.selection import Job, list_jobs
+from ssd.evaluate.selection import Job, list_jobs, load_part
 from ssd.problems.benchmarks.tasks import Benchmark
 from ssd.problems.extraction import RULES
 from ssd.records.samples import Sample, read_samples

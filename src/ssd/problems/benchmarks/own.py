@@ -68,7 +68,11 @@ def read_own(path: Path, grading: Grading = Grading.official) -> tuple[list[Task
 
 
 def own_task(row: dict[str, Any], place: str, grading: Grading) -> Task:
-    """One line as a task; `place` is its position for error messages."""
+    """One line as a task; `place` is where it stands, for messages about its tests.
+
+    Raises:
+        DataError: it cannot be used; the message does not name its place.
+    """
     require_fields(row)
     tests = _asserts(row) if "test" in row else _pairs(row, grading)
     return Task(
