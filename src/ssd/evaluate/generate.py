@@ -50,10 +50,8 @@ def answer_all(run: Run, model: str, engine: LazyEngine, step: int | None = None
     """
     tokenizer = load_tokenizer(run.weights.path)
     # All prompts before the engine starts, so that a prompt that is too long stops the run at once.
-    parts = [
-        *(protocol.chosen_on(run) if protocol.selects(run) else []),
-        *protocol.reported_on(run),
-    ]
+    chosen_on = protocol.chosen_on(run) if protocol.selects(run) else []
+    parts = [*chosen_on, *protocol.reported_on(run)]
     requests = {where: benchmark_requests(run, *where, tokenizer) for where in parts}
     answer(run, of_step(step, choice_jobs(run, model)), requests, engine)
     if awaits_grading(run, model):

@@ -170,10 +170,9 @@ def scratch_folder() -> str:
 def unprivileged_id(kind: str, offset: int) -> int:
     """An id of this user namespace that belongs to nobody: from the end of the longest range that
     /proc/self/uid_map or gid_map lists. `offset` tells workers apart."""
-    ranges = [line.split() for line in Path(f"/proc/self/{kind}_map").read_text().splitlines()]
-    first, _, length = max(
-        (list(map(int, numbers)) for numbers in ranges), key=lambda numbers: numbers[2]
-    )
+    lines = Path(f"/proc/self/{kind}_map").read_text().splitlines()
+    ranges = [[int(word) for word in line.split()] for line in lines]
+    first, _, length = max(ranges, key=lambda numbers: numbers[2])
     return first + length - 2 - offset % min(1000, max(length // 2, 1))
 
 
