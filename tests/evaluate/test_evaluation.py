@@ -20,8 +20,7 @@ from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.evaluation import evaluate
 from ssd.evaluate.generate import benchmark_requests, generate
 from ssd.evaluate.metrics import answer_rows
-from ssd.evaluate.parts import load_part
-from ssd.evaluate.selection import Job, choice_jobs, list_jobs
+from ssd.evaluate.selection import Job, choice_jobs, list_jobs, load_part
 from ssd.models.chat import load_tokenizer
 from ssd.problems.extraction import RULES
 from ssd.problems.problem import packaged_rows

@@ -19,8 +19,8 @@ from ssd.problems.benchmarks.registry import load_benchmark
 from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, Task
 from ssd.problems.problem import packaged_file
 from ssd.problems.rows import read_jsonl
-from ssd.sandbox.endings import ERROR, PASSED, TIMEOUT
-from ssd.sandbox.pool import FAILED, Outcome, Sandbox, load_sandbox
+from ssd.sandbox.endings import ERROR, FAILED, PASSED, TIMEOUT, Outcome
+from ssd.sandbox.pool import Sandbox, load_sandbox
 
 GOLDEN = Path(__file__).parent / "golden"
 WORKERS = 2

@@ -12,8 +12,7 @@ from score_records import benchmark, model, scores
 
 from ssd.artifacts.names import VERDICTS
 from ssd.errors import ArtifactError, ConfigError, DataError
-from ssd.evaluate.power import run_power
-from ssd.evaluate.power_report import power_report
+from ssd.evaluate.power import power_report, run_power
 from ssd.method.pilot import SAMPLES, measure, problems_needed, smallest_difference
 from ssd.method.sign_flip import sign_flip_p_value
 from ssd.models import Weights

@@ -405,8 +405,8 @@ def test_a_slow_program_holds_up_no_verdict_of_the_others() -> None:
         return item if item or others_are_there.wait(30) else -1
 
     with (
-        load_sandbox("none", memory_mib=64) as sandbox,
-        as_they_come(work, range(4), sandbox, 2) as results,
+        load_sandbox("none", memory_mib=64, workers=2) as sandbox,
+        as_they_come(work, range(4), sandbox) as results,
     ):
         assert [next(results) for _ in range(3)] == [1, 2, 3]
         others_are_there.set()

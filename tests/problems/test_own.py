@@ -15,8 +15,8 @@ from ssd.evaluate.soundness import find_flaws, require_sound, run_check
 from ssd.problems.benchmarks.assertions import foreign_names
 from ssd.problems.benchmarks.own import literal, load_own, read_own
 from ssd.run import Run
-from ssd.sandbox.endings import PASSED
-from ssd.sandbox.pool import FAILED, Sandbox, load_sandbox
+from ssd.sandbox.endings import FAILED, PASSED
+from ssd.sandbox.pool import Sandbox, load_sandbox
 
 SECONDS = 6.0
 DOUBLE = "def f(x): return 2*x"
@@ -155,11 +155,11 @@ def test_what_only_a_run_shows_is_refused_before_anything_is_sampled(
     tmp_path: Path, sandbox: Sandbox, row: dict[str, Any], reason: str
 ) -> None:
     tasks = load_own(write(tmp_path, row))
-    (flaw,) = find_flaws(tasks, sandbox, timeout=SECONDS, workers=2)
+    (flaw,) = find_flaws(tasks, sandbox, timeout=SECONDS)
     assert "own.jsonl, line 1: " in flaw
     assert reason in flaw
     with pytest.raises(DataError, match=r"own\.jsonl, line 1"):
-        require_sound(tasks, sandbox, timeout=SECONDS, workers=2)
+        require_sound(tasks, sandbox, timeout=SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_tests_of_every_honest_kind_are_taken(
     tmp_path: Path, sandbox: Sandbox, row: dict[str, Any]
 ) -> None:
     tasks = load_own(write(tmp_path, row))
-    assert find_flaws(tasks, sandbox, timeout=SECONDS, workers=2) == []
+    assert find_flaws(tasks, sandbox, timeout=SECONDS) == []
 
 
 def test_a_run_on_tests_that_cannot_fail_is_refused_before_it_samples(
@@ -198,7 +198,7 @@ def test_problems_without_a_reference_are_counted(
     tmp_path: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tasks = load_own(write(tmp_path, function("4"), {**function("4"), "reference": DOUBLE}))
-    require_sound(tasks, sandbox, timeout=SECONDS, workers=2)
+    require_sound(tasks, sandbox, timeout=SECONDS)
     assert "1 of 2 problems have no reference solution" in capsys.readouterr().out
 
 

@@ -29,7 +29,8 @@ FRAMES = st.one_of(
             "pickle.dumps(('value', 2, None))",
             "pickle.dumps(('raised', ['SystemExit'], 'SystemExit', (0,)))",
             "pickle.dumps(('callback', 0, (), {}))",
-            r"""b"\x80\x04cinside.wire\nfraction\n(K\x00K\x01tR}X\x01\x00\x00\x00nK\x01sb." """,
+            r"""b"\x80\x04cinside.wire\nmake\n(X\x08\x00\x00\x00Fraction"""
+            r"""K\x00K\x01tR}X\x01\x00\x00\x00nK\x01sb." """,
             r"""b"\x80\x04cinside.wire\nhandle\n(K\x00tR}K\x00K\x01ssb." """,
             'b\'["passed", ""]\'',
             "bytes(2**20)",

@@ -15,7 +15,8 @@ import pytest
 
 from ssd.errors import HardwareError
 from ssd.sandbox import backends
-from ssd.sandbox.pool import Outcome, Sandbox, load_sandbox
+from ssd.sandbox.endings import Outcome
+from ssd.sandbox.pool import Sandbox, load_sandbox
 
 TIMEOUT = 2.0
 MEMORY_MIB = 256
@@ -190,7 +191,7 @@ ATTACKS = {
     "a frame that sets attributes": (
         FORGED.format(
             # ('value', Fraction(1, 2) with the state (None, {"_numerator": 0}), None)
-            r"b'\x80\x04\x8c\x05value\x8c\x0binside.wire\x8c\x08fraction\x93K\x01K\x02\x86R'",
+            r"b'\x80\x04\x8c\x05value\x8c\x0binside.wire\x8c\x04make\x93\x8c\x08FractionK\x01K\x02\x87R'",
             r"b'N}\x8c\x0a_numeratorK\x00s\x86bN\x87.'",
         ),
         "error",

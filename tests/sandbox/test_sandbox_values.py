@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from ssd.errors import HardwareError
-from ssd.sandbox.pool import Outcome, Sandbox, load_sandbox
+from ssd.sandbox.endings import Outcome
+from ssd.sandbox.pool import Sandbox, load_sandbox
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from ssd.config.choices import HASH_SPLIT, DataSource
 from ssd.config.settings import RunConfig
 from ssd.drive.stages import planned, scores_are_current
 from ssd.errors import ConfigError
-from ssd.evaluate.grade import num_workers, open_sandbox
+from ssd.evaluate.grade import open_sandbox
 from ssd.evaluate.grading import require_modules
-from ssd.evaluate.parts import take_part
+from ssd.evaluate.selection import take_part
 from ssd.evaluate.soundness import require_sound
 from ssd.models.weights import model_length, require_trainable
 from ssd.problems.benchmarks.registry import benchmark_identity, find_entry, load_benchmark
@@ -98,6 +98,4 @@ def check_evaluation(run: Run) -> None:
             for part in {part for other, part in parts if other == name}:
                 take_part(settings, benchmark, part)
             if not find_entry(name).trusted_tests:
-                require_sound(
-                    benchmark.tasks, sandbox, timeout=settings.timeout, workers=num_workers(run)
-                )
+                require_sound(benchmark.tasks, sandbox, timeout=settings.timeout)

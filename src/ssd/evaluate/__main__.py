@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 
 from ssd.run import load_run, stage_parser
 from ssd.runtime.reporting import reporting_errors
@@ -18,29 +17,16 @@ EPILOG = """\
 """
 
 
-def command(name: str) -> Callable[[list[str]], None] | None:
-    """The command of that name; None where the word is a run's folder."""
-    if name == "grade":
-        from ssd.evaluate.standalone import run_grade
-
-        return run_grade
-    if name == "check":
-        from ssd.evaluate.soundness import run_check
-
-        return run_check
-    if name == "power":
-        from ssd.evaluate.power import run_power
-
-        return run_power
-    return None
-
-
 def main(arguments: list[str]) -> None:
     """Evaluate a run, or do what a command says."""
     with reporting_errors():
-        run_command = command(arguments[0]) if arguments else None
-        if run_command is not None:
-            run_command(arguments[1:])
+        from ssd.evaluate.power import run_power
+        from ssd.evaluate.soundness import run_check
+        from ssd.evaluate.standalone import run_grade
+
+        commands = {"grade": run_grade, "check": run_check, "power": run_power}
+        if arguments and arguments[0] in commands:
+            commands[arguments[0]](arguments[1:])
             return
     parser = stage_parser(
         "ssd.evaluate",

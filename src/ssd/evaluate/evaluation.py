@@ -15,9 +15,8 @@ from ssd.artifacts.names import VERDICTS
 from ssd.evaluate.generate import is_answered, is_whole, of_step, require_checkpoint
 from ssd.evaluate.grade import grade_answers, open_sandbox
 from ssd.evaluate.metrics import track
-from ssd.evaluate.parts import load_part
 from ssd.evaluate.scores import Estimator, benchmark_scores
-from ssd.evaluate.selection import Arm, choice_jobs, choose, list_arms, list_jobs
+from ssd.evaluate.selection import Job, choice_jobs, choose, list_arms, list_jobs, load_part
 from ssd.evaluate.table import score_table
 from ssd.problems.benchmarks.tasks import Benchmark
 from ssd.problems.extraction import RULES
@@ -30,6 +29,8 @@ from ssd.run.launch import export_model
 from ssd.run.protocol import ALL
 from ssd.runtime.children import run_child
 from ssd.sandbox.pool import Sandbox
+
+DIFFICULTIES = ("easy", "medium", "hard")
 
 
 def evaluate(run: Run) -> None:
@@ -96,20 +97,15 @@ def problem_groups(benchmark: Benchmark) -> dict[str, list[str]]:
     """Problem ids by difficulty, and a group without the problems whose official tests are known to
     be faulty; a group that is empty or the whole benchmark is left out."""
     tasks = benchmark.tasks
-    groups = {name: [t for t in tasks if t.difficulty == name] for name in difficulties(benchmark)}
+    others = {task.difficulty for task in tasks if task.difficulty}.difference(DIFFICULTIES)
+    names = (*DIFFICULTIES, *sorted(others))
+    groups = {name: [task for task in tasks if task.difficulty == name] for name in names}
     groups["without errata"] = [task for task in tasks if not task.errata]
     return {
         name: [task.problem.problem_id for task in group]
         for name, group in groups.items()
         if 0 < len(group) < len(tasks)
     }
-
-
-def difficulties(benchmark: Benchmark) -> list[str]:
-    """A benchmark's difficulties, the known ones in their order."""
-    names = {task.difficulty for task in benchmark.tasks if task.difficulty}
-    in_order = ("easy", "medium", "hard")
-    return [*(name for name in in_order if name in names), *sorted(names.difference(in_order))]
 
 
 def build_scores(run: Run, selection: Selection | None) -> Scores:
@@ -119,15 +115,22 @@ def build_scores(run: Run, selection: Selection | None) -> Scores:
     backends: set[str] = set()
     benchmarks = []
     for name, part in protocol.reported_on(run):
-        artifacts = {
-            arm.name: evidence.verdicts(run, arm.model, name, arm.how, part) for arm in arms
-        }
-        backends |= {verdicts.manifest()["sandbox"] for verdicts in artifacts.values()}
+        jobs = {arm.name: Job(arm.model, name, part, arm.how) for arm in arms}
+        stored = {arm: (job.generations(run), job.verdicts(run)) for arm, job in jobs.items()}
+        backends |= {verdicts.manifest()["sandbox"] for _, verdicts in stored.values()}
         benchmark = load_part(settings, name, part)
         scored = benchmark_scores(
             _edition(run, benchmark, part),
-            {arm.name: _answers(run, arm, name, part) for arm in arms},
-            {arm: read_verdicts(stored.folder / VERDICTS) for arm, stored in artifacts.items()},
+            {
+                arm: GradedAnswers(
+                    model=jobs[arm].model,
+                    setting=jobs[arm].how,
+                    generations=generations.fingerprint,
+                    verdicts=verdicts.fingerprint,
+                )
+                for arm, (generations, verdicts) in stored.items()
+            },
+            {arm: read_verdicts(rows.folder / VERDICTS) for arm, (_, rows) in stored.items()},
             Estimator(
                 k=settings.k,
                 resample=settings.resample,
@@ -158,14 +161,4 @@ def _edition(run: Run, benchmark: Benchmark, part: str) -> Edition:
         num_total=len(load_part(settings, benchmark.name, ALL).tasks),
         split=part,
         regression=benchmark.name in settings.regression,
-    )
-
-
-def _answers(run: Run, arm: Arm, benchmark: str, part: str) -> GradedAnswers:
-    place = (run, arm.model, benchmark, arm.how, part)
-    return GradedAnswers(
-        model=arm.model,
-        setting=arm.how,
-        generations=evidence.generations(*place).fingerprint,
-        verdicts=evidence.verdicts(*place).fingerprint,
     )

@@ -6,7 +6,6 @@ process ends.
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,14 +13,13 @@ from ssd.arms import BASE
 from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import SHARDS
 from ssd.errors import ArtifactError, DataError
-from ssd.evaluate.parts import load_part
-from ssd.evaluate.selection import Job, best_setting, choice_jobs, list_jobs
+from ssd.evaluate.selection import Job, best_setting, choice_jobs, list_jobs, load_part
 from ssd.generation import Request, generate_shards
 from ssd.generation.engines import LazyEngine, run_engine
 from ssd.generation.requests import build_requests
 from ssd.models.chat import load_tokenizer
 from ssd.models.weights import model_length
-from ssd.records.samples import Sample, read_samples
+from ssd.records.samples import read_samples, sample_counts
 from ssd.run import Run, lineage, load_run, protocol, stage_parser
 from ssd.run.protocol import MODELS
 from ssd.runtime.children import run_child
@@ -52,10 +50,8 @@ def answer_all(run: Run, model: str, engine: LazyEngine, step: int | None = None
     """
     tokenizer = load_tokenizer(run.weights.path)
     # All prompts before the engine starts, so that a prompt that is too long stops the run at once.
-    parts = [
-        *(protocol.chosen_on(run) if protocol.selects(run) else []),
-        *protocol.reported_on(run),
-    ]
+    chosen_on = protocol.chosen_on(run) if protocol.selects(run) else []
+    parts = [*chosen_on, *protocol.reported_on(run)]
     requests = {where: benchmark_requests(run, *where, tokenizer) for where in parts}
     answer(run, of_step(step, choice_jobs(run, model)), requests, engine)
     if awaits_grading(run, model):
@@ -110,9 +106,11 @@ def answer(
                 shard_size=run.config.eval.shard_size,
                 label=job.label,
             )
+            samples = read_samples(folder / SHARDS)
+            num_problems = len({sample.prompt_id for sample in samples})
             answers.finish(
                 started=started,
-                counts=answer_counts(read_samples(folder / SHARDS)),
+                counts={"num_problems": num_problems, **sample_counts(samples)},
                 decoding={
                     **plain(job.how.decoding),
                     "max_new_tokens": run.config.eval.max_new_tokens,
@@ -159,18 +157,6 @@ def benchmark_requests(run: Run, benchmark: str, part: str, tokenizer: Any) -> l
             f"raise eval.max_model_len above {length}, or use a model that takes longer prompts"
         )
     return requests
-
-
-def answer_counts(samples: list[Sample]) -> dict[str, Any]:
-    """Size of a set of answers: problems, samples, completion tokens, finish reasons."""
-    num_tokens = sum(len(sample.completion_token_ids) for sample in samples)
-    return {
-        "num_problems": len({sample.prompt_id for sample in samples}),
-        "num_samples": len(samples),
-        "num_tokens": num_tokens,
-        "mean_tokens": round(num_tokens / len(samples), 1),
-        "finish_reasons": dict(Counter(sample.finish_reason for sample in samples)),
-    }
 
 
 def main() -> None:

@@ -1,35 +1,38 @@
 """One model's verdicts: `python -m ssd.evaluate.grade RUN_DIR base|t1|tuned`."""
 
+import shutil
 import time
 from collections import Counter
-from typing import Any
+from pathlib import Path
 
-from ssd.artifacts.names import SHARDS
-from ssd.config.choices import Extraction, ModelKind
-from ssd.evaluate.grading import grade, require_modules
-from ssd.evaluate.parts import load_part
-from ssd.evaluate.selection import Job, list_jobs
+from ssd.artifacts.names import SHARDS, VERDICTS
+from ssd.config.choices import ModelKind
+from ssd.evaluate.grading import as_they_come, grade_answer, require_modules
+from ssd.evaluate.selection import Job, list_jobs, load_part
 from ssd.problems.benchmarks.tasks import Benchmark
 from ssd.problems.extraction import RULES
-from ssd.records.samples import read_samples
+from ssd.records.samples import Sample, read_samples
+from ssd.records.verdicts import Verdict, read_verdicts, write_verdicts
 from ssd.run import Run, load_run, stage_parser
 from ssd.run.protocol import MODELS
+from ssd.runtime.progress import progress_bar
 from ssd.runtime.reporting import reporting_errors
 from ssd.runtime.threads import allowed_cores
 from ssd.sandbox.pool import Sandbox, load_sandbox
+
+PARTS = "parts"
+PART_SIZE = 256
+"""Verdicts that are written together; a killed grading loses at most those in flight."""
 
 
 def open_sandbox(run: Run) -> Sandbox:
     """The sandbox that the settings name, with its workers."""
     settings = run.config.eval
     return load_sandbox(
-        settings.sandbox.value, memory_mib=settings.memory_mib, workers=num_workers(run)
+        settings.sandbox.value,
+        memory_mib=settings.memory_mib,
+        workers=settings.workers or allowed_cores(),
     )
-
-
-def num_workers(run: Run) -> int:
-    """Programs that are graded at once."""
-    return run.config.eval.workers or allowed_cores()
 
 
 def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:
@@ -41,17 +44,7 @@ def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:
         started = time.time()
         benchmark = load_part(settings, job.benchmark, job.part)
         require_modules(benchmark, sandbox)
-        rows = grade(
-            benchmark.tasks,
-            read_samples(job.generations(run).folder / SHARDS),
-            sandbox,
-            folder,
-            timeout=settings.timeout,
-            thinking=run.config.model.kind is ModelKind.thinking,
-            workers=num_workers(run),
-            label=f"grading {job.label}",
-            extraction=settings.extraction,
-        )
+        rows = grade(run, job, benchmark, sandbox, folder)
         statuses = Counter(row.status for row in rows)
         counts = {
             "num_problems": len({row.problem_id for row in rows}),
@@ -63,19 +56,55 @@ def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:
             started=started,
             counts=counts,
             sandbox=sandbox.name,
-            **benchmark_facts(benchmark, settings.extraction),
+            benchmark=benchmark.name,
+            release=benchmark.release,
+            window=benchmark.window,
+            grading=benchmark.grading,
+            extraction=RULES[settings.extraction],
         )
 
 
-def benchmark_facts(benchmark: Benchmark, extraction: Extraction) -> dict[str, Any]:
-    """The facts about a benchmark that are stored beside every score on it."""
-    return {
-        "benchmark": benchmark.name,
-        "release": benchmark.release,
-        "window": benchmark.window,
-        "grading": benchmark.grading,
-        "extraction": RULES[extraction],
+def grade(
+    run: Run, job: Job, benchmark: Benchmark, sandbox: Sandbox, folder: Path
+) -> list[Verdict]:
+    """A verdict per answer, in order. They are written to `folder` in parts, and parts that exist
+    are reused."""
+    settings, parts = run.config.eval, folder / PARTS
+    tasks = {task.problem.problem_id: task for task in benchmark.tasks}
+    samples = read_samples(job.generations(run).folder / SHARDS)
+    done = {
+        (verdict.problem_id, verdict.sample_index): verdict
+        for path in sorted(parts.glob("*.parquet"))
+        for verdict in read_verdicts(path)
     }
+    missing = [s for s in samples if (s.prompt_id, s.sample_index) not in done]
+
+    def verdict_on(sample: Sample) -> Verdict:
+        return grade_answer(
+            tasks[sample.prompt_id],
+            sample,
+            sandbox,
+            timeout=settings.timeout,
+            thinking=run.config.model.kind is ModelKind.thinking,
+            extraction=settings.extraction,
+        )
+
+    fresh: list[Verdict] = []
+    with (
+        progress_bar(f"grading {job.label}", len(samples), done=len(done), unit="program") as bar,
+        as_they_come(verdict_on, missing, sandbox) as verdicts_as_they_come,
+    ):
+        for number, verdict in enumerate(verdicts_as_they_come, start=1):
+            fresh.append(verdict)
+            bar.update(1)
+            if len(fresh) == PART_SIZE or number == len(missing):
+                write_verdicts(parts / f"{time.time_ns()}.parquet", fresh)
+                done |= {(v.problem_id, v.sample_index): v for v in fresh}
+                fresh = []
+    verdicts = [done[sample.prompt_id, sample.sample_index] for sample in samples]
+    write_verdicts(folder / VERDICTS, verdicts)
+    shutil.rmtree(parts, ignore_errors=True)
+    return verdicts
 
 
 def main() -> None:

@@ -1,31 +1,23 @@
 """Answers -> verdicts: the code of every answer runs against its problem's tests."""
 
 import hashlib
-import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
-from ssd.artifacts.names import VERDICTS
 from ssd.config.choices import Extraction
 from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, Task, pooled_limit
 from ssd.problems.extraction import extract, extract_leniently, has_fences
 from ssd.problems.outputs import same_output
 from ssd.records.samples import Sample
-from ssd.records.verdicts import Verdict, read_verdicts, write_verdicts
-from ssd.runtime.progress import progress_bar
-from ssd.sandbox.endings import ERROR, PASSED, TIMEOUT
+from ssd.records.verdicts import Verdict
+from ssd.sandbox.endings import ERROR, FAILED, PASSED, TIMEOUT, Outcome
 from ssd.sandbox.inside.jobs import HEAVY
-from ssd.sandbox.pool import FAILED, Outcome, Sandbox
+from ssd.sandbox.pool import Sandbox
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-PARTS = "parts"
-PART_SIZE = 256
-"""Verdicts that are written together; a killed grading loses at most those in flight."""
 NO_CODE, NO_TESTS = "no_code", "no_tests"
 WHOLE_LIMITS = 100
 """Limits of a call that a whole judgement may take where each call has its own: no benchmark has
@@ -38,12 +30,11 @@ def require_modules(benchmark: Benchmark, sandbox: Sandbox) -> None:
     Raises:
         HardwareError: there is one.
     """
-    for module in HEAVY:
-        for task in benchmark.tasks:
-            judge = task.tests.judge if isinstance(task.tests, Judged) else ""
-            if task.tests is not None and module in judge + task.tests.before:
-                sandbox.require(module, benchmark.name)
-                break
+    for task in benchmark.tasks:
+        judge = task.tests.judge if isinstance(task.tests, Judged) else ""
+        if task.tests is not None and HEAVY in judge + task.tests.before:
+            sandbox.require(HEAVY, benchmark.name)
+            return
 
 
 def check(tests: Judged | StdinTests, code: str, sandbox: Sandbox, timeout: float) -> Outcome:
@@ -136,11 +127,11 @@ def program_hash(code: str) -> str:
 
 @contextmanager
 def as_they_come(
-    work: Callable[[Item], Result], items: Iterable[Item], sandbox: Sandbox, workers: int
+    work: Callable[[Item], Result], items: Iterable[Item], sandbox: Sandbox
 ) -> Iterator[Iterator[Result]]:
     """The results of `work` on the items, computed on several threads and yielded as they finish. A
     slow program delays neither the others nor Ctrl-C, which ends the running programs."""
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(sandbox.workers)
     try:
         futures = [pool.submit(work, item) for item in items]
         yield (future.result() for future in as_completed(futures))
@@ -149,52 +140,3 @@ def as_they_come(
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def grade(
-    tasks: Sequence[Task],
-    samples: Sequence[Sample],
-    sandbox: Sandbox,
-    folder: Path,
-    *,
-    timeout: float,
-    thinking: bool,
-    workers: int,
-    label: str,
-    extraction: Extraction = Extraction.official,
-) -> list[Verdict]:
-    """A verdict per sample, in order; `workers` programs run at once.
-
-    Verdicts are written to `folder` in parts, and parts that exist are reused.
-    """
-    by_id = {task.problem.problem_id: task for task in tasks}
-    parts = folder / PARTS
-    done = {
-        (verdict.problem_id, verdict.sample_index): verdict
-        for path in sorted(parts.glob("*.parquet"))
-        for verdict in read_verdicts(path)
-    }
-    missing = [s for s in samples if (s.prompt_id, s.sample_index) not in done]
-
-    def grade_sample(sample: Sample) -> Verdict:
-        task = by_id[sample.prompt_id]
-        return grade_answer(
-            task, sample, sandbox, timeout=timeout, thinking=thinking, extraction=extraction
-        )
-
-    fresh: list[Verdict] = []
-    with (
-        progress_bar(label, len(samples), done=len(done), unit="program") as bar,
-        as_they_come(grade_sample, missing, sandbox, workers) as verdicts_as_they_come,
-    ):
-        for number, verdict in enumerate(verdicts_as_they_come, start=1):
-            fresh.append(verdict)
-            bar.update(1)
-            if len(fresh) == PART_SIZE or number == len(missing):
-                write_verdicts(parts / f"{time.time_ns()}.parquet", fresh)
-                done |= {(v.problem_id, v.sample_index): v for v in fresh}
-                fresh = []
-    verdicts = [done[sample.prompt_id, sample.sample_index] for sample in samples]
-    write_verdicts(folder / VERDICTS, verdicts)
-    shutil.rmtree(parts, ignore_errors=True)
-    return verdicts

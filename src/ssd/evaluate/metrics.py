@@ -58,12 +58,10 @@ def flat_metrics(scores: Scores) -> dict[str, float]:
 
 
 def headline(run: Run, scores: Scores) -> dict[str, float]:
-    """One row of a sweep: what a run set, what it scored on its first benchmark by the smallest k,
-    and what it cost. Names are flat, as W&B's parallel coordinates want them: `t_train`, `t_eval`,
-    `t_eff` (their product), `top_k` (0 keeps all) and `top_p` of the training data, `lr`; `pass@1`
-    and `answer_tokens` of the tuned model, `gain` over the base model with its interval, `held_out`
-    (the chosen setting's score on the problems that chose it); `tokens` sampled for training and
-    `hours`, the wall time that the report shows too, but without an analysis, which runs later.
+    """One row of a sweep: what a run set for its training data, what its tuned model scored on its
+    first benchmark by the smallest k, and what it cost. Names are flat, as W&B's parallel
+    coordinates want them. `top_k` 0 keeps all; `held_out` is the chosen setting's score on the
+    problems that chose it; `hours` is the report's wall time without an analysis, which runs later.
     Values that a run does not have are left out."""
     corpus = lineage.corpus(run)
     seconds = sum(cost.seconds for cost in costs(scored_artifacts(run, scores)))

@@ -82,27 +82,24 @@ class ArmArrays:
                 f"eval.resample={resample.value} needs the noise of a problem's samples and there "
                 "is one per problem: raise eval.num_samples, or use eval.resample=problems"
             )
-        noise = None
-        if resample is Resample.samples:
-            noise = {order: sampling_noise(num_samples, correct_P, order) for order in k}
-        return cls(
-            tokens_P=mean_tokens(verdicts),
-            scores={order: pass_at_k(num_samples, correct_P, order) for order in k},
-            noise=noise,
-            steps={order: largest_step(num_samples, order) for order in k},
-        )
+        arrays = cls.of_uneven(verdicts, k)
+        if resample is not Resample.samples:
+            return arrays
+        noise = {order: sampling_noise(num_samples, correct_P, order) for order in k}
+        return dataclasses.replace(arrays, noise=noise)
 
     @classmethod
     def of_uneven(cls, verdicts: Sequence[Verdict], k: Sequence[int]) -> "ArmArrays":
-        """The same for problems with different numbers of samples, each at least `max(k)`; pass@k
-        is unbiased for each problem. Intervals are over problems."""
-        passed: dict[str, list[bool]] = defaultdict(list)
+        """The same, problems in the order of their names, each with `max(k)` samples at least;
+        pass@k is unbiased for each problem. Intervals are over problems."""
+        by_problem: dict[str, list[Verdict]] = defaultdict(list)
         for verdict in verdicts:
-            passed[verdict.problem_id].append(verdict.passed)
-        num_samples_P = np.array([len(passed[problem]) for problem in sorted(passed)])
-        correct_P = np.array([sum(passed[problem]) for problem in sorted(passed)])
+            by_problem[verdict.problem_id].append(verdict)
+        rows_P = [by_problem[problem] for problem in sorted(by_problem)]
+        num_samples_P = np.array([len(rows) for rows in rows_P])
+        correct_P = np.array([sum(verdict.passed for verdict in rows) for rows in rows_P])
         return cls(
-            tokens_P=mean_tokens(verdicts),
+            tokens_P=np.array([np.mean([row.num_tokens for row in rows]) for rows in rows_P]),
             scores={order: pass_at_k(num_samples_P, correct_P, order) for order in k},
             noise=None,
             steps={order: largest_step(int(num_samples_P.min()), order) for order in k},
@@ -136,14 +133,6 @@ class ArmArrays:
         return Difference(
             pass_at=changes, mean_tokens=estimate(longer_P.mean(), mean_ends(longer_P))
         )
-
-
-def mean_tokens(verdicts: Sequence[Verdict]) -> Floats:
-    """Mean answer length per problem in tokens, in the order of the problems' names."""
-    lengths: dict[str, list[int]] = defaultdict(list)
-    for verdict in verdicts:
-        lengths[verdict.problem_id].append(verdict.num_tokens)
-    return np.array([np.mean(lengths[problem]) for problem in sorted(lengths)])
 
 
 def form(verdicts: Sequence[Verdict]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ssd.errors import FLAWED, DataError
 from ssd.evaluate.grading import check
 from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
 from ssd.problems.benchmarks.assertions import foreign_names
-from ssd.problems.benchmarks.own import read_own
+from ssd.problems.benchmarks.own import first_of, read_own
 from ssd.problems.benchmarks.tasks import Judged, StdinTests, Task
 from ssd.runtime.progress import progress_bar
 from ssd.sandbox.endings import PASSED
@@ -65,12 +65,10 @@ def candidate_names(tests: Judged) -> list[str]:
     return list(dict.fromkeys([*foreign_names(tests.judge), *tests.names]))
 
 
-def find_flaws(
-    tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float, workers: int
-) -> list[str]:
+def find_flaws(tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float) -> list[str]:
     """The fault of every faulty problem, in order."""
     with (
-        ThreadPoolExecutor(workers) as pool,
+        ThreadPoolExecutor(sandbox.workers) as pool,
         progress_bar("checking tests", len(tasks), unit="problem", hidden=len(tasks) < MANY) as bar,
     ):
         flaws = []
@@ -81,18 +79,16 @@ def find_flaws(
     return flaws
 
 
-def require_sound(tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float, workers: int) -> None:
+def require_sound(tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float) -> None:
     """Refuse your own problems if their tests cannot fail or their reference does not pass, and
     print how many have no reference.
 
     Raises:
         DataError: there is one; the message names its line.
     """
-    flaws = find_flaws(tasks, sandbox, timeout=timeout, workers=workers)
+    flaws = find_flaws(tasks, sandbox, timeout=timeout)
     if flaws:
-        path = tasks[0].place.rpartition(", ")[0]
-        more = f" (and {len(flaws) - 1} more: python -m ssd.evaluate check {path})"
-        raise DataError(flaws[0] + (more if len(flaws) > 1 else ""))
+        raise first_of(flaws, tasks[0].place.rpartition(", ")[0])
     missing = without_reference(tasks)
     if missing:
         print(f"note: {missing}", flush=True)
@@ -130,7 +126,7 @@ def run_check(arguments: list[str]) -> None:
     tasks, errors = read_own(options.file)
     flaws = [str(error) for error in errors]
     with open_sandbox(options) as sandbox:
-        flaws += find_flaws(tasks, sandbox, timeout=options.timeout, workers=options.workers)
+        flaws += find_flaws(tasks, sandbox, timeout=options.timeout)
     for line in sorted(flaws, key=lambda text: _line_number(text, options.file)):
         print(line)
     total = len(tasks) + len(errors)

@@ -73,13 +73,11 @@ def run_grade(arguments: list[str]) -> None:
     with open_sandbox(options) as sandbox:
         require_modules(benchmark, sandbox)
         if not find_entry(benchmark.name).trusted_tests:
-            require_sound(
-                benchmark.tasks, sandbox, timeout=options.timeout, workers=options.workers
-            )
+            require_sound(benchmark.tasks, sandbox, timeout=options.timeout)
         for path in paths:
             out = outs[path]
             with holding(out.with_name(f".{out.name}.lock"), out):  # another grader of it waits
-                rows = grade_file(out, answers[path], tasks, sandbox, rules, options.workers)
+                rows = grade_file(out, answers[path], tasks, sandbox, rules)
             verdicts[path] = with_missing(rows, scored, max(options.k))
             print(f"verdicts: {out}", flush=True)
     print(f"\n{summary(benchmark, verdicts, options.k, extraction)}\n", flush=True)
@@ -187,11 +185,11 @@ def grade_file(
     tasks: dict[str, Task],
     sandbox: Sandbox,
     rules: dict[str, Any],
-    workers: int,
 ) -> list[Verdict]:
     """A verdict per answer, in order. Each is written to `out` as it comes, and read from there if
     the same program was graded by the same rules before. The caller has locked the file."""
-    keys = [key_of(answer, rules) for answer in answers]
+    # Equal for answers that get the same verdict.
+    keys = [fingerprint({"problem": a.problem_id, "code": a.code, **rules}) for a in answers]
     done = {row["key"]: row for row in stored_rows(out)}
     # Drops a line that a kill has cut short; the next verdict would be appended to it.
     write_text(out, "".join(f"{json.dumps(row)}\n" for row in done.values()))
@@ -223,7 +221,7 @@ def grade_file(
             f"grading {out.name}", total, done=total - len(missing), unit="program",
             hidden=not missing,
         ) as bar,
-        as_they_come(row_of, missing.items(), sandbox, workers) as rows_as_they_come,
+        as_they_come(row_of, missing.items(), sandbox) as rows_as_they_come,
     ):  # fmt: skip
         for row in rows_as_they_come:
             write_row(file, row)
@@ -235,8 +233,3 @@ def grade_file(
     ]
     write_text(out, "".join(f"{json.dumps(row)}\n" for row in rows))
     return [verdict_of(row) for row in rows]
-
-
-def key_of(answer: Answer, rules: dict[str, Any]) -> str:
-    """A key that is equal for answers that get the same verdict."""
-    return fingerprint({"problem": answer.problem_id, "code": answer.code, **rules})

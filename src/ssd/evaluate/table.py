@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ssd.arms import CHOSEN_ON_TEST, ISOLATION, RESAMPLED, TUNED, counted, lost_shares, rules
 from ssd.method.decoding import Setting
 from ssd.method.intervals import Interval
-from ssd.records.benchmark_scores import BenchmarkScores, ModelScores
+from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.records.scores import Scores
 from ssd.records.selection import Selection
 
@@ -116,7 +116,13 @@ def arm_block(
     for scored in benchmarks:
         rows.append(size(scored))
         for arm, model in scored.models.items():
-            first, last = [arm, decoding(model.setting)], _form(model)
+            first = [arm, decoding(model.setting)]
+            last = [
+                f"{model.mean_tokens:.0f}",
+                f"{model.fence_share:.0%}",
+                f"{model.cut_share:.0%}",
+                f"{model.distinct_programs:.1f}",
+            ]
             change = scored.comparisons.get(arm)
             for k, score in model.pass_at.items():
                 row = [*first, f"{f'@{k}':>3} {percent(score)}" if several else percent(score)]
@@ -124,15 +130,6 @@ def arm_block(
                 rows.append(row + last)
                 first, last = ["", ""], [""] * 4
     return aligned(rows)
-
-
-def _form(model: ModelScores) -> list[str]:
-    return [
-        f"{model.mean_tokens:.0f}",
-        f"{model.fence_share:.0%}",
-        f"{model.cut_share:.0%}",
-        f"{model.distinct_programs:.1f}",
-    ]
 
 
 def _group_block(scored: BenchmarkScores) -> str:

@@ -42,8 +42,7 @@ def require_writable(path: Path) -> None:
         tempfile.TemporaryFile(dir=path.parent).close()  # verdicts replace their file as a whole
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror}): set --out") from error
-    for _ in stored_rows(path):
-        pass
+    list(stored_rows(path))  # refuses what is no verdict
 
 
 def stored_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ class Verdict:
     sample_index: int
     passed: bool
     status: str
-    """A status of `ssd.sandbox.pool`, `no_code`, or `no_tests` where the benchmark has none."""
+    """A status of `ssd.sandbox.endings`, `no_code`, or `no_tests` where the benchmark has none."""
     detail: str
     """The exception or limit in one line; empty where the answer passed."""
     num_tokens: int

@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from collections import Counter
 from typing import Any
 
 from ssd.artifacts.fingerprints import plain
@@ -17,7 +16,7 @@ from ssd.models.chat import encode_exchange, load_tokenizer
 from ssd.models.weights import model_length, vocabulary_size
 from ssd.problems.problem import Problem
 from ssd.problems.prompts import load_prompts
-from ssd.records.samples import Sample, read_samples, write_samples
+from ssd.records.samples import Sample, read_samples, sample_counts, write_samples
 from ssd.run import Run, lineage
 from ssd.run.tracking import Tracker
 from ssd.runtime.precision import compute_dtype
@@ -121,16 +120,9 @@ def check_logprobs(logprobs: int | None, vocabulary: int) -> None:
 
 
 def corpus_counts(samples: list[Sample]) -> dict[str, Any]:
-    """Size and shape of a corpus: samples, completion tokens, finish reasons,
-    share with a code fence."""
-    num_tokens = sum(len(sample.completion_token_ids) for sample in samples)
-    return {
-        "num_samples": len(samples),
-        "num_tokens": num_tokens,
-        "mean_tokens": round(num_tokens / len(samples), 1),
-        "finish_reasons": dict(Counter(sample.finish_reason for sample in samples)),
-        "fence_share": round(sum("```" in sample.text for sample in samples) / len(samples), 4),
-    }
+    """Size and shape of a corpus: that of its samples, and their share with a code fence."""
+    fenced = sum("```" in sample.text for sample in samples)
+    return {**sample_counts(samples), "fence_share": round(fenced / len(samples), 4)}
 
 
 def _as_chat(

@@ -5,10 +5,10 @@ so where the grader is root a worker's user namespace maps a second, unprivilege
 run under that one.
 """
 
+import contextlib
 import os
 import shutil
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +88,7 @@ class Backend:
                     command += ["--dir", str(folder)]
             if not shown:
                 command += ["--tmpfs", path]
-            elif is_top_link(path):
+            elif path.count("/") == 1 and os.path.islink(path):  # such as /bin: a link inside too
                 command += ["--symlink", os.readlink(path), path]
             else:
                 command += ["--ro-bind", path, path]
@@ -111,17 +111,14 @@ def program(name: str) -> str:
 def candidates(name: str) -> list[Backend]:
     """The backends that `name` stands for, the strongest first; `auto` is every isolating one."""
     names = (BWRAP, NAMESPACES) if name == "auto" else (name,)
-    ids = (True, False) if os.geteuid() == 0 else (False,)
-    backends = []
-    for backend_name in names:
-        if backend_name == NONE:
-            backends.append(Backend(NONE))
-            continue
-        for second in ids:
-            backends.append(Backend(backend_name, second_id=second))
-            if backend_name == BWRAP and not backends[-1].watched:
-                backends.append(Backend(backend_name, second_id=second, proc=False))
-    return backends
+    ids = (True, False) if os.geteuid() == 0 and name != NONE else (False,)
+    backends = [
+        Backend(backend_name, second_id, proc)
+        for backend_name in names
+        for second_id in ids
+        for proc in ((True, False) if backend_name == BWRAP else (True,))
+    ]
+    return [backend for backend in backends if backend.proc or not backend.watched]
 
 
 def layout() -> list[tuple[str, bool]]:
@@ -170,18 +167,12 @@ def scratch_folder() -> str:
     return "/scratch" if below else "/tmp"
 
 
-def is_top_link(path: str) -> bool:
-    """Whether a path such as /bin is a link, to be a link inside too."""
-    return path.count("/") == 1 and os.path.islink(path)
-
-
 def unprivileged_id(kind: str, offset: int) -> int:
     """An id of this user namespace that belongs to nobody: from the end of the longest range that
     /proc/self/uid_map or gid_map lists. `offset` tells workers apart."""
-    ranges = [line.split() for line in Path(f"/proc/self/{kind}_map").read_text().splitlines()]
-    first, _, length = max(
-        (list(map(int, numbers)) for numbers in ranges), key=lambda numbers: numbers[2]
-    )
+    lines = Path(f"/proc/self/{kind}_map").read_text().splitlines()
+    ranges = [[int(word) for word in line.split()] for line in lines]
+    first, _, length = max(ranges, key=lambda numbers: numbers[2])
     return first + length - 2 - offset % min(1000, max(length // 2, 1))
 
 
@@ -204,9 +195,7 @@ def count_threads() -> int:
     """Threads that this user has."""
     total = 0
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
+        with contextlib.suppress(OSError):  # a process that has just ended
             if entry.stat().st_uid == os.getuid():
                 total += len(os.listdir(entry / "task"))
-        except OSError:  # a process that has just ended
-            time.sleep(0)
     return total

@@ -7,21 +7,29 @@ from typing import Any
 
 from ssd.sandbox.inside.jobs import GONE, OUT_OF_MEMORY
 
-PASSED, FAILED, ERROR, TIMEOUT, MEMORY, OUTPUT = (
-    "passed",
-    "failed",
-    "error",
-    "timeout",
-    "memory",
-    "output",
-)
+STATUSES = "passed", "failed", "error", "timeout", "memory", "output"
 """Every status of a program; `failed` is a failed assertion, `error` is any other way of not
 reaching the end."""
-STATUSES = PASSED, FAILED, ERROR, TIMEOUT, MEMORY, OUTPUT
+PASSED, FAILED, ERROR, TIMEOUT, MEMORY, OUTPUT = STATUSES
 OUTPUT_BYTES = 16 * 2**20
 """Standard output and error together."""
 ERROR_BYTES = 4096
 DETAIL_LENGTH = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a candidate ended, and under which backend; a program has `passed` with exit code 0 and
+    within the limits."""
+
+    status: str
+    detail: str
+    """The exception or the limit in one line, 300 characters at most; empty where it passed."""
+    backend: str
+    seconds: float = 0.0
+    """Wall clock, from the first process to the last."""
+    stdout: str = ""
+    """Of a program, at most 16 MiB; bytes that are not UTF-8 are replaced."""
 
 
 @dataclass

@@ -8,62 +8,23 @@ promised and what is not.
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from ssd.errors import HardwareError
 from ssd.sandbox.backends import Backend, candidates
-from ssd.sandbox.endings import ERROR, FAILED, MEMORY, OUTPUT, PASSED, TIMEOUT, printable
-from ssd.sandbox.worker import Reply, Request, Worker, WorkerFault, judge_payload
-
-__all__ = [
-    "ERROR",
-    "FAILED",
-    "MEMORY",
-    "OUTPUT",
-    "PASSED",
-    "TIMEOUT",
-    "Execution",
-    "Outcome",
-    "Sandbox",
-    "load_sandbox",
-]
+from ssd.sandbox.endings import ERROR, PASSED, Outcome, printable
+from ssd.sandbox.worker import Request, Worker, WorkerFault, judge_payload
 
 TRIAL_CODE, TRIAL_SECONDS = "def f(): return 1", 20.0
 TRIAL = judge_payload("assert f() == 1", None, ())
 MOST_FAULTS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a judged candidate ended, and under which backend."""
-
-    status: str
-    detail: str
-    """The exception or the limit in one line, 300 characters at most; empty where it passed."""
-    backend: str
-    seconds: float = 0.0
-    """Wall clock, from the first process to the last."""
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """How a program ended; `passed` means with exit code 0 and within the limits."""
-
-    status: str
-    detail: str
-    backend: str
-    seconds: float
-    stdout: str
-    """At most 16 MiB; bytes that are not UTF-8 are replaced."""
-
-
 class Sandbox:
     """A pool of workers, for several threads at once; ends them as a context manager."""
 
     def __init__(self, backend: Backend, *, memory_mib: int, workers: int) -> None:
-        self.name = backend.name
+        self.name, self.workers = backend.name, workers
         self._backend = backend
         self._memory = memory_mib * 2**20
         self._idle: list[Worker] = []
@@ -93,40 +54,38 @@ class Sandbox:
         Raises:
             HardwareError: workers die of it and of an empty program too.
         """
-        payload = judge_payload(judge, data, tuple(names))
-        reply = self._run(
-            self._request(
+        return self._run(
+            Request(
                 code=code,
                 before=before,
                 timeout=timeout,
                 call_timeout=call_timeout,
-                payload=payload,
+                memory=self._memory,
+                payload=judge_payload(judge, data, tuple(names)),
                 judged=True,
             )
         )
-        return Outcome(reply.status, printable(reply.detail), self.name, reply.seconds)
 
     def execute(
         self, code: str, stdin: str, *, before: str = "", timeout: float, any_exit: bool = False
-    ) -> Execution:
+    ) -> Outcome:
         """Run `code`, after `before` in the same globals, as a program that reads `stdin`;
         `any_exit` for graders that do not look at what `sys.exit` is given.
 
         Raises:
             HardwareError: workers die of it and of an empty program too.
         """
-        reply = self._run(
-            self._request(
+        return self._run(
+            Request(
                 code=code,
                 before=before,
                 timeout=timeout,
+                memory=self._memory,
                 payload=stdin.encode("utf-8", "surrogateescape"),
                 judged=False,
                 any_exit=any_exit,
             )
         )
-        stdout = reply.output.decode("utf-8", "replace")
-        return Execution(reply.status, printable(reply.detail), self.name, reply.seconds, stdout)
 
     def require(self, module: str, benchmark: str) -> None:
         """Refuse to grade a benchmark whose tests import a module that cannot be imported inside.
@@ -143,19 +102,25 @@ class Sandbox:
 
     def try_out(self) -> str:
         """Why an empty program does not pass; empty where it does."""
-        request = self._request(code=TRIAL_CODE, payload=TRIAL, timeout=TRIAL_SECONDS, judged=True)
+        request = Request(
+            code=TRIAL_CODE,
+            timeout=TRIAL_SECONDS,
+            memory=self._memory,
+            payload=TRIAL,
+            judged=True,
+        )
         reason = ""
         for _ in range(2):
             try:
-                reply = self._attempt(request)
+                outcome = self._attempt(request)
             except WorkerFault as fault:
                 reason = str(fault)
             else:
-                return "" if reply.status == PASSED else f"{reply.status} {reply.detail}"
+                return "" if outcome.status == PASSED else f"{outcome.status} {outcome.detail}"
         return reason
 
-    def _run(self, request: Request) -> Reply:
-        """The reply of a worker. A program that ends three of them, while an empty one passes, is
+    def _run(self, request: Request) -> Outcome:
+        """What a worker replies. A program that ends three of them, while an empty one passes, is
         itself the reason."""
         with self._free:
             for _ in range(MOST_FAULTS):
@@ -171,65 +136,35 @@ class Sandbox:
                         f"on an empty program ({reason}): check memory and process limits of this "
                         "machine, or choose another eval.sandbox"
                     )
-        detail = f"ended the process that ran it ({fault})"
-        return Reply(status=ERROR, detail=detail, seconds=0.0, output=b"")
+        return Outcome(ERROR, printable(f"ended the process that ran it ({fault})"), self.name)
 
-    def _attempt(self, request: Request) -> Reply:
-        """The reply of one worker.
+    def _attempt(self, request: Request) -> Outcome:
+        """What one worker makes of it.
 
         Raises:
             WorkerFault: it did not start, or died.
         """
-        worker = self._take()
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+        worker = worker or Worker(self._backend)
+        with self._lock:
+            self._busy.add(worker)
         try:
             if self._stopped:
                 raise WorkerFault("stopped")
-            reply = worker.run(request)
+            outcome = worker.run(request)
         except BaseException:
             worker.close()
             raise
         finally:
             with self._lock:
                 self._busy.discard(worker)
-        self._give(worker, reply.clean)
-        return reply
-
-    def _request(
-        self,
-        *,
-        code: str,
-        payload: bytes,
-        timeout: float,
-        judged: bool,
-        before: str = "",
-        call_timeout: float | None = None,
-        any_exit: bool = False,
-    ) -> Request:
-        return Request(
-            code=code,
-            before=before,
-            timeout=timeout,
-            call_timeout=call_timeout,
-            memory=self._memory,
-            payload=payload,
-            judged=judged,
-            any_exit=any_exit,
-        )
-
-    def _take(self) -> Worker:
-        with self._lock:
-            worker = self._idle.pop() if self._idle else None
-        worker = worker or Worker(self._backend)
-        with self._lock:
-            self._busy.add(worker)
-        return worker
-
-    def _give(self, worker: Worker, clean: bool) -> None:
-        if clean:
+        if worker.clean:
             with self._lock:
                 self._idle.append(worker)
         else:
             worker.close()
+        return outcome
 
     def stop(self) -> None:
         """End the programs that run, whose threads then see a `WorkerFault`; nothing runs here any
@@ -249,12 +184,7 @@ class Sandbox:
     def __enter__(self) -> "Sandbox":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

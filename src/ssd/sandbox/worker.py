@@ -45,9 +45,9 @@ class Request:
     """One job: a candidate with its limits, and the tests or the standard input."""
 
     code: str
-    before: str
+    before: str = ""
     timeout: float
-    call_timeout: float | None
+    call_timeout: float | None = None
     memory: int
     """Bytes."""
     payload: bytes
@@ -64,22 +64,8 @@ class Request:
     def numbers(self) -> jobs.Numbers:
         """What process 1 of a worker reads."""
         texts = (self.code.encode("utf-8", "replace"), self.before.encode(), self.payload)
-        is_named = [any(name.encode() in text for text in texts) for name in jobs.HEAVY]
-        heavy = sum(bit << number for number, bit in enumerate(is_named))
+        heavy = any(jobs.HEAVY.encode() in text for text in texts)
         return jobs.Numbers(heavy, self.judged, self.timeout, self.call_timeout, self.memory)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """How a job has ended."""
-
-    status: str
-    detail: str
-    seconds: float
-    output: bytes
-    """Standard output of a program that is not judged."""
-    clean: bool = True
-    """Whether the worker may have another job."""
 
 
 def judge_payload(judge: str, data: Any, names: tuple[str, ...]) -> bytes:
@@ -101,6 +87,8 @@ class Worker:
         self.connection.settimeout(START_SECONDS)
         self.process: subprocess.Popen[bytes] | None = None
         self.job: socket.socket | None = None
+        self.clean = True
+        """Whether the worker may have another job."""
         with theirs, tempfile.TemporaryFile() as errors:
             try:
                 self._start(theirs, errors.fileno())
@@ -166,7 +154,7 @@ class Worker:
         theirs.close()  # so that its end is noticed
         return self.process.pid
 
-    def run(self, request: Request) -> Reply:
+    def run(self, request: Request) -> endings.Outcome:
         """How a job has ended.
 
         Raises:
@@ -179,12 +167,13 @@ class Worker:
                 self.job = connection
                 reply = follow(request.timeout, connection, output, other, heard)
                 status, detail = endings.verdict(reply, heard)
-                return Reply(
-                    status=status,
-                    detail=detail,
-                    seconds=reply["seconds"],
-                    output=bytes(heard.output),
-                    clean=reply["clean"],
+                self.clean = reply["clean"]
+                return endings.Outcome(
+                    status,
+                    endings.printable(detail),
+                    self.backend.name,
+                    reply["seconds"],
+                    heard.output.decode("utf-8", "replace"),
                 )
             except (OSError, EOFError, ValueError, TypeError, KeyError) as error:
                 raise WorkerFault(f"died: {error}") from error

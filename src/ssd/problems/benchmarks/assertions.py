@@ -61,9 +61,7 @@ def asserts(node: ast.AST) -> bool:
     if isinstance(node, ast.Raise):
         return True
     if isinstance(node, ast.Call):
-        function = node.func
-        name = function.attr if isinstance(function, ast.Attribute) else ""
-        name = function.id if isinstance(function, ast.Name) else name
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         return name.lower().startswith("assert") or name in ENDS
     return False
 

@@ -71,14 +71,8 @@ def _input_list(row: dict[str, Any]) -> Task:
     is_humaneval = row["task_id"].startswith("HumanEval/")
     before = row["prompt"] if is_humaneval else ""
     function = row["entry_point"]
-    data = {
-        "task_id": row["task_id"],
-        "function": function,
-        "reference": row["prompt"] + row["canonical_solution"],
-        "atol": row["atol"],
-        "base_input": row["base_input"],
-        "plus_input": row["plus_input"],
-    }
+    data = {name: row[name] for name in ("task_id", "atol", "base_input", "plus_input")}
+    data |= {"function": function, "reference": row["prompt"] + row["canonical_solution"]}
     return Task(
         problem=(humaneval_problem if is_humaneval else mbpp_plus_problem)(row),
         tests=Judged(

@@ -24,54 +24,6 @@ SETS = (
 MATCHES = "check_str", "text_match_three", "text_starta_endb"
 """Functions of MBPP that may return any object for true and None for false."""
 
-ARGUMENTS, ITEMS, ARGUMENTS_AND_ITEMS, FIRST, SECOND, ITEMS_OF_FIRST, ALL = range(7)
-TUPLES = {
-    ARGUMENTS: (
-        2, 116, 132, 143, 222, 261, 273, 394, 399, 421, 424, 429, 470, 560, 579, 596, 616, 630,
-        726, 740, 744, 809,
-    ),
-    ITEMS: (63, 64, 70, 94, 120, 237, 272, 299, 400, 409, 417, 438, 473, 614, 780),
-    ARGUMENTS_AND_ITEMS: (259, 278, 401, 445),
-    FIRST: (250, 307, 405, 446, 617, 720, 763, 808),
-    SECOND: (106, 750),
-    ITEMS_OF_FIRST: (75, 413, 444, 753),
-    ALL: (580, 615, 791),
-}  # fmt: skip
-"""Where the inputs of MBPP's tasks hold tuples that JSON turned into lists."""
-
-
-def restore(task_id: str, arguments: list[Any]) -> list[Any]:
-    """The arguments of one call as Python values: JSON has no tuples, sets or complex numbers."""
-    dataset, _, number = task_id.partition("/")
-    if dataset != "Mbpp":
-        return arguments
-    if number == "115":
-        return [[set(item) if item else {} for item in arguments[0]]]
-    if number == "124":
-        return [float(arguments[0]), complex(arguments[1])]
-    if number == "252":
-        return [complex(arguments[0])]
-    if number == "722":
-        return [{key: tuple(value) for key, value in arguments[0].items()}, *arguments[1:]]
-    where = next((kind for kind, tasks in TUPLES.items() if int(number) in tasks), None)
-    return arguments if where is None else with_tuples(arguments, where)
-
-
-def with_tuples(arguments: list[Any], where: int) -> list[Any]:
-    """The arguments of one call with tuples in the places that `where` names."""
-    if where in (FIRST, SECOND, ITEMS_OF_FIRST):
-        position = 1 if where == SECOND else 0
-        change = inner if where == ITEMS_OF_FIRST else tuple
-        return [
-            change(argument) if i == position else argument for i, argument in enumerate(arguments)
-        ]
-    if where == ARGUMENTS:
-        return [tuple(argument) for argument in arguments]
-    if where == ALL:
-        return [deep(argument) for argument in arguments]
-    changed = [inner(argument) for argument in arguments]
-    return changed if where == ITEMS else [tuple(argument) for argument in changed]
-
 
 def inner(value: list[Any]) -> list[Any]:
     """A list whose own lists are tuples."""
@@ -81,6 +33,37 @@ def inner(value: list[Any]) -> list[Any]:
 def deep(value: Any) -> Any:
     """A value with tuples for lists at every depth."""
     return tuple(deep(item) for item in value) if isinstance(value, list) else value
+
+
+RESTORED: tuple[tuple[Callable[[list[Any]], list[Any]], tuple[int, ...]], ...] = (
+    (lambda them: [tuple(argument) for argument in them], (
+        2, 116, 132, 143, 222, 261, 273, 394, 399, 421, 424, 429, 470, 560, 579, 596, 616, 630,
+        726, 740, 744, 809,
+    )),
+    (lambda them: [inner(argument) for argument in them], (
+        63, 64, 70, 94, 120, 237, 272, 299, 400, 409, 417, 438, 473, 614, 780,
+    )),
+    (lambda them: [tuple(inner(argument)) for argument in them], (259, 278, 401, 445)),
+    (lambda them: [tuple(them[0]), *them[1:]], (250, 307, 405, 446, 617, 720, 763, 808)),
+    (lambda them: [them[0], tuple(them[1]), *them[2:]], (106, 750)),
+    (lambda them: [inner(them[0]), *them[1:]], (75, 413, 444, 753)),
+    (lambda them: [deep(argument) for argument in them], (580, 615, 791)),
+    (lambda them: [[set(item) if item else {} for item in them[0]]], (115,)),
+    (lambda them: [float(them[0]), complex(them[1])], (124,)),
+    (lambda them: [complex(them[0])], (252,)),
+    (lambda them: [{key: tuple(row) for key, row in them[0].items()}, *them[1:]], (722,)),
+)  # fmt: skip
+"""The arguments of a call as MBPP's tasks take them, from those that JSON holds, which has no
+tuples, sets or complex numbers."""
+
+
+def restore(task_id: str, arguments: list[Any]) -> list[Any]:
+    """The arguments of one call as Python values."""
+    dataset, _, number = task_id.partition("/")
+    for change, tasks in RESTORED if dataset == "Mbpp" else ():
+        if int(number) in tasks:
+            return change(arguments)
+    return arguments
 
 
 def is_floats(value: Any) -> bool:

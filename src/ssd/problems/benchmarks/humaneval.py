@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
+from ssd.problems.benchmarks.assertions import top_level
 from ssd.problems.benchmarks.entry import Entry
 from ssd.problems.benchmarks.tasks import Judged, Task
 from ssd.problems.problem import humaneval_problem, packaged_file
@@ -36,11 +37,9 @@ def definitions(code: str) -> list[str]:
         # Seven programs of MBPP write "\w" where they mean r"\w", and Python 3.12 prints that at
         # every start.
         with warnings.catch_warnings(action="ignore"):
-            statements = ast.parse(code).body
+            return list(top_level(ast.parse(code)))
     except SyntaxError:
         return []
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return [statement.name for statement in statements if isinstance(statement, kinds)]
 
 
 def builtin_names(names: Iterable[str]) -> tuple[str, ...]:

@@ -20,11 +20,7 @@ from ssd.errors import DataError
 from ssd.problems import outputs
 from ssd.problems.benchmarks.entry import Entry
 from ssd.problems.benchmarks.humaneval import builtin_names
-from ssd.problems.benchmarks.livecodebench_files import (
-    REPOSITORY,
-    decode_tests,
-    find_files,
-)
+from ssd.problems.benchmarks.livecodebench_files import REPOSITORY, decode_tests, find_files
 from ssd.problems.benchmarks.livecodebench_windows import NAMES, Window, count_window, parse_window
 from ssd.problems.benchmarks.prelude import MOST_DIGITS, PRELUDES
 from ssd.problems.benchmarks.tasks import Judged, StdinTests, Task

@@ -16,21 +16,18 @@ def mbpp_task(row: Row) -> Task:
     Setup code follows the candidate: with it in front, the references of tasks 367 and 927 fail
     their own tests. `challenge_test_list` is not used, as in the paper that published MBPP.
     """
-    judge = "\n".join([row["test_setup_code"], *row["test_list"]])
-    return Task(
-        problem=mbpp_problem(row),
-        tests=Judged(judge=f"{judge}\n", names=builtin_names(definitions(row["code"]))),
-    )
+    return Task(problem=mbpp_problem(row), tests=_tests(row, [row["test_setup_code"]]))
 
 
 def sanitized_task(row: Row) -> Task:
     """One row of the sanitized file: 427 of the full file's problems (its own task ids, from 2 to
     809), reworded and in part corrected by MBPP's authors; all of them, whatever the split."""
-    judge = "\n".join([*row["test_imports"], *row["test_list"]])
-    return Task(
-        problem=sanitized_problem(row),
-        tests=Judged(judge=f"{judge}\n", names=builtin_names(definitions(row["code"]))),
-    )
+    return Task(problem=sanitized_problem(row), tests=_tests(row, row["test_imports"]))
+
+
+def _tests(row: Row, setup: list[str]) -> Judged:
+    judge = "\n".join([*setup, *row["test_list"]])
+    return Judged(judge=f"{judge}\n", names=builtin_names(definitions(row["code"])))
 
 
 def _in(split: str) -> Callable[[Row], bool]:

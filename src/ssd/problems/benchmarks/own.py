@@ -5,7 +5,7 @@ shows are refused when it is read; `ssd.evaluate.soundness` finds the others by 
 import ast
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ TEXTS = (
     "starter_code", "difficulty", "date", "test", "entry_point", "func_name", "reference",
 )  # fmt: skip
 FIELDS = {"version", "id", "question", "tests", *TEXTS}
-Refuse = Callable[[str], DataError]
 
 
 def load_own(path: Path, grading: Grading = Grading.official) -> list[Task]:
@@ -38,13 +37,15 @@ def load_own(path: Path, grading: Grading = Grading.official) -> list[Task]:
             tests that cannot fail; the message names file and line.
     """
     tasks, errors = read_own(path, grading)
-    if len(errors) > 1:
-        raise DataError(
-            f"{errors[0]} (and {len(errors) - 1} more: python -m ssd.evaluate check {path})"
-        )
     if errors:
-        raise errors[0]
+        raise first_of(errors, str(path))
     return tasks
+
+
+def first_of(flaws: Sequence[DataError | str], path: str) -> DataError:
+    """The first of a file's faults, and how to see the others."""
+    more = f" (and {len(flaws) - 1} more: python -m ssd.evaluate check {path})"
+    return DataError(f"{flaws[0]}{more if len(flaws) > 1 else ''}")
 
 
 def read_own(path: Path, grading: Grading = Grading.official) -> tuple[list[Task], list[DataError]]:
@@ -59,25 +60,21 @@ def read_own(path: Path, grading: Grading = Grading.official) -> tuple[list[Task
         try:
             task = own_task(row, f"{path}, {place}", grading)
             if task.problem.problem_id in tasks:
-                raise DataError(
-                    f"{path}, {place}: the id {task.problem.problem_id} comes twice: "
-                    "give each its own"
-                )
+                raise DataError(f"the id {task.problem.problem_id} comes twice: give each its own")
             tasks[task.problem.problem_id] = task
         except DataError as error:
-            errors.append(error)
+            errors.append(DataError(f"{path}, {place}: {error}"))
     return list(tasks.values()), errors
 
 
 def own_task(row: dict[str, Any], place: str, grading: Grading) -> Task:
-    """One line as a task; `place` is its position for error messages."""
+    """One line as a task; `place` is where it stands, for messages about its tests.
 
-    def refuse(reason: str) -> DataError:
-        return DataError(f"{place}: {reason}")
-
-    require_fields(row, refuse)
-    kind = _asserts if "test" in row else _pairs
-    tests = kind(row, refuse, grading)
+    Raises:
+        DataError: it cannot be used; the message does not name its place.
+    """
+    require_fields(row)
+    tests = _asserts(row) if "test" in row else _pairs(row, grading)
     return Task(
         problem=Problem(
             problem_id=row["id"],
@@ -93,38 +90,40 @@ def own_task(row: dict[str, Any], place: str, grading: Grading) -> Task:
     )
 
 
-def require_fields(row: dict[str, Any], refuse: Refuse) -> None:
+def require_fields(row: dict[str, Any]) -> None:
     """Refuse a line whose fields are not of the documented names and types."""
     if row.get("version") != VERSION:
-        raise refuse(f'version is {row.get("version")!r}: this ssd reads "version": {VERSION}')
+        raise DataError(f'version is {row.get("version")!r}: this ssd reads "version": {VERSION}')
     unknown = sorted(set(row) - FIELDS)
     if unknown:
-        raise refuse(f"unknown field {unknown[0]}; known: {', '.join(sorted(FIELDS))}")
+        raise DataError(f"unknown field {unknown[0]}; known: {', '.join(sorted(FIELDS))}")
     for name in ("id", "question"):
         if not isinstance(row.get(name), str) or not row[name].strip():
-            raise refuse(f"no text in field {name}: add it")
+            raise DataError(f"no text in field {name}: add it")
     for name in TEXTS:
         if not isinstance(row.get(name), str | None):
-            raise refuse(f"field {name} is no text: write it as a JSON string")
+            raise DataError(f"field {name} is no text: write it as a JSON string")
     if (row.get("test") is None) == (row.get("tests") is None):
-        raise refuse("needs either test (Python asserts) or tests (a list of input and output)")
+        raise DataError("needs either test (Python asserts) or tests (a list of input and output)")
     for name, kind in (("entry_point", "test"), ("func_name", "tests")):
         function = row.get(name)
         if function is not None and not function.isidentifier():
-            raise refuse(f"{name} {function!r} is no function name: mend it")
+            raise DataError(f"{name} {function!r} is no function name: mend it")
         if function is not None and row.get(kind) is None:
-            raise refuse(
+            raise DataError(
                 "entry_point goes with test (asserts), func_name with tests (input and output)"
             )
     try:
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise refuse("a lone surrogate (\\ud800 to \\udfff) is no character: remove it") from error
+        raise DataError(
+            "a lone surrogate (\\ud800 to \\udfff) is no character: remove it"
+        ) from error
     for name in ("test", "reference"):
         try:
             _parse(row.get(name) or "")
         except (SyntaxError, ValueError, RecursionError) as error:
-            raise refuse(f"{name} is no valid Python ({one_line(error)}): mend it") from error
+            raise DataError(f"{name} is no valid Python ({one_line(error)}): mend it") from error
 
 
 def _parse(source: str) -> ast.Module:
@@ -133,7 +132,7 @@ def _parse(source: str) -> ast.Module:
         return ast.parse(source)
 
 
-def _asserts(row: dict[str, Any], refuse: Refuse, grading: Grading) -> Judged:
+def _asserts(row: dict[str, Any]) -> Judged:
     function = row.get("entry_point")
     judge = row["test"]
     if function is not None:
@@ -143,44 +142,46 @@ def _asserts(row: dict[str, Any], refuse: Refuse, grading: Grading) -> Judged:
         reason = why_it_asserts_nothing(judge)
         names = foreign_names(judge)
     if reason is not None:
-        raise refuse(reason)
+        raise DataError(reason)
     if not names and not (function and builtin_names([function])):
-        raise refuse("test uses no name of the answer: name the function that it tests")
+        raise DataError("test uses no name of the answer: name the function that it tests")
     return Judged(judge=judge, names=builtin_names([function] if function else []))
 
 
-def _pairs(row: dict[str, Any], refuse: Refuse, grading: Grading) -> Judged | StdinTests:
+def _pairs(row: dict[str, Any], grading: Grading) -> Judged | StdinTests:
     try:
         pairs = tuple((test["input"], test["output"]) for test in row["tests"])
     except (TypeError, KeyError) as error:
-        raise refuse("tests is no list of objects with input and output: mend it") from error
+        raise DataError("tests is no list of objects with input and output: mend it") from error
     if not pairs or not all(isinstance(text, str) for pair in pairs for text in pair):
-        raise refuse("tests needs one test at least, with input and output as JSON strings")
+        raise DataError("tests needs one test at least, with input and output as JSON strings")
     tolerant = grading is Grading.tolerant
     function = row.get("func_name")
     if function is not None:
-        calls = [_call(number, *pair, refuse) for number, pair in enumerate(pairs, start=1)]
+        calls = [_call(number, *pair) for number, pair in enumerate(pairs, start=1)]
         return call_tests(function, calls, tolerant=tolerant)
     if not any(output.strip() for _, output in pairs):
-        raise refuse("no test expects any output, so a program that does nothing passes: add one")
+        raise DataError(
+            "no test expects any output, so a program that does nothing passes: add one"
+        )
     return StdinTests(
         tests=pairs, before=PRELUDES[Grading.official], any_exit=True, tolerant=tolerant
     )
 
 
-def _call(number: int, lines: str, output: str, refuse: Refuse) -> Call:
+def _call(number: int, lines: str, output: str) -> Call:
     """The arguments of a call, one value per line, and the expected result."""
     try:
         values = [literal(line) for line in lines.split("\n") if line.strip()]
     except ValueError as error:
-        raise refuse(
+        raise DataError(
             f"test {number}: input line {error} is neither JSON nor a Python literal: "
             "func_name takes one value per line"
         ) from error
     try:
         expected = literal(output)
     except ValueError as error:
-        raise refuse(
+        raise DataError(
             f"test {number}: output {error} is neither JSON nor a Python literal: quote text, "
             "or leave out func_name for programs that print"
         ) from error

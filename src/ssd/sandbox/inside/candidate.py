@@ -13,7 +13,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from . import wire
 
@@ -27,13 +27,6 @@ STREAMS = (
 OUT_OF_MEMORY = pickle.dumps(("raised", ["MemoryError"], "MemoryError", ()))
 Request = dict[str, Any]
 """`before`, what runs before the candidate; its own source, `code`; `any_exit`."""
-
-
-def read_request(descriptor: int) -> Request:
-    """The program for this process to run; the descriptor is closed."""
-    with open(descriptor, "rb") as file:
-        request: Request = pickle.load(file)
-    return request
 
 
 def open_streams() -> None:
@@ -123,12 +116,6 @@ def in_one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {text}".split())[:300].rstrip(": ")
 
 
-def serve(connection: socket.socket, request: Request) -> None:
-    """Run the candidate's body, then answer the judge's requests; never returns."""
-    Server(connection, request).run()
-    os._exit(0)
-
-
 class Callback:
     """A callable that the judge passed as an argument: called here, run there."""
 
@@ -171,13 +158,13 @@ class Server:
             "exit": lambda target: target.__exit__(None, None, None),
         }
 
-    def run(self) -> None:
-        """Answer until the judge is gone."""
+    def run(self) -> NoReturn:
+        """Answer the judge, who first has the candidate's body run, until it is gone."""
         while True:
             try:
                 message = self.receive()
             except EOFError:
-                return
+                os._exit(0)
             self.answer(message)
 
     def receive(self) -> Any:
@@ -187,18 +174,15 @@ class Server:
         """Do what one request asks and send what comes of it."""
         request, arguments = message
         try:
-            reply = self.dump(("value", *self.perform(request, arguments)))
+            if request == "call":  # only a call tells the arguments that it has changed
+                reply = self.dump(("value", *self.call(*arguments)))
+            else:
+                reply = self.dump(("value", self.requests[request](*arguments), None))
         except MemoryError:
             reply = OUT_OF_MEMORY
         except BaseException as error:
             reply = self.dump(("raised", *described(error)))
         wire.send_frame(self.connection, reply)
-
-    def perform(self, request: str, arguments: tuple[Any, ...]) -> tuple[Any, Any]:
-        """The value, and the arguments of a call where it has changed them."""
-        if request == "call":
-            return self.call(*arguments)
-        return self.requests[request](*arguments), None
 
     def start(self) -> None:
         self.globals = execute("program", self.request)
@@ -209,6 +193,7 @@ class Server:
     def call(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[Any, Any]:
+        """The result, and the arguments where the call has changed them."""
         values = (*arguments, *keywords.values())
         if all(type(value) in SCALARS for value in values):
             return function(*arguments, **keywords), None

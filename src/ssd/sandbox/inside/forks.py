@@ -6,9 +6,11 @@ else; process 1 of those only sleeps, and with it all that the candidate has sta
 
 import contextlib
 import os
+import pickle
+import resource
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from . import candidate, judge, limits, root, seccomp
 from .jobs import FAULT, OUT_OF_MEMORY, Job
@@ -30,8 +32,8 @@ class Place:
     watched: bool
     """Whether the kernel does not bound processes, so that process 1 counts them."""
     num_processes: int
-    loaded: list[str] = field(default_factory=list)
-    """The modules of `jobs.HEAVY` that were requested."""
+    loaded: bool = False
+    """Whether `jobs.HEAVY` was requested."""
     address_space: int = 0
     """Bytes that a fork starts with."""
     filter: seccomp.Filter | None = None
@@ -87,7 +89,8 @@ def start_candidate(place: Place, job: Job, descriptors: list[int], failure: int
     try:
         if place.isolated:
             root.enter(place.home, place.uid or 0)
-        limits.limit_cpu(job.numbers.timeout)
+        seconds = int(job.numbers.timeout) + limits.EXTRA_CPU_SECONDS
+        limits.set_limit(resource.RLIMIT_CPU, seconds)  # its threads together
         give_up_rights(place, job)
         if place.filter is not None:
             place.filter.install()
@@ -97,9 +100,10 @@ def start_candidate(place: Place, job: Job, descriptors: list[int], failure: int
     if place.watched:  # otherwise many of them keep process 1 from running
         os.nice(19)
     take(*descriptors)
-    request = candidate.read_request(len(descriptors) - 1)
+    with open(len(descriptors) - 1, "rb") as file:
+        request: candidate.Request = pickle.load(file)
     if job.numbers.judged:
-        candidate.serve(socket.socket(fileno=3), request)
+        candidate.Server(socket.socket(fileno=3), request).run()
     candidate.run_program(request)
 
 
@@ -107,7 +111,7 @@ def give_up_rights(place: Place, job: Job) -> None:
     """Leave this process no privilege and a bounded memory."""
     if place.isolated:
         limits.drop_privileges(place.uid)
-    limits.limit_memory(place.address_space + job.numbers.memory)
+    limits.set_limit(resource.RLIMIT_AS, place.address_space + job.numbers.memory)
 
 
 def take(*descriptors: int) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from . import processes, wire
 
-HEAVY = ("numpy",)
-"""Modules that a worker loads once a program or its tests name them: with numpy loaded a fork takes
+HEAVY = "numpy"
+"""The module that a worker loads once a program or its tests name it: with it loaded a fork takes
 half as long again."""
-NUMBERS = struct.Struct("!B?ddQ")
+NUMBERS = struct.Struct("!??ddQ")
 NUM_DESCRIPTORS = 5
 """A job's own connection to the grader, its request, its payload, and two pipes."""
 HEARTBEAT_SECONDS = 1.0
@@ -38,8 +38,8 @@ that run: kernels that group threads by session give each the share of a whole j
 class Numbers:
     """Everything about a job that process 1 of a worker reads."""
 
-    heavy: int
-    """A bit for each of `HEAVY`: whether the job names it."""
+    heavy: bool
+    """Whether the job names `HEAVY`."""
     judged: bool
     timeout: float
     call_timeout: float | None

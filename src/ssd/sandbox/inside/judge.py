@@ -11,7 +11,7 @@ import pickle
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NoReturn, TypeGuard, TypeVar
+from typing import Any, BinaryIO, NoReturn
 from weakref import WeakValueDictionary
 
 from . import wire
@@ -21,7 +21,6 @@ from .jobs import GONE
 LINK: "Link"
 """The connection of the job that is being judged."""
 MOST_CALLBACKS = 100
-Plain = TypeVar("Plain", int, float, str)
 
 
 def judge(connection: socket.socket, payload: int, report: int, limit: float | None) -> NoReturn:
@@ -87,7 +86,11 @@ class Link:
         self.reading = False
         self.remotes: WeakValueDictionary[int, Remote] = WeakValueDictionary()
         self.callbacks: list[Callable[..., Any]] = []
-        self.makers = {**wire.MAKERS, "handle": self.remote, "callback": self.callback}
+        self.named: dict[str, Callable[..., Any]] = {
+            "make": wire.make,
+            "handle": self.remote,
+            "callback": self.callbacks.__getitem__,
+        }
 
     def ask(self, request: str, *arguments: Any) -> Any:
         """The candidate's answer; raises what the candidate raised."""
@@ -139,7 +142,7 @@ class Link:
             finish(self.report, "error", f"returned {in_one_line(error)}")
         self.reading = True
         try:
-            message = wire.Reader(payload, self.makers).load()
+            message = wire.Reader(payload, self.named).load()
             if type(message) is not tuple or message[0] not in ("value", "raised", "callback"):
                 raise pickle.UnpicklingError("no answer")
         except MemoryError:
@@ -164,13 +167,10 @@ class Link:
             remote = self.remotes[number] = Remote(number)
         return remote
 
-    def callback(self, number: int) -> Callable[..., Any]:
-        return self.callbacks[number]
-
     def reference(self, value: Any) -> Any:
         """How a judge's value that is not plain data is written."""
         if type(value) is Remote:
-            return wire.handle, (number_of(value),)
+            return wire.handle, (object.__getattribute__(value, "_number"),)
         number = next((i for i, callback in enumerate(self.callbacks) if callback is value), None)
         if number is not None:
             return wire.callback, (number,)
@@ -183,7 +183,9 @@ class Link:
         """The candidate's exception as the nearest builtin one; ends the job where that is none
         that tests may catch, such as SystemExit."""
         classes = (getattr(builtins, kind, None) for kind in kinds)
-        kind: type[BaseException] = next(filter(is_exception, classes), Exception)
+        kind: type[BaseException] = next(
+            (c for c in classes if isinstance(c, type) and issubclass(c, BaseException)), Exception
+        )
         if not issubclass(kind, Exception):
             words = " ".join(str(argument) for argument in arguments)
             finish(self.report, "error", f"{kind.__name__}: {words}".rstrip(": "))
@@ -195,34 +197,23 @@ class Link:
             return RuntimeError(f"{name}: {arguments}"[:300])
 
 
-def is_exception(kind: Any) -> TypeGuard[type[BaseException]]:
-    return isinstance(kind, type) and issubclass(kind, BaseException)
-
-
-def number_of(remote: "Remote") -> int:
-    number: int = object.__getattribute__(remote, "_number")
-    return number
-
-
 def update(old: Any, new: Any) -> None:
     """Change the judge's argument as the candidate has changed its copy."""
     if type(old) is not type(new):
         return
+
+    def kept(before: Any, after: Any) -> Any:
+        if type(before) is not type(after) or not isinstance(before, (list, dict, set)):
+            return after
+        update(before, after)
+        return before
+
     if isinstance(old, list):
-        for index, (before, after) in enumerate(zip(old, new, strict=False)):
-            if type(before) is type(after) and isinstance(before, (list, dict, set)):
-                update(before, after)
-            else:
-                old[index] = after
-        old[len(new) :] = new[len(old) :]
+        old[:] = [*map(kept, old, new), *new[len(old) :]]
     elif isinstance(old, dict):
-        kept = {key: old[key] for key in new if key in old}
+        items = {key: kept(old.get(key), value) for key, value in new.items()}
         old.clear()
-        for key, value in new.items():
-            if key in kept and type(kept[key]) is type(value) and isinstance(value, (list, dict)):
-                update(kept[key], value)
-                value = kept[key]
-            old[key] = value
+        old.update(items)
     elif isinstance(old, set):
         old.clear()
         old.update(new)
@@ -232,6 +223,19 @@ def update(old: Any, new: Any) -> None:
     elif hasattr(old, "clear") and hasattr(old, "extend"):  # bytearray, deque
         old.clear()
         old.extend(new)
+
+
+def forwarded(request: str, kind: type | None = None) -> Callable[..., Any]:
+    """A method that asks the candidate; with `kind` it raises TypeError unless the answer is of
+    this very type."""
+
+    def ask(self: "Remote", *arguments: Any) -> Any:
+        value = LINK.ask(request, self, *arguments)
+        if kind is not None and type(value) is not kind:
+            raise TypeError(f"not of type {kind.__name__}")
+        return value
+
+    return ask
 
 
 class Remote:
@@ -254,11 +258,19 @@ class Remote:
             return object.__getattribute__(self, name)
         return LINK.ask("getattr", self, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        LINK.ask("setattr", self, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        LINK.ask("delattr", self, name)
+    __setattr__ = forwarded("setattr")
+    __delattr__ = forwarded("delattr")
+    __getitem__ = forwarded("getitem")
+    __setitem__ = forwarded("setitem")
+    __delitem__ = forwarded("delitem")
+    __next__ = forwarded("next")
+    __int__ = forwarded("int", int)
+    __float__ = forwarded("float", float)
+    __index__ = forwarded("index", int)
+    __str__ = forwarded("str", str)
+    __repr__ = forwarded("repr", str)
+    __dir__ = forwarded("dir")
+    __enter__ = forwarded("enter")
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -269,23 +281,11 @@ class Remote:
     def __hash__(self) -> int:
         return id(self)
 
-    def __getitem__(self, key: Any) -> Any:
-        return LINK.ask("getitem", self, key)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        LINK.ask("setitem", self, key, value)
-
-    def __delitem__(self, key: Any) -> None:
-        LINK.ask("delitem", self, key)
-
     def __iter__(self) -> Iterator[Any]:
         iterator = LINK.ask("iter", self)
         if type(iterator) is not Remote:
             raise TypeError("iter() returned no iterator")
         return iterator
-
-    def __next__(self) -> Any:
-        return LINK.ask("next", self)
 
     def __len__(self) -> int:
         return int(LINK.ask("len", self))
@@ -293,30 +293,9 @@ class Remote:
     def __bool__(self) -> bool:
         return LINK.ask("bool", self) is True
 
-    def __int__(self) -> int:
-        return exact(LINK.ask("int", self), int)
-
-    def __float__(self) -> float:
-        return exact(LINK.ask("float", self), float)
-
-    def __index__(self) -> int:
-        return exact(LINK.ask("index", self), int)
-
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         # Otherwise numpy would ask for its length and its items, and make an array of the answers.
         raise TypeError("an object of the program is no array")
-
-    def __str__(self) -> str:
-        return exact(LINK.ask("str", self), str)
-
-    def __repr__(self) -> str:
-        return exact(LINK.ask("repr", self), str)
-
-    def __dir__(self) -> Any:
-        return LINK.ask("dir", self)
-
-    def __enter__(self) -> Any:
-        return LINK.ask("enter", self)
 
     def __exit__(self, *_: object) -> None:
         LINK.ask("exit", self)
@@ -328,15 +307,3 @@ class Remote:
 LOCAL_NAMES = frozenset(("__class__", "__setstate__", "__reduce__", "__reduce_ex__", "__dict__"))
 """What a reader or a writer of pickles looks up: never asked of the candidate, nor are numpy's
 `__array_interface__`, `__array_struct__` and the like, which describe memory."""
-
-
-def exact(value: Any, kind: type[Plain]) -> Plain:
-    """`value` where it is of this very type.
-
-    Raises:
-        TypeError: it is not.
-    """
-    if type(value) is not kind:
-        raise TypeError(f"not of type {kind.__name__}")
-    plain: Plain = value
-    return plain

@@ -24,12 +24,18 @@ EXTRA_CPU_SECONDS = 2
 """Beyond the wall-clock limit, which a program with one thread meets first."""
 
 
+def checked(result: int, what: str) -> int:
+    """What a call of libc returns; OSError with its reason where that is negative."""
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result
+
+
 def prctl(option: int, *arguments: int) -> None:
     """prctl(2); OSError with its reason."""
     words = [ctypes.c_ulong(word) for word in (*arguments, *(0,) * (4 - len(arguments)))]
-    if libc.prctl(option, *words) < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"prctl {option}: {os.strerror(code)}")
+    checked(libc.prctl(option, *words), f"prctl {option}")
 
 
 def seal(uid: int | None) -> None:
@@ -81,16 +87,6 @@ def limit_process(num_processes: int) -> None:
     hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
     soft = STACK_BYTES if hard == resource.RLIM_INFINITY else min(STACK_BYTES, hard)
     resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
-
-
-def limit_memory(size: int) -> None:
-    """Bound this process's address space, in bytes."""
-    set_limit(resource.RLIMIT_AS, size)
-
-
-def limit_cpu(seconds: float) -> None:
-    """Bound this process's CPU time, its threads together."""
-    set_limit(resource.RLIMIT_CPU, int(seconds) + EXTRA_CPU_SECONDS)
 
 
 def set_limit(kind: int, value: int) -> None:

@@ -8,7 +8,7 @@ import platform
 import signal
 from pathlib import Path
 
-from .limits import libc
+from .limits import checked, libc
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
@@ -29,15 +29,13 @@ STREAMS = {
 """Links and what they lead to."""
 FLAGS = {"nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": MS_NOEXEC}
 """Options that a namespace may not remove from an inherited mount."""
-HOME_OPTIONS = "size=64m,nr_inodes=4096,mode=0700"
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
     """mount(2); OSError with the target."""
     words = [word.encode() or None for word in (source, target, kind)]
-    if libc.mount(*words, ctypes.c_ulong(flags), options.encode() or None) < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"mount {target}: {os.strerror(code)}")
+    result = libc.mount(*words, ctypes.c_ulong(flags), options.encode() or None)
+    checked(result, f"mount {target}")
 
 
 def build_root(layout: list[tuple[str, bool]], home: str) -> None:
@@ -75,7 +73,7 @@ def build_root(layout: list[tuple[str, bool]], home: str) -> None:
         os.makedirs(folder, exist_ok=True)
     with contextlib.suppress(OSError):  # a container that hides parts of its own may not have one
         mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    make_read_only("/old")
+    make_read_only()
     if libc.umount2(b"/old", MNT_DETACH) < 0:
         raise OSError(ctypes.get_errno(), "umount /old")
     os.rmdir("/old")
@@ -109,15 +107,15 @@ def bind(source: str, target: str) -> None:
     mount(source, target, flags=MS_BIND | MS_REC)
 
 
-def make_read_only(leave: str) -> None:
-    """Make every mount read-only but those below `leave`, the devices and /proc."""
+def make_read_only() -> None:
+    """Make every mount read-only but those below /old, the devices and /proc."""
     # Field 5 is the mount point, in octal escapes; field 6 its options.
     with open("/old/proc/self/mountinfo" if not os.path.exists("/proc/self") else
               "/proc/self/mountinfo") as file:  # fmt: skip
         fields = [line.split() for line in file]
     for field in fields:
         path = field[4].encode().decode("unicode_escape")
-        if path == "/" or path.split("/")[1] in (leave[1:], "dev", "proc"):
+        if path == "/" or path.split("/")[1] in ("old", "dev", "proc"):
             continue
         kept = sum(FLAGS.get(option, 0) for option in field[5].split(","))
         mount("", path, flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | kept)
@@ -129,14 +127,6 @@ def make_devices_read_only() -> None:
         # What the mount has inherited it must keep.
         kept = os.statvfs(f"/dev/{name}").f_flag & (MS_NOSUID | MS_NOEXEC)
         mount("", f"/dev/{name}", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | kept)
-
-
-def checked(result: int, what: str) -> int:
-    """What a call of libc returns; OSError with its reason where that is negative."""
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{what}: {os.strerror(code)}")
-    return result
 
 
 def start_init() -> int:
@@ -181,8 +171,8 @@ def enter(home: str, owner: int) -> None:
 
 def mount_home(home: str, owner: int) -> None:
     """A small file system in memory."""
-    flags = MS_NOSUID | MS_NODEV
-    mount("tmpfs", home, "tmpfs", flags, f"{HOME_OPTIONS},uid={owner},gid={owner}")
+    options = f"size=64m,nr_inodes=4096,mode=0700,uid={owner},gid={owner}"
+    mount("tmpfs", home, "tmpfs", MS_NOSUID | MS_NODEV, options)
 
 
 def forbid_namespaces() -> None:

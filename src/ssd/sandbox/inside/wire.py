@@ -18,13 +18,41 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from . import opcodes
-
 HEADER = struct.Struct("!Q")
 MOST_BYTES = 2**28
 """The longest frame that is accepted from a candidate."""
 ARRAY_KINDS = frozenset("biufcSUmM")
 """Kinds of numpy data that hold no Python objects."""
+OPCODES = {
+    0: (
+        pickle.MARK, pickle.STOP, pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.EMPTY_LIST,
+        pickle.APPEND, pickle.APPENDS, pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1,
+        pickle.TUPLE2, pickle.TUPLE3, pickle.EMPTY_DICT, pickle.SETITEM, pickle.SETITEMS,
+        pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET, pickle.MEMOIZE, pickle.POP,
+        pickle.POP_MARK, pickle.STACK_GLOBAL, pickle.REDUCE,
+    ),
+    1: (pickle.BININT1, pickle.BINGET, pickle.PROTO),
+    2: (pickle.BININT2,),
+    4: (pickle.BININT, pickle.LONG_BINGET),
+    8: (pickle.BINFLOAT, pickle.FRAME),
+}  # fmt: skip
+"""Opcodes by the length of what follows them. GLOBAL, INST, OBJ and NEWOBJ are not among them,
+which make objects by other ways than `find_class` and a call, nor BUILD, which sets attributes."""
+COUNTED = {
+    1: (pickle.LONG1, pickle.SHORT_BINUNICODE, pickle.SHORT_BINBYTES),
+    4: (pickle.LONG4, pickle.BINUNICODE, pickle.BINBYTES),
+    8: (pickle.BINUNICODE8, pickle.BINBYTES8, pickle.BYTEARRAY8),
+}
+"""Opcodes by the length of the number of bytes that follow them."""
+STEPS = [0] * 256
+"""By opcode: the distance to the next one; negative if a number of that length gives it, 0 if the
+opcode is not allowed."""
+for length, names in OPCODES.items():
+    for name in names:
+        STEPS[name[0]] = 1 + length
+for length, names in COUNTED.items():
+    for name in names:
+        STEPS[name[0]] = -length
 
 
 def send_frame(connection: socket.socket, payload: bytes) -> None:
@@ -61,71 +89,90 @@ def receive_exactly(connection: socket.socket, size: int) -> bytearray:
     return buffer
 
 
-def exactly(value: Any) -> Any:
+def make(kind: str, *fields: Any) -> Any:
+    """In a pickle: a plain value, made by the maker of that name."""
+    return MAKERS[kind](*fields)
+
+
+def handle(number: int) -> Any:
+    """In a pickle: an object that the candidate's process keeps; each side reads it with a callable
+    of its own."""
+    raise LookupError(f"object {number} of the candidate")
+
+
+def callback(number: int) -> Any:
+    """In a pickle: a callable that the judge keeps."""
+    raise LookupError(f"callable {number} of the judge")
+
+
+NAMED: frozenset[Any] = frozenset((make, handle, callback))
+"""Everything that a message can name."""
+
+
+def itself(value: Any) -> Any:
     return value
 
 
-def counter(items: dict[Any, int]) -> Any:
-    return Counter(dict(items))
+def zoned(value: Any) -> tuple[Any, int]:
+    offset = value.utcoffset() if isinstance(value, datetime.datetime) else None
+    return (None if offset is None else datetime.timezone(offset)), value.fold
 
 
-def ordered(items: list[Any]) -> Any:
-    return OrderedDict(items)
+def moment(date: tuple[int, int, int], time: tuple[int, ...], tzinfo: Any, fold: int) -> Any:
+    hour, minute, second, microsecond = time
+    return datetime.datetime(*date, hour, minute, second, microsecond, tzinfo, fold=fold)
 
 
-def default(items: dict[Any, Any], kind: str) -> Any:
-    kinds = {"int": int, "float": float, "str": str, "list": list, "dict": dict, "set": set}
-    return defaultdict(kinds.get(kind), items)
-
-
-def queue(items: list[Any], length: int | None) -> Any:
-    return deque(items, length)
-
-
-def interval(start: int, stop: int, step: int) -> Any:
-    return range(start, stop, step)
-
-
-def piece(start: Any, stop: Any, step: Any) -> Any:
-    return slice(start, stop, step)
-
-
-def octets(value: bytes) -> Any:
-    return bytearray(value)
-
-
-def imaginary(real: float, imag: float) -> Any:
-    return complex(real, imag)
-
-
-def decimal(text: str) -> Any:
-    return Decimal(text)
-
-
-def fraction(numerator: int, denominator: int) -> Any:
-    return Fraction(numerator, denominator)
-
-
-def duration(days: int, seconds: int, microseconds: int) -> Any:
-    return datetime.timedelta(days, seconds, microseconds)
-
-
-def zone(seconds: float) -> Any:
-    return datetime.timezone(datetime.timedelta(seconds=seconds))
-
-
-def day(*fields: int) -> Any:
-    return datetime.date(*fields)
-
-
-def moment(fields: tuple[int, ...], tzinfo: Any, fold: int) -> Any:
-    year, month, day, *time = fields
-    return datetime.datetime(year, month, day, *time, tzinfo=tzinfo, fold=fold)  # type: ignore
-
-
-def clock(fields: tuple[int, ...], tzinfo: Any, fold: int) -> Any:
-    hour, minute, second, microsecond = fields
+def clock(time: tuple[int, ...], tzinfo: Any, fold: int) -> Any:
+    hour, minute, second, microsecond = time
     return datetime.time(hour, minute, second, microsecond, tzinfo, fold=fold)
+
+
+def clock_fields(value: Any) -> tuple[Any, ...]:
+    return (value.hour, value.minute, value.second, value.microsecond), *zoned(value)
+
+
+FACTORIES = {kind.__name__: kind for kind in (int, float, str, list, dict, set)}
+PLAIN: dict[type, tuple[Callable[[Any], tuple[Any, ...]], Callable[..., Any]]] = {
+    int: (lambda x: (int.__index__(x),), itself),
+    float: (lambda x: (float.__float__(x),), itself),
+    complex: (lambda x: (complex(x).real, complex(x).imag), lambda real, imag: complex(real, imag)),
+    str: (lambda x: (str.__str__(x),), itself),
+    bytes: (lambda x: (bytes.__getitem__(x, slice(None)),), itself),
+    bytearray: (lambda x: (bytes(x),), lambda octets: bytearray(octets)),
+    list: (lambda x: (list.__getitem__(x, slice(None)),), itself),
+    tuple: (lambda x: (tuple(tuple.__iter__(x)),), itself),
+    set: (lambda x: (set(set.__iter__(x)),), itself),
+    frozenset: (lambda x: (frozenset(frozenset.__iter__(x)),), itself),
+    Counter: (lambda x: (dict.copy(x),), lambda items: Counter(dict(items))),
+    OrderedDict: (lambda x: (list(OrderedDict.items(x)),), lambda items: OrderedDict(items)),
+    defaultdict: (
+        lambda x: (dict.copy(x), getattr(x.default_factory, "__name__", "")),
+        lambda items, factory: defaultdict(FACTORIES.get(factory), items),
+    ),
+    dict: (lambda x: (dict.copy(x),), itself),
+    deque: (lambda x: (list(deque.__iter__(x)), x.maxlen), lambda items, most: deque(items, most)),
+    range: (
+        lambda x: (x.start, x.stop, x.step),
+        lambda start, stop, step: range(start, stop, step),
+    ),
+    slice: (
+        lambda x: (x.start, x.stop, x.step),
+        lambda start, stop, step: slice(start, stop, step),
+    ),
+    Decimal: (lambda x: (Decimal.__str__(x),), lambda text: Decimal(text)),
+    Fraction: (lambda x: (x.numerator, x.denominator), lambda above, below: Fraction(above, below)),
+    datetime.timedelta: (
+        lambda x: (x.days, x.seconds, x.microseconds),
+        lambda days, seconds, microseconds: datetime.timedelta(days, seconds, microseconds),
+    ),
+    datetime.timezone: (lambda x: (x.utcoffset(None),), lambda offset: datetime.timezone(offset)),
+    datetime.datetime: (lambda x: ((x.year, x.month, x.day), *clock_fields(x)), moment),
+    datetime.date: (lambda x: (x.year, x.month, x.day), lambda *fields: datetime.date(*fields)),
+    datetime.time: (clock_fields, clock),
+}
+"""Plain types, subclasses before their bases: the fields that a value is written as, and what makes
+it of them again."""
 
 
 def array(kind: str, shape: tuple[int, ...], content: bytes) -> Any:
@@ -149,90 +196,28 @@ def objects(shape: tuple[int, ...], items: list[Any]) -> Any:
     return array.reshape(shape)
 
 
-def handle(number: int) -> Any:
-    """Names, in a pickle, an object that the candidate's process keeps; each side reads it with a
-    callable of its own."""
-    raise LookupError(f"object {number} of the candidate")
-
-
-def callback(number: int) -> Any:
-    """Names, in a pickle, a callable that the judge keeps."""
-    raise LookupError(f"callable {number} of the judge")
-
-
 MAKERS: dict[str, Callable[..., Any]] = {
-    maker.__name__: maker
-    for maker in (
-        exactly, counter, ordered, default, queue, interval, piece, octets, imaginary, decimal,
-        fraction, duration, zone, day, moment, clock, array, scalar, objects,
-    )
-}  # fmt: skip
-"""Everything that a hostile message can call, each on plain values."""
-
-NAMED = frozenset((*MAKERS.values(), handle, callback))
-
-
-def zoned(value: Any) -> tuple[Any, int]:
-    offset = value.utcoffset() if isinstance(value, datetime.datetime) else None
-    return (None if offset is None else zone(offset.total_seconds())), value.fold
-
-
-REDUCTIONS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
-    (int, lambda x: (exactly, (int.__index__(x),))),
-    (float, lambda x: (exactly, (float.__float__(x),))),
-    (complex, lambda x: (imaginary, (complex(x).real, complex(x).imag))),
-    (str, lambda x: (exactly, (str.__str__(x),))),
-    (bytes, lambda x: (exactly, (bytes.__getitem__(x, slice(None)),))),
-    (bytearray, lambda x: (octets, (bytes(x),))),
-    (list, lambda x: (exactly, (list.__getitem__(x, slice(None)),))),
-    (tuple, lambda x: (exactly, (tuple(tuple.__iter__(x)),))),
-    (set, lambda x: (exactly, (set(set.__iter__(x)),))),
-    (frozenset, lambda x: (exactly, (frozenset(frozenset.__iter__(x)),))),
-    (Counter, lambda x: (counter, (dict.copy(x),))),
-    (OrderedDict, lambda x: (ordered, (list(OrderedDict.items(x)),))),
-    (
-        defaultdict,
-        lambda x: (default, (dict.copy(x), getattr(x.default_factory, "__name__", ""))),
-    ),
-    (dict, lambda x: (exactly, (dict.copy(x),))),
-    (deque, lambda x: (queue, (list(deque.__iter__(x)), x.maxlen))),
-    (range, lambda x: (interval, (x.start, x.stop, x.step))),
-    (slice, lambda x: (piece, (x.start, x.stop, x.step))),
-    (Decimal, lambda x: (decimal, (Decimal.__str__(x),))),
-    (Fraction, lambda x: (fraction, (x.numerator, x.denominator))),
-    (datetime.timedelta, lambda x: (duration, (x.days, x.seconds, x.microseconds))),
-    (datetime.timezone, lambda x: (zone, (x.utcoffset(None).total_seconds(),))),
-    (
-        datetime.datetime,
-        lambda x: (
-            moment,
-            ((x.year, x.month, x.day, x.hour, x.minute, x.second, x.microsecond), *zoned(x)),
-        ),
-    ),
-    (datetime.date, lambda x: (day, (x.year, x.month, x.day))),
-    (
-        datetime.time,
-        lambda x: (clock, ((x.hour, x.minute, x.second, x.microsecond), *zoned(x))),
-    ),
-)
-"""Plain types, subclasses before their bases, and how a value of each is written."""
+    **{kind.__name__: maker for kind, (_, maker) in PLAIN.items()},
+    **{maker.__name__: maker for maker in (array, scalar, objects)},
+}
+"""Everything that a hostile message can make, each of plain values."""
 
 
 def reduce_plain(value: Any) -> Any:
     """A pickle reduction to plain data, or None for what is none: numpy's objects included,
     where numpy is loaded."""
-    for kind, reduction in REDUCTIONS:
+    for kind, (fields, _) in PLAIN.items():
         if isinstance(value, kind):
-            return reduction(value)
+            return make, (kind.__name__, *fields(value))
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, (numpy.ndarray, numpy.generic)):
         return None
     if value.dtype.kind in ARRAY_KINDS:
         if isinstance(value, numpy.generic):
-            return scalar, (value.dtype.str, value.tobytes())
-        return array, (value.dtype.str, value.shape, value.tobytes())
+            return make, ("scalar", value.dtype.str, value.tobytes())
+        return make, ("array", value.dtype.str, value.shape, value.tobytes())
     if value.dtype.kind == "O":
-        return objects, (value.shape, list(value.flat))
+        return make, ("objects", value.shape, list(value.flat))
     return None
 
 
@@ -249,19 +234,39 @@ class Writer(pickle.Pickler):
         return reduce_plain(value) or self._reference(value)
 
 
-class Reader(pickle.Unpickler):
-    """Reads hostile pickles: no class and no function can be named but `makers`, and no opcode
-    occurs that does more than make plain values and call them."""
+def check_opcodes(payload: bytes | bytearray) -> None:
+    """Walk over a pickle without reading it.
 
-    def __init__(self, payload: bytes | bytearray, makers: dict[str, Callable[..., Any]]) -> None:
-        opcodes.check(payload)
+    Raises:
+        pickle.UnpicklingError: it holds another opcode, or has no end.
+    """
+    position, end, steps = 0, len(payload), STEPS
+    while position < end:
+        step = steps[payload[position]]
+        if step > 0:
+            position += step
+        elif step < 0:
+            start = position + 1 - step
+            position = start + int.from_bytes(payload[position + 1 : start], "little")
+        else:
+            raise pickle.UnpicklingError(f"a message with opcode {payload[position]:#x}")
+    if position != end or payload[-1:] != pickle.STOP:
+        raise pickle.UnpicklingError("a message without an end")
+
+
+class Reader(pickle.Unpickler):
+    """Reads hostile pickles: no class and no function can be named but those of `named`, and no
+    opcode occurs that does more than make plain values and call them."""
+
+    def __init__(self, payload: bytes | bytearray, named: dict[str, Callable[..., Any]]) -> None:
+        check_opcodes(payload)
         super().__init__(io.BytesIO(payload))
-        self._makers = makers
+        self._named = named
 
     def find_class(self, module: str, name: str) -> Any:
-        if name not in self._makers:
+        if name not in self._named:
             raise pickle.UnpicklingError(f"a message that names {module}.{name}"[:200])
-        return self._makers[name]
+        return self._named[name]
 
 
 def dump(value: Any, reference: Callable[[Any], Any]) -> bytes:

@@ -48,7 +48,8 @@ def serve_one(control: socket.socket, place: forks.Place) -> bool:
     if received is None:
         return False
     numbers, descriptors = received
-    preload(place, numbers.heavy)
+    if numbers.heavy and not place.loaded:
+        preload(place)
     job = jobs.Job(numbers)
     with socket.socket(fileno=descriptors[0]) as connection:
         reply: dict[str, Any] = {}
@@ -73,23 +74,15 @@ def serve_one(control: socket.socket, place: forks.Place) -> bool:
     return True
 
 
-def preload(place: forks.Place, heavy: int) -> None:
-    """Load the modules of `jobs.HEAVY` that the bits of `heavy` stand for, once."""
-    for number, name in enumerate(jobs.HEAVY):
-        if heavy >> number & 1 and name not in place.loaded:
-            place.loaded.append(name)
-            with contextlib.suppress(Exception):  # the program finds it again, and reports it
-                __import__(name)
-                seed_numpy()
-            settle(place)
-
-
-def seed_numpy() -> None:
-    """Make numpy's random numbers begin alike in every fork, also those of generators without a
+def preload(place: forks.Place) -> None:
+    """Load numpy. Its random numbers begin alike in every fork, also those of generators without a
     seed: their entropy comes from a generator that every fork has a copy of."""
-    bit_generator: Any = importlib.import_module("numpy.random.bit_generator")
-    bit_generator.randbits = random.Random(0).getrandbits
-    importlib.import_module("numpy.random").seed(0)
+    place.loaded = True
+    with contextlib.suppress(Exception):  # the program finds it again, and reports it
+        bit_generator: Any = importlib.import_module("numpy.random.bit_generator")
+        bit_generator.randbits = random.Random(0).getrandbits
+        importlib.import_module("numpy.random").seed(0)
+    settle(place)
 
 
 def is_empty() -> bool:
