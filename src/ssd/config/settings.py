@@ -10,7 +10,8 @@ Paper means "Embarrassingly Simple Self-Distillation Improves Code Generation", 
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from ssd.arms import SWEPT, UNIT
 from ssd.config.choices import (
@@ -40,7 +41,7 @@ from ssd.config.choices import (
     WandbMode,
     WeightSource,
 )
-from ssd.config.ranges import check_ranges, names_of, not_negative, positive, require, within
+from ssd.config.ranges import check_ranges, not_negative, positive, require, within
 from ssd.errors import ConfigError
 
 
@@ -199,7 +200,7 @@ class SamplerConfig:
     max_model_len: int | None = positive(None)
     """Tokens of prompt and answer together that the engine plans for;
     the model's own limit when null."""
-    filters: list[str] = names_of(FILTERS, ["empty", "stub"])
+    filters: list[str] = within(FILTERS, ["empty", "stub"])
     """Steps that drop samples, in order: `empty`, `stub` (one-line answers), `shortest_tenth`."""
     engine: EngineName = EngineName.vllm
     logprobs: int | None = not_negative(None)
@@ -496,7 +497,7 @@ class EvalConfig:
     another benchmark, whose problems are then not reported."""
     validation_share: float = within("(0, 1)", 0.25)
     """Share of the problems that `validation=hash` holds out."""
-    controls: list[str] = names_of(CONTROLS, [])
+    controls: list[str] = within(CONTROLS, [])
     """What else the tuned model is compared with. `base_swept`: the base model under the best
     decoding of a sweep as wide as the tuned model's. `base_same_decoding`: the base model under the
     tuned model's decoding. `t1`: a model trained on samples of temperature 1 without truncation,
@@ -652,7 +653,7 @@ class RunConfig:
     logger: LoggerConfig = MISSING
     seed: int = 0
     """Seed of sampling, data order, training and decoding."""
-    stages: list[str] = names_of(STAGES, [*STAGES[1:]])
+    stages: list[str] = within(STAGES, [*STAGES[1:]])
     """Which stages run, always in this order: plan, sample, train, evaluate, analyse, report.
     `[plan]` prints what the run would need and starts nothing."""
     study: str = "main"
@@ -734,9 +735,6 @@ def to_run_config(composed: Any) -> RunConfig:
     Raises:
         ConfigError: a key is unknown, a value is missing, mistyped or out of range.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
-
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), composed))
     except MissingMandatoryValue as error:
