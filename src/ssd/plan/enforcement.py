@@ -11,19 +11,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from ssd.artifacts.files import read_json, write_text
+from ssd.artifacts.files import read_json
 from ssd.artifacts.fingerprints import fingerprint, plain
 from ssd.artifacts.names import CONFIG, PLAN, PLANNED, WEIGHTS
 from ssd.config.choices import Accelerator, Recompute
 from ssd.config.settings import RunConfig
 from ssd.errors import HardwareError
 from ssd.plan.outline import surely_fits
+from ssd.run.folder import write_config
 from ssd.runtime.children import run_child
 from ssd.runtime.devices import UNKNOWN, device_memory, gib
 
-"""File of the planned configuration, in the folder of a run whose own configuration differs."""
 NEEDS = {
     "training": {"train"},
     "disk": {"train"},
@@ -42,7 +40,7 @@ def print_plan(config: RunConfig, folder: Path, *more: str) -> None:
     """Let a child process print what the run needs and write plan.json."""
     # A plan alone leaves the configuration of a run that is already there as it is.
     path = folder / (PLANNED if (folder / WEIGHTS).is_file() else CONFIG)
-    write_text(path, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+    write_config(path, config)
     run_child([sys.executable, "-m", "ssd.plan", str(path), *more], "stage plan")
 
 
