@@ -34,7 +34,7 @@ def plan_text(plan: Plan) -> str:
         section("training", _training(plan)),
         section(f"the whole run on {processes(config.hardware).split(',')[0]}", _run(plan)),
         section("disk for training, GiB", _gib(plan.disk)),
-        *(f"warning: {warning}" for warning in _warnings(plan)),
+        *(f"warning: {warning}" for warning in (*plan.misfits.values(), plan.tight) if warning),
     ]
     return "\n\n".join(parts)
 
@@ -117,11 +117,6 @@ def _settings(plan: Plan) -> Rows:
         note = "chosen by memory" if is_open and on_gpu and name != "compile_engine" else ""
         rows.append((f"hardware.{name}", written, note))
     return rows
-
-
-def _warnings(plan: Plan) -> list[str]:
-    tight = [] if plan.tight is None else [plan.tight]
-    return [misfit.message for misfit in plan.misfits] + tight
 
 
 def _training(plan: Plan) -> Rows:
