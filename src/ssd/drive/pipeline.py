@@ -26,7 +26,7 @@ from ssd.plan.enforcement import print_plan, settle
 from ssd.problems.benchmarks.registry import require_benchmarks
 from ssd.records.scores import read_scores
 from ssd.run import Run, evidence, lineage, save_run
-from ssd.run.folder import write_config
+from ssd.run.folder import NOWHERE, write_config
 from ssd.run.launch import export_model, stage_command, stage_environment
 from ssd.runtime.children import run_child
 from ssd.runtime.devices import assume
@@ -38,9 +38,6 @@ from ssd.runtime.installation import (
     require_build,
 )
 from ssd.runtime.precision import note_products
-
-NOWHERE = Weights(path="", identity="", tokenizer="", source="not fetched")
-"""Stands for weights that are not on this disk yet; no artifact can have been made from them."""
 
 
 def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:

@@ -29,6 +29,10 @@ class Run:
         return Path(self.config.output_dir) / STORE
 
 
+NOWHERE = Weights(path="", identity="", tokenizer="", source="not fetched")
+"""Stands for weights that are not on this disk yet; no artifact can have been made from them."""
+
+
 def save_run(run: Run, command: list[str]) -> None:
     """Write the run folder's configuration, weights and command line;
     links to its artifacts follow as they appear."""
