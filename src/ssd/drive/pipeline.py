@@ -29,8 +29,7 @@ from ssd.run import Run, evidence, lineage, save_run
 from ssd.run.folder import NOWHERE, write_config
 from ssd.run.launch import export_model, stage_command, stage_environment
 from ssd.runtime.children import run_child
-from ssd.runtime.devices import assume
-from ssd.runtime.hardware import resolve
+from ssd.runtime.hardware import assume, resolve
 from ssd.runtime.installation import (
     check_installation,
     check_wandb_reports,

@@ -63,11 +63,8 @@ def is_current(run: Run, stage: str) -> bool:
 
 def report_is_current(run: Run) -> bool:
     """Whether the report is newer than everything it describes that exists."""
-    report, scores, analysis = (
-        run.folder / REPORT_PAGE,
-        run.folder / SCORES,
-        evidence.finished_analysis(run),
-    )
+    report, scores = run.folder / REPORT_PAGE, run.folder / SCORES
+    analysis = evidence.finished_analysis(run)
     if not report.is_file() or not scores.is_file():
         return False
     sources = [scores] if analysis is None else [scores, analysis.folder / MANIFEST]

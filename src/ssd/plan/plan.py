@@ -15,7 +15,8 @@ from ssd.plan.memory import Memory, host_bytes, memory, num_trained
 from ssd.plan.misfits import find_misfits, training_remedies
 from ssd.plan.work import Work, disk_bytes, estimate, longest_row, mean_row
 from ssd.plan.workload import Workload, find_workload
-from ssd.runtime.devices import GIB, assume, device_memory
+from ssd.runtime.devices import GIB, device_memory
+from ssd.runtime.hardware import assume
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

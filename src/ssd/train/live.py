@@ -172,7 +172,6 @@ class LiveDecomposition(Callback):
         """Hand `visit` the logits (n, V) of all positions, in order and some at a time, in the
         first process."""
         loss = module.loss
-        assert loss is not None
 
         def measure(hidden: Tensor, head: nn.Linear, labels: Tensor, weights: Tensor) -> Tensor:
             if self.tracker is not None:
