@@ -5,7 +5,6 @@ Imports no torch: the memory model runs in a process of its own. That takes some
 CPU nothing is open, so it starts only if a stage has work to do whose sizes might not fit.
 """
 
-import dataclasses
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from ssd.artifacts.names import CONFIG, PLAN, PLANNED, WEIGHTS
 from ssd.config.choices import Accelerator, Recompute
 from ssd.config.settings import RunConfig
 from ssd.errors import HardwareError
+from ssd.plan.choice import with_hardware
 from ssd.plan.outline import surely_fits
 from ssd.run.folder import write_config
 from ssd.runtime.children import run_child
@@ -79,7 +79,7 @@ def settle(config: RunConfig, folder: Path, pending: list[str]) -> RunConfig:
     if on_gpu and not asks:
         print("hardware", *(f"{name}={value}" for name, value in values.items()), flush=True)
     values["activation_checkpointing"] = Recompute(values["activation_checkpointing"])
-    return dataclasses.replace(config, hardware=dataclasses.replace(config.hardware, **values))
+    return with_hardware(config, **values)
 
 
 def identity(config: RunConfig, capacity: float) -> str:

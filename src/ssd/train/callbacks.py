@@ -27,12 +27,11 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore weights and optimizer, and take over the signals from Lightning."""
         assert isinstance(pl_module, SelfDistillation)
-        module = pl_module
-        if module.step:
-            checkpoints.load(self.folder, module.step, module.loss, trainer.optimizers[0])
+        if pl_module.step:
+            checkpoints.load(self.folder, pl_module.step, pl_module.loss, trainer.optimizers[0])
 
         def request_stop(*_: Any) -> None:
-            module.stop_requested = True
+            pl_module.stop_requested = True
 
         # Lightning's own handlers talk to other ranks wherever the signal finds them.
         for number in PREEMPTION_SIGNALS:
