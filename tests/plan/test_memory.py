@@ -15,7 +15,8 @@ from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.generation.vllm_memory import memory_share
 from ssd.plan.architecture import KNOWN, Architecture, measure
 from ssd.plan.memory import NF4, RESERVE, Memory, host_bytes, memory
-from ssd.runtime.devices import GIB, UNKNOWN, assume, device_memory, find_card, peak_tflops
+from ssd.runtime.devices import GIB, UNKNOWN, device_memory, find_card, peak_tflops
+from ssd.runtime.hardware import assume
 
 ROW = 2**14
 

@@ -10,7 +10,8 @@ from ssd.config.choices import Attention
 from ssd.config.settings import AdapterConfig
 from ssd.plan.architecture import KNOWN, measure
 from ssd.plan.outline import FAMILIES, outline, surely_fits
-from ssd.runtime.devices import GIB, assume
+from ssd.runtime.devices import GIB
+from ssd.runtime.hardware import assume
 
 SIZES = read_json(KNOWN)
 

@@ -20,10 +20,6 @@ def planned(folder: Path, *overrides: str, free: float | None = None) -> Plan:
     return make_plan(compose_config(f"output_dir={folder}", *overrides), folder, free)
 
 
-def misfits(plan: Plan) -> dict[str, str]:
-    return {misfit.what: misfit.message for misfit in plan.misfits}
-
-
 def offers(message: str) -> list[str]:
     """The commands of a message, in its order."""
     listed = message.partition("in the order to try: ")[2]
@@ -49,17 +45,17 @@ def offers(message: str) -> list[str]:
     ],
 )
 def test_every_offer_makes_it_fit(what: str, overrides: tuple[str, ...], tmp_path: Path) -> None:
-    message = misfits(planned(tmp_path, *overrides))[what]
+    message = planned(tmp_path, *overrides).misfits[what]
     commands = offers(message)
     assert commands
     for command in commands:
-        assert what not in misfits(planned(tmp_path, *overrides, *shlex.split(command))), command
+        assert what not in planned(tmp_path, *overrides, *shlex.split(command)).misfits, command
 
 
 def test_recomputation_in_all_layers_is_offered_where_few_are_typed(tmp_path: Path) -> None:
     for typed in ((), ("hardware.activation_checkpointing=full",)):
         few = ("model=qwen3_4b", "hardware=gpu_8", "hardware.recompute_layers=4", *typed)
-        message = misfits(planned(tmp_path, *few))[TRAINING]
+        message = planned(tmp_path, *few).misfits[TRAINING]
         assert offers(message)[0] == "hardware.recompute_layers=null"
 
 
@@ -68,15 +64,15 @@ def test_an_offer_for_the_cards_that_are_there_can_be_typed(
 ) -> None:
     show_gpus("NVIDIA GeForce RTX 4090", 24_564, 8)
     here = ("model=llama31_8b", "experiment=short")  # hardware=auto: 8 GPUs that nobody has typed
-    commands = offers(misfits(planned(tmp_path, *here))[TRAINING])
+    commands = offers(planned(tmp_path, *here).misfits[TRAINING])
     assert "hardware.cpu_offload=true" in commands
-    assert TRAINING not in misfits(planned(tmp_path, *here, "hardware.cpu_offload=true"))
+    assert TRAINING not in planned(tmp_path, *here, "hardware.cpu_offload=true").misfits
 
 
 def test_full_fine_tuning_of_4b_on_one_card_of_80_gib_is_offered_before_a_second_card(
     tmp_path: Path,
 ) -> None:
-    message = misfits(planned(tmp_path, "model=qwen3_4b", GPU, "plan.device_memory_gib=80"))
+    message = planned(tmp_path, "model=qwen3_4b", GPU, "plan.device_memory_gib=80").misfits
     commands = offers(message[TRAINING])
     assert commands[0].startswith("optimizer=adamw8bit train.seq_len=")
     assert commands[1] == "adapter=lora"
@@ -85,7 +81,7 @@ def test_full_fine_tuning_of_4b_on_one_card_of_80_gib_is_offered_before_a_second
 
 
 def test_nothing_is_offered_that_holds_another_offer_whole(tmp_path: Path) -> None:
-    message = misfits(planned(tmp_path, "model=qwen3_30b", "hardware=gpu_8"))[TRAINING]
+    message = planned(tmp_path, "model=qwen3_30b", "hardware=gpu_8").misfits[TRAINING]
     parts = [set(command.split()) for command in offers(message)]
     assert not any(one < other for one in parts for other in parts)
 
@@ -93,11 +89,11 @@ def test_nothing_is_offered_that_holds_another_offer_whole(tmp_path: Path) -> No
 def test_a_disk_that_is_too_small_is_told_smaller_checkpoints(tmp_path: Path) -> None:
     typed = ("model=qwen3_4b", GPU, "train.keep_checkpoints=null", "plan.device_memory_gib=141")
     needed = sum(planned(tmp_path, *typed).disk.values())
-    assert DISK not in misfits(planned(tmp_path, *typed))  # another machine's is not known
-    assert DISK not in misfits(planned(tmp_path, *typed, free=needed + 2**31))
-    message = misfits(planned(tmp_path, *typed, free=needed - 2**30))[DISK]
+    assert DISK not in planned(tmp_path, *typed).misfits  # another machine's is not known
+    assert DISK not in planned(tmp_path, *typed, free=needed + 2**31).misfits
+    message = planned(tmp_path, *typed, free=needed - 2**30).misfits[DISK]
     assert "output_dir=OTHER_FOLDER" in message
     commands = [command for command in offers(message) if "OTHER" not in command]
     assert commands[0] == "train.keep_checkpoints=1"
     again = planned(tmp_path, *typed, *commands[0].split(), free=needed - 2**30)
-    assert DISK not in misfits(again)
+    assert DISK not in again.misfits

@@ -14,6 +14,7 @@ from torch import nn
 
 from ssd.artifacts.names import BASE_TARGET
 from ssd.config.settings import AnalyseConfig
+from ssd.method.decoding import Decoding
 from ssd.method.decomposition import Target, decompose, target
 from ssd.records.analysis import TERMS
 from ssd.run import Run, lineage
@@ -22,7 +23,6 @@ from ssd.train import live
 from ssd.train.batches import Example
 from ssd.train.live import (
     PREFIX,
-    Sampling,
     choose,
     in_rows,
     joined,
@@ -115,8 +115,8 @@ def test_the_target_is_that_of_the_corpus_which_was_named(make_run: Make) -> Non
         "truncation=top_k20_top_p80",
         f"train.corpus={lineage.corpus(other).folder}",
     )
-    assert sampling(run) == Sampling(1.3, None, 1.0)
-    assert sampling(make_run("sampler.temp=0.8", "truncation=top_k20_top_p80")) == Sampling(
+    assert sampling(run) == Decoding(1.3, None, 1.0)
+    assert sampling(make_run("sampler.temp=0.8", "truncation=top_k20_top_p80")) == Decoding(
         0.8, 20, 0.8
     )
 

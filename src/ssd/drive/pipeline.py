@@ -11,11 +11,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from ssd.arms import UNIT
-from ssd.artifacts.files import read_json, require_space, write_text
-from ssd.artifacts.fingerprints import plain
+from ssd.artifacts.files import read_json, require_space
 from ssd.artifacts.names import CONFIG, REPORT_PAGE, WEIGHTS
 from ssd.config.choices import DataSource
 from ssd.config.settings import DataConfig, RunConfig
@@ -29,10 +26,10 @@ from ssd.plan.enforcement import print_plan, settle
 from ssd.problems.benchmarks.registry import require_benchmarks
 from ssd.records.scores import read_scores
 from ssd.run import Run, evidence, lineage, save_run
+from ssd.run.folder import NOWHERE, write_config
 from ssd.run.launch import export_model, stage_command, stage_environment
 from ssd.runtime.children import run_child
-from ssd.runtime.devices import assume
-from ssd.runtime.hardware import resolve
+from ssd.runtime.hardware import assume, resolve
 from ssd.runtime.installation import (
     check_installation,
     check_wandb_reports,
@@ -40,9 +37,6 @@ from ssd.runtime.installation import (
     require_build,
 )
 from ssd.runtime.precision import note_products
-
-NOWHERE = Weights(path="", identity="", tokenizer="", source="not fetched")
-"""Stands for weights that are not on this disk yet; no artifact can have been made from them."""
 
 
 def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
@@ -93,7 +87,7 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
 
 def fetch_weights(config: RunConfig, folder: Path) -> Weights:
     """Let a child process, which may load torch, bring the weights to this machine."""
-    write_text(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+    write_config(folder / CONFIG, config)
     run_child(
         [sys.executable, "-m", "ssd.models", str(folder / CONFIG), str(folder / WEIGHTS)],
         "fetching weights",

@@ -41,8 +41,7 @@ def pending(run: Run) -> list[str]:
 
 
 def is_made(run: Run, stage: str) -> bool:
-    """Whether a stage's artifacts are finished; False for a stage that also updates the run
-    folder."""
+    """Whether a stage's artifacts are finished; False if it updates the run folder too."""
     if stage == "sample" and "evaluate" in run.config.stages and not is_whole(run, BASE):
         return False
     return stage in ("sample", "train", "analyse") and is_current(run, stage)
@@ -63,11 +62,8 @@ def is_current(run: Run, stage: str) -> bool:
 
 def report_is_current(run: Run) -> bool:
     """Whether the report is newer than everything it describes that exists."""
-    report, scores, analysis = (
-        run.folder / REPORT_PAGE,
-        run.folder / SCORES,
-        evidence.finished_analysis(run),
-    )
+    report, scores = run.folder / REPORT_PAGE, run.folder / SCORES
+    analysis = evidence.finished_analysis(run)
     if not report.is_file() or not scores.is_file():
         return False
     sources = [scores] if analysis is None else [scores, analysis.folder / MANIFEST]

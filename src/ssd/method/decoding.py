@@ -11,8 +11,7 @@ GREEDY_TEMP = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """Sampling parameters, all of them: penalties and min-p are off in this project
-    (paper, appendix A)."""
+    """All sampling parameters: penalties and min-p are off in this project (paper, appendix A)."""
 
     temp: float
     top_k: int | None = None

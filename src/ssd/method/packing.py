@@ -58,8 +58,7 @@ def padded_rows(lengths: Sequence[int], capacity: int, multiple: int) -> Rows:
 
 
 def _fill_up(rows: Rows, lengths: Sequence[int], multiple: int) -> Rows:
-    """Split rows until `multiple` divides their number; empty rows where no sample is left to
-    move."""
+    """Split rows until `multiple` divides their number; empty rows if no sample is left to move."""
     while len(rows) % multiple:
         longest = max(rows, key=lambda row: (len(row) > 1, sum(lengths[i] for i in row)))
         rows.append([longest.pop()] if len(longest) > 1 else [])

@@ -3,36 +3,11 @@
 import argparse
 from pathlib import Path
 
-import yaml
-from omegaconf import OmegaConf
-
 from ssd.artifacts.files import write_json
 from ssd.artifacts.names import CONFIG
-from ssd.config.settings import RunConfig, to_run_config
-from ssd.errors import ArtifactError, ConfigError, one_line
+from ssd.errors import ArtifactError
+from ssd.run.folder import read_config
 from ssd.runtime.reporting import reporting_errors
-
-
-def read_config(path: Path) -> tuple[RunConfig, Path]:
-    """The configuration in a run folder or in a file of its own, and the folder it lies in.
-
-    Raises:
-        ArtifactError: there is none.
-        ConfigError: it is not valid.
-    """
-    file = path / CONFIG if path.is_dir() else path
-    if not file.is_file():
-        raise ArtifactError(
-            f"{path} holds no configuration ({CONFIG}): make one with "
-            "python train.py 'stages=[plan]'"
-        )
-    try:
-        loaded = OmegaConf.load(file)
-    except (yaml.YAMLError, OSError) as error:
-        raise ConfigError(
-            f"{file} is no readable YAML ({one_line(error)}): run python train.py again"
-        ) from error
-    return to_run_config(loaded), file.parent
 
 
 def main() -> None:
@@ -62,7 +37,14 @@ def main() -> None:
     parser.add_argument("--quiet", action="store_true", help="only write plan.json")
     arguments = parser.parse_args()
     with reporting_errors():
-        config, folder = read_config(arguments.run_dir)
+        path: Path = arguments.run_dir
+        file = path / CONFIG if path.is_dir() else path
+        if not file.is_file():
+            raise ArtifactError(
+                f"{path} holds no configuration ({CONFIG}): make one with "
+                "python train.py 'stages=[plan]'"
+            )
+        config, folder = read_config(file), file.parent
 
         # After the cheap checks: torch and transformers take seconds to import.
         from ssd.artifacts.names import PLAN

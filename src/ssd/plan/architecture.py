@@ -80,8 +80,7 @@ def find_architecture(
     Raises:
         ModelError: no configuration is found, or transformers or the trainer does not support it.
     """
-    fields, source = find_fields(model)
-    return measure(fields, source, train, attention, adapter)
+    return measure(*find_fields(model), train, attention, adapter)
 
 
 def find_fields(model: ModelConfig) -> tuple[dict[str, Any], str]:
@@ -139,10 +138,9 @@ def measure(
         ) from error
     set_router(network, train)
     text = config.get_text_config()
-    counted = _count(network)
     attention_kind = choose_attention(attention, type(network))
     norms_queries = any(name.endswith("q_norm.weight") for name, _ in network.named_parameters())
-    counted |= _count_adapters(network, adapter)
+    counted = _count(network) | _count_adapters(network, adapter)
     routed = num_experts(text)
     per_token = int(text.num_experts_per_tok) if routed else 0
     heads = int(text.num_attention_heads)

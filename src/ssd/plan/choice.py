@@ -5,6 +5,7 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 from ssd.config.choices import Accelerator, Recompute
 from ssd.config.settings import HardwareConfig, RunConfig
@@ -34,9 +35,8 @@ def choose_hardware(
     hardware = config.hardware
     if hardware.accelerator is not Accelerator.gpu:
         return hardware
-    unlimited = dataclasses.replace(hardware, max_num_seqs=SEQUENCES)
-    engine = dataclasses.replace(config, hardware=unlimited)
-    fitting = sequences_in_flight(model, engine, capacity, workload.mean_tokens)
+    unlimited = with_hardware(config, max_num_seqs=SEQUENCES)
+    fitting = sequences_in_flight(model, unlimited, capacity, workload.mean_tokens)
     compiles = hardware.compile_engine
     return dataclasses.replace(
         _choose_training(model, config, workload.longest_tokens, capacity),
@@ -61,8 +61,8 @@ def _candidates(config: RunConfig, longest_sample: int, num_layers: int) -> list
     that takes least time, then long rows. A value that the user has set is the only choice."""
     hardware = config.hardware
     longest = min(longest_sample, config.train.seq_len)
-    everything = longest_row(with_rows(config, ROWS[0]), longest)  # no step has longer ones
-    rows = [row for row in ROWS if longest < row < everything]
+    everything = longest_row(with_hardware(config, micro_batch_tokens=ROWS[0]), longest)
+    rows = [row for row in ROWS if longest < row < everything]  # no step has longer ones
     rows = [everything, *rows, *([longest] if longest < everything else [])]
     if hardware.micro_batch_tokens is not None:
         rows = [hardware.micro_batch_tokens]
@@ -102,18 +102,13 @@ def least_memory(config: RunConfig, longest_sample: int) -> RunConfig:
         return config
     recompute = hardware.activation_checkpointing
     rows = hardware.micro_batch_tokens or min(longest_sample, config.train.seq_len)
-    least = dataclasses.replace(
-        hardware,
-        activation_checkpointing=Recompute.full if recompute is Recompute.auto else recompute,
-        micro_batch_tokens=rows,
-    )
-    return dataclasses.replace(config, hardware=least)
+    kind = Recompute.full if recompute is Recompute.auto else recompute
+    return with_hardware(config, activation_checkpointing=kind, micro_batch_tokens=rows)
 
 
-def with_rows(config: RunConfig, tokens: int) -> RunConfig:
-    """`config` with micro-batches of `tokens` tokens."""
-    rows = dataclasses.replace(config.hardware, micro_batch_tokens=tokens)
-    return dataclasses.replace(config, hardware=rows)
+def with_hardware(config: RunConfig, **settings: Any) -> RunConfig:
+    """`config` with other settings of its hardware."""
+    return dataclasses.replace(config, hardware=dataclasses.replace(config.hardware, **settings))
 
 
 def memory_of(model: Architecture, config: RunConfig, longest_sample: int) -> Memory:

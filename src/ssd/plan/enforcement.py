@@ -5,25 +5,23 @@ Imports no torch: the memory model runs in a process of its own. That takes some
 CPU nothing is open, so it starts only if a stage has work to do whose sizes might not fit.
 """
 
-import dataclasses
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from ssd.artifacts.files import read_json, write_text
+from ssd.artifacts.files import read_json
 from ssd.artifacts.fingerprints import fingerprint, plain
 from ssd.artifacts.names import CONFIG, PLAN, PLANNED, WEIGHTS
 from ssd.config.choices import Accelerator, Recompute
 from ssd.config.settings import RunConfig
 from ssd.errors import HardwareError
+from ssd.plan.choice import with_hardware
 from ssd.plan.outline import surely_fits
+from ssd.run.folder import write_config
 from ssd.runtime.children import run_child
 from ssd.runtime.devices import UNKNOWN, device_memory, gib
 
-"""File of the planned configuration, in the folder of a run whose own configuration differs."""
 NEEDS = {
     "training": {"train"},
     "disk": {"train"},
@@ -42,7 +40,7 @@ def print_plan(config: RunConfig, folder: Path, *more: str) -> None:
     """Let a child process print what the run needs and write plan.json."""
     # A plan alone leaves the configuration of a run that is already there as it is.
     path = folder / (PLANNED if (folder / WEIGHTS).is_file() else CONFIG)
-    write_text(path, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+    write_config(path, config)
     run_child([sys.executable, "-m", "ssd.plan", str(path), *more], "stage plan")
 
 
@@ -81,7 +79,7 @@ def settle(config: RunConfig, folder: Path, pending: list[str]) -> RunConfig:
     if on_gpu and not asks:
         print("hardware", *(f"{name}={value}" for name, value in values.items()), flush=True)
     values["activation_checkpointing"] = Recompute(values["activation_checkpointing"])
-    return dataclasses.replace(config, hardware=dataclasses.replace(config.hardware, **values))
+    return with_hardware(config, **values)
 
 
 def identity(config: RunConfig, capacity: float) -> str:

@@ -11,26 +11,26 @@ from ssd.arms import UNIT
 from ssd.config.choices import STAGES, ModelKind
 from ssd.config.settings import EvalConfig, RunConfig
 from ssd.evaluate.selection import list_arms
-from ssd.models import Weights
 from ssd.plan.architecture import Architecture
 from ssd.plan.engine import engine_speed
 from ssd.plan.work import Work
 from ssd.plan.workload import Workload
 from ssd.problems.benchmarks.registry import find_entry
 from ssd.run import Run, lineage, protocol
+from ssd.run.folder import NOWHERE
 
 SHORT_ANSWER = 1000
 """Most tokens that an instruct model's answer to HumanEval, MBPP and their like, a short function,
 is assumed to take."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """One part of a run."""
 
     name: str
     work: str
-    """What is generated, in words; empty for training."""
+    """In words."""
     num_tokens: float | None
     """Generated, or trained on; None where it is not known."""
     tokens_per_second: float | None
@@ -45,7 +45,7 @@ class Part:
         return self.num_tokens / self.tokens_per_second
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Hours:
     """All parts of a run, in order."""
 
@@ -69,9 +69,7 @@ def planned_run(config: RunConfig, folder: Path) -> Run:
     """The run that a plan is for; with every stage if only the plan stage is named. Its weights do
     not matter, because a plan fetches none."""
     stages = [name for name in config.stages if name != "plan"] or list(STAGES[1:])
-    nowhere = Weights(path="", identity="", tokenizer="", source="not fetched")
-    config = dataclasses.replace(config, stages=stages)
-    return Run(folder=folder, config=config, weights=nowhere)
+    return Run(folder, dataclasses.replace(config, stages=stages), NOWHERE)
 
 
 def num_trainings(run: Run) -> int:
@@ -90,57 +88,32 @@ def run_hours(
     config, stages = run.config, run.config.stages
     models = ["", f" of the control {UNIT}"][: num_trainings(run)]
     speed, source = engine_speed(model, config, capacity, workload.context_tokens / 2)
-    parts = []
-    for name in models if "sample" in stages else []:
-        if config.train.corpus is None or name:
-            parts.append(_corpus(f"sampling{name}", workload, speed))
-    for name in models if "train" in stages else []:
-        parts.append(_training(f"training{name}", config, workload, work))
+    samples, bound = workload.num_samples, workload.is_upper_bound
+    drawn, num_tokens = "? samples (plan.num_samples)", None
+    if samples is not None:
+        drawn, num_tokens = f"{samples:,} samples", samples * workload.mean_tokens
+    parts = [
+        Part(f"sampling{name}", drawn, num_tokens, speed, bound)
+        for name in models
+        if "sample" in stages and (config.train.corpus is None or name)
+    ]
+    if "train" in stages:
+        rate, steps = work.tokens_per_second * config.hardware.num_processes, f"{work.num_steps:,}"
+        parts += [
+            Part(f"training{name}", f"{steps} steps", work.num_tokens, rate, bound)
+            for name in models
+        ]
     if {"train", "evaluate"} <= set(stages):
-        length, bound = answer_length(config, workload)
+        # As long as a sample where nothing else is said.
+        length = float(config.plan.tokens_per_answer or workload.mean_tokens)
+        length = min(length, float(config.eval.max_new_tokens))
+        bound = bound and config.plan.tokens_per_answer is None
         speed, source = engine_speed(model, config, capacity, length / 2)
         parts += [
-            Part(
-                name=f"answers that {purpose}",
-                work=words,
-                num_tokens=num_tokens,
-                tokens_per_second=speed,
-                is_upper_bound=bound,
-            )
+            Part(f"answers that {purpose}", words, num_tokens, speed, bound)
             for purpose, words, num_tokens in _answers(run, length)
         ]
-    return Hours(parts=tuple(parts), speed_source=source)
-
-
-def _corpus(name: str, workload: Workload, speed: float | None) -> Part:
-    samples = workload.num_samples
-    return Part(
-        name=name,
-        work="? samples (plan.num_samples)" if samples is None else f"{samples:,} samples",
-        num_tokens=None if samples is None else samples * workload.mean_tokens,
-        tokens_per_second=speed,
-        is_upper_bound=workload.is_upper_bound,
-    )
-
-
-def _training(name: str, config: RunConfig, workload: Workload, work: Work) -> Part:
-    speed = work.tokens_per_second
-    return Part(
-        name=name,
-        work=f"{work.num_steps:,} steps",
-        num_tokens=work.num_tokens,
-        tokens_per_second=None if speed is None else speed * config.hardware.num_processes,
-        is_upper_bound=workload.is_upper_bound,
-    )
-
-
-def answer_length(config: RunConfig, workload: Workload) -> tuple[float, bool]:
-    """Mean tokens of an answer to a benchmark, and whether they are only an upper bound: as long as
-    a sample where nothing else is said."""
-    answer_tokens = config.plan.tokens_per_answer
-    length = float(answer_tokens or workload.mean_tokens)
-    bound = answer_tokens is None and workload.is_upper_bound
-    return min(length, float(config.eval.max_new_tokens)), bound
+    return Hours(tuple(parts), source)
 
 
 def _answers(run: Run, length: float) -> list[tuple[str, str, float | None]]:

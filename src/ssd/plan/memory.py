@@ -7,13 +7,7 @@ AdamW's two moments are fp32: 4 + 4 + 8 bytes, divided by P where FSDP2 shards t
 from dataclasses import dataclass
 
 from ssd.config.choices import Accelerator, AdapterType, Dtype, Precision
-from ssd.config.settings import (
-    AdapterConfig,
-    HardwareConfig,
-    OptimizerConfig,
-    RunConfig,
-    TrainConfig,
-)
+from ssd.config.settings import AdapterConfig, RunConfig
 from ssd.plan.activations import Widths, activation_bytes, widths
 from ssd.plan.architecture import Architecture
 from ssd.runtime.devices import GIB
@@ -64,62 +58,54 @@ class Memory:
 
 def num_trained(model: Architecture, adapter: AdapterConfig) -> int:
     """Parameters that the optimizer updates."""
-    full = adapter.type is AdapterType.none
-    return model.num_trainable if full else model.num_adapter
+    return model.num_trainable if adapter.type is AdapterType.none else model.num_adapter
 
 
 def memory(model: Architecture, config: RunConfig, tokens: int) -> Memory:
     """What each training process of `config` needs with micro-batches of `tokens` tokens."""
-    hardware, adapter, train = config.hardware, config.adapter, config.train
+    hardware, offload = config.hardware, config.hardware.cpu_offload
     shared = hardware.num_processes if hardware.shards else 1
-    trained = num_trained(model, adapter) / shared
-    offload = hardware.cpu_offload
-    precision = product_precision(train.precision, hardware)
-    width = widths(precision, adapter.type, shards=hardware.shards)
+    trained = num_trained(model, config.adapter) / shared
+    precision = product_precision(config.train.precision, hardware)
+    width = widths(precision, config.adapter.type, shards=hardware.shards)
     # Compiling fuses autocast's casts; where nothing is cast no saving has been measured.
     cast = width.compute < width.residual
     share = COMPILED if cast and hardware.compile_training else 1.0
-    recomputed = hardware.num_recomputed(model.num_layers)
+    recompute, layers = hardware.activation_checkpointing, hardware.num_recomputed(model.num_layers)
     activations = activation_bytes(
-        model, hardware.activation_checkpointing, recomputed, width, tokens, packing=train.packing
+        model, recompute, layers, width, tokens, packing=config.train.packing
     )
+    state = "optimizer state, in pages" if config.optimizer.is_paged else "optimizer state"
     items = [
-        Item("weights", weight_bytes(model, adapter, train, hardware) / shared, on_host=offload),
+        Item("weights", weight_bytes(model, config, precision) / shared, on_host=offload),
         Item("gradients", FP32 * trained, on_host=offload),
-        Item(
-            "optimizer state, in pages" if config.optimizer.is_paged else "optimizer state",
-            moment_bytes(model, adapter, config.optimizer) / shared,
-            on_host=offload,
-        ),
-        *_copies(model, adapter, hardware, width, share),
+        Item(state, moment_bytes(model, config) / shared, on_host=offload),
+        *_copies(model, config, width, share),
         Item("activations", share * activations),
-        Item("head and loss", head_bytes(model, adapter, width, tokens)),
+        Item("head and loss", head_bytes(model, config.adapter, width, tokens)),
         Item("reserve", RESERVE[hardware.accelerator]),
     ]
     return Memory(tuple(items))
 
 
-def weight_bytes(
-    model: Architecture, adapter: AdapterConfig, train: TrainConfig, hardware: HardwareConfig
-) -> float:
+def weight_bytes(model: Architecture, config: RunConfig, precision: Precision) -> float:
     """Bytes of all weights, before sharding: fp32 where they are trained or sharded; frozen ones
-    in bf16 under `train.precision=bf16`; linear layers in nf4 under QLoRA."""
-    if adapter.type is AdapterType.none:
+    in bf16 where that is the products' `precision`; linear layers in nf4 under QLoRA."""
+    if config.adapter.type is AdapterType.none:
         return FP32 * model.num_parameters
-    precision = product_precision(train.precision, hardware)
-    halved = precision is Precision.bf16 and not hardware.shards
-    frozen = 2 if halved else FP32
-    quantised = model.num_linear if adapter.type is AdapterType.qlora else 0
+    frozen = 2 if precision is Precision.bf16 and not config.hardware.shards else FP32
+    quantised = model.num_linear if config.adapter.type is AdapterType.qlora else 0
     base = NF4 * quantised + frozen * (model.num_parameters - quantised)
     return base + FP32 * model.num_adapter
 
 
-def moment_bytes(model: Architecture, adapter: AdapterConfig, optimizer: OptimizerConfig) -> float:
+def moment_bytes(model: Architecture, config: RunConfig) -> float:
     """Bytes of AdamW's two moments, before sharding; in 8 bits for all but embeddings."""
-    trained = num_trained(model, adapter)
-    if not optimizer.is_8bit:
+    trained = num_trained(model, config.adapter)
+    if not config.optimizer.is_8bit:
         return 2 * FP32 * trained
-    embedding = model.vocab_size * model.hidden_size if adapter.type is AdapterType.none else 0
+    full = config.adapter.type is AdapterType.none
+    embedding = model.vocab_size * model.hidden_size if full else 0
     return 2 * EIGHT_BIT * (trained - embedding) + 2 * FP32 * embedding
 
 
@@ -132,27 +118,21 @@ def head_bytes(model: Architecture, adapter: AdapterConfig, width: Widths, token
     return states + logits + (FP32 * model.vocab_size * model.hidden_size if trains else 0)
 
 
-def _copies(
-    model: Architecture,
-    adapter: AdapterConfig,
-    hardware: HardwareConfig,
-    width: Widths,
-    share: float,
-) -> list[Item]:
+def _copies(model: Architecture, config: RunConfig, width: Widths, share: float) -> list[Item]:
     """Weights in the precision of the products. FSDP2 gathers the layer at work, the next one and
     the root, and holds a layer's whole gradient, then in fp32, until it is reduced; autocast keeps
     a copy of each matrix that is not bf16 already. Of experts there is a copy in the layer at work
     and in every one that does not recompute: cast under autocast, or with adapters added, which
     also has a gradient of its size. Of autocast's copies, `share` remains."""
-    full = adapter.type is AdapterType.none
+    full = config.adapter.type is AdapterType.none
     layer_experts = model.num_experts / model.num_layers
-    keeping = model.num_layers - hardware.num_recomputed(model.num_layers)
+    keeping = model.num_layers - config.hardware.num_recomputed(model.num_layers)
     copied_experts = layer_experts * max(keeping, 1)
     items = []
     if not full and model.num_expert_adapter:
         summed = copied_experts + layer_experts
         items.append(Item("experts with their adapters", width.compute * summed))
-    if hardware.shards:
+    if config.hardware.shards:
         gathered = 2 * model.layer_parameters + model.root_parameters
         items.append(Item("gathered weights", width.compute * gathered))
         if full:
@@ -169,10 +149,8 @@ def host_bytes(model: Architecture, config: RunConfig, needed: Memory) -> dict[s
     """Main memory of the first machine: offloaded state of its processes; the whole model, as it is
     stored, which its first process loads and spreads; trained weights beside the exported model."""
     trained = num_trained(model, config.adapter)
-    stored = 2 if config.model.dtype is not Dtype.float32 else FP32
-    export = stored
-    if config.adapter.type is not AdapterType.none:
-        export = FP32  # merged in fp32
+    stored = FP32 if config.model.dtype is Dtype.float32 else 2
+    export = stored if config.adapter.type is AdapterType.none else FP32  # adapters merge in fp32
     loaded = stored * model.num_parameters if config.hardware.shards else 0
     sizes = {
         "loading the weights": float(loaded),

@@ -1,6 +1,7 @@
 """Whether a run's training, engine and disk can fit, and which changes would make them fit."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 
 from ssd.config.choices import STAGES, Accelerator, Dtype, EngineName
 from ssd.config.settings import RunConfig
@@ -32,41 +33,28 @@ LEFT_FREE = 2**30
 """Of a disk, for samples, answers and logs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Misfit:
-    """One part of a run that does not fit."""
-
-    what: str
-    """`training`, `engine`, `disk` or `analysis`."""
-    message: str
-    """What it needs, what there is, and what would make it fit, in the order to try."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """What there is."""
-
-    memory: float
-    """Bytes of one device."""
-    disk: float | None
-    """Bytes free below `output_dir`; None where the run is planned for another machine."""
-
-
 def find_misfits(
     model: Architecture,
     config: RunConfig,
     workload: Workload,
-    room: Room,
+    capacity: float,
+    free_disk: float | None,
     num_trainings: int,
-) -> list[Misfit]:
-    """The parts of `config` that cannot fit; its hardware may still hold `auto` and null."""
-    checks = (
-        _training(model, config, workload, room.memory),
-        _engine(model, config, room.memory),
-        _analysis(model, config, room.memory),
-        None if room.disk is None else _disk(model, config, room.disk, num_trainings),
-    )
-    return [misfit for misfit in checks if misfit is not None]
+) -> dict[str, str]:
+    """The parts of `config` that cannot fit, each with what it needs, what there is, and what would
+    make it fit, in the order to try; its hardware may still hold `auto` and null.
+
+    Args:
+        capacity: bytes of one device.
+        free_disk: bytes free below `output_dir`; None where the run is planned for another machine.
+    """
+    messages = {
+        TRAINING: _training(model, config, workload, capacity),
+        ENGINE: _engine(model, config, capacity),
+        ANALYSIS: _analysis(model, config, capacity),
+        DISK: None if free_disk is None else _disk(model, config, free_disk, num_trainings),
+    }
+    return {what: message for what, message in messages.items() if message is not None}
 
 
 def training_remedies(
@@ -93,50 +81,45 @@ def training_bytes(model: Architecture, config: RunConfig, workload: Workload) -
 
 def _training(
     model: Architecture, config: RunConfig, workload: Workload, capacity: float
-) -> Misfit | None:
+) -> str | None:
     needed = training_bytes(model, config, workload)
     if needed <= capacity:
         return None
-    remedies = [str(remedy) for remedy in training_remedies(model, config, workload, capacity)]
     what = "GPU" if config.hardware.accelerator is Accelerator.gpu else "process"
-    remedies.append(f"more than {gib(needed)} for each {what}")
-    there = f"each {what} has {gib(capacity)}"
-    return Misfit(TRAINING, _message("training", needed, there, remedies))
+    remedies = training_remedies(model, config, workload, capacity)
+    last = f"more than {gib(needed)} for each {what}"
+    return _message("training", needed, f"each {what} has {gib(capacity)}", [*remedies, last])
 
 
-def _engine(model: Architecture, config: RunConfig, capacity: float) -> Misfit | None:
-    def needed(candidate: RunConfig) -> float:
-        return engine_bytes(model, candidate)
+def _engine(model: Architecture, config: RunConfig, capacity: float) -> str | None:
+    needed = partial(engine_bytes, model)
 
     def room(candidate: RunConfig) -> float:
-        return engine_capacity(candidate, capacity) if cache_suffices(model, candidate) else 0.0
+        return engine_room(model, candidate, capacity)
 
-    size, there = needed(config), engine_capacity(config, capacity)
-    context = longest_context(model, config)
-    if size <= room(config):
+    if needed(config) <= room(config):
         return None
-    remedies = [
-        str(remedy)
-        for remedy in find_remedies(config, engine_families(model, config), needed, room)
-    ]
-    remedies.append("a smaller model")
-    place = f"it may take {gib(there)}"
-    if not cache_suffices(model, config):
-        place = f"hardware.kv_cache_gib={config.hardware.kv_cache_gib} does not hold the sequence"
+    remedies = find_remedies(config, engine_families(model, config), needed, room)
+    there = f"it may take {gib(engine_capacity(config, capacity))}"
+    if not room(config):
+        there = f"hardware.kv_cache_gib={config.hardware.kv_cache_gib} does not hold the sequence"
+    context = longest_context(model, config)
     name = f"the engine, with the cache of one sequence of {context:,} tokens,"
-    return Misfit(ENGINE, _message(name, size, place, remedies))
+    return _message(name, needed(config), there, [*remedies, "a smaller model"])
 
 
-def cache_suffices(model: Architecture, config: RunConfig) -> bool:
-    """Whether the key-value cache of a fixed size, which vLLM has on a CPU, holds one sequence."""
+def engine_room(model: Architecture, config: RunConfig, capacity: float) -> float:
+    """Bytes of a device of `capacity` bytes that the engine may take; 0 where the key-value cache
+    of a fixed size, which vLLM has on a CPU, does not hold one sequence."""
     hardware = config.hardware
-    if hardware.accelerator is Accelerator.gpu or config.sampler.engine is not EngineName.vllm:
-        return True
-    needed = sequence_bytes(model, 1, longest_context(model, config))
-    return needed <= hardware.kv_cache_gib * GIB
+    if hardware.accelerator is not Accelerator.gpu and config.sampler.engine is EngineName.vllm:
+        sequence = sequence_bytes(model, 1, longest_context(model, config))
+        if sequence > hardware.kv_cache_gib * GIB:
+            return 0.0
+    return engine_capacity(config, capacity)
 
 
-def _analysis(model: Architecture, config: RunConfig, capacity: float) -> Misfit | None:
+def _analysis(model: Architecture, config: RunConfig, capacity: float) -> str | None:
     """The models that are compared are loaded one at a time, over all GPUs or into main memory."""
     hardware = config.hardware
     devices = hardware.devices or 1
@@ -151,31 +134,29 @@ def _analysis(model: Architecture, config: RunConfig, capacity: float) -> Misfit
 
     if "analyse" not in stages or needed(config) <= there:
         return None
-    families = analysis_families(config)
-    remedies = [str(remedy) for remedy in find_remedies(config, families, needed, lambda _: there)]
-    remedies.append("leave analyse out of stages")
-    return Misfit(
-        ANALYSIS,
-        _message("the analysis", needed(config), f"there are {gib(there)}", remedies),
-    )
+    remedies = find_remedies(config, analysis_families(config), needed, lambda _: there)
+    remedy = "leave analyse out of stages"
+    return _message("the analysis", needed(config), f"there are {gib(there)}", [*remedies, remedy])
 
 
-def _disk(model: Architecture, config: RunConfig, free: float, num_trainings: int) -> Misfit | None:
+def disk_needed(model: Architecture, config: RunConfig, num_trainings: int) -> float:
+    """Bytes that must be free on the disk."""
+    return LEFT_FREE + sum(disk_bytes(model, config, num_trainings).values())
+
+
+def _disk(model: Architecture, config: RunConfig, free: float, num_trainings: int) -> str | None:
     def needed(candidate: RunConfig) -> float:
-        return LEFT_FREE + sum(disk_bytes(model, candidate, num_trainings).values())
+        return disk_needed(model, candidate, num_trainings)
 
     if needed(config) <= free:
         return None
-    remedies = [
-        str(remedy)
-        for remedy in find_remedies(config, disk_families(config), needed, lambda _: free)
-    ]
-    remedies = ["free some, or set output_dir=OTHER_FOLDER", *remedies]
+    remedies = find_remedies(config, disk_families(config), needed, lambda _: free)
     there = f"{config.output_dir} has {gib(free)} free"
-    return Misfit(DISK, _message("the disk for training", needed(config), there, remedies))
+    remedy = "free some, or set output_dir=OTHER_FOLDER"
+    return _message("the disk for training", needed(config), there, [remedy, *remedies])
 
 
-def _message(what: str, needed: float, there: str, remedies: list[str]) -> str:
+def _message(what: str, needed: float, there: str, remedies: Sequence[Remedy | str]) -> str:
     listed = "; ".join(f"{number}. {text}" for number, text in enumerate(remedies, start=1))
     return (
         f"{what} does not fit: {gib(needed)} are needed, {there}; "

@@ -14,9 +14,8 @@ from ssd.config.settings import AdapterConfig, RunConfig
 from ssd.errors import ModelError
 from ssd.plan.architecture import Architecture, find_fields
 from ssd.plan.choice import TIGHT, memory_of
-from ssd.plan.engine import engine_bytes, engine_capacity
-from ssd.plan.misfits import LEFT_FREE, cache_suffices
-from ssd.plan.work import disk_bytes
+from ssd.plan.engine import engine_bytes
+from ssd.plan.misfits import disk_needed, engine_room
 
 FAMILIES = ("llama", "qwen2", "qwen3")
 
@@ -38,9 +37,8 @@ def surely_fits(config: RunConfig, capacity: float, free: float, num_trainings: 
     full = dataclasses.replace(config, adapter=AdapterConfig())
     return (
         memory_of(model, full, config.train.seq_len).needed <= TIGHT * capacity
-        and engine_bytes(model, full) <= engine_capacity(full, capacity)
-        and cache_suffices(model, full)
-        and LEFT_FREE + sum(disk_bytes(model, full, num_trainings).values()) <= free
+        and engine_bytes(model, full) <= engine_room(model, full, capacity)
+        and disk_needed(model, full, num_trainings) <= free
     )
 
 

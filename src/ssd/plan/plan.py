@@ -12,10 +12,11 @@ from ssd.plan.enforcement import identity
 from ssd.plan.engine import engine_bytes, engine_capacity
 from ssd.plan.hours import Hours, num_trainings, planned_run, run_hours
 from ssd.plan.memory import Memory, host_bytes, memory, num_trained
-from ssd.plan.misfits import Misfit, Room, find_misfits, training_remedies
+from ssd.plan.misfits import find_misfits, training_remedies
 from ssd.plan.work import Work, disk_bytes, estimate, longest_row, mean_row
 from ssd.plan.workload import Workload, find_workload
-from ssd.runtime.devices import GIB, assume, device_memory
+from ssd.runtime.devices import GIB, device_memory
+from ssd.runtime.hardware import assume
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +50,8 @@ class Plan:
     """The time of everything that is generated and trained."""
     disk: dict[str, float]
     """Bytes, by use."""
-    misfits: tuple[Misfit, ...]
-    """What cannot fit."""
+    misfits: dict[str, str]
+    """What cannot fit, and the message that says so."""
     tight: str | None
     """A warning if training fits with little room to spare."""
 
@@ -96,7 +97,7 @@ class Plan:
             },
             "disk_bytes": {name: round(size) for name, size in self.disk.items()},
             "hardware": plain(self.config.hardware),
-            "misfits": {misfit.what: misfit.message for misfit in self.misfits},
+            "misfits": self.misfits,
         }
 
 
@@ -123,8 +124,6 @@ def make_plan(
     mean_tokens = round(mean_row(config, workload.mean_tokens))
     work, run = estimate(model, config, workload), planned_run(config, folder)
     trainings = num_trainings(run) if trainings is None else trainings
-    room = Room(memory=capacity, disk=free_disk)
-    misfits = find_misfits(model, open_config, workload, room, trainings)
     return Plan(
         config=config,
         open_config=open_config,
@@ -142,7 +141,7 @@ def make_plan(
         host=host_bytes(model, config, needed),
         hours=run_hours(model, run, workload, work, capacity),
         disk=disk_bytes(model, config, num_trainings(run)),
-        misfits=tuple(misfits),
+        misfits=find_misfits(model, open_config, workload, capacity, free_disk, trainings),
         tight=_tight(model, open_config, workload, needed, capacity),
     )
 

@@ -23,7 +23,6 @@ from ssd.plan.engine import longest_context, sequence_bytes
 from ssd.plan.workload import Workload
 from ssd.runtime.devices import GIB, gib
 
-EIGHT_BIT = "bitsandbytes.optim.AdamW8bit"
 SHORTEST = 1024
 """Tokens of a row, a sample or an answer; shorter ones are never offered."""
 TOGETHER = 3
@@ -50,6 +49,11 @@ class Change:
 
 Family = list[Change]
 """Changes of one kind, the mildest first, of which one is enough."""
+EIGHT_BIT = Change(
+    "optimizer=adamw8bit",
+    (("optimizer._target_", "bitsandbytes.optim.AdamW8bit"),),
+    "moments in 8 bits",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +120,22 @@ def training_families(config: RunConfig, workload: Workload, *, desperate: bool)
     """Changes that save training memory: first those that change no result, then those that do,
     last more hardware. With `desperate`, also limits that most samples exceed."""
     hardware, on_gpu = config.hardware, config.hardware.accelerator is Accelerator.gpu
+    longest, tokens = workload.longest_tokens, hardware.micro_batch_tokens or config.train.seq_len
+    copies = hardware.num_processes > 1 and not hardware.shards
+    rows = _change("hardware.micro_batch_tokens", longest, "more and smaller passes")
+    shards = _change("hardware.strategy", Strategy.fsdp, "communication in every layer")
+    offload = _change("hardware.cpu_offload", True, "much time: the optimizer steps on the CPU")
+    nodes = [hardware.num_nodes << doubled for doubled in range(1, 6)]
+    machines = [_change("hardware.num_nodes", count, "more machines") for count in nodes]
     return [
         _recomputing(hardware),
-        _shorter_rows(config, workload.longest_tokens),
-        _sharding(hardware),
-        [_eight_bit()] if on_gpu and not config.optimizer.is_8bit else [],
+        [rows] * (longest < tokens),
+        [shards] * copies,
+        [EIGHT_BIT] * (on_gpu and not config.optimizer.is_8bit),
         _shorter_samples(config, workload, most=False),
-        _adapters(config, on_gpu=on_gpu),
-        [_change("hardware.cpu_offload", True, "much time: the optimizer steps on the CPU")]
-        if on_gpu and not hardware.cpu_offload
-        else [],
-        _more_hardware(hardware) if on_gpu else [],
+        _adapters(config),
+        [offload] * (on_gpu and not hardware.cpu_offload),
+        [*_gpus(("hardware.devices",), "more GPUs", hardware.devices or 1), *machines] * on_gpu,
         *([_shorter_samples(config, workload, most=True)] if desperate else []),
     ]
 
@@ -134,67 +143,57 @@ def training_families(config: RunConfig, workload: Workload, *, desperate: bool)
 def engine_families(model: Architecture, config: RunConfig) -> list[Family]:
     """Changes that let an engine start."""
     hardware = config.hardware
-    setting = "hardware.tensor_parallel_size"
     if hardware.accelerator is not Accelerator.gpu:
         return [_cache_sizes(model, config), _shorter_answers(model, config)]
-    devices, spread = hardware.devices or 1, hardware.tensor_parallel_size
+    devices, setting = hardware.devices or 1, "hardware.tensor_parallel_size"
+    spread = hardware.tensor_parallel_size
     return [
-        [
-            _change(setting, count, "an engine over more of the GPUs")
-            for count in (2, 4, 8)
-            if spread < count <= devices
-        ],
+        _gpus((setting,), "an engine over more of the GPUs", spread, devices),
         _shorter_answers(model, config),
-        [
-            Change(
-                f"hardware.devices={count} {setting}={count}",
-                (("hardware.devices", count), (setting, count)),
-                "more GPUs",
-            )
-            for count in (2, 4, 8)
-            if count > devices
-        ],
+        _gpus(("hardware.devices", setting), "more GPUs", devices),
     ]
 
 
 def disk_families(config: RunConfig) -> list[Family]:
     """Changes that make a training's checkpoints smaller."""
-    hardware = config.hardware
     fewer = _change("train.keep_checkpoints", 1, "earlier steps cannot be evaluated")
     return [
-        [] if config.train.keep_checkpoints == 1 else [fewer],
-        [] if config.optimizer.is_8bit else [_eight_bit()],
-        _adapters(config, on_gpu=hardware.accelerator is Accelerator.gpu),
+        [fewer] * (config.train.keep_checkpoints != 1),
+        [EIGHT_BIT] * (not config.optimizer.is_8bit),
+        _adapters(config),
     ]
 
 
 def analysis_families(config: RunConfig) -> list[Family]:
     """Changes that make the compared models smaller."""
-    if config.analyse.dtype is not Dtype.float32:
-        return []
-    return [[_change("analyse.dtype", Dtype.bfloat16, "small changes drown in rounding")]]
+    half = _change("analyse.dtype", Dtype.bfloat16, "small changes drown in rounding")
+    return [[half]] if config.analyse.dtype is Dtype.float32 else []
 
 
 def _change(setting: str, value: Any, cost: str) -> Change:
-    written = getattr(value, "value", value)
-    if value is None or isinstance(value, bool):
-        written = "null" if value is None else str(value).lower()
-    return Change(f"{setting}={written}", ((setting, value),), cost)
+    return _changes({setting: value}, cost)
 
 
-def _eight_bit() -> Change:
-    return Change("optimizer=adamw8bit", (("optimizer._target_", EIGHT_BIT),), "moments in 8 bits")
+def _changes(settings: dict[str, Any], cost: str) -> Change:
+    words = {n: "null" if value is None else str(value).lower() for n, value in settings.items()}
+    text = " ".join(f"{name}={word}" for name, word in words.items())
+    return Change(text, tuple(settings.items()), cost)
 
 
-def _adapters(config: RunConfig, *, on_gpu: bool) -> Family:
+def _gpus(settings: tuple[str, ...], cost: str, above: int, most: int = 8) -> Family:
+    """More GPUs than there are, in each of the settings."""
+    counts = [count for count in (2, 4, 8) if above < count <= most]
+    return [_changes(dict.fromkeys(settings, count), cost) for count in counts]
+
+
+def _adapters(config: RunConfig) -> Family:
     kind, setting = config.adapter.type, "adapter.type"
+    on_gpu = config.hardware.accelerator is Accelerator.gpu
     cost = "other numbers: adapters learn less"
     lora = Change("adapter=lora", ((setting, AdapterType.lora),), cost)
     qlora = Change("adapter=qlora", ((setting, AdapterType.qlora),), f"{cost}, on 4-bit weights")
-    return [
-        *([lora] if kind is AdapterType.none else []),
-        *([qlora] if kind is not AdapterType.qlora and on_gpu else []),
-    ]
+    lora_helps = kind is AdapterType.none
+    return [lora] * lora_helps + [qlora] * (on_gpu and kind is not AdapterType.qlora)
 
 
 def _recomputing(hardware: HardwareConfig) -> Family:
@@ -202,29 +201,12 @@ def _recomputing(hardware: HardwareConfig) -> Family:
     kind, setting = hardware.activation_checkpointing, "hardware.activation_checkpointing"
     kinds = () if kind is Recompute.auto else LESS_AND_LESS[LESS_AND_LESS.index(kind) + 1 :]
     costs = {Recompute.selective: "little time", Recompute.full: "about a third more time"}
-    stronger = [_change(setting, kind, costs[kind]) for kind in kinds]
     if hardware.recompute_layers is None:
-        return stronger
-    everywhere = _change("hardware.recompute_layers", None, "more time")
-    return [everywhere] * (kind is not Recompute.none) + [
-        Change(
-            f"{change.text} {everywhere.text}", change.settings + everywhere.settings, change.cost
-        )
-        for change in stronger
+        return [_change(setting, kind, costs[kind]) for kind in kinds]
+    everywhere: dict[str, Any] = {"hardware.recompute_layers": None}
+    return [_changes(everywhere, "more time")] * (kind is not Recompute.none) + [
+        _changes({setting: kind} | everywhere, costs[kind]) for kind in kinds
     ]
-
-
-def _shorter_rows(config: RunConfig, longest_sample: int) -> Family:
-    tokens = config.hardware.micro_batch_tokens or config.train.seq_len
-    if longest_sample >= tokens:
-        return []
-    return [_change("hardware.micro_batch_tokens", longest_sample, "more and smaller passes")]
-
-
-def _sharding(hardware: HardwareConfig) -> Family:
-    copies = hardware.num_processes > 1 and not hardware.shards
-    cost = "communication in every layer"
-    return [_change("hardware.strategy", Strategy.fsdp, cost)] if copies else []
 
 
 def _shorter_samples(config: RunConfig, workload: Workload, *, most: bool) -> Family:
@@ -240,29 +222,17 @@ def _shorter_samples(config: RunConfig, workload: Workload, *, most: bool) -> Fa
     ]
 
 
-def _more_hardware(hardware: HardwareConfig) -> Family:
-    devices = [
-        _change("hardware.devices", count, "more GPUs")
-        for count in (2, 4, 8)
-        if count > (hardware.devices or 1)
-    ]
-    nodes = [hardware.num_nodes << doubled for doubled in range(1, 6)]
-    return devices + [_change("hardware.num_nodes", count, "more machines") for count in nodes]
-
-
 def _shorter_answers(model: Architecture, config: RunConfig) -> Family:
     """Shorter contexts of sampling and evaluation, with answers at most half as long."""
     family = []
     for length in _halvings(longest_context(model, config)):
-        settings: list[tuple[str, int]] = []
+        settings = {}
         for name, stage in (("sampler", config.sampler), ("eval", config.eval)):
             if (stage.max_model_len or model.max_length or 0) > length:
-                answer = min(stage.max_new_tokens, length // 2)
-                settings.append((f"{name}.max_model_len", length))
-                if answer < stage.max_new_tokens:
-                    settings.append((f"{name}.max_new_tokens", answer))
-        text = " ".join(f"{setting}={value}" for setting, value in settings)
-        family.append(Change(text, tuple(settings), "answers end sooner"))
+                settings[f"{name}.max_model_len"] = length
+                if stage.max_new_tokens > length // 2:
+                    settings[f"{name}.max_new_tokens"] = length // 2
+        family.append(_changes(settings, "answers end sooner"))
     return family
 
 

@@ -22,19 +22,24 @@ TUNING = {
 
 def plan_text(plan: Plan) -> str:
     """Everything a reader needs for a decision, and the warnings last."""
-    config = plan.config
+    config, model = plan.config, plan.model
     tuning = TUNING[config.adapter.type].format(rank=config.adapter.rank)
+    parameters = [
+        ("all", _count(model.num_parameters), f"sizes from {model.source}"),
+        ("trained", _count(num_trained(model, config.adapter)), ""),
+        ("used for one token", _count(model.num_active), ""),
+    ]
     parts = [
         f"plan of {config.model.name}: {tuning}, {config.train.precision.value}, "
         f"{processes(config.hardware)}",
-        section("parameters", _parameters(plan)),
+        section("parameters", parameters),
         section(f"memory of each {_device(config.hardware)}, GiB", _memory(plan)),
         section("hardware settings", _settings(plan)),
         section("main memory of the first machine, GiB", _gib(plan.host)),
         section("training", _training(plan)),
         section(f"the whole run on {processes(config.hardware).split(',')[0]}", _run(plan)),
         section("disk for training, GiB", _gib(plan.disk)),
-        *(f"warning: {warning}" for warning in _warnings(plan)),
+        *(f"warning: {warning}" for warning in (*plan.misfits.values(), plan.tight) if warning),
     ]
     return "\n\n".join(parts)
 
@@ -58,47 +63,28 @@ def _device(hardware: HardwareConfig) -> str:
     return "GPU" if hardware.accelerator is Accelerator.gpu else "CPU process"
 
 
-def _parameters(plan: Plan) -> Rows:
-    model = plan.model
-    return [
-        ("all", _count(model.num_parameters), f"sizes from {model.source}"),
-        ("trained", _count(num_trained(model, plan.config.adapter)), ""),
-        ("used for one token", _count(model.num_active), ""),
-    ]
-
-
 def _memory(plan: Plan) -> Rows:
     needed = plan.memory.needed
     fits = "fits" if needed <= plan.capacity else "does not fit"
     attention = plan.model.attention.removeprefix("ssd_")
-    row = f"a row of {plan.row_tokens:,} tokens; attention {attention}; {_recomputation(plan)}"
-    return [
-        *(
-            (item.name, _in_gib(item.num_bytes), "in main memory" * item.on_host)
-            for item in plan.memory.items
-        ),
-        ("with the longest row", _in_gib(needed), row),
-        (
-            "with a row of mean length",
-            _in_gib(plan.mean_memory.needed),
-            f"{plan.mean_row_tokens:,} tokens",
-        ),
-        ("device", _in_gib(plan.capacity), f"{fits} ({plan.capacity_source})"),
-        (
-            "engine, at least",
-            _in_gib(plan.engine),
-            f"of {_in_gib(plan.engine_capacity)}; weights, and the cache of its longest sequence",
-        ),
+    hardware, layers = plan.config.hardware, plan.model.num_layers
+    recomputed = "none recomputed"
+    if number := hardware.num_recomputed(layers):
+        kind = hardware.activation_checkpointing.value
+        recomputed = f"recomputed: {kind}, {number} of {layers} layers"
+    row = f"a row of {plan.row_tokens:,} tokens; attention {attention}; {recomputed}"
+    mean = f"{plan.mean_row_tokens:,} tokens"
+    engine = f"of {_in_gib(plan.engine_capacity)}; weights, and the cache of its longest sequence"
+    items = [
+        (i.name, _in_gib(i.num_bytes), "in main memory" * i.on_host) for i in plan.memory.items
     ]
-
-
-def _recomputation(plan: Plan) -> str:
-    layers = plan.model.num_layers
-    recomputed = plan.config.hardware.num_recomputed(layers)
-    kind = plan.config.hardware.activation_checkpointing.value
-    return (
-        f"recomputed: {kind}, {recomputed} of {layers} layers" if recomputed else "none recomputed"
-    )
+    return [
+        *items,
+        ("with the longest row", _in_gib(needed), row),
+        ("with a row of mean length", _in_gib(plan.mean_memory.needed), mean),
+        ("device", _in_gib(plan.capacity), f"{fits} ({plan.capacity_source})"),
+        ("engine, at least", _in_gib(plan.engine), engine),
+    ]
 
 
 def _settings(plan: Plan) -> Rows:
@@ -119,18 +105,17 @@ def _settings(plan: Plan) -> Rows:
     return rows
 
 
-def _warnings(plan: Plan) -> list[str]:
-    tight = [] if plan.tight is None else [plan.tight]
-    return [misfit.message for misfit in plan.misfits] + tight
-
-
 def _training(plan: Plan) -> Rows:
     work, workload = plan.work, plan.workload
     samples, mean = workload.num_samples, workload.mean_tokens
     bound = "at most " if workload.is_upper_bound else ""
     batch = plan.config.train.global_batch_size
-    rows: Rows = [
-        ("samples", _known(samples), workload.samples_source),
+    hours = work.seconds * plan.config.hardware.num_processes / 3600
+    operations = "4 per frozen active parameter, 6 per other one"
+    if plan.config.adapter.type is AdapterType.none:
+        operations = "6 per active parameter"
+    return [
+        ("samples", f"{samples:,}" if samples is not None else "unknown", workload.samples_source),
         ("tokens of a sample", f"{bound}{mean:,.0f}", f"from {workload.tokens_source}"),
         ("tokens of the corpus", f"{bound}{samples * mean:,.0f}" if samples else "unknown", ""),
         ("optimizer steps", f"{work.num_steps:,}", f"of {batch} samples"),
@@ -140,15 +125,8 @@ def _training(plan: Plan) -> Rows:
         (
             "GFLOP per token",
             f"{work.flop_per_token / 1e9:,.1f}",
-            f"{_operations(plan.config.adapter.type)}, and attention ({work.attention_share:.0%})",
+            f"{operations}, and attention ({work.attention_share:.0%})",
         ),
-    ]
-    if work.tokens_per_second is None or work.seconds is None:
-        return [*rows, ("time", "unknown", work.speed_source)]
-    processes = plan.config.hardware.num_processes
-    hours = work.seconds * processes / 3600
-    return [
-        *rows,
         ("tokens per second and device", f"{work.tokens_per_second:,.0f}", work.speed_source),
         ("time", f"{bound}{duration(work.seconds)}", f"{hours:,.1f} device hours"),
     ]
@@ -178,12 +156,6 @@ def _time(seconds: float | None, of: Part | Hours) -> str:
     return f"{'at most ' * of.is_upper_bound}{duration(seconds)}"
 
 
-def _operations(adapter: AdapterType) -> str:
-    if adapter is AdapterType.none:
-        return "6 per active parameter"
-    return "4 per frozen active parameter, 6 per other one"
-
-
 def _gib(sizes: dict[str, float]) -> Rows:
     return [(name, _in_gib(size), "") for name, size in sizes.items()]
 
@@ -194,7 +166,3 @@ def _in_gib(num_bytes: float) -> str:
 
 def _count(parameters: int) -> str:
     return f"{parameters / 1e9:,.3f} B" if parameters >= 1e9 else f"{parameters / 1e6:,.2f} M"
-
-
-def _known(value: int | None) -> str:
-    return "unknown" if value is None else f"{value:,}"

@@ -28,19 +28,20 @@ where numpy's products ran at 0.205 TFLOP/s, on two cores one of which was busy.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """The work of a training; None stands for an unknown value."""
+    """The work of a training."""
 
     num_steps: int
     num_tokens: float
     tokens_per_step: float
     epochs: float | None
+    """None where the number of samples is not known."""
     flop_per_token: float
     attention_share: float
     """Of `flop_per_token`."""
-    tokens_per_second: float | None
+    tokens_per_second: float
     """Of one process."""
     speed_source: str
-    seconds: float | None
+    seconds: float
 
 
 def longest_row(config: RunConfig, longest_sample: int) -> int:
@@ -71,12 +72,11 @@ def flop_per_token(
     arXiv:2204.02311, appendix B): half of the sample's `context` tokens on average, fewer where a
     window is shorter.
     """
-    if adapter.type is AdapterType.none:
-        matrices = 6.0 * model.num_active
-    else:
+    matrices = 6.0 * model.num_active
+    if adapter.type is not AdapterType.none:
         matrices = 4.0 * model.num_active
         matrices += 6.0 * (model.num_adapter - model.num_expert_adapter)
-        matrices += 2.0 * model.num_active_experts if model.num_expert_adapter else 0.0
+        matrices += 2.0 * model.num_active_experts * bool(model.num_expert_adapter)
     attention = 0.0
     for window in model.windows:
         visible = context / 2
@@ -88,12 +88,11 @@ def flop_per_token(
 
 def estimate(model: Architecture, config: RunConfig, workload: Workload) -> Work:
     """The work of `config`'s training, and its time at a stated speed."""
-    train, processes = config.train, config.hardware.num_processes
+    train, samples = config.train, workload.num_samples
     per_step = train.global_batch_size * workload.mean_tokens
     num_tokens = train.max_steps * per_step
     total, attention = flop_per_token(model, config.adapter, workload.context_tokens)
     speed, source = _speed(model, config, workload.context_tokens)
-    samples = workload.num_samples
     return Work(
         num_steps=train.max_steps,
         num_tokens=num_tokens,
@@ -103,11 +102,11 @@ def estimate(model: Architecture, config: RunConfig, workload: Workload) -> Work
         attention_share=attention / total,
         tokens_per_second=speed,
         speed_source=source,
-        seconds=num_tokens / (speed * processes) if speed else None,
+        seconds=num_tokens / (speed * config.hardware.num_processes),
     )
 
 
-def _speed(model: Architecture, config: RunConfig, context: float) -> tuple[float | None, str]:
+def _speed(model: Architecture, config: RunConfig, context: float) -> tuple[float, str]:
     """Tokens per second of one process. Adapters are taken to be as fast as full fine-tuning: on
     one H200 they ran 9,580 tokens per second (LoRA) against 9,450."""
     plan, hardware = config.plan, config.hardware
@@ -146,7 +145,7 @@ def disk_bytes(model: Architecture, config: RunConfig, num_trainings: int = 1) -
     earlier checkpoints that are kept, weights only; the exported model; and the kept files of
     earlier trainings."""
     trained = FP32 * num_trained(model, config.adapter)
-    resume = trained + moment_bytes(model, config.adapter, config.optimizer)
+    resume = trained + moment_bytes(model, config)
     sizes = {
         "checkpoint to resume from": resume,
         "the next one while it is written": resume,

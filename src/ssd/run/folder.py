@@ -29,12 +29,36 @@ class Run:
         return Path(self.config.output_dir) / STORE
 
 
+NOWHERE = Weights(path="", identity="", tokenizer="", source="not fetched")
+"""Stands for weights that are not on this disk yet; no artifact can have been made from them."""
+
+
 def save_run(run: Run, command: list[str]) -> None:
     """Write the run folder's configuration, weights and command line;
     links to its artifacts follow as they appear."""
-    write_text(run.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(plain(run.config))))
+    write_config(run.folder / CONFIG, run.config)
     write_json(run.folder / WEIGHTS, run.weights)
     write_json(run.folder / COMMAND, {"command": command})
+
+
+def write_config(file: Path, config: RunConfig) -> None:
+    """Write a configuration as YAML, which `read_config` reads."""
+    write_text(file, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+
+
+def read_config(file: Path) -> RunConfig:
+    """The configuration in a file.
+
+    Raises:
+        ConfigError: it is not valid.
+    """
+    try:
+        loaded = OmegaConf.load(file)
+    except (yaml.YAMLError, OSError) as error:
+        raise ConfigError(
+            f"{file} is no readable YAML ({one_line(error)}): run python train.py again"
+        ) from error
+    return to_run_config(loaded)
 
 
 def load_run(folder: Path) -> Run:
@@ -48,13 +72,7 @@ def load_run(folder: Path) -> Run:
         raise ArtifactError(
             f"{folder} holds no run ({CONFIG}, {WEIGHTS}): make one with python train.py"
         )
-    try:
-        loaded = OmegaConf.load(folder / CONFIG)
-    except (yaml.YAMLError, OSError) as error:
-        raise ConfigError(
-            f"{folder / CONFIG} is no readable YAML ({one_line(error)}): run python train.py again"
-        ) from error
-    config = to_run_config(loaded)
+    config = read_config(folder / CONFIG)
     return Run(folder=folder, config=config, weights=Weights(**read_json(folder / WEIGHTS)))
 
 

@@ -28,7 +28,9 @@ def corpus(run: Run) -> Artifact:
     config = run.config
     if config.train.corpus is not None:
         return existing(Path(config.train.corpus), ("corpus",), "train.corpus")
-    sampler = config.sampler
+    sampler, prompts = config.sampler, plain(config.data)
+    if config.data.source is not DataSource.hub:
+        prompts |= {"path": None, "sha256": hash_file(prompt_file(config.data))}
     return artifact(
         run.store,
         "corpus",
@@ -36,7 +38,7 @@ def corpus(run: Run) -> Artifact:
             "weights": run.weights.identity,
             "tokenizer": run.weights.tokenizer,
             "model_kind": config.model.kind,
-            "prompts": _prompt_set(run),
+            "prompts": prompts,
             "reasoning_effort": config.model.reasoning_effort,
             "dtype": config.model.dtype,
             "prompt_format": config.prompt_format,
@@ -135,14 +137,6 @@ def adapter_folder(run: Run, model: str, step: int | None = None) -> Path | None
     adapter = run.config.adapter
     merged = adapter.type is AdapterType.none or adapter.merge
     return None if model == BASE or merged else trained_folder(run, model, step) / ADAPTER
-
-
-def _prompt_set(run: Run) -> dict[str, object]:
-    data = run.config.data
-    facts: dict[str, object] = plain(data)
-    if data.source is DataSource.hub:
-        return facts
-    return {**facts, "path": None, "sha256": hash_file(prompt_file(data))}
 
 
 def require_tokenizer(run: Run, samples: Artifact, setting: str) -> None:

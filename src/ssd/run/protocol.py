@@ -24,15 +24,14 @@ def candidates(run: Run, model: str) -> list[Setting]:
     settings = run.config.eval
     truncations = settings.truncations or [settings.truncation]
     temps = settings.temps or [settings.temp]
-    steps = [_step(run, step) for step in settings.checkpoint_steps] or [
-        _step(run, settings.checkpoint_step)
-    ]
+    final = run.config.train.max_steps
+    typed: list[int | None] = [*settings.checkpoint_steps] or [settings.checkpoint_step]
+    steps = [None if step == final else step for step in typed]
+    own: list[Setting] = []
     if model == BASE:
         own, steps = [Setting.of(settings.base_temp, settings.base_truncation)], [None]
         if SWEPT not in settings.controls:
             return own
-    else:
-        own = []
     grid = [
         Setting(temp, cut.top_k, cut.top_p, step)
         for step in steps
@@ -77,7 +76,3 @@ def num_samples(run: Run, benchmark: str, part: str) -> int:
     if (benchmark, part) in reported_on(run):
         return settings.num_samples
     return settings.num_validation_samples or settings.num_samples
-
-
-def _step(run: Run, step: int | None) -> int | None:
-    return None if step == run.config.train.max_steps else step

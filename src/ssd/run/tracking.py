@@ -16,8 +16,7 @@ from ssd.run import Run
 
 
 class Tracker:
-    """One stage's metrics. Use as a context manager,
-    so that W&B is finished before the process goes on."""
+    """One stage's metrics; a context manager, which finishes W&B before the process goes on."""
 
     def __init__(self, run: Run, stage: str, fingerprint: str, folder: Path) -> None:
         # Before the file is opened: a failed start leaves nothing open.
@@ -51,9 +50,8 @@ class Tracker:
         if self.wandb is not None:
             import wandb
 
-            self.wandb.log(
-                {name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])}
-            )
+            table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+            self.wandb.log({name: table})
 
     def images(self, paths: Mapping[str, Path]) -> None:
         """Image files by name, copied to W&B; they are already stored in the run folder."""
@@ -74,18 +72,13 @@ class Tracker:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Lines of a folder's metrics file; a resumed run repeats steps,
-    so the last line of a step counts."""
+    """Lines of a folder's metrics file; a resumed run repeats steps: the last of each counts."""
     path = folder / METRICS
     if not path.is_file():
         return []
-    lines = [
-        json.loads(line)
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if line.endswith("}")
-    ]
+    whole = (text for text in path.read_text(encoding="utf-8").splitlines() if text.endswith("}"))
     steps: dict[Any, dict[str, Any]] = {}
-    for number, line in enumerate(lines):
+    for number, line in enumerate(map(json.loads, whole)):
         steps[line.get("step", f"line {number}")] = line
     return list(steps.values())
 
@@ -111,13 +104,10 @@ def wandb_mode(logger: LoggerConfig) -> str:
 
 
 def _start_wandb(run: Run, stage: str, fingerprint: str) -> Any:
-    os.environ.setdefault(
-        "WANDB_SILENT", "true"
-    )  # what a user needs to know is printed below, in one line
+    os.environ.setdefault("WANDB_SILENT", "true")  # what a user needs to know is printed below
     import wandb
 
-    config = run.config
-    mode = wandb_mode(config.logger)
+    config, mode = run.config, wandb_mode(run.config.logger)
     started = wandb.init(
         project=config.logger.project,
         entity=config.logger.entity,

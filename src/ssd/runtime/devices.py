@@ -6,14 +6,13 @@ Imports no torch: the driver asks it before any stage.
 import functools
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ssd.config.choices import Accelerator
 from ssd.config.settings import HardwareConfig
 from ssd.runtime.gpus import visible_gpus
-from ssd.runtime.hardware import fill
 
 GIB = 2**30
 ASSUMED_GIB = 80.0
@@ -52,19 +51,6 @@ def gib(num_bytes: float) -> str:
     """`80.0 GiB`; `0.001 GiB`."""
     size = num_bytes / GIB
     return f"{size:.1f} GiB" if size >= 0.1 else f"{size:.3f} GiB"
-
-
-def assume(hardware: HardwareConfig) -> HardwareConfig:
-    """Replace `auto` and null by this machine's values and take everything else from the
-    configuration; on GPUs the values that depend on memory stay open."""
-    gpus = 0 if hardware.accelerator is Accelerator.cpu else len(visible_gpus())
-    on_gpu = gpus > 0 or hardware.accelerator is Accelerator.gpu
-    resolved = replace(
-        hardware,
-        accelerator=Accelerator.gpu if on_gpu else Accelerator.cpu,
-        devices=hardware.devices or max(gpus, 1),
-    )
-    return fill(resolved)
 
 
 def device_memory(hardware: HardwareConfig, given_gib: float | None) -> tuple[float, str]:

@@ -12,11 +12,19 @@ CPU_SEQUENCES = 64
 """Sequences that the engine decodes at once on a CPU; more would only wait for each other."""
 
 
-def fill(hardware: HardwareConfig) -> HardwareConfig:
-    """Replace `auto` and null once the accelerator is known. On a CPU recomputing and compiling
-    cost more than they save. Values that depend on GPU memory are left to `ssd.plan.choice`."""
-    on_gpu, compiles = hardware.accelerator is Accelerator.gpu, hardware.compile_training
-    hardware = replace(hardware, compile_training=on_gpu if compiles is None else compiles)
+def assume(hardware: HardwareConfig) -> HardwareConfig:
+    """Replace `auto` and null by this machine's values and take everything else from the
+    configuration. On a CPU recomputing and compiling cost more than they save. Values that depend
+    on GPU memory are left to `ssd.plan.choice`."""
+    gpus = 0 if hardware.accelerator is Accelerator.cpu else len(visible_gpus())
+    on_gpu = gpus > 0 or hardware.accelerator is Accelerator.gpu
+    compiles = hardware.compile_training
+    hardware = replace(
+        hardware,
+        accelerator=Accelerator.gpu if on_gpu else Accelerator.cpu,
+        devices=hardware.devices or max(gpus, 1),
+        compile_training=on_gpu if compiles is None else compiles,
+    )
     if on_gpu:
         return hardware
     recompute = hardware.activation_checkpointing
@@ -31,7 +39,7 @@ def fill(hardware: HardwareConfig) -> HardwareConfig:
 
 
 def resolve(hardware: HardwareConfig) -> HardwareConfig:
-    """Replace `auto` and null by this machine's values, except those that depend on GPU memory.
+    """`assume`, for a run on this very machine.
 
     Raises:
         HardwareError: a GPU was asked for and there are fewer.
@@ -43,14 +51,12 @@ def resolve(hardware: HardwareConfig) -> HardwareConfig:
             f"this machine shows {gpus}: "
             "use hardware=cpu, or check nvidia-smi and CUDA_VISIBLE_DEVICES"
         )
-    devices = hardware.devices or max(gpus, 1)
     if gpus and hardware.tensor_parallel_size > gpus:
         raise HardwareError(
             f"hardware.tensor_parallel_size={hardware.tensor_parallel_size} exceeds "
             f"the {gpus} GPU(s) of this machine"
         )
-    accelerator = Accelerator.gpu if gpus else Accelerator.cpu
-    return fill(replace(hardware, accelerator=accelerator, devices=devices))
+    return assume(hardware)
 
 
 def available_memory() -> int:

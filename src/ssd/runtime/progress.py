@@ -9,8 +9,7 @@ from tqdm import tqdm
 
 
 def progress_bar(label: str, total: int, *, done: int = 0, unit: str, hidden: bool = False) -> Any:
-    """A tqdm bar with time left; off a terminal, where a bar is a stream of lines,
-    one every 15 s."""
+    """A tqdm bar with time left; off a terminal, where it is a stream of lines, one every 15 s."""
     interval = 0.5 if sys.stderr.isatty() else 15.0
     return tqdm(
         total=total,

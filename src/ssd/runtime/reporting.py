@@ -1,5 +1,4 @@
-"""How a process says why it failed: one line, an exit code, and a file for the process that started
-it."""
+"""How a process says why it failed: one line, an exit code, a file for the process above it."""
 
 import os
 import select

@@ -14,9 +14,8 @@ def main() -> None:
     with reporting_errors():
         run = load_run(arguments.run_dir)
 
-        from ssd.train.trainer import (
-            train,
-        )  # after the cheap checks: torch and Lightning take seconds to import
+        # After the cheap checks: torch and Lightning take seconds to import.
+        from ssd.train.trainer import train
 
         train(run)
 

@@ -27,13 +27,11 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore weights and optimizer, and take over the signals from Lightning."""
         assert isinstance(pl_module, SelfDistillation)
-        module = pl_module
-        if module.step:
-            assert module.loss is not None
-            checkpoints.load(self.folder, module.step, module.loss, trainer.optimizers[0])
+        if pl_module.step:
+            checkpoints.load(self.folder, pl_module.step, pl_module.loss, trainer.optimizers[0])
 
         def request_stop(*_: Any) -> None:
-            module.stop_requested = True
+            pl_module.stop_requested = True
 
         # Lightning's own handlers talk to other ranks wherever the signal finds them.
         for number in PREEMPTION_SIGNALS:
@@ -46,7 +44,6 @@ class Checkpoints(Callback):
         assert isinstance(pl_module, SelfDistillation)
         step, stops = pl_module.step, pl_module.stops
         if step % self.train.checkpoint_every == 0 or (stops and step < self.train.max_steps):
-            assert pl_module.loss is not None
             checkpoints.save(
                 self.folder, step, pl_module.loss, trainer.optimizers[0],
                 fingerprint=self.fingerprint, keep=self.train.keep_checkpoints,
@@ -62,7 +59,7 @@ class Checkpoints(Callback):
 class StepMetrics(Callback):
     """One line of metrics and one tick of a bar per optimizer step."""
 
-    def __init__(self, max_steps: int, tracker: Tracker | None) -> None:
+    def __init__(self, max_steps: int, tracker: Tracker) -> None:
         self.max_steps = max_steps
         self.tracker = tracker
         self.bar: Any = None
@@ -70,22 +67,19 @@ class StepMetrics(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin at the restored step."""
         assert isinstance(pl_module, SelfDistillation)
-        if self.tracker is not None:
-            self.bar = progress_bar("training", self.max_steps, done=pl_module.step, unit="step")
+        self.bar = progress_bar("training", self.max_steps, done=pl_module.step, unit="step")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
     ) -> None:
         """Log the step."""
         assert isinstance(pl_module, SelfDistillation)
-        if self.tracker is not None:
-            metrics = pl_module.metrics
-            self.tracker.log(metrics, step=pl_module.step)
-            loss, rate = metrics["train/loss"], metrics["train/tokens_per_second"]
-            self.bar.set_postfix_str(f"loss {loss:.3f}, {rate:.0f} tok/s", refresh=False)
-            self.bar.update(1)
+        metrics = pl_module.metrics
+        self.tracker.log(metrics, step=pl_module.step)
+        loss, rate = metrics["train/loss"], metrics["train/tokens_per_second"]
+        self.bar.set_postfix_str(f"loss {loss:.3f}, {rate:.0f} tok/s", refresh=False)
+        self.bar.update(1)
 
     def on_train_end(self, *_: Any) -> None:
         """Leave the full bar standing."""
-        if self.bar is not None:
-            self.bar.close()
+        self.bar.close()

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ssd.artifacts.files import replacing
 from ssd.artifacts.fingerprints import fingerprint
 from ssd.artifacts.names import BASE_TARGET
 from ssd.config.settings import AnalyseConfig
+from ssd.method.decoding import Decoding
 from ssd.method.decomposition import Decomposition, Target, decompose, has_target, target
 from ssd.run import Run, lineage
 from ssd.run.tracking import Tracker
@@ -36,19 +37,10 @@ PART_ELEMENTS = 2**22
 PREFIX = "decomposition/"
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the corpus was drawn, which defines the base model's target."""
-
-    temp: float
-    top_k: int | None
-    top_p: float
-
-
-def sampling(run: Run) -> Sampling:
-    """The sampling of the run's corpus, which `train.corpus` may take from another run."""
+def sampling(run: Run) -> Decoding:
+    """How the run's corpus, which may be another run's, was drawn: it defines the target."""
     inputs = lineage.corpus(run).inputs
-    return Sampling(inputs["temp"], inputs["truncation"]["top_k"], inputs["truncation"]["top_p"])
+    return Decoding(inputs["temp"], **inputs["truncation"])
 
 
 def choose(examples: Sequence[Example], settings: AnalyseConfig) -> list[Example]:
@@ -180,7 +172,6 @@ class LiveDecomposition(Callback):
         """Hand `visit` the logits (n, V) of all positions, in order and some at a time, in the
         first process."""
         loss = module.loss
-        assert loss is not None
 
         def measure(hidden: Tensor, head: nn.Linear, labels: Tensor, weights: Tensor) -> Tensor:
             if self.tracker is not None:

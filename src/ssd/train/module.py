@@ -16,6 +16,7 @@ from ssd.artifacts.fingerprints import plain
 from ssd.config.choices import Attention
 from ssd.config.settings import OptimizerConfig
 from ssd.errors import SSDError
+from ssd.models.network import check_head
 from ssd.run import Run, lineage
 from ssd.train.attention import check_isolation
 from ssd.train.data import Step
@@ -90,13 +91,15 @@ class SelfDistillation(LightningModule):
     carries its tokens' weights: their losses are added up, never averaged.
     """
 
+    loss: CompletionLoss
+    """Set by `configure_model`."""
+
     def __init__(self, run: Run, first_step: int = 0) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.run = run
         self.step = first_step
         """Optimizer steps taken."""
-        self.loss: CompletionLoss | None = None
         self.compiled: CompiledLayers | None = None
         """None where layers are not compiled, or no longer."""
         self.metrics: dict[str, float] = {}
@@ -104,14 +107,13 @@ class SelfDistillation(LightningModule):
         self.stop_requested = False
         """Whether this process was asked to stop, which can happen at any time."""
         self.stops = False
-        """Whether any process had been asked to stop when the last step was summed; equal in
-        all."""
+        """Whether any process was asked to stop when the last step was summed; equal in all."""
         self.started = time.monotonic()
         """Start time of the current step."""
 
     def configure_model(self) -> None:
         """Load the weights; under FSDP2 build without memory, shard, then fill."""
-        if self.loss is not None:
+        if hasattr(self, "loss"):
             return
         config, folder = self.run.config, lineage.model_folder(self.run, "base")
         device = self.trainer.strategy.root_device
@@ -120,13 +122,13 @@ class SelfDistillation(LightningModule):
             use_flash_3(device)
         if not config.hardware.shards:
             self.loss = build(*settings, device=device)
-            self.loss.check_head()
+            check_head(self.loss.network)
             self._compile_layers()
             return
         torch.manual_seed(config.seed)
         source = build(*settings, device=device) if self.global_rank == 0 else None
         if source is not None:
-            source.check_head()
+            check_head(source.network)
         self.loss = build(*settings, device=device, empty=True)
         self._compile_layers()  # before sharding, whose hooks then stay outside
         assert self.device_mesh is not None
@@ -138,7 +140,6 @@ class SelfDistillation(LightningModule):
             return
         from ssd.train.compiled import CompiledLayers  # imports the compiler
 
-        assert self.loss is not None
         self.compiled = CompiledLayers(self.loss.body.layers)
 
     def _require_compiled(self, failures: float) -> None:
@@ -163,7 +164,6 @@ class SelfDistillation(LightningModule):
         """Check that packed documents do not see each other, which compiles the layers."""
         train = self.run.config.train
         if train.packing and train.isolation_check:
-            assert self.loss is not None
             with self.trainer.precision_plugin.train_step_context():
                 config = self.loss.model.config
                 vocabulary = config.get_text_config().vocab_size
@@ -173,7 +173,6 @@ class SelfDistillation(LightningModule):
 
     def training_step(self, step: Step, index: int) -> None:
         """Add up the gradients of the step's micro-batches, clip, and update the weights."""
-        assert self.loss is not None
         torch.manual_seed(self.run.config.seed * 1_000_003 + step.index)  # adapters may drop out
         total = torch.zeros((), device=self.device)
         for micro_batch, synchronising in self._micro_batches(step):
@@ -237,10 +236,9 @@ class SelfDistillation(LightningModule):
     def _require_finite(self, what: str, value: float, step: Step) -> None:
         if math.isfinite(value):
             return
-        names = ", ".join(step.prompt_ids[:NAMED_SAMPLES])
-        more = f" and {len(step.prompt_ids) - NAMED_SAMPLES} more" if (
-            len(step.prompt_ids) > NAMED_SAMPLES
-        ) else ""  # fmt: skip
+        names, more = ", ".join(step.prompt_ids[:NAMED_SAMPLES]), ""
+        if len(step.prompt_ids) > NAMED_SAMPLES:
+            more = f" and {len(step.prompt_ids) - NAMED_SAMPLES} more"
         raise SSDError(
             f"step {step.index + 1}: the {what} is {value}, on samples {names}{more}; "
             "lower optimizer.lr, or set train.precision=fp32. The last checkpoint is kept"
@@ -255,5 +253,4 @@ class SelfDistillation(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The configured optimizer; its learning rate is set at every step."""
-        assert self.loss is not None
         return make_optimizer(self.run.config.optimizer, self.loss)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ssd.config.choices import AdapterType, Precision, Recompute
 from ssd.config.settings import AdapterConfig, HardwareConfig, ObjectiveConfig, TrainConfig
 from ssd.errors import ModelError
-from ssd.models.network import body, check_head, head, inner_model, load
+from ssd.models.network import body, head, inner_model, load
 from ssd.runtime.precision import product_precision
 from ssd.train.attention import attention_kwargs, choose_attention, packed_mask
 from ssd.train.batches import MicroBatch
@@ -34,8 +34,7 @@ class CompletionLoss(nn.Module):
     def forward(self, batch: MicroBatch, measure: Kernel | None = None) -> Tensor:
         """Weighted sum of cross-entropies over the micro-batch's loss tokens; or, in its place,
         what `measure` makes of the hidden states and the head, which outside are sharded."""
-        config = self.model.config
-        device = batch.input_ids.device
+        config, device = self.model.config, batch.input_ids.device
         settings = attention_kwargs(config._attn_implementation, batch.lengths, device)
         if batch.lengths is not None:
             dtype = self.model.get_input_embeddings().weight.dtype
@@ -51,7 +50,7 @@ class CompletionLoss(nn.Module):
         kernel = self.kernel if measure is None else measure
         loss = kernel(output.last_hidden_state, self.head, batch.labels, batch.weights)
         if self.aux_coef and measure is None:
-            top_k = self.model.config.get_text_config().num_experts_per_tok
+            top_k = config.get_text_config().num_experts_per_tok
             loss = loss + self.aux_coef * balance_loss(output.router_logits, batch, top_k)
         return loss
 
@@ -69,10 +68,6 @@ class CompletionLoss(nn.Module):
     def head(self) -> Any:
         """Maps hidden states to logits."""
         return head(self.network)
-
-    def check_head(self) -> None:
-        """Raise `ModelError` where the model's logits are not its head applied to its body."""
-        check_head(self.network)
 
 
 def num_experts(config: Any) -> int:

@@ -81,12 +81,11 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
         else nullcontext() as tracker
     ):
         live = LiveDecomposition(steps.examples, run, checkpoint.folder, tracker)
-        metrics = StepMetrics(config.train.max_steps, tracker)
+        metrics = [] if tracker is None else [StepMetrics(config.train.max_steps, tracker)]
         # Metrics first: a run that is killed between them and a checkpoint must not resume behind a
         # step that its metrics have not seen.
-        trainer = make_trainer(config, [live, metrics, Checkpoints(checkpoint, config)])
+        trainer = make_trainer(config, [live, *metrics, Checkpoints(checkpoint, config)])
         trainer.fit(module, datamodule=CorpusDataModule(steps))
-        assert module.loss is not None
         counts |= parameter_counts(module.loss)
         preempted = module.step < config.train.max_steps
         # The moments, twice as large as the weights, are freed before the weights are gathered.
@@ -109,15 +108,10 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
             checkpoint.finish(
                 started=started, counts=counts, export_check=export_check, computed_in=computed_in
             )
-            track_export(tracker, checkpoint)
-
-
-def track_export(tracker: Tracker | None, checkpoint: Artifact) -> None:
-    """Log where the exported model and adapter lie, without uploading them."""
-    for part in (MODEL, ADAPTER):
-        folder = checkpoint.folder / part
-        if tracker is not None and folder.is_dir():
-            tracker.reference(folder, f"{part}-{checkpoint.fingerprint}")
+            for part in (MODEL, ADAPTER):
+                folder = checkpoint.folder / part
+                if tracker is not None and folder.is_dir():
+                    tracker.reference(folder, f"{part}-{checkpoint.fingerprint}")
 
 
 def plan_steps(run: Run, samples: list[Any]) -> tuple[Steps, dict[str, Any]]:
@@ -126,8 +120,7 @@ def plan_steps(run: Run, samples: list[Any]) -> tuple[Steps, dict[str, Any]]:
     Raises:
         DataError: the corpus does not fit the model or the settings.
     """
-    config = run.config
-    train = config.train
+    config, train = run.config, run.config.train
     text_config = AutoConfig.from_pretrained(lineage.model_folder(run, "base")).get_text_config()
     examples, counts = make_examples(
         samples, train.seq_len, train.long_samples, text_config.vocab_size
