@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from analyses import finish_analysis
 from run_folders import BETTER, UNDECIDED, benchmark_scores, make_run, make_selection, write_scores
 
 from ssd.analyse.analysis import flat_metrics
+from ssd.analyse.summary import kind_table
 from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.names import FAILURE, WANDB_PLAN
 from ssd.errors import ArtifactError, ConfigError, HardwareError
@@ -93,7 +95,7 @@ def test_a_study_with_an_analysis_has_its_panels(tmp_path: Path) -> None:
     assert analysis.job_type == "analyse"
     read = collect(run.folder).analysis
     assert read is not None
-    logged = flat_metrics(run, read)
+    logged = flat_metrics(kind_table(read, run.config.analyse, np.random.default_rng(0)))
     assert {name for panel in analysis.panels for name in panel.metrics} <= set(logged)
 
 

@@ -228,12 +228,7 @@ def _analysis(facts: Facts) -> dict[str, Any] | None:
     analysis, settings = facts.analysis, facts.run.config.analyse
     if analysis is None:
         return None
-    rows = kind_table(
-        analysis,
-        plausible=settings.plausible,
-        lock_top1=settings.lock_top1,
-        rng=np.random.default_rng(facts.run.config.seed),
-    )
+    rows = kind_table(analysis, settings, np.random.default_rng(facts.run.config.seed))
     return {
         "num_samples": len(analysis.samples),
         "plausible": settings.plausible,

@@ -54,12 +54,8 @@ def test_statements_are_the_measured_numbers_of_every_trained_model(tmp_path: Pa
     assert facts.analysis is not None
     assert facts.results[-1].label == "Analysis"
     section = section_of(facts)
-    rows = kind_table(
-        facts.analysis,
-        plausible=run.config.analyse.plausible,
-        lock_top1=run.config.analyse.lock_top1,
-        rng=np.random.default_rng(run.config.seed),
-    )
+    rng = np.random.default_rng(run.config.seed)
+    rows = kind_table(facts.analysis, run.config.analyse, rng)
     fork = next(row for row in rows if row.kind == "fork")
     change = fork.changes["tuned"]["entropy"]
     (sentences,) = (block.entries for block in blocks_of(section, Listing))

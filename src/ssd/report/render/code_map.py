@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssd.analyse.summary import base_kinds
 from ssd.arms import BASE, TUNED
 from ssd.config.settings import AnalyseConfig
-from ssd.method.locks import FORK, classify
+from ssd.method.locks import FORK
 from ssd.records.analysis import Analysis, Positions
 from ssd.report.render.document import Block, CodeMap, Program, Reading, Table
 
@@ -29,7 +30,7 @@ def code_map(analysis: Analysis, settings: AnalyseConfig, num_programs: int) -> 
     base = analysis.positions[BASE]
     if not len(base.sample):
         return []
-    kinds = classify(base.top_probs, settings.plausible, settings.lock_top1)
+    kinds = base_kinds(analysis, settings)
     after = analysis.positions.get(TUNED)
     numbers = chosen_programs(analysis, kinds, num_programs)
     blocks: list[Block] = []

@@ -54,10 +54,8 @@ def why(facts: Facts) -> list[Section]:
 
 def _after(facts: Facts, analysis: Analysis) -> list[Block]:
     settings = facts.run.config.analyse
-    plausible, lock_top1 = settings.plausible, settings.lock_top1
     rng = np.random.default_rng(facts.run.config.seed)
-    rows = kind_table(analysis, plausible=plausible, lock_top1=lock_top1, rng=rng)
-    kinds = base_kinds(analysis, plausible=plausible, lock_top1=lock_top1)
+    rows, kinds = kind_table(analysis, settings, rng), base_kinds(analysis, settings)
     present = [row for row in rows if row.count]
     trained = [model for model in analysis.positions if model != BASE]
     cut = formats.truncation(facts.run.config.eval.truncation)
