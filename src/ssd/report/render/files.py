@@ -23,7 +23,7 @@ def write_document(folder: Path, document: Document, name: str) -> None:
     for figure in document.figures:
         for kind in FORMATS:
             with replacing(folder / FIGURES / f"{figure.name}.{kind}") as temporary:
-                temporary.write_bytes(getattr(figure.drawing, kind))
+                temporary.write_bytes(figure.drawing(kind))
     drawn = {figure.name for figure in document.figures}
     for path in (folder / FIGURES).glob("*.*"):
         if path.stem not in drawn:

@@ -31,6 +31,7 @@ def html(document: Document) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "kind": lambda block: type(block).__name__,
         "data_uri": _data_uri,
         "breakable": _breakable,
         "unbroken": _unbroken,
