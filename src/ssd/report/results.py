@@ -14,40 +14,17 @@ from typing import Any
 import numpy as np
 
 from ssd.analyse.summary import kind_table
-from ssd.artifacts.files import write_json
 from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import RESULTS
 from ssd.config.choices import AdapterType
 from ssd.report.exports.results_scores import benchmark, selected
 from ssd.report.run.facts import Facts, StageResult, run_costs
 from ssd.report.run.provenance import libraries
-from ssd.report.study.cells import Cell, cells, curves, fit_cells
+from ssd.report.study.cells import CURVE, Cell, cells, curves, fit_cells
 from ssd.report.study.collection import Study, run_names
 
 VERSION = 1
 SCHEMA = Path(__file__).with_name("results.schema.json")
-
-
-def write_results(run_dir: Path, facts: Facts) -> dict[str, Any]:
-    """Write a run's `results.json`, and return its contents.
-
-    Raises:
-        ArtifactError: the folder cannot be written.
-    """
-    results = run_results(facts)
-    write_json(run_dir / RESULTS, results)
-    return results
-
-
-def write_study_results(study: Study) -> dict[str, Any]:
-    """Write a study's `results.json`, and return its contents.
-
-    Raises:
-        ArtifactError: the folder cannot be written.
-    """
-    results = study_results(study)
-    write_json(study.folder / RESULTS, results)
-    return results
 
 
 def run_results(facts: Facts) -> dict[str, Any]:
@@ -85,7 +62,7 @@ def study_results(study: Study) -> dict[str, Any]:
         "kind": "study",
         "name": study.name,
         "runs": [_row(facts, names[facts.run.folder]) for facts in study.runs],
-        "cells": [_cell(cell) for cell in every],
+        "cells": [cell.json() for cell in every],
         "fits": _fits(every),
         "unfinished": study.unfinished,
     }
@@ -188,25 +165,6 @@ def _row(facts: Facts, name: str) -> dict[str, Any]:
     }
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
-    return {
-        "run": cell.run,
-        "model": cell.model,
-        "t_train": cell.t_train,
-        "top_k": cell.sampled.top_k,
-        "top_p": cell.sampled.top_p,
-        "t_eval": cell.t_eval,
-        "eval_top_k": cell.setting.top_k,
-        "eval_top_p": cell.setting.top_p,
-        "checkpoint_step": cell.setting.checkpoint_step,
-        "held_out": cell.held_out,
-        "benchmarks": cell.benchmarks,
-        "num_problems": cell.num_problems,
-        "t_eff": cell.t_eff,
-        **{end: getattr(cell.score, end) for end in ("value", "low", "high")},
-    }
-
-
 def _finite(value: Any) -> Any:
     """`value` with null for every number that JSON cannot hold, NaN and the infinities."""
     if isinstance(value, dict):
@@ -219,8 +177,12 @@ def _finite(value: Any) -> Any:
 def _fits(every: list[Cell]) -> list[dict[str, Any]]:
     """A quadratic of the score over T_eff through the cells that differ in temperature, run and
     step alone, where there are enough temperatures."""
-    fits = {curve: fit_cells(group) for curve, group in curves(every).items()}
-    return [{**plain(curve), **plain(fit)} for curve, fit in fits.items() if fit is not None]
+    fits = [(group[0].json(), fit_cells(group)) for group in curves(every)]
+    return [
+        {**{name: cell[name] for name in CURVE}, **plain(fit)}
+        for cell, fit in fits
+        if fit is not None
+    ]
 
 
 def _analysis(facts: Facts) -> dict[str, Any] | None:
@@ -233,12 +195,8 @@ def _analysis(facts: Facts) -> dict[str, Any] | None:
         "num_samples": len(analysis.samples),
         "plausible": settings.plausible,
         "lock_top1": settings.lock_top1,
-        "kinds": {row.kind: _without(plain(row), "kind") for row in rows},
+        "kinds": {fields.pop("kind"): fields for fields in map(plain, rows)},
     }
-
-
-def _without(stored: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in stored.items() if key != name}
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts.files import read_json, write_json
+from ssd.artifacts.files import read_json
 from ssd.artifacts.names import WANDB_PLAN
 from ssd.config.settings import LoggerConfig
 from ssd.errors import ArtifactError
@@ -69,17 +69,8 @@ class ReportPlan:
     blocks: tuple[Text | Panels, ...]
 
 
-def write_plan(folder: Path, plan: ReportPlan) -> None:
-    """Write `wandb_report.json` into a study folder.
-
-    Raises:
-        ArtifactError: the folder cannot be written.
-    """
-    write_json(folder / WANDB_PLAN, plan)
-
-
 def read_plan(folder: Path) -> ReportPlan:
-    """The report that `write_plan` wrote.
+    """The report in a study folder's `wandb_report.json`.
 
     Raises:
         ArtifactError: there is none, or it is damaged or of another version.

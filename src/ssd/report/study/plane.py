@@ -81,7 +81,7 @@ def planes(runs: Sequence[Facts]) -> list[Plane]:
         for facts in runs
         if facts.held_out is not None
     )
-    return [Plane(tuple(group), chosen) for group in curves(cells(runs)).values()]
+    return [Plane(tuple(group), chosen) for group in curves(cells(runs))]
 
 
 def problems(cell: Cell) -> str:
