@@ -269,8 +269,7 @@ def test_command_line_collects_any_runs_into_a_folder(tmp_path: Path) -> None:
 def test_the_study_table_needs_no_plotting_library() -> None:
     heavy = "{'matplotlib', 'jinja2', 'torch', 'vllm', 'pyarrow'}"
     code = (
-        "import sys, ssd.report, ssd.report.study.rows; "
-        f"print(sorted({heavy} & set(sys.modules)))"
+        f"import sys, ssd.report, ssd.report.study.rows; print(sorted({heavy} & set(sys.modules)))"
     )
     printed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
