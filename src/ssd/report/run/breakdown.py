@@ -135,23 +135,11 @@ def _advice(facts: Facts) -> list[Block]:
     scores = facts.scores
     if scores is None or not any(TUNED in benchmark.models for benchmark in scores.main):
         return []
-    tried_temps = {
-        benchmark.models[TUNED].setting.temp
-        for benchmark in scores.main
-        if TUNED in benchmark.models
-    }
-    if scores.selection is not None:
-        tried_temps |= {
-            candidate.setting.temp for candidate in scores.selection.sweeps.get(TUNED, ())
-        }
-    suggestions = advise(
-        t_train=facts.sampled.temp,
-        top_k=facts.sampled.top_k,
-        top_p=facts.sampled.top_p,
-        base_temp=facts.run.config.eval.base_temp,
-        fit=None,
-        tried_temps=sorted(tried_temps),
-    )
+    tried = [scored.models[TUNED].setting for scored in scores.main if TUNED in scored.models]
+    swept = scores.selection.sweeps.get(TUNED, ()) if scores.selection is not None else ()
+    tried_temps = [how.temp for how in (*tried, *(candidate.setting for candidate in swept))]
+    base_temp = facts.run.config.eval.base_temp
+    suggestions = advise(facts.sampled, base_temp=base_temp, fit=None, tried_temps=tried_temps)
     if not suggestions:
         return []
     temps = ",".join(f"{advice.temp:g}" for advice in suggestions)
