@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssd.artifacts.files import write_json
-from ssd.artifacts.names import RESULTS
+from ssd.artifacts.files import replacing, write_json, write_text
+from ssd.artifacts.names import FIGURES, RESULTS
 from ssd.report.render.document import Document
-from ssd.report.render.files import write_document
 from ssd.report.results import run_results, study_results
 from ssd.report.study.collection import Study, collect_study
 
@@ -68,3 +67,26 @@ def write_study(study: Study) -> None:
         from ssd.report.wandb_report import publish
 
         print(publish(study), flush=True)
+
+
+def write_document(folder: Path, document: Document, name: str) -> None:
+    """Write `<name>.md`, `<name>.html` and `figures/*.png` and `.svg` into a folder; figures of an
+    earlier document that are not in this one are deleted.
+
+    Raises:
+        ArtifactError: the folder cannot be written.
+    """
+    # Importing jinja2 takes a quarter of a second; printing a study's table does not need it.
+    from ssd.report.render.html import html
+    from ssd.report.render.markdown import markdown
+
+    for figure in document.figures:
+        for kind in ("png", "svg"):
+            with replacing(folder / FIGURES / f"{figure.name}.{kind}") as temporary:
+                temporary.write_bytes(figure.drawing(kind))
+    drawn = {figure.name for figure in document.figures}
+    for path in (folder / FIGURES).glob("*.*"):
+        if path.stem not in drawn:
+            path.unlink()
+    write_text(folder / f"{name}.md", markdown(document))
+    write_text(folder / f"{name}.html", html(document))

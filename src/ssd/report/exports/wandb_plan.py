@@ -10,7 +10,7 @@ from ssd.config.settings import LoggerConfig
 from ssd.errors import ArtifactError
 from ssd.evaluate.metrics import score_name
 from ssd.records.benchmark_scores import BenchmarkScores
-from ssd.report.render.document import Block, Code, CodeMap, Figure, Section, Table
+from ssd.report.render.document import Block, Code, CodeMap, Figure, Table
 from ssd.report.render.markdown import blocks_markdown
 from ssd.report.study.collection import Study
 
@@ -117,22 +117,20 @@ def _read_block(stored: dict[str, Any]) -> Text | Panels:
 
 def _texts(study: Study) -> list[Text]:
     # Imported here: they import matplotlib, which reading a plan does not need.
-    from ssd.report.study.cost import costs
-    from ssd.report.study.document import controls, summary, table_of_runs
+    from ssd.report.study.document import controls, costs, summary, table_of_runs
 
     makers = (summary, table_of_runs, controls, costs) if study.runs else (summary,)
-    return [_text(section) for make in makers for section in make(study)]
+    return [
+        Text(title=section.title, text=blocks_markdown(list(filter(_is_shown, section.blocks))))
+        for make in makers
+        for section in make(study)
+    ]
 
 
-def _text(section: Section) -> Text:
-    """A section of the study's report, without what W&B's Markdown cannot show."""
-    shown = [block for block in section.blocks if not _hidden(block)]
-    return Text(title=section.title, text=blocks_markdown(shown))
-
-
-def _hidden(block: Block) -> bool:
+def _is_shown(block: Block) -> bool:
+    """Whether W&B's Markdown can show it."""
     folded = isinstance(block, (Table, Code)) and block.folded
-    return folded or isinstance(block, (Figure, CodeMap))
+    return not folded and not isinstance(block, (Figure, CodeMap))
 
 
 def _panels(study: Study, group: str) -> list[Panels]:

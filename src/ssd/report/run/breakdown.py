@@ -21,12 +21,21 @@ def controls(facts: Facts) -> list[Section]:
         if benchmark.gain:
             blocks.append(Paragraph(f"On {benchmark.title}, pass@{benchmark.k}: {benchmark.gain}."))
     blocks += [_control_table(benchmark) for benchmark in compared]
-    arms = dict.fromkeys(arm for benchmark in compared for arm in benchmark.models)
-    rows = [[arm, ARMS.get(arm, "")] for arm in ARMS if arm in arms]
-    blocks.append(
-        Table(caption="What each model is", columns=["Name", "Model"], sides="ll", rows=rows)
-    )
+    arms = {arm for benchmark in compared for arm in benchmark.models}
+    blocks.append(arm_table([arm for arm in ARMS if arm in arms]))
     return [Section("Controls", blocks)]
+
+
+def arm_table(arms: list[str], *, folded: bool = False) -> Table:
+    """What each arm is."""
+    rows = [[arm, ARMS[arm]] for arm in arms]
+    return Table(
+        caption="What each model is",
+        columns=["Name", "Model"],
+        sides="ll",
+        rows=rows,
+        folded=folded,
+    )
 
 
 def selection(facts: Facts) -> list[Section]:
