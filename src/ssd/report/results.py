@@ -35,7 +35,11 @@ def run_results(facts: Facts) -> dict[str, Any]:
         "kind": "run",
         "name": config.run_name,
         "study": config.study,
-        "model": _model(facts),
+        "model": {
+            **{name: getattr(config.model, name) for name in ("name", "kind", "dtype")},
+            "weights": facts.run.weights.identity,
+            "source": facts.run.weights.source,
+        },
         "settings": _settings(facts),
         "benchmarks": {
             scored.name: benchmark(scored) for scored in (scores.benchmarks if scores else ())
@@ -88,17 +92,6 @@ def cost(facts: Facts) -> dict[str, Any]:
         },
         "sampled_tokens": corpus.get("num_tokens"),
         "trained_tokens": None if tokens is None else round(tokens * checkpoint["epochs"]),
-    }
-
-
-def _model(facts: Facts) -> dict[str, Any]:
-    model, weights = facts.run.config.model, facts.run.weights
-    return {
-        "name": model.name,
-        "kind": model.kind,
-        "dtype": model.dtype,
-        "weights": weights.identity,
-        "source": weights.source,
     }
 
 

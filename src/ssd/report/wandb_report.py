@@ -111,7 +111,10 @@ def to_report(plan: ReportPlan, entity: str) -> Any:
         if isinstance(block, Text):
             blocks.append(wr.MarkdownBlock(block.text))
         else:
-            runs = wr.Runset(project=plan.project, name=block.title, filters=_filter(block))
+            # The runs of one group and job type, in the filter language of W&B's package.
+            group, stage = _quoted(block.group), _quoted(block.job_type)
+            shown = f"Metric('Group') == {group} and Metric('JobType') == {stage}"
+            runs = wr.Runset(project=plan.project, name=block.title, filters=shown)
             blocks.append(wr.PanelGrid(runsets=[runs], panels=_panels(block)))
     return wr.Report(
         project=plan.project,
@@ -121,12 +124,6 @@ def to_report(plan: ReportPlan, entity: str) -> Any:
         width="fluid",
         blocks=blocks,
     )
-
-
-def _filter(block: Panels) -> str:
-    """The runs of one group and job type, in the filter language of W&B's package."""
-    group, stage = _quoted(block.group), _quoted(block.job_type)
-    return f"Metric('Group') == {group} and Metric('JobType') == {stage}"
 
 
 def _quoted(text: str) -> str:

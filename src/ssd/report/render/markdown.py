@@ -64,28 +64,21 @@ def _block(block: Block) -> str:
             return f"- **{escape(block.benchmark)}: {escape(block.verdict)}.** {escape(block.text)}"
         case Listing():
             return "\n".join(f"- {escape(item)}" for item in block.entries)
+        case Table(folded=True):
+            return _folded(block.caption, markdown_table(block))
         case Table():
-            return _table(block)
+            return f"*{escape(block.caption)}*\n\n{markdown_table(block)}"
         case Figure():
-            return f"![{_alt(block.alt)}](figures/{block.name}.png)\n\n*{escape(block.caption)}*"
+            alt = escape(block.alt).replace("[", "\\[").replace("]", "\\]")
+            return f"![{alt}](figures/{block.name}.png)\n\n*{escape(block.caption)}*"
         case Code():
             return _code(block)
         case CodeMap():
             return f"*{escape(block.caption)} The HTML report shows them token by token.*"
 
 
-def _table(table: Table) -> str:
-    if not table.folded:
-        return f"*{escape(table.caption)}*\n\n{markdown_table(table)}"
-    return _folded(table.caption, markdown_table(table))
-
-
 def _folded(caption: str, content: str) -> str:
     return f"<details>\n<summary>{escape(caption)}</summary>\n\n{content}\n\n</details>"
-
-
-def _alt(text: str) -> str:
-    return escape(text).replace("[", "\\[").replace("]", "\\]")
 
 
 def _code(code: Code) -> str:

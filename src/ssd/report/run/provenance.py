@@ -13,7 +13,13 @@ def provenance(facts: Facts) -> list[Section]:
         caption = "The exact command that reproduces this run"
         blocks.append(Code(caption=caption, text=shlex.join(facts.command)))
     if facts.results:
-        blocks += [_artifact_table(facts.results), *_library_tables(facts.results)]
+        blocks.append(_artifact_table(facts.results))
+    versions = [[library, ", ".join(own)] for library, own in libraries(facts.results).items()]
+    if versions:
+        caption = "Library versions, several where artifacts were made with different ones"
+        blocks.append(
+            Table(caption=caption, columns=["Library", "Version"], sides="ll", rows=versions)
+        )
     return [Section("Provenance", blocks or [Paragraph("Nothing is recorded yet.")])]
 
 
@@ -31,13 +37,6 @@ def _artifact_table(results: list[StageResult]) -> Table:
             for result in results
         ],
     )
-
-
-def _library_tables(results: list[StageResult]) -> list[Table]:
-    rows = [[library, ", ".join(versions)] for library, versions in libraries(results).items()]
-    caption = "Library versions, several where artifacts were made with different ones"
-    table = Table(caption=caption, columns=["Library", "Version"], sides="ll", rows=rows)
-    return [table] if rows else []
 
 
 def libraries(results: list[StageResult]) -> dict[str, list[str]]:
