@@ -157,9 +157,10 @@ def means(positions: Positions) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
-def flat_metrics(rows: list[KindRow]) -> dict[str, float]:
+def flat_metrics(by_kind: dict[str, KindRow]) -> dict[str, float]:
     """Metric names and values: `analysis/lock/share`, `analysis/tuned/entropy`, and by kind
     `analysis/tuned/fork/entropy`; NaN values are left out."""
+    rows = by_kind.values()
     metrics = {f"analysis/{row.kind}/share": row.share.value for row in rows if row.kind != ALL}
     for row in rows:
         for model, measures in row.means.items():
@@ -168,10 +169,10 @@ def flat_metrics(rows: list[KindRow]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
-def in_short(rows: list[KindRow], num_samples: int) -> str:
+def in_short(rows: dict[str, KindRow], num_samples: int) -> str:
     """One line about what was read, and one for each kind of position."""
-    lines = [f"analysis of {rows[-1].count:,} positions in {num_samples} completions"]
-    for row in (row for row in rows if row.count):
+    lines = [f"analysis of {rows[ALL].count:,} positions in {num_samples} completions"]
+    for row in (row for row in rows.values() if row.count):
         line = f"{row.kind:6}{row.share.value:5.0%}  entropy {row.means[BASE]['entropy']:.3f} base"
         for model, changes in row.changes.items():
             change = changes["entropy"]

@@ -86,40 +86,38 @@ def kind_table(
     settings: AnalyseConfig,
     rng: np.random.Generator,
     num_resamples: int = NUM_RESAMPLES,
-) -> list[KindRow]:
+) -> dict[str, KindRow]:
     """The number of positions, every model's predictions and the changes by training, for each
     kind.
 
     Returns:
-        Rows for `lock`, `fork`, `other` and `all`, in this order.
+        Rows by kind: `lock`, `fork`, `other` and `all`, in this order.
     """
     kinds = base_kinds(analysis, settings)
     mean = bootstrap(analysis, rng, num_resamples)
-    rows = []
+    rows = {}
     for kind in (*KINDS, ALL):
         here = np.ones(len(kinds), dtype=bool) if kind == ALL else kinds == kind
         values = {
             model: {name: np.asarray(getattr(part, name), dtype=float) for name in MEASURES}
             for model, part in analysis.positions.items()
         }
-        rows.append(
-            KindRow(
-                kind=kind,
-                count=int(here.sum()),
-                share=mean(here.astype(float), np.ones(len(kinds), dtype=bool)),
-                means={
-                    model: {name: _mean(column[here]) for name, column in columns.items()}
-                    for model, columns in values.items()
-                },
-                changes={
-                    model: {
-                        name: mean(column - values[BASE][name], here)
-                        for name, column in columns.items()
-                    }
-                    for model, columns in values.items()
-                    if model != BASE
-                },
-            )
+        rows[kind] = KindRow(
+            kind=kind,
+            count=int(here.sum()),
+            share=mean(here.astype(float), np.ones(len(kinds), dtype=bool)),
+            means={
+                model: {name: _mean(column[here]) for name, column in columns.items()}
+                for model, columns in values.items()
+            },
+            changes={
+                model: {
+                    name: mean(column - values[BASE][name], here)
+                    for name, column in columns.items()
+                }
+                for model, columns in values.items()
+                if model != BASE
+            },
         )
     return rows
 

@@ -18,8 +18,8 @@ from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import RESULTS
 from ssd.config.choices import AdapterType
 from ssd.report.exports.results_scores import benchmark, selected
+from ssd.report.run.artifacts import libraries
 from ssd.report.run.facts import Facts, StageResult, run_costs
-from ssd.report.run.provenance import libraries
 from ssd.report.study.cells import CURVE, Cell, cells, curves, fit_cells
 from ssd.report.study.collection import Study, run_names
 
@@ -36,7 +36,7 @@ def run_results(facts: Facts) -> dict[str, Any]:
         "name": config.run_name,
         "study": config.study,
         "model": {
-            **{name: getattr(config.model, name) for name in ("name", "kind", "dtype")},
+            **_fields(config.model, "name", "kind", "dtype"),
             "weights": facts.run.weights.identity,
             "source": facts.run.weights.source,
         },
@@ -103,21 +103,14 @@ def _settings(facts: Facts) -> dict[str, Any]:
     return {
         "recipe": config.recipe,
         "seed": config.seed,
-        "prompts": {name: getattr(config.data, name) for name in ("name", "split", "limit")},
+        "prompts": _fields(config.data, "name", "split", "limit"),
         "prompt_format": config.prompt_format.name,
         "t_train": facts.sampled.temp,
-        "truncation": {"top_k": facts.sampled.top_k, "top_p": facts.sampled.top_p},
-        "num_samples": sampler.num_samples,
-        "max_new_tokens": sampler.max_new_tokens,
-        "filters": sampler.filters,
-        "engine": sampler.engine,
+        "truncation": _fields(facts.sampled, "top_k", "top_p"),
+        **_fields(sampler, "num_samples", "max_new_tokens", "filters", "engine"),
         "optimizer": optimizer._target_,
         "lr": optimizer.lr,
-        "min_lr": train.min_lr,
-        "warmup_steps": train.warmup_steps,
-        "max_steps": train.max_steps,
-        "global_batch_size": train.global_batch_size,
-        "seq_len": train.seq_len,
+        **_fields(train, "min_lr", "warmup_steps", "max_steps", "global_batch_size", "seq_len"),
         "norm": config.objective.norm,
         "precision": train.precision,
         "adapter": adapter.type,
@@ -127,6 +120,10 @@ def _settings(facts: Facts) -> dict[str, Any]:
         "base_temp": config.eval.base_temp,
         "base_truncation": config.eval.base_truncation,
     }
+
+
+def _fields(settings: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in names}
 
 
 def _artifact(result: StageResult) -> dict[str, Any]:
@@ -147,8 +144,7 @@ def _row(facts: Facts, name: str) -> dict[str, Any]:
         "name": name,
         "model": facts.run.config.model.name,
         "t_train": sampled.temp,
-        "top_k": sampled.top_k,
-        "top_p": sampled.top_p,
+        **_fields(sampled, "top_k", "top_p"),
         "lr": facts.run.config.optimizer.lr,
         "seed": facts.run.config.seed,
         "selection": scores.selection.mode if scores.selection is not None else None,
@@ -188,7 +184,7 @@ def _analysis(facts: Facts) -> dict[str, Any] | None:
         "num_samples": len(analysis.samples),
         "plausible": settings.plausible,
         "lock_top1": settings.lock_top1,
-        "kinds": {fields.pop("kind"): fields for fields in map(plain, rows)},
+        "kinds": {fields.pop("kind"): fields for fields in map(plain, rows.values())},
     }
 
 

@@ -56,7 +56,7 @@ def test_statements_are_the_measured_numbers_of_every_trained_model(tmp_path: Pa
     section = section_of(facts)
     rng = np.random.default_rng(run.config.seed)
     rows = kind_table(facts.analysis, run.config.analyse, rng)
-    fork = next(row for row in rows if row.kind == "fork")
+    fork = rows["fork"]
     change = fork.changes["tuned"]["entropy"]
     (sentences,) = (block.entries for block in blocks_of(section, Listing))
     assert sentences[0].startswith("At forks (")
