@@ -8,6 +8,7 @@ differences shares in [-1, 1], lengths tokens, times seconds, entropies and loss
 
 import argparse
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,22 @@ from ssd.analyse.summary import kind_table
 from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import RESULTS
 from ssd.config.choices import AdapterType
-from ssd.report.exports.results_scores import benchmark, selected
+from ssd.method.intervals import Interval
+from ssd.records.benchmark_scores import BenchmarkScores, Comparison, ModelScores
+from ssd.records.pass_at import PassAt
+from ssd.records.selection import Selection
 from ssd.report.run.artifacts import libraries
 from ssd.report.run.facts import Facts, StageResult, run_costs
+from ssd.report.run.summary import finding
 from ssd.report.study.cells import CURVE, Cell, cells, curves, fit_cells
 from ssd.report.study.collection import Study, run_names
 
 VERSION = 1
 SCHEMA = Path(__file__).with_name("results.schema.json")
+EDITION = ("release", "window", "grading", "extraction", "split", "regression")
+COUNTS = ("num_problems", "num_total", "num_samples")
+SOURCE = ("generations", "verdicts")
+FORM = ("mean_tokens", "fence_share", "cut_share", "distinct_programs", "statuses")
 
 
 def run_results(facts: Facts) -> dict[str, Any]:
@@ -42,9 +51,9 @@ def run_results(facts: Facts) -> dict[str, Any]:
         },
         "settings": _settings(facts),
         "benchmarks": {
-            scored.name: benchmark(scored) for scored in (scores.benchmarks if scores else ())
+            scored.name: _benchmark(scored) for scored in (scores.benchmarks if scores else ())
         },
-        "selection": selected(scores.selection) if scores and scores.selection else None,
+        "selection": _selected(scores.selection) if scores and scores.selection else None,
         "analysis": _analysis(facts),
         "artifacts": [_artifact(result) for result in facts.results],
         "cost": cost(facts),
@@ -126,6 +135,66 @@ def _fields(settings: Any, *names: str) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in names}
 
 
+def _benchmark(scores: BenchmarkScores) -> dict[str, Any]:
+    """All arms on the same problems, and the verdict in the words of the report."""
+    verdict, sizes = finding(scores), scores.group_sizes
+    return {
+        **_fields(scores, *EDITION, *COUNTS),
+        "verdict": {"word": verdict.verdict, "text": verdict.text},
+        "arms": {arm: _arm(model, sizes) for arm, model in scores.models.items()},
+        "comparisons": {arm: _comparison(change) for arm, change in scores.comparisons.items()},
+    }
+
+
+def _arm(scores: ModelScores, sizes: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "model": scores.model,
+        **plain(scores.setting),
+        **_fields(scores, *SOURCE, *FORM),
+        "pass_at": _pass_at(scores.pass_at),
+        "curve": scores.curve,
+        "lost_to_form": scores.lost_to_form,
+        "groups": {
+            name: {"num_problems": sizes[name], "pass_at": _pass_at(pass_at)}
+            for name, pass_at in scores.groups.items()
+        },
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "pass_at": _pass_at(comparison.pass_at),
+        "mean_tokens": comparison.mean_tokens,
+        "groups": {
+            name: {"pass_at": _pass_at(change.pass_at)}
+            for name, change in comparison.groups.items()
+        },
+    }
+
+
+def _pass_at(pass_at: PassAt) -> dict[str, Interval]:
+    return {str(k): interval for k, interval in pass_at.items()}
+
+
+def _selected(selection: Selection) -> dict[str, Any]:
+    """How decoding and checkpoint were chosen, and among what."""
+    return {
+        "mode": selection.mode,
+        "validation": selection.validation,
+        "num_problems": {name: len(ids) for name, ids in selection.problems.items()},
+        "sweeps": {
+            model: [
+                {
+                    **plain(candidate.setting),
+                    **_fields(candidate, "score", "num_problems", "chosen"),
+                }
+                for candidate in candidates
+            ]
+            for model, candidates in selection.sweeps.items()
+        },
+    }
+
+
 def _artifact(result: StageResult) -> dict[str, Any]:
     manifest = result.manifest or {}
     return {
@@ -149,7 +218,7 @@ def _row(facts: Facts, name: str) -> dict[str, Any]:
         "seed": facts.run.config.seed,
         "selection": scores.selection.mode if scores.selection is not None else None,
         "held_out": chosen.score if chosen is not None else None,
-        "benchmarks": {scored.name: benchmark(scored) for scored in scores.benchmarks},
+        "benchmarks": {scored.name: _benchmark(scored) for scored in scores.benchmarks},
         "cost": cost(facts),
     }
 
