@@ -11,7 +11,7 @@ from ssd.errors import ArtifactError
 from ssd.evaluate.metrics import score_name
 from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.report.render.document import Block, Code, CodeMap, Figure, Table
-from ssd.report.render.markdown import blocks_markdown
+from ssd.report.render.markdown import block_markdown
 from ssd.report.study.collection import Study
 
 VERSION = 1
@@ -121,7 +121,10 @@ def _texts(study: Study) -> list[Text]:
 
     makers = (summary, table_of_runs, controls, costs) if study.runs else (summary,)
     return [
-        Text(title=section.title, text=blocks_markdown(list(filter(_is_shown, section.blocks))))
+        Text(
+            title=section.title,
+            text="\n\n".join(map(block_markdown, filter(_is_shown, section.blocks))),
+        )
         for make in makers
         for section in make(study)
     ]

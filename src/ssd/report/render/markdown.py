@@ -1,7 +1,6 @@
 """Markdown of a report. Text from files is escaped, so that a run name stays a name."""
 
 import re
-from collections.abc import Sequence
 
 from ssd.report.render.document import (
     Block,
@@ -25,13 +24,8 @@ def markdown(document: Document) -> str:
     parts = [f"# {escape(document.title)}", escape(document.subtitle)]
     for section in document.sections:
         parts.append(f"## {escape(section.title)}")
-        parts += [_block(block) for block in section.blocks]
+        parts += [block_markdown(block) for block in section.blocks]
     return "\n\n".join(parts) + "\n"
-
-
-def blocks_markdown(blocks: Sequence[Block]) -> str:
-    """Blocks without a heading above them."""
-    return "\n\n".join(_block(block) for block in blocks)
 
 
 def markdown_table(table: Table) -> str:
@@ -54,7 +48,8 @@ def escape(text: str) -> str:
     return SPECIAL.sub(lambda match: f"\\{match.group()}", plain)
 
 
-def _block(block: Block) -> str:
+def block_markdown(block: Block) -> str:
+    """One block, as it stands in a section."""
     match block:
         case Paragraph():
             return escape(block.text)
