@@ -32,7 +32,11 @@ TERM_TITLES = {
 """The parts of the loss that training can change; the constant is the same for every model."""
 LEAST = 1e-6
 """Smallest remaining mass that a logarithmic axis shows; float32 probabilities resolve no less."""
-LIVE_TITLES = {**TERM_TITLES, "kept_mass": "KeptMass"}
+LIVE_TITLES = {
+    f"decomposition/{term}": title
+    for term, title in {**TERM_TITLES, "kept_mass": "KeptMass"}.items()
+}
+"""By logged metric."""
 
 
 def mass_figure(analysis: Analysis, kinds: NDArray[np.str_]) -> Figure:
@@ -114,9 +118,7 @@ def live_figure(lines: Sequence[dict[str, Any]]) -> Figure:
     """The loss in its parts as training measured it."""
     values = []
     for key, title in LIVE_TITLES.items():
-        values_of_key = [
-            line[f"decomposition/{key}"] for line in lines if f"decomposition/{key}" in line
-        ]
+        values_of_key = [line[key] for line in lines if key in line]
         if values_of_key:
             values.append(f"{title} from {values_of_key[0]:.4f} to {values_of_key[-1]:.4f}")
     return Figure(
@@ -208,12 +210,12 @@ def draw_terms(rows: Sequence[KindRow]) -> Drawing:
 
 def draw_live_terms(lines: Sequence[dict[str, Any]]) -> Drawing:
     """The parts of the loss at the fixed positions of training, over optimizer steps."""
-    keys = [key for key in LIVE_TITLES if any(f"decomposition/{key}" in line for line in lines)]
+    keys = [key for key in LIVE_TITLES if any(key in line for line in lines)]
     figure, panels = _stacked(len(keys), 1.45, ())
     for panel, key in zip(panels, keys, strict=True):
-        measurements = [line for line in lines if f"decomposition/{key}" in line]
+        measurements = [line for line in lines if key in line]
         steps = [line["step"] for line in measurements]
-        values = [line[f"decomposition/{key}"] for line in measurements]
+        values = [line[key] for line in measurements]
         panel.plot(steps, values, color=STYLES["tuned"][0], marker="o", markersize=4, linewidth=1.6)
         _title(panel, LIVE_TITLES[key])
         panel.yaxis.set_major_locator(MaxNLocator(4))

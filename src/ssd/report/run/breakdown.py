@@ -16,10 +16,11 @@ def controls(facts: Facts) -> list[Section]:
     compared = [benchmark for benchmark in facts.main if set(benchmark.comparisons) - {BASE}]
     if not compared:
         return []
-    blocks: list[Block] = []
-    for benchmark in compared:
-        if benchmark.gain:
-            blocks.append(Paragraph(f"On {benchmark.title}, pass@{benchmark.k}: {benchmark.gain}."))
+    blocks: list[Block] = [
+        Paragraph(f"On {benchmark.title}, pass@{benchmark.k}: {benchmark.gain}.")
+        for benchmark in compared
+        if benchmark.gain
+    ]
     blocks += [_control_table(benchmark) for benchmark in compared]
     arms = {arm for benchmark in compared for arm in benchmark.models}
     blocks.append(arm_table([arm for arm in ARMS if arm in arms]))
