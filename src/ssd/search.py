@@ -26,10 +26,10 @@ from ssd.config.run_name import run_name
 from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import RESUMABLE, ArtifactError, ConfigError, SSDError, one_line
 from ssd.problems.benchmarks.registry import require_benchmarks
+from ssd.report import study_report
 from ssd.report.render.formats import percent
 from ssd.report.run.facts import collect
 from ssd.report.study.rows import study_table
-from ssd.report.study.study import study_report
 from ssd.runtime.reporting import reporting_errors
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import pytest
 
 from ssd.analyse.advice import Suggestion, advise, main
 from ssd.errors import ArtifactError, ConfigError
+from ssd.method.decoding import Decoding
 from ssd.method.quadratic import QuadraticFit, fit_quadratic
 
 
@@ -25,10 +26,8 @@ def advised(
     t_train: float = 1.6, *, fit: QuadraticFit | None = None, tried: tuple[float, ...] = (),
     base_temp: float = 0.7, truncated: bool = True,
 ) -> list[Suggestion]:  # fmt: skip
-    return advise(
-        t_train=t_train, top_k=20 if truncated else None, top_p=0.8 if truncated else 1.0,
-        base_temp=base_temp, fit=fit, tried_temps=tried,
-    )  # fmt: skip
+    sampled = Decoding(t_train, 20, 0.8) if truncated else Decoding(t_train)
+    return advise(sampled, base_temp=base_temp, fit=fit, tried_temps=tried)
 
 
 def by_temp(found: list[Suggestion]) -> dict[float, str]:

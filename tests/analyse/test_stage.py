@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from ssd.analyse.analysis import analyse, in_short
 from ssd.analyse.forward import load_network, read_states
 from ssd.analyse.measure import measure
 from ssd.analyse.probe import read_probe
+from ssd.analyse.summary import kind_table
 from ssd.arms import BASE, TUNED
 from ssd.artifacts.files import write_json
 from ssd.artifacts.store import verify
@@ -57,6 +59,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     train(made)
     analyse(made)
     return made
+
+
+def manifest_of(run: Run) -> dict[str, Any]:
+    return evidence.analysis(run, evidence.reported_steps(run)).manifest()
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +103,7 @@ def test_the_numbers_are_those_of_the_models_own_logits(run: Run, analysis: Anal
 
 
 def test_the_base_model_is_aligned_with_its_own_target_and_the_tuned_one_likes_its_corpus_more(
-    analysis: Analysis,
+    run: Run, analysis: Analysis
 ) -> None:
     base, tuned = analysis.positions[BASE], analysis.positions[TUNED]
     np.testing.assert_allclose(base.alignment, 0, atol=1e-6)
@@ -106,7 +112,7 @@ def test_the_base_model_is_aligned_with_its_own_target_and_the_tuned_one_likes_i
     np.testing.assert_allclose(base.support_compression, -np.log(base.kept_mass), atol=1e-9)
     assert tuned.alignment.mean() > 0
     assert tuned.logprob.mean() > base.logprob.mean() + 0.1
-    for costs in analysis.manifest["costs"].values():
+    for costs in manifest_of(run)["costs"].values():
         assert costs["identity_error"] < 1e-5
 
 
@@ -142,11 +148,12 @@ def test_without_answers_the_corpus_is_read_and_empty_completions_are_not(run: R
 
 def test_means_are_logged_and_told(run: Run, analysis: Analysis) -> None:
     (line,) = read_metrics(run.folder)
-    told = analysis.manifest["counts"]["models"][TUNED]
+    told = manifest_of(run)["counts"]["models"][TUNED]
     assert line["analysis/tuned/kept_mass"] == pytest.approx(told["kept_mass"])
     shares = [line[f"analysis/{kind}/share"] for kind in ("lock", "fork", "other")]
     assert sum(shares) == pytest.approx(1)
-    text = in_short(run, analysis)
+    rows = kind_table(analysis, run.config.analyse, np.random.default_rng(0))
+    text = in_short(rows, len(analysis.samples))
     assert f"{len(analysis.positions[BASE].token_id)} positions in 4 completions" in text
 
 

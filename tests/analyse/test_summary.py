@@ -10,17 +10,16 @@ from numpy.typing import NDArray
 from ssd.analyse.summary import (
     ALL,
     Estimate,
-    at_temp,
     base_kinds,
-    cumulative_mass,
+    entropy_at,
     entropy_by_head_mass,
-    entropy_by_temp,
     kind_table,
+    means_by_kind,
     sensitivity,
-    survivors_by_temp,
 )
 from ssd.arms import BASE, TUNED
 from ssd.artifacts.files import write_json
+from ssd.config.settings import AnalyseConfig
 from ssd.method.locks import FORK, LOCK, OTHER
 from ssd.records.analysis import (
     FIELDS,
@@ -30,10 +29,13 @@ from ssd.records.analysis import (
     Analysis,
     Positions,
     ProbeSample,
+    positions_file,
     read_analysis,
-    write_analysis,
+    write_positions,
+    write_probe,
 )
 
+SETTINGS = AnalyseConfig(plausible=0.1, lock_top1=0.7)
 HEADS = {LOCK: [0.9, 0.05], FORK: [0.4, 0.35], OTHER: [0.5, 0.09]}
 SAMPLE = [0, 0, 1, 1, 2, 2]
 KINDS = [LOCK, FORK, LOCK, FORK, LOCK, OTHER]
@@ -71,17 +73,16 @@ def analysis() -> Analysis:
     samples = [ProbeSample(prompt_id=f"p{n}", sample_index=0, tokens=["a", "b"]) for n in range(3)]
     return Analysis(
         positions={BASE: positions(), TUNED: tuned}, samples=samples, tokens={0: "a", 7: "é"},
-        temps=TEMPS, manifest={"inputs": {"models": {BASE: "x", TUNED: "y"}}},
     )  # fmt: skip
 
 
 def test_an_analysis_is_read_as_it_was_written(analysis: Analysis, tmp_path: Path) -> None:
-    write_analysis(tmp_path, analysis.positions, analysis.samples, analysis.tokens)
-    write_json(tmp_path / "manifest.json", analysis.manifest)
+    for model, part in analysis.positions.items():
+        write_positions(positions_file(tmp_path, model), part)
+    write_probe(tmp_path, analysis.samples, analysis.tokens)
+    write_json(tmp_path / "manifest.json", {"inputs": {"models": {BASE: "x", TUNED: "y"}}})
     again = read_analysis(tmp_path)
-    assert (again.samples, again.tokens, again.temps) == (
-        analysis.samples, analysis.tokens, analysis.temps,
-    )  # fmt: skip
+    assert (again.samples, again.tokens) == (analysis.samples, analysis.tokens)
     for model, one in analysis.positions.items():
         for name in FIELDS:
             found, written = getattr(again.positions[model], name), getattr(one, name)
@@ -90,15 +91,15 @@ def test_an_analysis_is_read_as_it_was_written(analysis: Analysis, tmp_path: Pat
 
 
 def test_kinds_are_the_base_models_for_every_model(analysis: Analysis) -> None:
-    assert base_kinds(analysis, plausible=0.1, lock_top1=0.7).tolist() == KINDS
+    assert base_kinds(analysis, SETTINGS).tolist() == KINDS
     tuned = positions(top_probs=top_probs([[0.3, 0.3]] * 6))
     analysis.positions[TUNED] = tuned
-    assert base_kinds(analysis, plausible=0.1, lock_top1=0.7).tolist() == KINDS
+    assert base_kinds(analysis, SETTINGS).tolist() == KINDS
 
 
 def test_the_table_by_kind(analysis: Analysis) -> None:
     rng = np.random.default_rng(0)
-    rows = {row.kind: row for row in kind_table(analysis, plausible=0.1, lock_top1=0.7, rng=rng)}
+    rows = kind_table(analysis, SETTINGS, rng)
     assert {kind: row.count for kind, row in rows.items()} == {LOCK: 3, FORK: 2, OTHER: 1, ALL: 6}
     assert rows[LOCK].share.value == 0.5 and rows[ALL].share == Estimate(1, 1, 1)
     assert rows[LOCK].share.low == rows[LOCK].share.high == 0.5  # each completion has one of two
@@ -123,71 +124,64 @@ def test_intervals_are_over_completions_not_over_tokens() -> None:
     many = {name: np.repeat(getattr(plain, name)[:1], 1000, axis=0) for name in FIELDS}
     base = Positions(**(many | {"sample": sample, "entropy": np.zeros(1000)}))
     tuned = Positions(**(many | {"sample": sample, "entropy": values}))
-    analysis = Analysis(
-        positions={BASE: base, TUNED: tuned}, samples=[], tokens={}, temps=TEMPS, manifest={}
-    )
-    rows = kind_table(analysis, plausible=0.1, lock_top1=0.7, rng=np.random.default_rng(0))
-    change = rows[-1].changes[TUNED]["entropy"]
+    analysis = Analysis(positions={BASE: base, TUNED: tuned}, samples=[], tokens={})
+    rows = kind_table(analysis, SETTINGS, np.random.default_rng(0))
+    change = rows[ALL].changes[TUNED]["entropy"]
     assert change == Estimate(0.5, 0.0, 1.0)
 
 
 def test_an_empty_kind_has_no_means(analysis: Analysis) -> None:
-    rows = kind_table(analysis, plausible=0.45, lock_top1=0.99, rng=np.random.default_rng(0))
-    assert rows[0].count == 0 and np.isnan(rows[0].means[BASE]["entropy"])
-    assert np.isnan(rows[0].changes[TUNED]["entropy"].value)
-    assert rows[0].share.value == 0
+    rows = kind_table(
+        analysis, AnalyseConfig(plausible=0.45, lock_top1=0.99), np.random.default_rng(0)
+    )
+    assert rows[LOCK].count == 0 and np.isnan(rows[LOCK].means[BASE]["entropy"])
+    assert np.isnan(rows[LOCK].changes[TUNED]["entropy"].value)
+    assert rows[LOCK].share.value == 0
 
 
 def test_resamples_that_miss_a_kind_leave_its_mean(analysis: Analysis) -> None:
     """Forks are in two of three completions, so one resample in 27 has none."""
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        rows = kind_table(analysis, plausible=0.1, lock_top1=0.7, rng=rng, num_resamples=1)
-        assert rows[1].share.value == pytest.approx(2 / 6)
-        assert np.isfinite(rows[1].changes[TUNED]["entropy"].value)
+        rows = kind_table(analysis, SETTINGS, rng, num_resamples=1)
+        assert rows[FORK].share.value == pytest.approx(2 / 6)
+        assert np.isfinite(rows[FORK].changes[TUNED]["entropy"].value)
 
 
 def test_sensitivity_tries_other_thresholds(analysis: Analysis) -> None:
-    rows = sensitivity(analysis, plausible=(0.08, 0.1), lock_top1=(0.45, 0.7))
-    assert [(row.plausible, row.lock_top1) for row in rows] == [
-        (0.08, 0.45), (0.08, 0.7), (0.1, 0.45), (0.1, 0.7),
-    ]  # fmt: skip
-    by_threshold = {(row.plausible, row.lock_top1): row for row in rows}
-    assert by_threshold[0.08, 0.7].shares == {LOCK: 0.5, FORK: 0.5, OTHER: 0}
-    assert by_threshold[0.1, 0.45].shares[LOCK] == pytest.approx(4 / 6)
+    by_threshold = {(row.plausible, row.lock_top1): row for row in sensitivity(analysis)}
+    assert list(by_threshold) == [(p, t) for p in (0.05, 0.1, 0.2) for t in (0.5, 0.7, 0.9)]
+    assert by_threshold[0.05, 0.7].shares == {LOCK: 0, FORK: 1, OTHER: 0}
+    assert by_threshold[0.1, 0.5].shares[LOCK] == pytest.approx(4 / 6)
     assert by_threshold[0.1, 0.7].entropy_changes[TUNED][FORK] == pytest.approx(0.2)
-    assert len(sensitivity(analysis)) == 9
 
 
 def test_mass_by_rank_and_survivors_by_temperature(analysis: Analysis) -> None:
-    kinds = base_kinds(analysis, plausible=0.1, lock_top1=0.7)
-    mass = cumulative_mass(analysis, kinds)[BASE]
+    kinds = base_kinds(analysis, SETTINGS)
+    masses = {model: part.top_probs.cumsum(1) for model, part in analysis.positions.items()}
+    mass = means_by_kind(kinds, masses)[BASE]
     assert mass[LOCK][:3] == pytest.approx([0.9, 0.95, 0.951])
     assert mass[ALL].shape == (TOP,)
-    assert survivors_by_temp(analysis, kinds)[BASE][FORK].tolist() == list(range(1, 11))
-    assert entropy_by_temp(analysis, kinds)[TUNED][ALL] == pytest.approx([0.3] * 10)
-    nothing = cumulative_mass(analysis, np.full(6, LOCK))[BASE][FORK]
+    survivors = {model: part.survivors for model, part in analysis.positions.items()}
+    assert means_by_kind(kinds, survivors)[BASE][FORK].tolist() == list(range(1, 11))
+    nothing = means_by_kind(np.full(6, LOCK), masses)[BASE][FORK]
     assert np.isnan(nothing).all() and nothing.shape == (TOP,)
 
 
 def test_between_measured_temperatures_values_are_interpolated() -> None:
-    values = np.array([[2.0, 4.0, 5.0]])
-    temps = (0.2, 0.4, 0.6)
-    for temp, expected in ((0.2, 2), (0.3, 3), (0.6, 5), (0.0, 1), (0.1, 1.5)):
-        assert at_temp(values, temps, temp, greedy=1)[0] == pytest.approx(expected)
-    assert np.isnan(at_temp(values, temps, 0.7, greedy=1)[0])
+    entropies = np.array([[2.0, 4.0, 5.0, *[6.0] * (len(TEMPS) - 3)]])
+    for temp, expected in ((0.2, 2), (0.3, 3), (0.6, 5), (0.0, 0), (0.1, 1), (2.0, 6)):
+        assert entropy_at(entropies, temp)[0] == pytest.approx(expected)
+    assert np.isnan(entropy_at(entropies, 2.1)[0])
 
 
 def test_entropy_by_the_base_models_head_mass(analysis: Analysis) -> None:
     # head masses: locks 0.968, forks 0.768, other 0.608
-    bins = entropy_by_head_mass(
-        analysis, {BASE: 0.3, TUNED: 1.0}, rng=np.random.default_rng(0), edges=(0, 0.7, 0.9, 1)
-    )
-    assert [one.count for one in bins] == [1, 2, 3]
-    assert bins[2].entropies[BASE].value == pytest.approx(0.15)
-    assert bins[2].entropies[TUNED].value == pytest.approx(0.3)
-    assert bins[1].entropies[TUNED].low == pytest.approx(0.3)
-    (empty, *_) = entropy_by_head_mass(
-        analysis, {BASE: 0.3}, rng=np.random.default_rng(0), edges=(0, 0.1, 1)
-    )
+    bins = entropy_by_head_mass(analysis, {BASE: 0.3, TUNED: 1.0}, np.random.default_rng(0))
+    by_edges = {(head.low, head.high): head for head in bins}
+    low, high, empty = by_edges[0.0, 0.8], by_edges[0.95, 0.98], by_edges[0.999, 1.0]
+    assert (low.count, high.count, sum(head.count for head in bins)) == (3, 3, 6)
+    assert high.entropies[BASE].value == pytest.approx(0.15)
+    assert high.entropies[TUNED].value == pytest.approx(0.3)
+    assert low.entropies[TUNED].low == pytest.approx(0.3)
     assert empty.count == 0 and np.isnan(empty.entropies[BASE].value)

@@ -5,7 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from ssd.records.analysis import TEMPS, TOP, Positions, ProbeSample, write_analysis
+from ssd.records.analysis import (
+    TEMPS,
+    TOP,
+    Positions,
+    ProbeSample,
+    positions_file,
+    write_positions,
+    write_probe,
+)
 from ssd.run import Run, evidence
 
 VOCABULARY = 64
@@ -100,6 +108,8 @@ def finish_analysis(
     }
     artifact = evidence.analysis(run, dict.fromkeys(models))
     artifact.folder.mkdir(parents=True)
-    write_analysis(artifact.folder, thoughts, samples, dict(enumerate(names)))
+    for name, thought in thoughts.items():
+        write_positions(positions_file(artifact.folder, name), thought)
+    write_probe(artifact.folder, samples, dict(enumerate(names)))
     counts = {"num_samples": num_samples, "num_positions": len(base)}
     artifact.finish(started=time.time() - 30, counts=counts)

@@ -6,18 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from analyses import finish_analysis
 from run_folders import BETTER, UNDECIDED, benchmark_scores, make_run, make_selection, write_scores
 
 from ssd.analyse.analysis import flat_metrics
+from ssd.analyse.summary import kind_table
 from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.names import FAILURE, WANDB_PLAN
 from ssd.errors import ArtifactError, ConfigError, HardwareError
 from ssd.report import study_report
 from ssd.report.exports.wandb_plan import Panel, Panels, ReportPlan, Text, read_plan
 from ssd.report.run.facts import collect
+from ssd.report.study.collection import Study, collect_study
 from ssd.report.wandb_report import publish, to_report
+from ssd.run import Run
 from ssd.runtime.installation import check_wandb_reports
 
 needs_package = pytest.mark.skipif(
@@ -26,6 +30,11 @@ needs_package = pytest.mark.skipif(
 )
 ODD = "a=b's < c"
 """A study's name that W&B's filter language would read as operators."""
+
+
+def study_of(run: Run) -> Study:
+    folder = run.folder.parent
+    return collect_study([folder], folder)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +51,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_run(root, "begun", finished=False)
     folder = run.folder.parent
     write_json(folder / "died" / FAILURE, {"stage": "train", "message": "no room", "time": "now"})
-    said = publish(folder)
+    said = publish(study_of(run))
     assert said == f"W&B is offline; push with: python -m ssd.report.wandb_report {folder}"
     return folder
 
@@ -88,12 +97,12 @@ def test_a_study_with_an_analysis_has_its_panels(tmp_path: Path) -> None:
     run = make_run(tmp_path, "analysed", "eval.benchmarks=[humaneval]")
     write_scores(run, humaneval=benchmark_scores(run, BETTER))
     finish_analysis(run, models=("base", "tuned"))
-    publish(run.folder.parent)
+    publish(study_of(run))
     analysis = panels_of(run.folder.parent)["Analysis"]
     assert analysis.job_type == "analyse"
     read = collect(run.folder).analysis
     assert read is not None
-    logged = flat_metrics(run, read)
+    logged = flat_metrics(kind_table(read, run.config.analyse, np.random.default_rng(0)))
     assert {name for panel in analysis.panels for name in panel.metrics} <= set(logged)
 
 
@@ -131,7 +140,7 @@ def test_a_study_of_any_name_is_filtered_by_it(tmp_path: Path) -> None:
 
 def test_a_study_without_scores_has_texts_alone(tmp_path: Path) -> None:
     run = make_run(tmp_path, finished=False)
-    publish(run.folder.parent)
+    publish(study_of(run))
     plan = read_plan(run.folder.parent)
     assert [block.title for block in plan.blocks] == ["Summary"]
     assert plan.description.startswith("0 runs with scores, 1 unfinished")
@@ -139,9 +148,9 @@ def test_a_study_without_scores_has_texts_alone(tmp_path: Path) -> None:
 
 def test_publishing_again_sees_runs_that_have_finished_since(tmp_path: Path) -> None:
     run = make_run(tmp_path, "late", "eval.benchmarks=[humaneval]")
-    publish(run.folder.parent)
+    publish(study_of(run))
     write_scores(run, humaneval=benchmark_scores(run, BETTER))
-    publish(run.folder.parent)
+    publish(study_of(run))
     assert read_plan(run.folder.parent).description.startswith("1 runs with scores")
     assert "Sweep" in panels_of(run.folder.parent)
 

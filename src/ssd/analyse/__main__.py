@@ -3,10 +3,11 @@
 import argparse
 import sys
 
+from ssd.analyse.advice import main as advice
 from ssd.run import load_run, stage_parser
 from ssd.runtime.reporting import reporting_errors
+from ssd.toy.command import main as toy
 
-TOY, ADVICE = "toy", "advice"
 EPILOG = """\
 %(prog)s toy
   reproduces the paper's toy machine (appendix C.4) in closed form; see %(prog)s toy --help
@@ -17,17 +18,10 @@ EPILOG = """\
 
 def main(arguments: list[str]) -> None:
     """Analyse a run, or answer without one."""
-    if arguments[:1] == [TOY]:
-        from ssd.toy.command import main as toy
-
+    commands = {"toy": toy, "advice": advice}
+    if arguments and arguments[0] in commands:
         with reporting_errors():
-            toy(arguments[1:])
-        return
-    if arguments[:1] == [ADVICE]:
-        from ssd.analyse.advice import main as advice
-
-        with reporting_errors():
-            advice(arguments[1:])
+            commands[arguments[0]](arguments[1:])
         return
     parser = stage_parser(
         "ssd.analyse",

@@ -18,6 +18,7 @@ import numpy as np
 
 from ssd.artifacts.files import read_json
 from ssd.errors import ArtifactError, ConfigError
+from ssd.method.decoding import Decoding
 from ssd.method.quadratic import QuadraticFit, fit_quadratic
 
 LOWEST, HIGHEST = 0.1, 2.0
@@ -52,10 +53,8 @@ Idea = tuple[float, str]
 
 
 def advise(
+    sampled: Decoding,
     *,
-    t_train: float,
-    top_k: int | None,
-    top_p: float,
     base_temp: float,
     fit: QuadraticFit | None,
     tried_temps: Sequence[float] = (),
@@ -64,16 +63,15 @@ def advise(
     [`LOWEST`, `HIGHEST`].
 
     Args:
-        t_train: the temperature samples were drawn at; greedy samples (0) get no advice, since
-            there is no temperature to compose with.
-        top_k: with `top_p`, the truncation they were drawn under.
+        sampled: how the samples were drawn; greedy ones (temperature 0) get no advice, since there
+            is no temperature to compose with.
         base_temp: the base model's own evaluation temperature.
         fit: of scores over T_eff under the same truncation.
         tried_temps: evaluation temperatures with a score; none within `NEAR` of them is suggested.
     """
+    t_train, truncated = sampled.temp, sampled.top_k is not None or sampled.top_p < 1
     if t_train <= 0:
         return []
-    truncated = top_k is not None or top_p < 1
     is_fitted = fit is not None and fit.peak is not None and fit.peak_interval is not None
     ideas = _from_fit(fit) if fit is not None and is_fitted else _from_theory(
         t_train, base_temp, truncated=truncated
@@ -246,10 +244,8 @@ def main(arguments: list[str]) -> None:
             cell["t_eval"] for cell in cells if abs(cell["t_train"] - options.t_train) < 1e-9
         ]
         print(f"{fit_text(fit, cells)}\n")
-    suggestions = advise(
-        t_train=options.t_train, top_k=options.top_k, top_p=options.top_p,
-        base_temp=options.base_temp, fit=fit, tried_temps=tried_temps,
-    )  # fmt: skip
+    sampled = Decoding(options.t_train, options.top_k, options.top_p)
+    suggestions = advise(sampled, base_temp=options.base_temp, fit=fit, tried_temps=tried_temps)
     print(advice_text(suggestions, options.t_train, tried_temps))
 
 

@@ -16,7 +16,7 @@ import torch
 from ssd.analyse.forward import States, load_network, read_states
 from ssd.analyse.measure import measure
 from ssd.analyse.probe import read_probe, token_texts, vocabulary_texts
-from ssd.analyse.summary import ALL, kind_table
+from ssd.analyse.summary import ALL, KindRow, kind_table
 from ssd.arms import BASE, TUNED
 from ssd.artifacts.files import explained
 from ssd.artifacts.store import Artifact
@@ -25,7 +25,6 @@ from ssd.errors import ArtifactError
 from ssd.models.chat import load_tokenizer
 from ssd.models.weights import model_length
 from ssd.records.analysis import (
-    Analysis,
     Positions,
     ProbeSample,
     positions_file,
@@ -67,8 +66,12 @@ def analyse(run: Run) -> None:
             return
         _write(run, analysis, steps)
     content = read_analysis(analysis.folder)
-    track(run, analysis, content)
-    print(f"\n{in_short(run, content)}\n", flush=True)
+    rows = kind_table(content, run.config.analyse, np.random.default_rng(run.config.seed))
+    metrics = flat_metrics(rows)
+    with Tracker(run, "analyse", analysis.fingerprint, run.folder) as tracker:
+        tracker.log(metrics)
+        tracker.summary(metrics)
+    print(f"\n{in_short(rows, len(content.samples))}\n", flush=True)
 
 
 def _write(run: Run, analysis: Artifact, steps: dict[str, int | None]) -> None:
@@ -87,7 +90,15 @@ def _write(run: Run, analysis: Artifact, steps: dict[str, int | None]) -> None:
     positions, costs = measure_models(run, steps, samples, folder, analysis.inputs)
     tokenizer = load_tokenizer(run.weights.path)
     shown = {int(token) for part in positions.values() for token in np.unique(part.top_ids)}
-    write_probe(folder, probe_samples(tokenizer, samples), vocabulary_texts(tokenizer, shown))
+    texts = [
+        ProbeSample(
+            prompt_id=sample.prompt_id,
+            sample_index=sample.sample_index,
+            tokens=token_texts(tokenizer, sample.completion_token_ids),
+        )
+        for sample in samples
+    ]
+    write_probe(folder, texts, vocabulary_texts(tokenizer, shown))
     counts = {
         "num_samples": len(samples),
         "num_positions": len(positions[BASE].token_id),
@@ -140,35 +151,16 @@ def measure_models(
     return positions, costs
 
 
-def probe_samples(tokenizer: Any, samples: list[Sample]) -> list[ProbeSample]:
-    """The completions that were read, with the text of each token."""
-    return [
-        ProbeSample(
-            prompt_id=sample.prompt_id,
-            sample_index=sample.sample_index,
-            tokens=token_texts(tokenizer, sample.completion_token_ids),
-        )
-        for sample in samples
-    ]
-
-
 def means(positions: Positions) -> dict[str, float | None]:
     """A model's means over all positions; None where there is no target."""
     values = {name: float(getattr(positions, name).mean()) for name in MEANS}
     return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
-def flat_metrics(run: Run, analysis: Analysis) -> dict[str, float]:
+def flat_metrics(by_kind: dict[str, KindRow]) -> dict[str, float]:
     """Metric names and values: `analysis/lock/share`, `analysis/tuned/entropy`, and by kind
     `analysis/tuned/fork/entropy`; NaN values are left out."""
-    settings = run.config.analyse
-    rows = kind_table(
-        analysis,
-        plausible=settings.plausible,
-        lock_top1=settings.lock_top1,
-        rng=np.random.default_rng(run.config.seed),
-        num_resamples=1,
-    )
+    rows = by_kind.values()
     metrics = {f"analysis/{row.kind}/share": row.share.value for row in rows if row.kind != ALL}
     for row in rows:
         for model, measures in row.means.items():
@@ -177,25 +169,10 @@ def flat_metrics(run: Run, analysis: Analysis) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
-def track(run: Run, analysis: Artifact, content: Analysis) -> None:
-    """Log the means to the run folder's metrics file and to W&B."""
-    metrics = flat_metrics(run, content)
-    with Tracker(run, "analyse", analysis.fingerprint, run.folder) as tracker:
-        tracker.log(metrics)
-        tracker.summary(metrics)
-
-
-def in_short(run: Run, analysis: Analysis) -> str:
+def in_short(rows: dict[str, KindRow], num_samples: int) -> str:
     """One line about what was read, and one for each kind of position."""
-    settings = run.config.analyse
-    rows = kind_table(
-        analysis,
-        plausible=settings.plausible,
-        lock_top1=settings.lock_top1,
-        rng=np.random.default_rng(run.config.seed),
-    )
-    lines = [f"analysis of {rows[-1].count:,} positions in {len(analysis.samples)} completions"]
-    for row in (row for row in rows if row.count):
+    lines = [f"analysis of {rows[ALL].count:,} positions in {num_samples} completions"]
+    for row in (row for row in rows.values() if row.count):
         line = f"{row.kind:6}{row.share.value:5.0%}  entropy {row.means[BASE]['entropy']:.3f} base"
         for model, changes in row.changes.items():
             change = changes["entropy"]

@@ -5,15 +5,18 @@ model's distribution, the same for every model. Tokens of one completion hang to
 interval is a bootstrap over completions, never over tokens.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssd.arms import BASE
+from ssd.config.settings import AnalyseConfig
 from ssd.method.locks import FORK, KINDS, LOCK, classify
-from ssd.records.analysis import TERMS, Analysis
+from ssd.records.analysis import TEMPS, TERMS, Analysis
 
 ALL = "all"
 """The row over every kind."""
@@ -80,62 +83,54 @@ class HeadMassBin:
 
 def kind_table(
     analysis: Analysis,
-    *,
-    plausible: float,
-    lock_top1: float,
+    settings: AnalyseConfig,
     rng: np.random.Generator,
     num_resamples: int = NUM_RESAMPLES,
-) -> list[KindRow]:
+) -> dict[str, KindRow]:
     """The number of positions, every model's predictions and the changes by training, for each
     kind.
 
     Returns:
-        Rows for `lock`, `fork`, `other` and `all`, in this order.
+        Rows by kind: `lock`, `fork`, `other` and `all`, in this order.
     """
-    kinds = base_kinds(analysis, plausible=plausible, lock_top1=lock_top1)
+    kinds = base_kinds(analysis, settings)
     mean = bootstrap(analysis, rng, num_resamples)
-    rows = []
+    rows = {}
     for kind in (*KINDS, ALL):
         here = np.ones(len(kinds), dtype=bool) if kind == ALL else kinds == kind
         values = {
             model: {name: np.asarray(getattr(part, name), dtype=float) for name in MEASURES}
             for model, part in analysis.positions.items()
         }
-        rows.append(
-            KindRow(
-                kind=kind,
-                count=int(here.sum()),
-                share=mean(here.astype(float), np.ones(len(kinds), dtype=bool)),
-                means={
-                    model: {name: _mean(column[here]) for name, column in columns.items()}
-                    for model, columns in values.items()
-                },
-                changes={
-                    model: {
-                        name: mean(column - values[BASE][name], here)
-                        for name, column in columns.items()
-                    }
-                    for model, columns in values.items()
-                    if model != BASE
-                },
-            )
+        rows[kind] = KindRow(
+            kind=kind,
+            count=int(here.sum()),
+            share=mean(here.astype(float), np.ones(len(kinds), dtype=bool)),
+            means={
+                model: {name: _mean(column[here]) for name, column in columns.items()}
+                for model, columns in values.items()
+            },
+            changes={
+                model: {
+                    name: mean(column - values[BASE][name], here)
+                    for name, column in columns.items()
+                }
+                for model, columns in values.items()
+                if model != BASE
+            },
         )
     return rows
 
 
-def base_kinds(analysis: Analysis, *, plausible: float, lock_top1: float) -> NDArray[np.str_]:
+def base_kinds(analysis: Analysis, settings: AnalyseConfig) -> NDArray[np.str_]:
     """(N,) the kind of each position, by the base model's distribution."""
-    return classify(analysis.positions[BASE].top_probs, plausible, lock_top1)
+    base = analysis.positions[BASE]
+    return classify(base.top_probs, settings.plausible, settings.lock_top1)
 
 
-def sensitivity(
-    analysis: Analysis,
-    *,
-    plausible: Sequence[float] = PLAUSIBLE,
-    lock_top1: Sequence[float] = LOCK_TOP1,
-) -> list[SensitivityRow]:
+def sensitivity(analysis: Analysis) -> list[SensitivityRow]:
     """Shares of the kinds and the change of entropy at locks and forks under other thresholds, one
-    row for each pair."""
+    row for each pair of `PLAUSIBLE` and `LOCK_TOP1`."""
     base = analysis.positions[BASE]
     changes = {
         model: part.entropy - base.entropy
@@ -143,114 +138,94 @@ def sensitivity(
         if model != BASE
     }
     rows = []
-    for least in plausible:
-        for peak in lock_top1:
-            kinds = base_kinds(analysis, plausible=least, lock_top1=peak)
-            rows.append(
-                SensitivityRow(
-                    plausible=least,
-                    lock_top1=peak,
-                    shares={kind: float(np.mean(kinds == kind)) for kind in KINDS},
-                    entropy_changes={
-                        model: {kind: _mean(change[kinds == kind]) for kind in (LOCK, FORK)}
-                        for model, change in changes.items()
-                    },
-                )
+    for plausible, lock_top1 in product(PLAUSIBLE, LOCK_TOP1):
+        kinds = classify(base.top_probs, plausible, lock_top1)
+        rows.append(
+            SensitivityRow(
+                plausible=plausible,
+                lock_top1=lock_top1,
+                shares={kind: float(np.mean(kinds == kind)) for kind in KINDS},
+                entropy_changes={
+                    model: {kind: _mean(change[kinds == kind]) for kind in (LOCK, FORK)}
+                    for model, change in changes.items()
+                },
             )
+        )
     return rows
 
 
-def cumulative_mass(
-    analysis: Analysis, kinds: NDArray[np.str_]
+def means_by_kind(
+    kinds: NDArray[np.str_], values: Mapping[str, NDArray[Any]]
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """Mean mass of the most probable 1, 2, ... `TOP` tokens.
+    """Mean rows of each model's (N, K) values, such as `survivors`.
 
     Args:
         kinds: (N,) as `base_kinds` gives them.
 
     Returns:
-        (TOP,) by model, then by kind and `all`; NaN where there is no position of the kind.
+        (K,) by model, then by kind and `all`; NaN where there is no position of the kind.
     """
-    return _by_kind(analysis, kinds, lambda model: analysis.positions[model].top_probs.cumsum(1))
-
-
-def survivors_by_temp(
-    analysis: Analysis, kinds: NDArray[np.str_]
-) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """Mean number of tokens that `eval.truncation` leaves at each of `analysis.temps`.
-
-    Returns:
-        (G,) by model, then by kind and `all`; NaN where there is no position of the kind.
-    """
-    return _by_kind(analysis, kinds, lambda model: analysis.positions[model].survivors)
-
-
-def entropy_by_temp(
-    analysis: Analysis, kinds: NDArray[np.str_]
-) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """Mean entropy in nats of what `eval.truncation` leaves at each of `analysis.temps`.
-
-    Returns:
-        (G,) by model, then by kind and `all`; NaN where there is no position of the kind.
-    """
-    return _by_kind(analysis, kinds, lambda model: analysis.positions[model].entropy_after)
+    return {
+        model: {
+            kind: _column_means(columns[(kinds == kind) | (kind == ALL)]) for kind in (*KINDS, ALL)
+        }
+        for model, columns in values.items()
+    }
 
 
 def entropy_by_head_mass(
     analysis: Analysis,
     temps: Mapping[str, float],
-    *,
     rng: np.random.Generator,
-    edges: Sequence[float] = HEAD_MASS_EDGES,
-    num_resamples: int = NUM_RESAMPLES,
 ) -> list[HeadMassBin]:
     """Entropy after truncation at each model's own temperature, by bin of the base model's top-20
     mass (paper, figure 6).
 
     Args:
         temps: the evaluation temperature of each model to show, such as
-            `{"base": 0.7, "tuned": 0.9}`; NaN entropies above the last of `analysis.temps`.
-        edges: of the bins, ascending; a bin without positions has count 0 and NaN entropies.
+            `{"base": 0.7, "tuned": 0.9}`; NaN entropies above the last of `TEMPS`.
+
+    Returns:
+        A bin between each two of `HEAD_MASS_EDGES`; one without positions has count 0 and NaN
+        entropies.
     """
     mass = np.clip(analysis.positions[BASE].head_mass, 0, 1)
     after = {
-        model: at_temp(analysis.positions[model].entropy_after, analysis.temps, temp, greedy=0.0)
+        model: entropy_at(analysis.positions[model].entropy_after, temp)
         for model, temp in temps.items()
     }
-    mean = bootstrap(analysis, rng, num_resamples)
-    bins = np.clip(np.searchsorted(edges, mass, side="right") - 1, 0, len(edges) - 2)
+    mean = bootstrap(analysis, rng, NUM_RESAMPLES)
+    last = len(HEAD_MASS_EDGES) - 2
+    bins = np.clip(np.searchsorted(HEAD_MASS_EDGES, mass, side="right") - 1, 0, last)
     return [
         HeadMassBin(
-            low=edges[n],
-            high=edges[n + 1],
+            low=low,
+            high=high,
             count=int((bins == n).sum()),
             entropies={model: mean(values, bins == n) for model, values in after.items()},
         )
-        for n in range(len(edges) - 1)
+        for n, (low, high) in enumerate(pairwise(HEAD_MASS_EDGES))
     ]
 
 
-def at_temp(
-    values: NDArray[np.float64], temps: Sequence[float], temp: float, *, greedy: float
-) -> NDArray[np.float64]:
-    """Values at any temperature, interpolated linearly between the measured ones.
+def entropy_at(entropies: NDArray[np.float64], temp: float) -> NDArray[np.float64]:
+    """Entropies at any temperature, interpolated linearly between 0 at temperature 0 and the
+    measured ones.
 
     Args:
-        values: (N, G), such as `survivors` or `entropy_after`.
-        temps: (G,), ascending.
-        greedy: the value at temperature 0: 1 survivor, entropy 0.
+        entropies: (N, G) at each of `TEMPS`.
 
     Returns:
-        (N,); NaN above the last of `temps`.
+        (N,); NaN above the last of `TEMPS`.
     """
-    if temp > temps[-1]:
-        return np.full(len(values), np.nan)
-    grid = np.array([0.0, *temps])
-    values_from_greedy = np.column_stack([np.full(len(values), greedy), values])
+    if temp > TEMPS[-1]:
+        return np.full(len(entropies), np.nan)
+    grid = np.array([0.0, *TEMPS])
+    from_greedy = np.column_stack([np.zeros(len(entropies)), entropies])
     above = min(int(np.searchsorted(grid, temp, side="right")), len(grid) - 1)
     share = (temp - grid[above - 1]) / (grid[above] - grid[above - 1])
     between: NDArray[np.float64] = (
-        values_from_greedy[:, above - 1] * (1 - share) + values_from_greedy[:, above] * share
+        from_greedy[:, above - 1] * (1 - share) + from_greedy[:, above] * share
     )
     return between
 
@@ -280,23 +255,11 @@ def bootstrap(
     return mean
 
 
-def _by_kind(
-    analysis: Analysis, kinds: NDArray[np.str_], values: Callable[[str], NDArray]
-) -> dict[str, dict[str, NDArray[np.float64]]]:
-    return {
-        model: {
-            kind: _column_means(values(model)[(kinds == kind) | (kind == ALL)])
-            for kind in (*KINDS, ALL)
-        }
-        for model in analysis.positions
-    }
-
-
 def _mean(values: NDArray[np.float64]) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _column_means(values: NDArray) -> NDArray[np.float64]:
+def _column_means(values: NDArray[Any]) -> NDArray[np.float64]:
     if not len(values):
         return np.full(values.shape[1], np.nan)
     means: NDArray[np.float64] = values.mean(axis=0, dtype=float)

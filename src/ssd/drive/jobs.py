@@ -35,9 +35,9 @@ from ssd.errors import (
     StageError,
     one_line,
 )
+from ssd.report import write_study
 from ssd.report.study.collection import collect_study
 from ssd.report.study.rows import study_table
-from ssd.report.study.study import write_study
 
 SUBMITTED = "SUBMITIT_EXECUTOR"
 """Environment variable of jobs that the submitit launcher has started."""

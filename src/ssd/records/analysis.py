@@ -7,7 +7,6 @@ truncation, unless a name says otherwise. Probabilities are shares, entropies an
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +56,7 @@ class Positions:
     constant: NDArray[np.float64]
     """(N,) T H(q), the same for every model."""
     survivors: NDArray[np.int64]
-    """(N, G) tokens left at each temperature of `Analysis.temps` under `eval.truncation`."""
+    """(N, G) tokens left at each temperature of `TEMPS` under `eval.truncation`."""
     entropy_after: NDArray[np.float64]
     """(N, G) entropy of what is left, renormalised."""
 
@@ -110,20 +109,6 @@ class Analysis:
     samples: list[ProbeSample]
     tokens: dict[int, str]
     """Text of every id in `top_ids`."""
-    temps: tuple[float, ...]
-    manifest: dict[str, Any]
-
-
-def write_analysis(
-    folder: Path,
-    positions: dict[str, Positions],
-    samples: list[ProbeSample],
-    tokens: dict[int, str],
-) -> None:
-    """Write an analysis artifact's files; its manifest follows with `Artifact.finish`."""
-    for model, arrays in positions.items():
-        write_positions(positions_file(folder, model), arrays)
-    write_probe(folder, samples, tokens)
 
 
 def write_probe(folder: Path, samples: list[ProbeSample], tokens: dict[int, str]) -> None:
@@ -172,14 +157,9 @@ def read_positions(path: Path) -> Positions:
 
 def read_analysis(folder: Path) -> Analysis:
     """A finished analysis."""
-    manifest = read_json(folder / MANIFEST)
+    models = read_json(folder / MANIFEST)["inputs"]["models"]
     return Analysis(
-        positions={
-            model: read_positions(positions_file(folder, model))
-            for model in manifest["inputs"]["models"]
-        },
+        positions={model: read_positions(positions_file(folder, model)) for model in models},
         samples=[ProbeSample(**row) for row in read_rows(folder / SAMPLES)],
         tokens={int(token): text for token, text in read_json(folder / TOKENS).items()},
-        temps=TEMPS,
-        manifest=manifest,
     )

@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 
 from ssd.errors import ArtifactError, ConfigError
-from ssd.report import report, study_report, study_table
+from ssd.report import report, study_report
 from ssd.report.render.document import Finding
 from ssd.report.study.collection import is_run, is_study
+from ssd.report.study.rows import study_table
 from ssd.report.wandb_report import log_figures
 from ssd.run import load_run
 from ssd.runtime.reporting import reporting_errors

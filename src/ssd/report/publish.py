@@ -71,12 +71,17 @@ def publish(folder: Path, into: Path, *, answers: bool = False) -> list[str]:
         ArtifactError: `folder` is neither a run nor a study or has no report, a file is damaged, or
             `into` cannot be written.
     """
+    if not (is_run(folder) or is_study(folder)):
+        raise ArtifactError(
+            f"{folder} is neither a run nor a study: name a folder that train.py made"
+        )
+    name = REPORT_TEXT if is_run(folder) else STUDY_TEXT
+    if not (folder / name).is_file():
+        raise ArtifactError(f"{folder} has no {name}: run python -m ssd.report {folder} first")
     artifacts: dict[Path, Artifact] = {}
     if is_run(folder):
-        _require_report(folder, RUN_FILES[0])
         lacks = _publish_run(folder, into, artifacts)
-    elif is_study(folder):
-        _require_report(folder, STUDY_FILES[0])
+    else:
         _copy(folder, into, STUDY_FILES)
         lacks = [
             f"{run.name}: {lack}"
@@ -84,17 +89,8 @@ def publish(folder: Path, into: Path, *, answers: bool = False) -> list[str]:
             if is_run(run)
             for lack in _publish_run(run, into / run.name, artifacts)
         ]
-    else:
-        raise ArtifactError(
-            f"{folder} is neither a run nor a study: name a folder that train.py made"
-        )
     _publish_artifacts(artifacts, into, answers=answers)
     return lacks
-
-
-def _require_report(folder: Path, name: str) -> None:
-    if not (folder / name).is_file():
-        raise ArtifactError(f"{folder} has no {name}: run python -m ssd.report {folder} first")
 
 
 def _publish_run(folder: Path, into: Path, artifacts: dict[Path, Artifact]) -> list[str]:

@@ -8,46 +8,32 @@ differences shares in [-1, 1], lengths tokens, times seconds, entropies and loss
 
 import argparse
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ssd.analyse.summary import kind_table
-from ssd.artifacts.files import write_json
 from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import RESULTS
 from ssd.config.choices import AdapterType
-from ssd.report.exports.results_scores import benchmark, selected
+from ssd.method.intervals import Interval
+from ssd.records.benchmark_scores import BenchmarkScores, Comparison, ModelScores
+from ssd.records.pass_at import PassAt
+from ssd.records.selection import Selection
+from ssd.report.run.artifacts import libraries
 from ssd.report.run.facts import Facts, StageResult, run_costs
-from ssd.report.run.provenance import libraries
-from ssd.report.study.cells import Cell, cells, curves, fit_cells
+from ssd.report.run.summary import finding
+from ssd.report.study.cells import CURVE, Cell, cells, curves, fit_cells
 from ssd.report.study.collection import Study, run_names
 
 VERSION = 1
 SCHEMA = Path(__file__).with_name("results.schema.json")
-
-
-def write_results(run_dir: Path, facts: Facts) -> dict[str, Any]:
-    """Write a run's `results.json`, and return its contents.
-
-    Raises:
-        ArtifactError: the folder cannot be written.
-    """
-    results = run_results(facts)
-    write_json(run_dir / RESULTS, results)
-    return results
-
-
-def write_study_results(study: Study) -> dict[str, Any]:
-    """Write a study's `results.json`, and return its contents.
-
-    Raises:
-        ArtifactError: the folder cannot be written.
-    """
-    results = study_results(study)
-    write_json(study.folder / RESULTS, results)
-    return results
+EDITION = ("release", "window", "grading", "extraction", "split", "regression")
+COUNTS = ("num_problems", "num_total", "num_samples")
+SOURCE = ("generations", "verdicts")
+FORM = ("mean_tokens", "fence_share", "cut_share", "distinct_programs", "statuses")
 
 
 def run_results(facts: Facts) -> dict[str, Any]:
@@ -58,12 +44,16 @@ def run_results(facts: Facts) -> dict[str, Any]:
         "kind": "run",
         "name": config.run_name,
         "study": config.study,
-        "model": _model(facts),
+        "model": {
+            **_fields(config.model, "name", "kind", "dtype"),
+            "weights": facts.run.weights.identity,
+            "source": facts.run.weights.source,
+        },
         "settings": _settings(facts),
         "benchmarks": {
-            scored.name: benchmark(scored) for scored in (scores.benchmarks if scores else ())
+            scored.name: _benchmark(scored) for scored in (scores.benchmarks if scores else ())
         },
-        "selection": selected(scores.selection) if scores and scores.selection else None,
+        "selection": _selected(scores.selection) if scores and scores.selection else None,
         "analysis": _analysis(facts),
         "artifacts": [_artifact(result) for result in facts.results],
         "cost": cost(facts),
@@ -85,7 +75,7 @@ def study_results(study: Study) -> dict[str, Any]:
         "kind": "study",
         "name": study.name,
         "runs": [_row(facts, names[facts.run.folder]) for facts in study.runs],
-        "cells": [_cell(cell) for cell in every],
+        "cells": [cell.json() for cell in every],
         "fits": _fits(every),
         "unfinished": study.unfinished,
     }
@@ -114,17 +104,6 @@ def cost(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _model(facts: Facts) -> dict[str, Any]:
-    model, weights = facts.run.config.model, facts.run.weights
-    return {
-        "name": model.name,
-        "kind": model.kind,
-        "dtype": model.dtype,
-        "weights": weights.identity,
-        "source": weights.source,
-    }
-
-
 def _settings(facts: Facts) -> dict[str, Any]:
     config = facts.run.config
     sampler, train, optimizer, adapter = (
@@ -133,21 +112,14 @@ def _settings(facts: Facts) -> dict[str, Any]:
     return {
         "recipe": config.recipe,
         "seed": config.seed,
-        "prompts": {name: getattr(config.data, name) for name in ("name", "split", "limit")},
+        "prompts": _fields(config.data, "name", "split", "limit"),
         "prompt_format": config.prompt_format.name,
         "t_train": facts.sampled.temp,
-        "truncation": {"top_k": facts.sampled.top_k, "top_p": facts.sampled.top_p},
-        "num_samples": sampler.num_samples,
-        "max_new_tokens": sampler.max_new_tokens,
-        "filters": sampler.filters,
-        "engine": sampler.engine,
+        "truncation": _fields(facts.sampled, "top_k", "top_p"),
+        **_fields(sampler, "num_samples", "max_new_tokens", "filters", "engine"),
         "optimizer": optimizer._target_,
         "lr": optimizer.lr,
-        "min_lr": train.min_lr,
-        "warmup_steps": train.warmup_steps,
-        "max_steps": train.max_steps,
-        "global_batch_size": train.global_batch_size,
-        "seq_len": train.seq_len,
+        **_fields(train, "min_lr", "warmup_steps", "max_steps", "global_batch_size", "seq_len"),
         "norm": config.objective.norm,
         "precision": train.precision,
         "adapter": adapter.type,
@@ -156,6 +128,70 @@ def _settings(facts: Facts) -> dict[str, Any]:
         "eval_truncation": config.eval.truncation,
         "base_temp": config.eval.base_temp,
         "base_truncation": config.eval.base_truncation,
+    }
+
+
+def _fields(settings: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in names}
+
+
+def _benchmark(scores: BenchmarkScores) -> dict[str, Any]:
+    """All arms on the same problems, and the verdict in the words of the report."""
+    verdict, sizes = finding(scores), scores.group_sizes
+    return {
+        **_fields(scores, *EDITION, *COUNTS),
+        "verdict": {"word": verdict.verdict, "text": verdict.text},
+        "arms": {arm: _arm(model, sizes) for arm, model in scores.models.items()},
+        "comparisons": {arm: _comparison(change) for arm, change in scores.comparisons.items()},
+    }
+
+
+def _arm(scores: ModelScores, sizes: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "model": scores.model,
+        **plain(scores.setting),
+        **_fields(scores, *SOURCE, *FORM),
+        "pass_at": _pass_at(scores.pass_at),
+        "curve": scores.curve,
+        "lost_to_form": scores.lost_to_form,
+        "groups": {
+            name: {"num_problems": sizes[name], "pass_at": _pass_at(pass_at)}
+            for name, pass_at in scores.groups.items()
+        },
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "pass_at": _pass_at(comparison.pass_at),
+        "mean_tokens": comparison.mean_tokens,
+        "groups": {
+            name: {"pass_at": _pass_at(change.pass_at)}
+            for name, change in comparison.groups.items()
+        },
+    }
+
+
+def _pass_at(pass_at: PassAt) -> dict[str, Interval]:
+    return {str(k): interval for k, interval in pass_at.items()}
+
+
+def _selected(selection: Selection) -> dict[str, Any]:
+    """How decoding and checkpoint were chosen, and among what."""
+    return {
+        "mode": selection.mode,
+        "validation": selection.validation,
+        "num_problems": {name: len(ids) for name, ids in selection.problems.items()},
+        "sweeps": {
+            model: [
+                {
+                    **plain(candidate.setting),
+                    **_fields(candidate, "score", "num_problems", "chosen"),
+                }
+                for candidate in candidates
+            ]
+            for model, candidates in selection.sweeps.items()
+        },
     }
 
 
@@ -177,33 +213,13 @@ def _row(facts: Facts, name: str) -> dict[str, Any]:
         "name": name,
         "model": facts.run.config.model.name,
         "t_train": sampled.temp,
-        "top_k": sampled.top_k,
-        "top_p": sampled.top_p,
+        **_fields(sampled, "top_k", "top_p"),
         "lr": facts.run.config.optimizer.lr,
         "seed": facts.run.config.seed,
         "selection": scores.selection.mode if scores.selection is not None else None,
         "held_out": chosen.score if chosen is not None else None,
-        "benchmarks": {scored.name: benchmark(scored) for scored in scores.benchmarks},
+        "benchmarks": {scored.name: _benchmark(scored) for scored in scores.benchmarks},
         "cost": cost(facts),
-    }
-
-
-def _cell(cell: Cell) -> dict[str, Any]:
-    return {
-        "run": cell.run,
-        "model": cell.model,
-        "t_train": cell.t_train,
-        "top_k": cell.sampled.top_k,
-        "top_p": cell.sampled.top_p,
-        "t_eval": cell.t_eval,
-        "eval_top_k": cell.setting.top_k,
-        "eval_top_p": cell.setting.top_p,
-        "checkpoint_step": cell.setting.checkpoint_step,
-        "held_out": cell.held_out,
-        "benchmarks": cell.benchmarks,
-        "num_problems": cell.num_problems,
-        "t_eff": cell.t_eff,
-        **{end: getattr(cell.score, end) for end in ("value", "low", "high")},
     }
 
 
@@ -219,8 +235,12 @@ def _finite(value: Any) -> Any:
 def _fits(every: list[Cell]) -> list[dict[str, Any]]:
     """A quadratic of the score over T_eff through the cells that differ in temperature, run and
     step alone, where there are enough temperatures."""
-    fits = {curve: fit_cells(group) for curve, group in curves(every).items()}
-    return [{**plain(curve), **plain(fit)} for curve, fit in fits.items() if fit is not None]
+    fits = [(group[0].json(), fit_cells(group)) for group in curves(every)]
+    return [
+        {**{name: cell[name] for name in CURVE}, **plain(fit)}
+        for cell, fit in fits
+        if fit is not None
+    ]
 
 
 def _analysis(facts: Facts) -> dict[str, Any] | None:
@@ -228,22 +248,13 @@ def _analysis(facts: Facts) -> dict[str, Any] | None:
     analysis, settings = facts.analysis, facts.run.config.analyse
     if analysis is None:
         return None
-    rows = kind_table(
-        analysis,
-        plausible=settings.plausible,
-        lock_top1=settings.lock_top1,
-        rng=np.random.default_rng(facts.run.config.seed),
-    )
+    rows = kind_table(analysis, settings, np.random.default_rng(facts.run.config.seed))
     return {
         "num_samples": len(analysis.samples),
         "plausible": settings.plausible,
         "lock_top1": settings.lock_top1,
-        "kinds": {row.kind: _without(plain(row), "kind") for row in rows},
+        "kinds": {fields.pop("kind"): fields for fields in map(plain, rows.values())},
     }
-
-
-def _without(stored: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in stored.items() if key != name}
 
 
 def main() -> None:

@@ -22,10 +22,9 @@ from ssd.report.exports.wandb_plan import (
     Text,
     build,
     read_plan,
-    write_plan,
 )
 from ssd.report.render.document import Figure
-from ssd.report.study.collection import Study, collect_study, is_run
+from ssd.report.study.collection import Study, is_run
 from ssd.run import Run, load_run
 from ssd.run.tracking import Tracker, has_login, wandb_mode
 from ssd.runtime.installation import check_wandb_reports
@@ -36,25 +35,20 @@ COLUMNS, HEIGHT = 24, 8
 """Grid units of a W&B panel grid, and of one panel's height."""
 
 
-def publish(study_dir: Path) -> str:
-    """Build the report of a study's runs as they are, write `wandb_report.json`, and push it where
-    W&B is online. Several jobs of a sweep may call it at once.
+def publish(study: Study) -> str:
+    """Build a study's report, write `wandb_report.json`, and push it where W&B is online. Several
+    jobs of a sweep may call it at once.
 
     Returns:
         One line that says where the report is, or how to push it.
 
     Raises:
-        ArtifactError: there is no run, or the folder cannot be written.
+        ArtifactError: the folder cannot be written.
     """
-    return publish_study(collect_study([study_dir], study_dir))
-
-
-def publish_study(study: Study) -> str:
-    """`publish` of a study that has been collected."""
     with FileLock(study.folder / LOCK):
         logger = logger_of(study)
         plan = build(study, logger)
-        write_plan(study.folder, plan)
+        write_json(study.folder / WANDB_PLAN, plan)
         if wandb_mode(logger) != "online":
             return f"W&B is offline; push with: {push_command(study.folder)}"
         try:
@@ -117,7 +111,10 @@ def to_report(plan: ReportPlan, entity: str) -> Any:
         if isinstance(block, Text):
             blocks.append(wr.MarkdownBlock(block.text))
         else:
-            runs = wr.Runset(project=plan.project, name=block.title, filters=_filter(block))
+            # The runs of one group and job type, in the filter language of W&B's package.
+            group, stage = _quoted(block.group), _quoted(block.job_type)
+            shown = f"Metric('Group') == {group} and Metric('JobType') == {stage}"
+            runs = wr.Runset(project=plan.project, name=block.title, filters=shown)
             blocks.append(wr.PanelGrid(runsets=[runs], panels=_panels(block)))
     return wr.Report(
         project=plan.project,
@@ -127,12 +124,6 @@ def to_report(plan: ReportPlan, entity: str) -> Any:
         width="fluid",
         blocks=blocks,
     )
-
-
-def _filter(block: Panels) -> str:
-    """The runs of one group and job type, in the filter language of W&B's package."""
-    group, stage = _quoted(block.group), _quoted(block.job_type)
-    return f"Metric('Group') == {group} and Metric('JobType') == {stage}"
 
 
 def _quoted(text: str) -> str:

@@ -37,7 +37,7 @@ def analysis(tmp_path: Path) -> Analysis:
 
 
 def kinds_of(analysis: Analysis) -> np.ndarray:
-    return base_kinds(analysis, plausible=SETTINGS.plausible, lock_top1=SETTINGS.lock_top1)
+    return base_kinds(analysis, SETTINGS)
 
 
 def map_of(analysis: Analysis, num_programs: int = 6) -> CodeMap:

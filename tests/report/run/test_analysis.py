@@ -54,13 +54,9 @@ def test_statements_are_the_measured_numbers_of_every_trained_model(tmp_path: Pa
     assert facts.analysis is not None
     assert facts.results[-1].label == "Analysis"
     section = section_of(facts)
-    rows = kind_table(
-        facts.analysis,
-        plausible=run.config.analyse.plausible,
-        lock_top1=run.config.analyse.lock_top1,
-        rng=np.random.default_rng(run.config.seed),
-    )
-    fork = next(row for row in rows if row.kind == "fork")
+    rng = np.random.default_rng(run.config.seed)
+    rows = kind_table(facts.analysis, run.config.analyse, rng)
+    fork = rows["fork"]
     change = fork.changes["tuned"]["entropy"]
     (sentences,) = (block.entries for block in blocks_of(section, Listing))
     assert sentences[0].startswith("At forks (")
@@ -81,7 +77,7 @@ def test_the_evidence_is_there_in_tables_and_figures_with_their_numbers(tmp_path
     ]  # fmt: skip
     for figure in figures.values():
         assert "tuned" in figure.alt
-        assert figure.drawing.png.startswith(b"\x89PNG")
+        assert figure.drawing("png").startswith(b"\x89PNG")
     spread, tail, terms, thresholds, moved = blocks_of(section, Table)
     kinds = [f"{kind}, {model}" for kind in ("lock", "fork", "other", "all")
              for model in ("base", "tuned")]  # fmt: skip
@@ -109,7 +105,7 @@ def test_the_base_model_alone_is_described_without_a_change(tmp_path: Path) -> N
     text = markdown_of(section)
     assert "the first by the number of forks" in text
     assert "nan" not in text.lower()
-    assert all(figure.drawing.png for figure in blocks_of(section, Figure))
+    assert all(figure.drawing("png") for figure in blocks_of(section, Figure))
 
 
 def test_a_greedy_corpus_has_no_parts_of_the_loss(tmp_path: Path) -> None:
@@ -138,7 +134,7 @@ def test_measurements_during_training_are_drawn_without_an_analysis(tmp_path: Pa
     (figure,) = blocks_of(section_of(collect(run.folder)), Figure)
     assert figure.name == "live_decomposition"
     assert "KeptMass from 0.9500 to 0.9900" in figure.alt
-    assert figure.drawing.svg.startswith(b"<?xml")
+    assert figure.drawing("svg").startswith(b"<?xml")
 
 
 def test_a_run_without_analysis_has_no_such_section(tmp_path: Path) -> None:

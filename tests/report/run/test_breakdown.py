@@ -17,12 +17,12 @@ from run_folders import (
     write_scores,
 )
 
-from ssd.report import study_table
 from ssd.report.render.html import html
 from ssd.report.render.markdown import markdown
 from ssd.report.run.facts import collect
 from ssd.report.run.sections import document
 from ssd.report.study.collection import collect_study
+from ssd.report.study.rows import study_table
 from ssd.run import Run, lineage
 
 SURE = interval(0.15, 0.09, 0.21, p_value=0.0001)

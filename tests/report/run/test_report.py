@@ -27,7 +27,7 @@ from ssd.problems.extraction import RULES
 from ssd.report import report
 from ssd.report.render.document import Table
 from ssd.report.render.markdown import markdown
-from ssd.report.run.cost import cost
+from ssd.report.run.artifacts import cost
 from ssd.report.run.facts import Facts, collect
 from ssd.report.run.sections import document
 from ssd.report.run.settings import settings

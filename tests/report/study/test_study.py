@@ -20,13 +20,14 @@ from run_folders import (
 
 from ssd.arms import BASE, SWEPT
 from ssd.errors import ArtifactError
-from ssd.report import study_report, study_table
+from ssd.report import study_report
 from ssd.report.render.document import Document
 from ssd.report.run.facts import run_costs
 from ssd.report.study.cells import fit_cells
 from ssd.report.study.collection import Study, collect_study
 from ssd.report.study.document import document
 from ssd.report.study.plane import planes
+from ssd.report.study.rows import study_table
 from ssd.run import Run
 
 ONE = "eval.benchmarks=[humaneval]"
@@ -268,8 +269,7 @@ def test_command_line_collects_any_runs_into_a_folder(tmp_path: Path) -> None:
 def test_the_study_table_needs_no_plotting_library() -> None:
     heavy = "{'matplotlib', 'jinja2', 'torch', 'vllm', 'pyarrow'}"
     code = (
-        "import sys, ssd.report.study.study, ssd.report.study.rows; "
-        f"print(sorted({heavy} & set(sys.modules)))"
+        f"import sys, ssd.report, ssd.report.study.rows; print(sorted({heavy} & set(sys.modules)))"
     )
     printed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -79,6 +79,9 @@ def _vouched_for(export: Export, path: Path) -> bool:
 
 def _document(export: Export, part: str) -> Document:
     config = export.facts.run.config
+    shown = [block for section in settings(export.facts) for block in section.blocks]
+    sizes = "; ".join(f"{scored.title}, {scored.problems}" for scored, _ in export.scored)
+    small = [f"The evaluation is small: {sizes}."] if sizes else []
     name = base_name(export.facts).rsplit("/", 1)[-1]
     role = "Control of a self-distillation" if export.model == UNIT else "Simple self-distillation"
     return Document(
@@ -89,8 +92,8 @@ def _document(export: Export, part: str) -> Document:
             Section("Scores", _scores(export)),
             Section("How to decode it", decoding(export, part)),
             Section("Data", _data(export.facts)),
-            Section("Settings", _settings(export.facts)),
-            Section("Limits", [Listing([*LIMITS, *_small(export)])]),
+            Section("Settings", [block for block in shown if isinstance(block, Table)]),
+            Section("Limits", [Listing([*LIMITS, *small])]),
             Section("How it was made", _provenance(export)),
             Section("Citation", [Code(caption="The method's paper", text=CITATION)]),
         ],
@@ -184,17 +187,6 @@ def _data(facts: Facts) -> list[Block]:
             "chosen by whether it is right."
         )
     ]
-
-
-def _settings(facts: Facts) -> list[Block]:
-    return [
-        block for section in settings(facts) for block in section.blocks if isinstance(block, Table)
-    ]
-
-
-def _small(export: Export) -> list[str]:
-    sizes = [f"{benchmark.title}, {benchmark.problems}" for benchmark, _ in export.scored]
-    return [f"The evaluation is small: {'; '.join(sizes)}."] if sizes else []
 
 
 def _provenance(export: Export) -> list[Block]:

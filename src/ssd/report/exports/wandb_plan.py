@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts.files import read_json, write_json
+from ssd.artifacts.files import read_json
 from ssd.artifacts.names import WANDB_PLAN
 from ssd.config.settings import LoggerConfig
 from ssd.errors import ArtifactError
 from ssd.evaluate.metrics import score_name
 from ssd.records.benchmark_scores import BenchmarkScores
-from ssd.report.render.document import Block, Code, CodeMap, Figure, Section, Table
-from ssd.report.render.markdown import blocks_markdown
+from ssd.report.render.document import Block, Code, CodeMap, Figure, Table
+from ssd.report.render.markdown import block_markdown
 from ssd.report.study.collection import Study
 
 VERSION = 1
@@ -69,17 +69,8 @@ class ReportPlan:
     blocks: tuple[Text | Panels, ...]
 
 
-def write_plan(folder: Path, plan: ReportPlan) -> None:
-    """Write `wandb_report.json` into a study folder.
-
-    Raises:
-        ArtifactError: the folder cannot be written.
-    """
-    write_json(folder / WANDB_PLAN, plan)
-
-
 def read_plan(folder: Path) -> ReportPlan:
-    """The report that `write_plan` wrote.
+    """The report in a study folder's `wandb_report.json`.
 
     Raises:
         ArtifactError: there is none, or it is damaged or of another version.
@@ -126,22 +117,23 @@ def _read_block(stored: dict[str, Any]) -> Text | Panels:
 
 def _texts(study: Study) -> list[Text]:
     # Imported here: they import matplotlib, which reading a plan does not need.
-    from ssd.report.study.cost import costs
-    from ssd.report.study.document import controls, summary, table_of_runs
+    from ssd.report.study.document import controls, costs, summary, table_of_runs
 
     makers = (summary, table_of_runs, controls, costs) if study.runs else (summary,)
-    return [_text(section) for make in makers for section in make(study)]
+    return [
+        Text(
+            title=section.title,
+            text="\n\n".join(map(block_markdown, filter(_is_shown, section.blocks))),
+        )
+        for make in makers
+        for section in make(study)
+    ]
 
 
-def _text(section: Section) -> Text:
-    """A section of the study's report, without what W&B's Markdown cannot show."""
-    shown = [block for block in section.blocks if not _hidden(block)]
-    return Text(title=section.title, text=blocks_markdown(shown))
-
-
-def _hidden(block: Block) -> bool:
+def _is_shown(block: Block) -> bool:
+    """Whether W&B's Markdown can show it."""
     folded = isinstance(block, (Table, Code)) and block.folded
-    return folded or isinstance(block, (Figure, CodeMap))
+    return not folded and not isinstance(block, (Figure, CodeMap))
 
 
 def _panels(study: Study, group: str) -> list[Panels]:

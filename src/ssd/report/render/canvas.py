@@ -8,6 +8,7 @@ when a phone scales the image down.
 
 import io
 from collections.abc import Sequence
+from functools import cache, partial
 
 import matplotlib
 import numpy as np
@@ -76,7 +77,7 @@ def drawing(figure: Figure) -> Drawing:
         panel.tick_params(labelsize=FONT - 1, color=ZERO, labelcolor=INK)
         panel.xaxis.label.set(color=INK, fontsize=FONT)
         panel.yaxis.label.set(color=INK, fontsize=FONT)
-    return Drawing(lambda kind: _saved(figure, kind))
+    return cache(partial(_saved, figure))
 
 
 def _saved(figure: Figure, kind: str) -> bytes:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssd.analyse.summary import base_kinds
 from ssd.arms import BASE, TUNED
 from ssd.config.settings import AnalyseConfig
-from ssd.method.locks import FORK, classify
+from ssd.method.locks import FORK
 from ssd.records.analysis import Analysis, Positions
 from ssd.report.render.document import Block, CodeMap, Program, Reading, Table
 
@@ -29,13 +30,19 @@ def code_map(analysis: Analysis, settings: AnalyseConfig, num_programs: int) -> 
     base = analysis.positions[BASE]
     if not len(base.sample):
         return []
-    kinds = classify(base.top_probs, settings.plausible, settings.lock_top1)
+    kinds = base_kinds(analysis, settings)
     after = analysis.positions.get(TUNED)
     numbers = chosen_programs(analysis, kinds, num_programs)
     blocks: list[Block] = []
     if numbers:
         programs = [_program(analysis, kinds, number) for number in numbers]
-        blocks.append(CodeMap(caption=_caption(analysis, len(numbers)), programs=programs))
+        order = "mean change of entropy at forks" if after is not None else "number of forks"
+        caption = (
+            f"{len(numbers)} of the {len(analysis.samples)} completions of the probe set: the "
+            f"first by the {order}, programs before plain text. They illustrate the change and do "
+            "not measure it."
+        )
+        blocks.append(CodeMap(caption=caption, programs=programs))
     if after is not None:
         blocks.append(_moved_table(analysis, kinds, after.entropy - base.entropy))
     return blocks
@@ -150,18 +157,6 @@ def _reading(positions: Positions, rows: NDArray[np.int64], texts: dict[int, str
                 strict=True,
             )
         ],
-    )
-
-
-def _caption(analysis: Analysis, shown: int) -> str:
-    order = (
-        "by the mean change of entropy at forks"
-        if TUNED in analysis.positions
-        else "by the number of forks"
-    )
-    return (
-        f"{shown} of the {len(analysis.samples)} completions of the probe set: the first {order}, "
-        "programs before plain text. They illustrate the change and do not measure it."
     )
 
 

@@ -2,15 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
     """Running text."""
 
-    kind: ClassVar[str] = "paragraph"
     text: str
 
 
@@ -18,7 +15,6 @@ class Paragraph:
 class Heading:
     """A title within a section."""
 
-    kind: ClassVar[str] = "heading"
     text: str
 
 
@@ -26,7 +22,6 @@ class Heading:
 class Finding:
     """The answer on one benchmark: a word, and the sentences that carry it."""
 
-    kind: ClassVar[str] = "finding"
     benchmark: str
     verdict: str
     text: str
@@ -36,7 +31,6 @@ class Finding:
 class Listing:
     """Short statements without order."""
 
-    kind: ClassVar[str] = "listing"
     entries: list[str]
 
 
@@ -44,7 +38,6 @@ class Listing:
 class Table:
     """Rows of cells; the first cell of a row names it."""
 
-    kind: ClassVar[str] = "table"
     caption: str
     columns: list[str]
     rows: list[list[str]]
@@ -58,28 +51,15 @@ class Table:
         return self.sides or "l" + "r" * (len(self.columns) - 1)
 
 
-class Drawing:
-    """One image in two formats, as the bytes of its files. Each is made when it is first requested,
-    because that takes most of a report's time and Markdown needs neither."""
-
-    def __init__(self, save: Callable[[str], bytes]) -> None:
-        """`save` makes the file of a format, `png` or `svg`."""
-        self._save = save
-
-    @cached_property
-    def png(self) -> bytes:
-        return self._save("png")
-
-    @cached_property
-    def svg(self) -> bytes:
-        return self._save("svg")
+Drawing = Callable[[str], bytes]
+"""The bytes of an image's file in a format, `png` or `svg`; made when first requested, because that
+takes most of a report's time and Markdown needs neither."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """An image, stored as `figures/<name>.png` and `.svg`."""
 
-    kind: ClassVar[str] = "figure"
     name: str
     caption: str
     alt: str
@@ -91,7 +71,6 @@ class Figure:
 class Code:
     """Text to copy as it is."""
 
-    kind: ClassVar[str] = "code"
     caption: str
     text: str
     folded: bool = False
@@ -129,7 +108,6 @@ class CodeMap:
     """Programs coloured by how sure a model is of each token, with what every model expects there;
     Markdown only names it."""
 
-    kind: ClassVar[str] = "code_map"
     caption: str
     programs: list[Program]
 

@@ -31,7 +31,8 @@ def html(document: Document) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "data_uri": _data_uri,
+        "kind": lambda block: type(block).__name__,
+        "data_uri": lambda png: f"data:image/png;base64,{_base64(png)}",
         "breakable": _breakable,
         "unbroken": _unbroken,
         "shades": shades,
@@ -43,16 +44,10 @@ def html(document: Document) -> str:
         document=document,
         style=Markup((FOLDER / STYLE).read_text(encoding="utf-8")),
         script=Markup(script),
-        script_hash=_hash(script),
+        script_hash=f"sha256-{_base64(hashlib.sha256(script.encode()).digest())}",
         entropy_ranges=ranges(ENTROPY_STEPS),
         change_ranges=ranges(CHANGE_STEPS),
     )
-
-
-def _hash(script: str) -> str:
-    """The name of an inline script in a content policy."""
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
 def _json(value: Any) -> Markup:
@@ -66,8 +61,8 @@ def _visible(token: str) -> Markup:
     return Markup('<i class="end"></i>\n').join(escape(line) for line in token.split("\n"))
 
 
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def _breakable(name: str) -> Markup:

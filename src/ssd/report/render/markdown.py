@@ -1,7 +1,6 @@
 """Markdown of a report. Text from files is escaped, so that a run name stays a name."""
 
 import re
-from collections.abc import Sequence
 
 from ssd.report.render.document import (
     Block,
@@ -25,13 +24,8 @@ def markdown(document: Document) -> str:
     parts = [f"# {escape(document.title)}", escape(document.subtitle)]
     for section in document.sections:
         parts.append(f"## {escape(section.title)}")
-        parts += [_block(block) for block in section.blocks]
+        parts += [block_markdown(block) for block in section.blocks]
     return "\n\n".join(parts) + "\n"
-
-
-def blocks_markdown(blocks: Sequence[Block]) -> str:
-    """Blocks without a heading above them."""
-    return "\n\n".join(_block(block) for block in blocks)
 
 
 def markdown_table(table: Table) -> str:
@@ -54,7 +48,8 @@ def escape(text: str) -> str:
     return SPECIAL.sub(lambda match: f"\\{match.group()}", plain)
 
 
-def _block(block: Block) -> str:
+def block_markdown(block: Block) -> str:
+    """One block, as it stands in a section."""
     match block:
         case Paragraph():
             return escape(block.text)
@@ -64,28 +59,21 @@ def _block(block: Block) -> str:
             return f"- **{escape(block.benchmark)}: {escape(block.verdict)}.** {escape(block.text)}"
         case Listing():
             return "\n".join(f"- {escape(item)}" for item in block.entries)
+        case Table(folded=True):
+            return _folded(block.caption, markdown_table(block))
         case Table():
-            return _table(block)
+            return f"*{escape(block.caption)}*\n\n{markdown_table(block)}"
         case Figure():
-            return f"![{_alt(block.alt)}](figures/{block.name}.png)\n\n*{escape(block.caption)}*"
+            alt = escape(block.alt).replace("[", "\\[").replace("]", "\\]")
+            return f"![{alt}](figures/{block.name}.png)\n\n*{escape(block.caption)}*"
         case Code():
             return _code(block)
         case CodeMap():
             return f"*{escape(block.caption)} The HTML report shows them token by token.*"
 
 
-def _table(table: Table) -> str:
-    if not table.folded:
-        return f"*{escape(table.caption)}*\n\n{markdown_table(table)}"
-    return _folded(table.caption, markdown_table(table))
-
-
 def _folded(caption: str, content: str) -> str:
     return f"<details>\n<summary>{escape(caption)}</summary>\n\n{content}\n\n</details>"
-
-
-def _alt(text: str) -> str:
-    return escape(text).replace("[", "\\[").replace("]", "\\]")
 
 
 def _code(code: Code) -> str:

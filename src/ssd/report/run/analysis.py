@@ -54,11 +54,9 @@ def why(facts: Facts) -> list[Section]:
 
 def _after(facts: Facts, analysis: Analysis) -> list[Block]:
     settings = facts.run.config.analyse
-    plausible, lock_top1 = settings.plausible, settings.lock_top1
     rng = np.random.default_rng(facts.run.config.seed)
-    rows = kind_table(analysis, plausible=plausible, lock_top1=lock_top1, rng=rng)
-    kinds = base_kinds(analysis, plausible=plausible, lock_top1=lock_top1)
-    present = [row for row in rows if row.count]
+    rows, kinds = kind_table(analysis, settings, rng), base_kinds(analysis, settings)
+    present = [row for row in rows.values() if row.count]
     trained = [model for model in analysis.positions if model != BASE]
     cut = formats.truncation(facts.run.config.eval.truncation)
     blocks: list[Block] = [Paragraph(_probed(facts, analysis))]
@@ -71,7 +69,7 @@ def _after(facts: Facts, analysis: Analysis) -> list[Block]:
         bin_figure(analysis, _eval_temps(facts, list(analysis.positions)), cut, rng),
     ]
     blocks.append(Heading("The loss in its parts"))
-    if math.isnan(_row(rows, ALL).means[BASE]["cross_entropy"]):
+    if math.isnan(rows[ALL].means[BASE]["cross_entropy"]):
         blocks.append(Paragraph(GREEDY))
     else:
         blocks += [term_figure(present), term_table(present)]
@@ -92,11 +90,11 @@ def _probed(facts: Facts, analysis: Analysis) -> str:
     )
 
 
-def _statements(rows: list[KindRow], trained: list[str]) -> list[str]:
+def _statements(rows: dict[str, KindRow], trained: list[str]) -> list[str]:
     """What changed at forks, at locks and in kept mass, a sentence for each trained model."""
     sentences = []
     for kind in (FORK, LOCK):
-        row = _row(rows, kind)
+        row = rows[kind]
         if not row.count:
             sentences.append(f"No position is a {kind}.")
             continue
@@ -110,7 +108,7 @@ def _statements(rows: list[KindRow], trained: list[str]) -> list[str]:
             f"At {kind}s the mass outside the 20 most probable tokens goes from "
             f"{share(row.means[BASE]['tail_mass'])} {'; '.join(moves)}."
         )
-    row = _row(rows, ALL)
+    row = rows[ALL]
     if not math.isnan(row.means[BASE]["kept_mass"]):
         moves = [_move(row, model, "kept_mass") for model in trained]
         sentences.append(
@@ -120,9 +118,9 @@ def _statements(rows: list[KindRow], trained: list[str]) -> list[str]:
     return sentences
 
 
-def _claim(rows: list[KindRow]) -> str:
+def _claim(rows: dict[str, KindRow]) -> str:
     """How the measurements compare with the method's claim, if there is a tuned model."""
-    forks, locks = _row(rows, FORK), _row(rows, LOCK)
+    forks, locks = rows[FORK], rows[LOCK]
     if TUNED not in locks.changes:
         return "The tuned model has not been analysed."
     if not (forks.count and locks.count):
@@ -152,10 +150,6 @@ def _move(row: KindRow, model: str, measure: str) -> str:
     else:
         shown, moved = number(value), change(estimate)
     return f"to {shown} in {'the tuned model' if model == TUNED else model} ({moved})"
-
-
-def _row(rows: list[KindRow], kind: str) -> KindRow:
-    return next(row for row in rows if row.kind == kind)
 
 
 def _eval_temps(facts: Facts, models: list[str]) -> dict[str, float]:

@@ -13,12 +13,11 @@ from ssd.analyse.summary import (
     ALL,
     HeadMassBin,
     KindRow,
-    cumulative_mass,
     entropy_by_head_mass,
-    survivors_by_temp,
+    means_by_kind,
 )
 from ssd.method.locks import FORK, LOCK
-from ssd.records.analysis import Analysis
+from ssd.records.analysis import TEMPS, Analysis
 from ssd.report.render.canvas import FONT, GRID, INK, STYLES, ZERO, blank, drawing, legend, reach
 from ssd.report.render.document import Drawing, Figure
 from ssd.report.run.analysis_tables import number, share
@@ -33,12 +32,17 @@ TERM_TITLES = {
 """The parts of the loss that training can change; the constant is the same for every model."""
 LEAST = 1e-6
 """Smallest remaining mass that a logarithmic axis shows; float32 probabilities resolve no less."""
-LIVE_TITLES = {**TERM_TITLES, "kept_mass": "KeptMass"}
+LIVE_TITLES = {
+    f"decomposition/{term}": title
+    for term, title in {**TERM_TITLES, "kept_mass": "KeptMass"}.items()
+}
+"""By logged metric."""
 
 
 def mass_figure(analysis: Analysis, kinds: NDArray[np.str_]) -> Figure:
     """How much mass the most probable tokens have, by kind and model."""
-    masses, shown = cumulative_mass(analysis, kinds), _shown(kinds)
+    cumulative = {model: part.top_probs.cumsum(1) for model, part in analysis.positions.items()}
+    masses, shown = means_by_kind(kinds, cumulative), _shown(kinds)
     values = [
         f"{kind} {model} {share(float(by_kind[kind][0]))} on 1 token, "
         f"{share(float(by_kind[kind][4]))} on 5, {share(float(by_kind[kind][-1]))} on 20"
@@ -56,10 +60,11 @@ def mass_figure(analysis: Analysis, kinds: NDArray[np.str_]) -> Figure:
 
 def survivor_figure(analysis: Analysis, kinds: NDArray[np.str_], cut: str) -> Figure:
     """How many tokens the evaluation's truncation, `cut` in words, leaves at each temperature."""
-    counts, shown, temps = survivors_by_temp(analysis, kinds), _shown(kinds), analysis.temps
+    survivors = {model: part.survivors for model, part in analysis.positions.items()}
+    counts, shown = means_by_kind(kinds, survivors), _shown(kinds)
     values = [
-        f"{kind} {model} {by_kind[kind][0]:.1f} at {temps[0]:g}, "
-        f"{by_kind[kind][-1]:.1f} at {temps[-1]:g}"
+        f"{kind} {model} {by_kind[kind][0]:.1f} at {TEMPS[0]:g}, "
+        f"{by_kind[kind][-1]:.1f} at {TEMPS[-1]:g}"
         for kind in shown
         for model, by_kind in counts.items()
     ]
@@ -67,7 +72,7 @@ def survivor_figure(analysis: Analysis, kinds: NDArray[np.str_], cut: str) -> Fi
         name="survivors",
         caption=f"Tokens that survive the evaluation's truncation ({cut}) over T_eval.",
         alt=f"Line plots of surviving tokens over T_eval. {'; '.join(values)}.",
-        drawing=draw_survivors(counts, shown, temps),
+        drawing=draw_survivors(counts, shown),
     )
 
 
@@ -75,7 +80,7 @@ def bin_figure(
     analysis: Analysis, temps: Mapping[str, float], cut: str, rng: np.random.Generator
 ) -> Figure:
     """Entropy after truncation by top-20 mass, every model at its own temperature of `temps`."""
-    bins = [head for head in entropy_by_head_mass(analysis, temps, rng=rng) if head.count]
+    bins = [head for head in entropy_by_head_mass(analysis, temps, rng) if head.count]
     labels = {model: f"{model} at T {temp:g}" for model, temp in temps.items()}
     values = [
         f"{head.low:g} to {head.high:g} ({head.count:,} positions): "
@@ -113,9 +118,7 @@ def live_figure(lines: Sequence[dict[str, Any]]) -> Figure:
     """The loss in its parts as training measured it."""
     values = []
     for key, title in LIVE_TITLES.items():
-        values_of_key = [
-            line[f"decomposition/{key}"] for line in lines if f"decomposition/{key}" in line
-        ]
+        values_of_key = [line[key] for line in lines if key in line]
         if values_of_key:
             values.append(f"{title} from {values_of_key[0]:.4f} to {values_of_key[-1]:.4f}")
     return Figure(
@@ -151,12 +154,12 @@ def draw_cumulative_mass(masses: Curves, kinds: Sequence[str]) -> Drawing:
     return _finished(figure, panels)
 
 
-def draw_survivors(counts: Curves, kinds: Sequence[str], temps: Sequence[float]) -> Drawing:
+def draw_survivors(counts: Curves, kinds: Sequence[str]) -> Drawing:
     """Mean number of tokens that truncation leaves, over the evaluation temperature."""
     figure, panels = _stacked(len(kinds), 1.75, counts)
     for panel, kind in zip(panels, kinds, strict=True):
         for model, by_kind in counts.items():
-            _line(panel, temps, by_kind[kind], model)
+            _line(panel, TEMPS, by_kind[kind], model)
         _title(panel, kind)
         panel.set_ylim(bottom=0)
         panel.yaxis.set_major_locator(MaxNLocator(4))
@@ -207,12 +210,12 @@ def draw_terms(rows: Sequence[KindRow]) -> Drawing:
 
 def draw_live_terms(lines: Sequence[dict[str, Any]]) -> Drawing:
     """The parts of the loss at the fixed positions of training, over optimizer steps."""
-    keys = [key for key in LIVE_TITLES if any(f"decomposition/{key}" in line for line in lines)]
+    keys = [key for key in LIVE_TITLES if any(key in line for line in lines)]
     figure, panels = _stacked(len(keys), 1.45, ())
     for panel, key in zip(panels, keys, strict=True):
-        measurements = [line for line in lines if f"decomposition/{key}" in line]
+        measurements = [line for line in lines if key in line]
         steps = [line["step"] for line in measurements]
-        values = [line[f"decomposition/{key}"] for line in measurements]
+        values = [line[key] for line in measurements]
         panel.plot(steps, values, color=STYLES["tuned"][0], marker="o", markersize=4, linewidth=1.6)
         _title(panel, LIVE_TITLES[key])
         panel.yaxis.set_major_locator(MaxNLocator(4))

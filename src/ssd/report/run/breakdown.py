@@ -16,17 +16,27 @@ def controls(facts: Facts) -> list[Section]:
     compared = [benchmark for benchmark in facts.main if set(benchmark.comparisons) - {BASE}]
     if not compared:
         return []
-    blocks: list[Block] = []
-    for benchmark in compared:
-        if benchmark.gain:
-            blocks.append(Paragraph(f"On {benchmark.title}, pass@{benchmark.k}: {benchmark.gain}."))
+    blocks: list[Block] = [
+        Paragraph(f"On {benchmark.title}, pass@{benchmark.k}: {benchmark.gain}.")
+        for benchmark in compared
+        if benchmark.gain
+    ]
     blocks += [_control_table(benchmark) for benchmark in compared]
-    arms = dict.fromkeys(arm for benchmark in compared for arm in benchmark.models)
-    rows = [[arm, ARMS.get(arm, "")] for arm in ARMS if arm in arms]
-    blocks.append(
-        Table(caption="What each model is", columns=["Name", "Model"], sides="ll", rows=rows)
-    )
+    arms = {arm for benchmark in compared for arm in benchmark.models}
+    blocks.append(arm_table([arm for arm in ARMS if arm in arms]))
     return [Section("Controls", blocks)]
+
+
+def arm_table(arms: list[str], *, folded: bool = False) -> Table:
+    """What each arm is."""
+    rows = [[arm, ARMS[arm]] for arm in arms]
+    return Table(
+        caption="What each model is",
+        columns=["Name", "Model"],
+        sides="ll",
+        rows=rows,
+        folded=folded,
+    )
 
 
 def selection(facts: Facts) -> list[Section]:
@@ -135,23 +145,11 @@ def _advice(facts: Facts) -> list[Block]:
     scores = facts.scores
     if scores is None or not any(TUNED in benchmark.models for benchmark in scores.main):
         return []
-    tried_temps = {
-        benchmark.models[TUNED].setting.temp
-        for benchmark in scores.main
-        if TUNED in benchmark.models
-    }
-    if scores.selection is not None:
-        tried_temps |= {
-            candidate.setting.temp for candidate in scores.selection.sweeps.get(TUNED, ())
-        }
-    suggestions = advise(
-        t_train=facts.sampled.temp,
-        top_k=facts.sampled.top_k,
-        top_p=facts.sampled.top_p,
-        base_temp=facts.run.config.eval.base_temp,
-        fit=None,
-        tried_temps=sorted(tried_temps),
-    )
+    tried = [scored.models[TUNED].setting for scored in scores.main if TUNED in scored.models]
+    swept = scores.selection.sweeps.get(TUNED, ()) if scores.selection is not None else ()
+    tried_temps = [how.temp for how in (*tried, *(candidate.setting for candidate in swept))]
+    base_temp = facts.run.config.eval.base_temp
+    suggestions = advise(facts.sampled, base_temp=base_temp, fit=None, tried_temps=tried_temps)
     if not suggestions:
         return []
     temps = ",".join(f"{advice.temp:g}" for advice in suggestions)

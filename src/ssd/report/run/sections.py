@@ -10,10 +10,9 @@ from ssd.report.render import formats
 from ssd.report.render.document import Document, Section
 from ssd.report.run.analysis import why
 from ssd.report.run.arms import scores
+from ssd.report.run.artifacts import cost, provenance
 from ssd.report.run.breakdown import controls, groups, regression, selection
-from ssd.report.run.cost import cost
 from ssd.report.run.facts import Facts
-from ssd.report.run.provenance import provenance
 from ssd.report.run.settings import settings
 from ssd.report.run.stages import sampling, training
 from ssd.report.run.summary import summary

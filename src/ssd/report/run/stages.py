@@ -39,22 +39,15 @@ def training(facts: Facts) -> list[Section]:
         return []
     blocks: list[Block] = []
     if manifest is None:
-        blocks.append(
-            Paragraph(
-                f"Unfinished: {len(steps)} of {facts.run.config.train.max_steps} steps so far."
-            )
-        )
+        whole = facts.run.config.train.max_steps
+        blocks.append(Paragraph(f"Unfinished: {len(steps)} of {whole} steps so far."))
     if steps:
         blocks += [Paragraph(_course(steps)), _curves(steps)]
     if manifest is not None:
         rows = _rows(manifest["counts"], CHECKPOINT_COUNTS)
         if "export_check" in manifest:
-            rows.append(
-                [
-                    "Largest logit change by export",
-                    f"{manifest['export_check']['max_logit_difference']:.3g}",
-                ]
-            )
+            largest = manifest["export_check"]["max_logit_difference"]
+            rows.append(["Largest logit change by export", f"{largest:.3g}"])
         blocks.append(Table(caption="What was trained", columns=["Quantity", "Value"], rows=rows))
     return [Section("Training", blocks)]
 
@@ -73,11 +66,8 @@ def sampling(facts: Facts) -> list[Section]:
         rows.append(["Tokens per second", formats.number(manifest["tokens_per_second"])])
     blocks: list[Block] = [Table(caption="The corpus", columns=["Quantity", "Value"], rows=rows)]
     if counts.get("dropped"):
-        blocks.append(
-            _shares(
-                "Samples dropped by each filter", "Filter", counts["dropped"], counts["num_drawn"]
-            )
-        )
+        dropped, caption = counts["dropped"], "Samples dropped by each filter"
+        blocks.append(_shares(caption, "Filter", dropped, counts["num_drawn"]))
     if counts.get("finish_reasons"):
         reasons = counts["finish_reasons"]
         caption = "How the samples ended (length: cut off by the length cap)"

@@ -3,6 +3,7 @@ matplotlib."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,22 +14,10 @@ from ssd.method.quadratic import QuadraticFit, fit_quadratic
 from ssd.report.run.facts import Facts
 from ssd.report.study.collection import reported, run_names
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """What the cells behind one fit have in common: they differ in temperature, run and step
-    alone."""
-
-    model: str
-    top_k: int | None
-    """Truncation at sampling."""
-    top_p: float
-    eval_top_k: int | None
-    eval_top_p: float
-    held_out: bool
-    """Whether the problems had no part in what is reported."""
-    benchmarks: tuple[str, ...]
-    num_problems: int
+CURVE = (
+    "model", "top_k", "top_p", "eval_top_k", "eval_top_p", "held_out", "benchmarks", "num_problems",
+)  # fmt: skip
+"""What the cells behind one fit share: they differ in temperature, run and step alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,19 +51,24 @@ class Cell:
         temperature (paper, appendix B)."""
         return self.t_train * self.t_eval
 
-    @property
-    def curve(self) -> Curve:
-        """What it shares with the cells that a fit goes through."""
-        return Curve(
-            model=self.model,
-            top_k=self.sampled.top_k,
-            top_p=self.sampled.top_p,
-            eval_top_k=self.setting.top_k,
-            eval_top_p=self.setting.top_p,
-            held_out=self.held_out,
-            benchmarks=self.benchmarks,
-            num_problems=self.num_problems,
-        )
+    def json(self) -> dict[str, Any]:
+        """The cell as `results.json` holds it."""
+        return {
+            "run": self.run,
+            "model": self.model,
+            "t_train": self.t_train,
+            "top_k": self.sampled.top_k,
+            "top_p": self.sampled.top_p,
+            "t_eval": self.t_eval,
+            "eval_top_k": self.setting.top_k,
+            "eval_top_p": self.setting.top_p,
+            "checkpoint_step": self.setting.checkpoint_step,
+            "held_out": self.held_out,
+            "benchmarks": self.benchmarks,
+            "num_problems": self.num_problems,
+            "t_eff": self.t_eff,
+            **{end: getattr(self.score, end) for end in ("value", "low", "high")},
+        }
 
 
 def cells(runs: Sequence[Facts]) -> list[Cell]:
@@ -84,12 +78,13 @@ def cells(runs: Sequence[Facts]) -> list[Cell]:
     return [cell for facts in runs for cell in _cells(facts, names[facts.run.folder])]
 
 
-def curves(every: Sequence[Cell]) -> dict[Curve, list[Cell]]:
-    """Cells by what they have in common."""
-    grouped: dict[Curve, list[Cell]] = {}
+def curves(every: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells by what a fit must have in common, `CURVE`."""
+    grouped: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in every:
-        grouped.setdefault(cell.curve, []).append(cell)
-    return grouped
+        fields = cell.json()
+        grouped.setdefault(tuple(fields[name] for name in CURVE), []).append(cell)
+    return list(grouped.values())
 
 
 def fit_cells(curve: Sequence[Cell]) -> QuadraticFit | None:

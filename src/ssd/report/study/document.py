@@ -12,10 +12,10 @@ from ssd.arms import ARMS, BASE, TUNED, counted, gain_parts
 from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Document, Listing, Paragraph, Section, Table
+from ssd.report.run.breakdown import arm_table
 from ssd.report.run.facts import run_costs
 from ssd.report.run.summary import FLATTERED, finding
 from ssd.report.study.collection import Study, reported, run_names
-from ssd.report.study.cost import costs
 from ssd.report.study.plane import temperatures
 from ssd.report.study.rows import (
     HELD_OUT,
@@ -32,6 +32,16 @@ from ssd.report.study.rows import (
     varying,
     without_row,
 )
+from ssd.run.cost import Cost
+
+KINDS = {
+    "corpus": "Sampling",
+    "checkpoint": "Training",
+    "generations": "Answers",
+    "verdicts": "Grading",
+    "analysis": "Analysis",
+}
+"""The cost table's column by kind of artifact."""
 
 
 def document(study: Study) -> Document:
@@ -120,15 +130,34 @@ def controls(study: Study) -> list[Section]:
     blocks: list[Block] = [
         Table(caption="Scores of every arm, with 95% intervals", columns=["Run", *arms], rows=rows),
         *_parts(compared),
-        Table(
-            caption="What each model is",
-            columns=["Name", "Model"],
-            sides="ll",
-            rows=[[arm, ARMS[arm]] for arm in arms],
-            folded=True,
-        ),
+        arm_table(arms, folded=True),
     ]
     return [Section("Controls", blocks)]
+
+
+def costs(study: Study) -> list[Section]:
+    """A row per run, and the totals with and without counting shared artifacts once."""
+    runs = [run_costs(facts) for facts in study.runs]
+    kinds = [kind for kind in KINDS if any(cost.kind == kind for run in runs for cost in run)]
+    every = [cost for run in runs for cost in run]
+    names = labels(study.runs)
+    rows = [[name, *_durations(run, kinds)] for name, run in zip(names, runs, strict=True)]
+    rows.append(["All rows added up", *_durations(every, kinds)])
+    rows.append(["Spent, shared artifacts once", *_durations(list(dict.fromkeys(every)), kinds)])
+    uses = Counter(every)
+    saved = sum((count - 1) * cost.seconds for cost, count in uses.items())
+    num_shared = sum(count > 1 for count in uses.values())
+    text = (
+        "Wall time of the processes that made each artifact, the controls' included. "
+        f"{num_shared} of {len(uses)} artifacts are used by several runs, which saved "
+        f"{formats.duration(saved)}."
+    )
+    table = Table(
+        caption="Wall time by run, as if it had been made alone",
+        columns=["Run", *(KINDS[kind] for kind in kinds), "Together"],
+        rows=rows,
+    )
+    return [Section("Cost", [Paragraph(text), table])]
 
 
 def how(study: Study) -> list[Section]:
@@ -212,3 +241,8 @@ def _scores(scored: dict[str, BenchmarkScores], name: str) -> list[str]:
         formats.change(benchmark.change(BASE)),
         difference(benchmark) if benchmark.comparisons else "-",
     ]
+
+
+def _durations(run: Sequence[Cost], kinds: Sequence[str]) -> list[str]:
+    seconds = [sum(cost.seconds for cost in run if cost.kind == kind) for kind in kinds]
+    return [formats.duration(seconds) if seconds else "-" for seconds in (*seconds, sum(seconds))]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
 from ssd.method.quadratic import QuadraticFit
@@ -44,7 +44,8 @@ def draw_plane(best: dict[tuple[float, float], Cell], chosen: set[tuple[float, f
                    color="white" if share < DARK else "black",
                    fontweight="bold" if place in chosen else "normal")  # fmt: skip
         if place in chosen:
-            _frame(panel, row, column)
+            panel.add_patch(Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, fill=False,
+                                      color="#D55E00", linewidth=2))  # fmt: skip
     panel.set_xticks(range(len(t_evals)), [f"{temp:g}" for temp in t_evals])
     panel.set_yticks(range(len(t_trains)), [f"{temp:g}" for temp in t_trains])
     panel.tick_params(length=0)
@@ -66,12 +67,12 @@ def draw_t_eff(points: Sequence[Cell], fit: QuadraticFit) -> Drawing:
     if fit.peak_interval is not None:
         panel.axvspan(*fit.peak_interval, color=GRID, zorder=0, label="peak, 95% interval")
     for number, t_train in enumerate(t_trains):
-        _points(
-            panel,
-            [cell for cell in points if cell.t_train == t_train],
-            palette[number % len(palette)],
-            MARKERS[number % len(MARKERS)],
-        )
+        cells = [cell for cell in points if cell.t_train == t_train]
+        panel.errorbar([cell.t_eff for cell in cells], [cell.score.value for cell in cells],
+                       yerr=reach([cell.score for cell in cells]),
+                       fmt=MARKERS[number % len(MARKERS)], color=palette[number % len(palette)],
+                       markersize=6, elinewidth=0.8, alpha=0.9,
+                       label=f"T_train {t_train:g}")  # fmt: skip
     low, high = (pick(cell.t_eff for cell in points) for pick in (min, max))
     x = np.linspace(low, high, 200)
     panel.plot(x, fit(x), color=INK, linewidth=1.6, label=f"fit, R2 {fit.r_squared:.2f}")
@@ -87,18 +88,3 @@ def draw_t_eff(points: Sequence[Cell], fit: QuadraticFit) -> Drawing:
     figure.legend(loc="outside upper left", ncols=4, frameon=False, labelcolor=INK,
                   fontsize=FONT - 2, borderaxespad=0.1)  # fmt: skip
     return drawing(figure)
-
-
-def _points(panel: Axes, cells: Sequence[Cell], color: str, marker: str) -> None:
-    panel.errorbar([cell.t_eff for cell in cells], [cell.score.value for cell in cells],
-                   yerr=reach([cell.score for cell in cells]), fmt=marker, color=color,
-                   markersize=6, elinewidth=0.8, alpha=0.9,
-                   label=f"T_train {cells[0].t_train:g}")  # fmt: skip
-
-
-def _frame(panel: Axes, row: int, column: int) -> None:
-    from matplotlib.patches import Rectangle
-
-    panel.add_patch(
-        Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, fill=False, color="#D55E00", linewidth=2)
-    )

@@ -81,7 +81,7 @@ def planes(runs: Sequence[Facts]) -> list[Plane]:
         for facts in runs
         if facts.held_out is not None
     )
-    return [Plane(tuple(group), chosen) for group in curves(cells(runs)).values()]
+    return [Plane(tuple(group), chosen) for group in curves(cells(runs))]
 
 
 def problems(cell: Cell) -> str:
@@ -215,20 +215,13 @@ def _advice(runs: Sequence[Facts], groups: Sequence[Plane]) -> list[Block]:
             and dataclasses.replace(plane.first.sampled, temp=sampled.temp) == sampled
         ]
         fit = fit_cells(max(own, key=lambda plane: len(plane.cells)).cells) if own else None
-        tried_temps = sorted(
-            {cell.t_eval for plane in groups for cell in plane.cells if cell.sampled == sampled}
-        )
+        tried_temps = [
+            cell.t_eval for plane in groups for cell in plane.cells if cell.sampled == sampled
+        ]
         base_temp = next(
             facts.run.config.eval.base_temp for facts in runs if facts.sampled == sampled
         )
-        for advice in advise(
-            t_train=sampled.temp,
-            top_k=sampled.top_k,
-            top_p=sampled.top_p,
-            base_temp=base_temp,
-            fit=fit,
-            tried_temps=tried_temps,
-        ):
+        for advice in advise(sampled, base_temp=base_temp, fit=fit, tried_temps=tried_temps):
             temps = [f"{sampled.temp:g}", formats.truncation(sampled), f"{advice.temp:g}"]
             rows.append([*temps, advice.reason])
     if not rows:

@@ -167,7 +167,9 @@ def compact(study: Study) -> Table:
     columns, benchmarks = varying(runs), benchmark_names(runs)
     settings = [[of(facts) for _, of in columns] for facts in runs]
     numbered = bool(columns) and len(set(map(tuple, settings))) == len(runs)
-    titles = sorted_by(runs)
+    held_out = any(facts.held_out is not None for facts in runs)
+    # A single benchmark's own column shows the reported score.
+    titles = [HELD_OUT] if held_out else [REPORTED] if len(benchmarks) > 1 else []
     absent = without_row(study)
     names = list(run_names([facts.run.folder for facts in runs]).values())
     names = short_names([*names, *(run.name for run in absent)])
@@ -188,13 +190,6 @@ def compact(study: Study) -> Table:
         columns=["Run", *(title for title, _ in columns), *titles, *heads],
         rows=rows,
     )
-
-
-def sorted_by(runs: Sequence[Facts]) -> list[str]:
-    """The column that rows are sorted by, where no benchmark's own column shows it."""
-    if any(facts.held_out is not None for facts in runs):
-        return [HELD_OUT]
-    return [REPORTED] if len(benchmark_names(runs)) > 1 else []
 
 
 def sorting_score(facts: Facts) -> str:

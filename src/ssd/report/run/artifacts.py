@@ -1,9 +1,11 @@
-"""The cost of a run: wall time and tokens of every artifact, and the share that existed before."""
+"""The artifacts behind a run: what each took, how much of that was there before, and the command
+and libraries that made them."""
 
+import shlex
 from datetime import datetime
 
 from ssd.report.render import formats
-from ssd.report.render.document import Block, Paragraph, Section, Table
+from ssd.report.render.document import Block, Code, Paragraph, Section, Table
 from ssd.report.run.facts import Facts, Manifest, StageResult, made_artifacts, run_costs
 
 TOKENS = ("num_tokens", "num_positions")
@@ -90,3 +92,45 @@ def _starts(facts: Facts) -> str:
         return ""
     times = "once" if len(seconds) == 1 else f"{len(seconds)} times"
     return f" An engine was started {times}, which took {formats.duration(sum(seconds))} of it."
+
+
+def provenance(facts: Facts) -> list[Section]:
+    """Command, artifacts and library versions."""
+    blocks: list[Block] = []
+    if facts.command is not None:
+        caption = "The exact command that reproduces this run"
+        blocks.append(Code(caption=caption, text=shlex.join(facts.command)))
+    if facts.results:
+        blocks.append(_artifact_table(facts.results))
+    versions = [[library, ", ".join(own)] for library, own in libraries(facts.results).items()]
+    if versions:
+        caption = "Library versions, several where artifacts were made with different ones"
+        blocks.append(
+            Table(caption=caption, columns=["Library", "Version"], sides="ll", rows=versions)
+        )
+    return [Section("Provenance", blocks or [Paragraph("Nothing is recorded yet.")])]
+
+
+def _artifact_table(results: list[StageResult]) -> Table:
+    return Table(
+        caption="Artifacts, each by the fingerprint of all it depends on",
+        columns=["Artifact", "Fingerprint", "Finished"],
+        sides="lll",
+        rows=[
+            [
+                result.label,
+                result.fingerprint,
+                result.manifest["finished"] if result.manifest is not None else "unfinished",
+            ]
+            for result in results
+        ],
+    )
+
+
+def libraries(results: list[StageResult]) -> dict[str, list[str]]:
+    """Every version of each library that the artifacts were made with."""
+    versions: dict[str, set[str]] = {}
+    for result in results:
+        for library, version in (result.manifest or {}).get("libraries", {}).items():
+            versions.setdefault(library, set()).add(version)
+    return {library: sorted(own) for library, own in versions.items()}
