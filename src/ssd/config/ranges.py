@@ -5,9 +5,12 @@ passes if the field's type allows it; each item of a list is checked.
 """
 
 import dataclasses
+import datetime
 import re
 import typing
 from typing import Any
+
+from omegaconf import DictConfig
 
 from ssd.errors import ConfigError, did_you_mean
 
@@ -36,6 +39,14 @@ def not_negative(default: Any) -> Any:
 def names_of(words: tuple[str, ...], default: list[str]) -> Any:
     """A field of a list, each item of which is one of `words`."""
     return _declared(words, default)
+
+
+def open_dict() -> Any:
+    """A field of a dictionary, empty by default, whose keys a command line may make up.
+
+    Hydra closes every dictionary for new keys; the flag of the default keeps this one open.
+    """
+    return dataclasses.field(default_factory=lambda: DictConfig({}, flags={"struct": False}))
 
 
 def _declared(allowed: str | tuple[str, ...], default: Any) -> Any:
@@ -72,6 +83,16 @@ def _check(setting: str, value: Any, field: "dataclasses.Field[Any]") -> None:
     words = WORDS.get(allowed, f"lie in {allowed}")
     or_null = " or null" if type(None) in typing.get_args(field.type) else ""
     require(lies_in(value, allowed), f"{setting} must {words}{or_null}, got {value}")
+
+
+def check_date(setting: str, value: Any) -> None:
+    """Raise `ConfigError` unless a value is null or a day in ISO's notation."""
+    try:
+        datetime.date.fromisoformat("2000-01-01" if value is None else str(value))
+    except ValueError as error:
+        raise ConfigError(
+            f"{setting}={value} is no date: write year, month and day, as in 2026-01-31"
+        ) from error
 
 
 def lies_in(value: float, notation: str) -> bool:
