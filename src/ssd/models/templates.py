@@ -144,8 +144,14 @@ def check_templates(config: RunConfig, tokenizer: Any, stops: Collection[int]) -
         ConfigError, ModelError: one line that names the setting and the remedy.
     """
     for setting, prompt_format, model in _chats(config):
-        _check_format(prompt_format, setting, model, tokenizer)
+        if tokenizer.chat_template is None:
+            group = setting if setting == "prompt_format" else f"prompt_format@{setting}"
+            raise ConfigError(
+                f"the tokenizer of {model.name} has no chat template: use {group}=raw, "
+                "or an instruct model"
+            )
         _check_arguments(config, model, tokenizer)
+        _check_roles(prompt_format, setting, model, tokenizer)
         if prompt_format.train_as_chat:
             _check_answers(model, tokenizer, stops)
 
@@ -168,15 +174,9 @@ def _chats(config: RunConfig) -> list[tuple[str, PromptFormatConfig, ModelConfig
     return chats
 
 
-def _check_format(
+def _check_roles(
     prompt_format: PromptFormatConfig, setting: str, model: ModelConfig, tokenizer: Any
 ) -> None:
-    group = setting if setting == "prompt_format" else f"prompt_format@{setting}"
-    if tokenizer.chat_template is None:
-        raise ConfigError(
-            f"the tokenizer of {model.name} has no chat template: use {group}=raw, "
-            "or an instruct model"
-        )
     render([{"role": "user", "content": QUESTION}], model, tokenizer, answer_follows=True)
     has_turn = model.kind is ModelKind.instruct and model.system_role is SystemRole.system
     if prompt_format.system is not None and has_turn:
@@ -204,13 +204,13 @@ def _check_answers(model: ModelConfig, tokenizer: Any, stops: Collection[int]) -
     between = "" if form is None else form[1]
     special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     framed = special & {*tokenizer(between, add_special_tokens=False)["input_ids"]}
-    fault = (
-        "writes more than the prompt in front of an answer"
-        if form is None or framed
-        else f"writes no stop token behind an answer, but {form[2]!r}"
-    )
-    require(
-        not (form is None or framed) and end_token(model, tokenizer, stops) is not None,
-        f"prompt_format.train_as_chat=true trains answers as chat, and the chat template of "
-        f"{model.name} {fault}: use prompt_format.chat=true with prompt_format.train_as_chat=false",
+    if form is None or framed:
+        fault = "writes more than the prompt in front of an answer"
+    elif end_token(model, tokenizer, stops) is None:
+        fault = f"writes no stop token behind an answer, but {form[2]!r}"
+    else:
+        return
+    raise ConfigError(
+        "prompt_format.train_as_chat=true trains answers to plain text as chat, and the chat "
+        f"template of {model.name} {fault}: sample from chat too, as prompt_format=lcb does"
     )
