@@ -60,6 +60,7 @@ def fingerprints(run: Run) -> dict[str, str]:
             ["base", "tuned", "base verdicts", "tuned verdicts"],
         ),
         ("model.template_args={enable_thinking: null}", []),
+        ("eval.template_args=null", []),
         ("sampler=transformers", list(EVERY)),
         # None of these changes what is computed.
         ("train.router_aux_coef=0.01", ["checkpoint", "tuned", "tuned verdicts"]),

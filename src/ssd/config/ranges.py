@@ -85,14 +85,25 @@ def _check(setting: str, value: Any, field: "dataclasses.Field[Any]") -> None:
     require(lies_in(value, allowed), f"{setting} must {words}{or_null}, got {value}")
 
 
-def check_date(setting: str, value: Any) -> None:
-    """Raise `ConfigError` unless a value is null or a day in ISO's notation."""
+def arguments_of(setting: str, value: Any) -> dict[str, Any]:
+    """A setting's dictionary of arguments, none for null; `date` is a day in ISO's notation.
+
+    Raises:
+        ConfigError: it is no dictionary, or its `date` is no date.
+    """
+    require(
+        value is None or isinstance(value, (dict, DictConfig)),
+        f"{setting}={value} is no dictionary: write '{setting}={{enable_thinking: false}}'",
+    )
+    arguments = dict(value or {})
+    date = arguments.get("date")
     try:
-        datetime.date.fromisoformat("2000-01-01" if value is None else str(value))
+        datetime.date.fromisoformat("2000-01-01" if date is None else str(date))
     except ValueError as error:
         raise ConfigError(
-            f"{setting}={value} is no date: write year, month and day, as in 2026-01-31"
+            f"{setting}.date={date} is no date: write year, month and day, as in 2026-01-31"
         ) from error
+    return arguments
 
 
 def lies_in(value: float, notation: str) -> bool:

@@ -43,7 +43,7 @@ from ssd.config.choices import (
     WeightSource,
 )
 from ssd.config.ranges import (
-    check_date,
+    arguments_of,
     check_ranges,
     names_of,
     not_negative,
@@ -102,12 +102,10 @@ class ModelConfig:
     """The same as `template_args.reasoning_effort`, and wins over it."""
 
     def __post_init__(self) -> None:
+        arguments = arguments_of("model.template_args", self.template_args)
         if self.reasoning_effort is not None:
-            effort = {"reasoning_effort": self.reasoning_effort}
-            self.template_args, self.reasoning_effort = {**self.template_args, **effort}, None
-        set_arguments = self.template_args.items()
-        self.template_args = {name: value for name, value in set_arguments if value is not None}
-        check_date("model.template_args.date", self.template_args.get("date"))
+            arguments["reasoning_effort"], self.reasoning_effort = self.reasoning_effort, None
+        self.template_args = {name: value for name, value in arguments.items() if value is not None}
         if self.wheel is not None and self.wheel.holds != self.name:
             self.wheel = None
         require(
@@ -548,8 +546,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "eval")
-        self.template_args = dict(self.template_args)
-        check_date("eval.template_args.date", self.template_args.get("date"))
+        self.template_args = arguments_of("eval.template_args", self.template_args)
         self._check_benchmarks()
         self._check_choices()
         require(len(self.k) > 0, "eval.k is empty: name a positive number, such as [1]")

@@ -91,7 +91,7 @@ def render(
         )
     except Exception as error:  # a template is a program and may raise anything
         raise ModelError(
-            f"the chat template of {model.name} does not render this prompt "
+            f"the chat template of {name_of(model)} does not render this prompt "
             f"({one_line(error)[:200]}): give it what it asks for with model.template_args, "
             "or use prompt_format=raw"
         ) from error
@@ -134,6 +134,11 @@ def end_token(model: ModelConfig, tokenizer: Any, stops: Collection[int]) -> int
     return next((token for token in ids if token in stops), None)
 
 
+def name_of(model: ModelConfig) -> str:
+    """The checkpoint as its user named it."""
+    return model.path or model.name
+
+
 def check_templates(config: RunConfig, tokenizer: Any, stops: Collection[int]) -> None:
     """Render, before any stage starts, what the stages will render.
 
@@ -147,7 +152,7 @@ def check_templates(config: RunConfig, tokenizer: Any, stops: Collection[int]) -
         if tokenizer.chat_template is None:
             group = setting if setting == "prompt_format" else f"prompt_format@{setting}"
             raise ConfigError(
-                f"the tokenizer of {model.name} has no chat template: use {group}=raw, "
+                f"the tokenizer of {name_of(model)} has no chat template: use {group}=raw, "
                 "or an instruct model"
             )
         _check_arguments(config, model, tokenizer)
@@ -183,7 +188,7 @@ def _check_roles(
         fault = system_fault(model, tokenizer)
         require(
             fault is None,
-            f"the chat template of {model.name} {fault}: put it in front of the user's with "
+            f"the chat template of {name_of(model)} {fault}: put it in front of the user's with "
             f"model.system_role=user, or leave it out with {setting}.system=null",
         )
 
@@ -194,7 +199,7 @@ def _check_arguments(config: RunConfig, model: ModelConfig, tokenizer: Any) -> N
         group = "eval" if name in config.eval.template_args else "model"
         require(
             name in known,
-            f"{group}.template_args.{name}={value}: the chat template of {model.name} reads "
+            f"{group}.template_args.{name}={value}: the chat template of {name_of(model)} reads "
             f"{' and '.join(known) or 'no arguments'}, not {name}: leave it out",
         )
 
@@ -205,12 +210,12 @@ def _check_answers(model: ModelConfig, tokenizer: Any, stops: Collection[int]) -
     special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     framed = special & {*tokenizer(between, add_special_tokens=False)["input_ids"]}
     if form is None or framed:
-        fault = "writes more than the prompt in front of an answer"
+        fault = "writes no answer right behind its prompt"
     elif end_token(model, tokenizer, stops) is None:
         fault = f"writes no stop token behind an answer, but {form[2]!r}"
     else:
         return
     raise ConfigError(
         "prompt_format.train_as_chat=true trains answers to plain text as chat, and the chat "
-        f"template of {model.name} {fault}: sample from chat too, as prompt_format=lcb does"
+        f"template of {name_of(model)} {fault}: sample from chat too, as prompt_format=lcb does"
     )
