@@ -144,6 +144,8 @@ def test_an_experiment_wins_over_the_recipe_and_loses_to_the_command_line() -> N
         (["model=tiny", "model.source=wheel"], "no wheel is known for model.name=tiny"),
         (["data.path=prompts.jsonl"], "data.path is set, but data.source=packaged.*add data=file"),
         (["data.hub_name=org/name"], "data.hub_name is set, but .*add data=hub"),
+        (["model.template_args=low"], r"model.template_args=low is no dictionary"),
+        (["eval.template_args={date: May}"], r"eval.template_args.date=May is no date"),
         (["prompt_format.question=text"], r"must contain \{question\}"),
     ],
 )
@@ -155,9 +157,10 @@ def test_a_bad_value_names_its_setting(overrides: list[str], message: str) -> No
 def test_every_setting_of_the_schema_is_read_somewhere() -> None:
     schema = ROOT / "src" / "ssd" / "config" / "settings.py"
     source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py") if path != schema)
-    # Optimizer fields go to the optimizer as they are; `holds` is compared in the schema itself;
-    # the entry of a benchmark names its file.
-    whole = {"_target_", "eps", "betas", "revision", "holds", "humaneval_plus", "mbpp_plus"}
+    # Optimizer fields go to the optimizer as they are; `holds` and `reasoning_effort` are read in
+    # the schema itself; the entry of a benchmark names its file.
+    optimizer, schema_only = {"_target_", "eps", "betas"}, {"holds", "reasoning_effort"}
+    whole = {*optimizer, *schema_only, "revision", "humaneval_plus", "mbpp_plus"}
     unread = [
         name
         for name in setting_names()

@@ -375,7 +375,7 @@ def test_apple_release_trains_on_chat_messages_of_plain_text_samples(tmp_path: P
         prompt, completion = sample.training_ids()
         assert len(prompt) > len(sample.prompt_token_ids)  # the chat template came around it
         assert prompt != sample.prompt_token_ids
-        assert completion != sample.completion_token_ids
+        assert len(completion) <= len(sample.completion_token_ids)
     (checkpoint,) = artifacts(output)["checkpoint"]
     counts = json.loads((checkpoint / "manifest.json").read_text())["counts"]
     assert counts["num_loss_tokens"] == sum(len(one.training_ids()[1]) for one in kept)

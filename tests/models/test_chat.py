@@ -1,13 +1,13 @@
 import pytest
 from runs import compose_config
 
-from ssd.errors import ConfigError
 from ssd.models import Weights
 from ssd.models.chat import (
-    encode_exchange,
+    encode_chat,
     encode_prompt,
     load_tokenizer,
     stop_token_ids,
+    stripped,
     user_turn,
 )
 from ssd.problems.problem import Problem
@@ -57,23 +57,38 @@ def test_apple_release_trains_on_another_context_than_it_samples_from(
     config = compose_config("model=tiny", "prompt_format=apple_release")
     tokenizer = load_tokenizer(tiny_weights.path)
     sampled = tokenizer.decode(encode_prompt(PLAIN, config.prompt_format, config.model, tokenizer))
-    prompt, completion = encode_exchange(
-        PLAIN, "answer", config.prompt_format, config.model, tokenizer
-    )
+    trained = tokenizer.decode(encode_chat(PLAIN, config.prompt_format, config.model, tokenizer))
     assert "<|im_start|>" not in sampled
-    assert (
-        tokenizer.decode(prompt)
-        == f"<|im_start|>user\n{sampled}<|im_end|>\n<|im_start|>assistant\n"
-    )
-    assert tokenizer.decode(completion) == "answer<|im_end|>\n"
+    assert trained == f"<|im_start|>user\n{sampled}<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_a_tokenizer_without_a_chat_template_is_refused(tiny_weights: Weights) -> None:
-    config = compose_config("model=tiny")
+@pytest.mark.parametrize(
+    ("drawn", "kept"),
+    [
+        ("\n\n  x = 1\n", "x = 1"),
+        ("x =\n 1", "x =\n 1"),
+        ("\u3000y", "y"),  # white space of several tokens, none of which is white space
+        (" \n", ""),
+        ("", ""),
+    ],
+)
+def test_an_answer_loses_the_white_space_at_its_ends_alone(
+    tiny_weights: Weights, drawn: str, kept: str
+) -> None:
     tokenizer = load_tokenizer(tiny_weights.path)
-    tokenizer.chat_template = None
-    with pytest.raises(ConfigError, match="prompt_format=raw"):
-        encode_prompt(PLAIN, config.prompt_format, config.model, tokenizer)
+    assert tokenizer.decode(stripped(tokenizer(drawn)["input_ids"], tokenizer)) == kept
+
+
+def test_an_answer_that_is_cut_within_a_character_keeps_its_tokens(tiny_weights: Weights) -> None:
+    tokenizer = load_tokenizer(tiny_weights.path)
+    drawn = tokenizer(" caf\u00e9")["input_ids"][:-1]
+    assert stripped(drawn, tokenizer) == drawn[1:]
+
+
+def test_the_system_message_folds_into_the_users_turn(tiny_weights: Weights) -> None:
+    prompt = text(PLAIN, tiny_weights, "model.system_role=user", "prompt_format.system=Be brief.")
+    assert prompt.startswith("<|im_start|>user\nBe brief.\n\nAdd {a}")
+    assert "system" not in prompt
 
 
 def test_stop_tokens_come_from_every_file(tiny_weights: Weights) -> None:

@@ -53,6 +53,14 @@ def fingerprints(run: Run) -> dict[str, str]:
         ("eval.temps=[0.3,0.5]", ["tuned", "tuned verdicts"]),
         ("seed=1", list(EVERY)),
         ("model.kind=thinking", list(EVERY)),
+        ("model.template_args={enable_thinking: false}", list(EVERY)),
+        ("model.system_role=user", list(EVERY)),
+        (
+            "eval.template_args={enable_thinking: false}",
+            ["base", "tuned", "base verdicts", "tuned verdicts"],
+        ),
+        ("model.template_args={enable_thinking: null}", []),
+        ("eval.template_args=null", []),
         ("sampler=transformers", list(EVERY)),
         # None of these changes what is computed.
         ("train.router_aux_coef=0.01", ["checkpoint", "tuned", "tuned verdicts"]),
@@ -155,6 +163,37 @@ def test_a_saved_run_loads_as_it_was(make_run: Callable[..., Run]) -> None:
 def test_the_paper_models_settings_survive_saving(make_run: Callable[..., Run]) -> None:
     run = make_run("recipe=gpt_oss_20b", "model.reasoning_effort=high", "data=mbpp")
     assert load_run(run.folder) == run
+
+
+def test_what_means_the_same_to_a_template_has_one_fingerprint(
+    make_run: Callable[..., Run],
+) -> None:
+    short = make_run("model.reasoning_effort=low")
+    inputs = lineage.corpus(short).inputs
+    assert inputs["reasoning_effort"] == "low" and "template_args" not in inputs
+    for same in (
+        ["model.template_args={reasoning_effort: high}", "model.reasoning_effort=low"],
+        ["model.template_args.reasoning_effort=low", "eval.template_args={reasoning_effort: low}"],
+    ):
+        assert fingerprints(make_run(*same)) == fingerprints(short)
+
+
+def test_an_unset_template_leaves_the_inputs_of_earlier_artifacts(
+    make_run: Callable[..., Run],
+) -> None:
+    run = make_run()
+    for artifact in (lineage.corpus(run), evidence.generations(run, BASE, "mbpp")):
+        assert artifact.inputs["reasoning_effort"] is None
+        assert not {"template_args", "system_role"} & artifact.inputs.keys()
+
+
+def test_template_arguments_survive_saving(make_run: Callable[..., Run]) -> None:
+    run = make_run(
+        "model.template_args={enable_thinking: false, date: 2026-01-31, x: [1, {y: 2}]}",
+        "eval.template_args={enable_thinking: null}",
+    )
+    assert load_run(run.folder) == run
+    assert run.config.model.template_args["date"] == "2026-01-31"
 
 
 def test_candidates_are_the_grid_and_the_base_models_own_decoding_comes_first(

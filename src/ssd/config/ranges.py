@@ -5,10 +5,13 @@ passes if the field's type allows it; each item of a list is checked.
 """
 
 import dataclasses
+import datetime
 import functools
 import re
 import typing
 from typing import Any
+
+from omegaconf import DictConfig
 
 from ssd.errors import ConfigError, did_you_mean
 
@@ -28,6 +31,14 @@ def within(allowed: str | tuple[str, ...], default: Any) -> Any:
 
 positive = functools.partial(within, "(0, inf)")
 not_negative = functools.partial(within, "[0, inf)")
+
+
+def open_dict() -> Any:
+    """A field of a dictionary, empty by default, whose keys a command line may make up.
+
+    Hydra closes every dictionary for new keys; the flag of the default keeps this one open.
+    """
+    return dataclasses.field(default_factory=lambda: DictConfig({}, flags={"struct": False}))
 
 
 def check_ranges(settings: Any, section: str = "") -> None:
@@ -58,6 +69,27 @@ def _check(setting: str, value: Any, field: "dataclasses.Field[Any]") -> None:
     words = WORDS.get(allowed, f"lie in {allowed}")
     or_null = " or null" if type(None) in typing.get_args(field.type) else ""
     require(lies_in(value, allowed), f"{setting} must {words}{or_null}, got {value}")
+
+
+def arguments_of(setting: str, value: Any) -> dict[str, Any]:
+    """A setting's dictionary of arguments, none for null; `date` is a day in ISO's notation.
+
+    Raises:
+        ConfigError: it is no dictionary, or its `date` is no date.
+    """
+    require(
+        value is None or isinstance(value, (dict, DictConfig)),
+        f"{setting}={value} is no dictionary: write '{setting}={{enable_thinking: false}}'",
+    )
+    arguments = dict(value or {})
+    date = arguments.get("date")
+    try:
+        datetime.date.fromisoformat("2000-01-01" if date is None else str(date))
+    except ValueError as error:
+        raise ConfigError(
+            f"{setting}.date={date} is no date: write year, month and day, as in 2026-01-31"
+        ) from error
+    return arguments
 
 
 def lies_in(value: float, notation: str) -> bool:

@@ -7,6 +7,7 @@ One long file on purpose: it is the reference of settings that a user reads from
 Paper means "Embarrassingly Simple Self-Distillation Improves Code Generation", arXiv 2604.01193.
 """
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,10 +39,19 @@ from ssd.config.choices import (
     SandboxName,
     SelectionMode,
     Strategy,
+    SystemRole,
     WandbMode,
     WeightSource,
 )
-from ssd.config.ranges import check_ranges, not_negative, positive, require, within
+from ssd.config.ranges import (
+    arguments_of,
+    check_ranges,
+    not_negative,
+    open_dict,
+    positive,
+    require,
+    within,
+)
 from ssd.errors import ConfigError
 
 
@@ -80,10 +90,20 @@ class ModelConfig:
     dtype: Dtype = Dtype.bfloat16
     """Type of the weights in the generation engine and in the exported checkpoint;
     training keeps fp32 masters."""
+    template_args: dict[str, Any] = open_dict()
+    """Arguments of the model's chat template, such as `{enable_thinking: false}`; one set to null
+    is left out. `date` (as 2026-01-31) is the day that a template gets that asks for today's."""
+    system_role: SystemRole = SystemRole.system
+    """`user` puts the system message in front of the user's, for chat templates without a role for
+    it, such as Gemma 2's."""
     reasoning_effort: str | None = None
-    """Argument of chat templates that know it, such as `high` for GPT-OSS."""
+    """The same as `template_args.reasoning_effort`, and wins over it."""
 
     def __post_init__(self) -> None:
+        arguments = arguments_of("model.template_args", self.template_args)
+        if self.reasoning_effort is not None:
+            arguments["reasoning_effort"], self.reasoning_effort = self.reasoning_effort, None
+        self.template_args = {name: value for name, value in arguments.items() if value is not None}
         if self.wheel is not None and self.wheel.holds != self.name:
             self.wheel = None
         require(
@@ -491,6 +511,9 @@ class EvalConfig:
     tuned model's decoding. `t1`: a model trained on samples of temperature 1 without truncation,
     which is sampled and trained with the run."""
     prompt_format: PromptFormatConfig = MISSING
+    template_args: dict[str, Any] = open_dict()
+    """What differs from `model.template_args` while answering benchmarks, for base and tuned model
+    alike; an argument set to null is left out."""
     max_new_tokens: int = positive(MISSING)
     max_model_len: int | None = positive(None)
     """Tokens of prompt and answer that the engine plans for; the model's own limit when null."""
@@ -510,6 +533,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "eval")
+        self.template_args = arguments_of("eval.template_args", self.template_args)
         self._check_benchmarks()
         self._check_choices()
         require(len(self.k) > 0, "eval.k is empty: name a positive number, such as [1]")
@@ -664,6 +688,12 @@ class RunConfig:
             self.logger.wandb or not self.report.wandb,
             "report.wandb=true shows W&B runs and logger=none makes none: add logger=wandb",
         )
+
+    @property
+    def eval_model(self) -> ModelConfig:
+        """The model with the template's arguments while it answers benchmarks."""
+        arguments = {**self.model.template_args, **self.eval.template_args}
+        return dataclasses.replace(self.model, template_args=arguments)
 
     def _check_evaluation(self) -> None:
         settings, last = self.eval, self.train.max_steps

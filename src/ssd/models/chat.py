@@ -3,9 +3,9 @@
 import contextlib
 from typing import Any
 
-from ssd.config.choices import ModelKind
+from ssd.config.choices import ModelKind, SystemRole
 from ssd.config.settings import ModelConfig, PromptFormatConfig
-from ssd.errors import ConfigError, DataError
+from ssd.models.templates import render
 from ssd.problems.problem import Problem
 
 
@@ -13,7 +13,9 @@ def load_tokenizer(folder: str) -> Any:
     """The tokenizer of a checkpoint folder, with its chat template."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder)
+    # Beside a tekken.json, transformers would take mistral-common's tokenizer where that package
+    # is installed, which has no chat template.
+    return AutoTokenizer.from_pretrained(folder, mistral_format=False)
 
 
 def user_turn(problem: Problem, prompt_format: PromptFormatConfig) -> str:
@@ -27,74 +29,54 @@ def user_turn(problem: Problem, prompt_format: PromptFormatConfig) -> str:
     return before + problem.question + rest.replace("{starter_code}", problem.starter_code or "")
 
 
-def _messages(
-    problem: Problem, prompt_format: PromptFormatConfig, kind: ModelKind
+def chat_messages(
+    problem: Problem, prompt_format: PromptFormatConfig, model: ModelConfig
 ) -> list[dict[str, str]]:
-    messages = [{"role": "user", "content": user_turn(problem, prompt_format)}]
-    if prompt_format.system is not None and kind is ModelKind.instruct:
-        messages.insert(0, {"role": "system", "content": prompt_format.system})
-    return messages
-
-
-def _apply(
-    tokenizer: Any, messages: list[dict[str, str]], model: ModelConfig, *, answer_follows: bool
-) -> list[int]:
-    if tokenizer.chat_template is None:
-        raise ConfigError(
-            "the model's tokenizer has no chat template: "
-            "use prompt_format=raw, or an instruct model"
-        )
-    effort = model.reasoning_effort
-    arguments = {} if effort is None else {"reasoning_effort": effort}
-    ids: list[int] = tokenizer.apply_chat_template(
-        messages,
-        add_generation_prompt=answer_follows,
-        tokenize=True,
-        return_dict=False,
-        **arguments,
-    )
-    return ids
+    """The conversation that asks a problem: the user's turn, and the system message if the model
+    gets one, in its own turn or in front of the user's."""
+    system, user = prompt_format.system, user_turn(problem, prompt_format)
+    if system is None or model.kind is not ModelKind.instruct:
+        return [{"role": "user", "content": user}]
+    if model.system_role is SystemRole.user:  # joined as Gemma 3's own template joins them
+        return [{"role": "user", "content": f"{system}\n\n{user}"}]
+    return [{"role": "system", "content": system}, {"role": "user", "content": user}]
 
 
 def encode_prompt(
     problem: Problem, prompt_format: PromptFormatConfig, model: ModelConfig, tokenizer: Any
 ) -> list[int]:
     """Token ids that generation starts from."""
-    if prompt_format.chat:
-        return _apply(
-            tokenizer, _messages(problem, prompt_format, model.kind), model, answer_follows=True
-        )
-    ids: list[int] = tokenizer(user_turn(problem, prompt_format))["input_ids"]
+    if not prompt_format.chat:
+        ids: list[int] = tokenizer(user_turn(problem, prompt_format))["input_ids"]
+        return ids
+    return encode_chat(problem, prompt_format, model, tokenizer)
+
+
+def encode_chat(
+    problem: Problem, prompt_format: PromptFormatConfig, model: ModelConfig, tokenizer: Any
+) -> list[int]:
+    """Token ids of the prompt as chat, also for formats that sample from plain text."""
+    text = render(
+        chat_messages(problem, prompt_format, model), model, tokenizer, answer_follows=True
+    )
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
 
 
-def encode_exchange(
-    problem: Problem,
-    answer: str,
-    prompt_format: PromptFormatConfig,
-    model: ModelConfig,
-    tokenizer: Any,
-) -> tuple[list[int], list[int]]:
-    """Prompt ids and completion ids of a chat exchange,
-    for formats that train on chat but sample from plain text.
-
-    Raises:
-        DataError: the template does not extend the prompt when the answer is added.
-    """
-    messages = _messages(problem, prompt_format, model.kind)
-    prompt = _apply(tokenizer, messages, model, answer_follows=True)
-    whole = _apply(
-        tokenizer,
-        [*messages, {"role": "assistant", "content": answer}],
-        model,
-        answer_follows=False,
-    )
-    if whole[: len(prompt)] != prompt:
-        raise DataError(
-            f"{problem.problem_id}: this chat template cannot train "
-            f"prompt_format.name={prompt_format.name}"
-        )
-    return prompt, whole[len(prompt) :]
+def stripped(token_ids: list[int], tokenizer: Any) -> list[int]:
+    """The ids of an answer without white space at its ends: as they were drawn, or those of the
+    text where a token holds white space and more."""
+    first, last = 0, len(token_ids)
+    while first < last and not tokenizer.decode([token_ids[first]]).strip():
+        first += 1
+    while first < last and not tokenizer.decode([token_ids[last - 1]]).strip():
+        last -= 1
+    kept = token_ids[first:last]
+    text = tokenizer.decode(kept)
+    if text == text.strip():
+        return kept
+    ids: list[int] = tokenizer(text.strip(), add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def stop_token_ids(folder: str, tokenizer: Any) -> list[int]:

@@ -32,7 +32,7 @@ def generations(
             "model": lineage.identity(run, model, how.checkpoint_step),
             "tokenizer": run.weights.tokenizer,
             "model_kind": run.config.model.kind,
-            "reasoning_effort": run.config.model.reasoning_effort,
+            **lineage.template_inputs(run.config.eval_model),
             "dtype": run.config.model.dtype,
             "benchmark": benchmark_identity(benchmark, settings.files),
             "limit": settings.limit,

@@ -10,9 +10,9 @@ from ssd.arms import BASE, TUNED, UNIT
 from ssd.artifacts.fingerprints import hash_file, plain
 from ssd.artifacts.names import ADAPTER, CHECKPOINTS, MODEL
 from ssd.artifacts.store import Artifact, artifact, existing
-from ssd.config.choices import AdapterType, DataSource
+from ssd.config.choices import AdapterType, DataSource, SystemRole
 from ssd.config.run_name import between
-from ssd.config.settings import TruncationConfig
+from ssd.config.settings import ModelConfig, TruncationConfig
 from ssd.errors import DataError
 from ssd.problems.problem import prompt_file
 from ssd.run.folder import Run
@@ -39,7 +39,7 @@ def corpus(run: Run) -> Artifact:
             "tokenizer": run.weights.tokenizer,
             "model_kind": config.model.kind,
             "prompts": prompts,
-            "reasoning_effort": config.model.reasoning_effort,
+            **template_inputs(config.model),
             "dtype": config.model.dtype,
             "prompt_format": config.prompt_format,
             "temp": sampler.temp,
@@ -54,6 +54,18 @@ def corpus(run: Run) -> Artifact:
             **({} if sampler.logprobs is None else {"logprobs": sampler.logprobs}),
         },
     )
+
+
+def template_inputs(model: ModelConfig) -> dict[str, object]:
+    """What a chat template is rendered with. `reasoning_effort` stands by itself, and what is left
+    at its default is left out, as in artifacts from before `template_args`."""
+    arguments = dict(model.template_args)
+    facts: dict[str, object] = {"reasoning_effort": arguments.pop("reasoning_effort", None)}
+    if arguments:
+        facts["template_args"] = arguments
+    if model.system_role is not SystemRole.system:
+        facts["system_role"] = model.system_role
+    return facts
 
 
 def checkpoint(run: Run) -> Artifact:

@@ -12,7 +12,8 @@ from ssd.generation import Request, generate_shards
 from ssd.generation.engines import LazyEngine
 from ssd.generation.requests import build_requests
 from ssd.method.decoding import Decoding
-from ssd.models.chat import encode_exchange, load_tokenizer
+from ssd.models.chat import encode_chat, load_tokenizer, stop_token_ids, stripped
+from ssd.models.templates import end_token
 from ssd.models.weights import model_length, vocabulary_size
 from ssd.problems.problem import Problem
 from ssd.problems.prompts import load_prompts
@@ -128,19 +129,26 @@ def corpus_counts(samples: list[Sample]) -> dict[str, Any]:
 def _as_chat(
     run: Run, samples: list[Sample], problems: list[Problem], tokenizer: Any
 ) -> list[Sample]:
+    """The samples with what training uses instead of them: the prompt as chat, the answer without
+    white space at its ends, and the chat's end of an answer where the model ended its own."""
+    config = run.config
+    stops = stop_token_ids(run.weights.path, tokenizer)
+    end = end_token(config.model, tokenizer, stops)
     by_id = {problem.problem_id: problem for problem in problems}
     changed = []
     for sample in samples:
-        prompt, completion = encode_exchange(
-            by_id[sample.prompt_id],
-            sample.text.strip(),
-            run.config.prompt_format,
-            run.config.model,
-            tokenizer,
-        )
+        problem = by_id[sample.prompt_id]
+        ended = sample.completion_token_ids[-1] in stops
+        answer = sample.completion_token_ids[:-1] if ended else sample.completion_token_ids
         changed.append(
             dataclasses.replace(
-                sample, train_prompt_token_ids=prompt, train_completion_token_ids=completion
+                sample,
+                train_prompt_token_ids=encode_chat(
+                    problem, config.prompt_format, config.model, tokenizer
+                ),
+                # An answer of white space alone stays as it is: training needs a token.
+                train_completion_token_ids=(stripped(answer, tokenizer) or answer)
+                + ([end] if ended and end is not None else []),
             )
         )
     return changed

@@ -1,7 +1,9 @@
 """Model cards: what the hub reads from them, what they say, and which folders get one."""
 
 import dataclasses
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
@@ -20,6 +22,7 @@ from run_folders import (
 
 from ssd.artifacts.store import verify
 from ssd.models import Weights
+from ssd.models.chat import load_tokenizer
 from ssd.report.exports.card import write_cards
 from ssd.report.run.facts import collect
 from ssd.run import Run, lineage, save_run
@@ -82,6 +85,22 @@ def test_a_card_says_what_a_reader_must_know(tmp_path: Path) -> None:
     assert "python train.py model=tiny 'data.name=two words'" in text
     assert "eprint={2604.01193}" in text
     assert lineage.checkpoint(run).fingerprint in text
+
+
+def test_the_cards_code_renders_the_prompts_that_were_scored(
+    tmp_path: Path, tiny_weights: Weights
+) -> None:
+    template_args = "model.template_args={date: 2026-01-31, enable_thinking: false}"
+    run = make_run(tmp_path, "args", ONE, template_args, "model.system_role=user")
+    export(lineage.checkpoint(run).folder, "model")
+    (code,) = re.findall(r"(import datetime\n.*?)answer = ", only_card(run).text, re.DOTALL)
+    tokenizer = load_tokenizer(tiny_weights.path)
+    tokenizer.chat_template = (
+        "{{ strftime_now('%d %b %Y') }} {{ enable_thinking }} {{ messages[0].role }}"
+    )
+    names: dict[str, Any] = {"tokenizer": tokenizer}
+    exec(code, names)
+    assert tokenizer.decode(names["prompt"]["input_ids"][0]) == "31 Jan 2026 False user"
 
 
 def test_what_is_not_known_of_the_base_is_left_out(tmp_path: Path) -> None:

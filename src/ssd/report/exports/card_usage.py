@@ -3,9 +3,10 @@
 import json
 
 from ssd.artifacts.names import MODEL
-from ssd.config.choices import ModelKind
 from ssd.config.settings import RunConfig
 from ssd.method.decoding import Decoding
+from ssd.models.chat import chat_messages, user_turn
+from ssd.problems.problem import Problem
 from ssd.report.exports.card_metadata import base_model
 from ssd.report.exports.checkpoints import Export
 from ssd.report.render import formats
@@ -65,16 +66,18 @@ def _sampling(how: Decoding) -> str:
 
 
 def _prompt(config: RunConfig) -> str:
-    form = config.eval.prompt_format
-    question = form.question.replace("{question}", QUESTION)
+    form, problem = config.eval.prompt_format, Problem("", QUESTION)
     if not form.chat:
-        return f'prompt = tokenizer({json.dumps(question)}, return_tensors="pt")'
-    turns = [{"role": "user", "content": question}]
-    if form.system is not None and config.model.kind is ModelKind.instruct:
-        turns.insert(0, {"role": "system", "content": form.system})
+        return f'prompt = tokenizer({json.dumps(user_turn(problem, form))}, return_tensors="pt")'
+    turns = chat_messages(problem, form, config.eval_model)
     lines = "".join(f"    {json.dumps(turn)},\n" for turn in turns)
+    arguments = config.eval_model.template_args
+    named = "".join(f", {name}={value!r}" for name, value in arguments.items())
+    if "date" in arguments:
+        named += f", strftime_now=datetime.date.fromisoformat({str(arguments['date'])!r}).strftime"
     return (
-        f"messages = [\n{lines}]\n"
+        ("import datetime\n\n" if "date" in arguments else "") + f"messages = [\n{lines}]\n"
         "prompt = tokenizer.apply_chat_template(\n"
-        '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"\n)'
+        f'    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"{named}\n'
+        ")"
     )

@@ -25,6 +25,7 @@ def settings(facts: Facts) -> list[Section]:
         ["Recipe", config.recipe],
         ["Model", f"{config.model.name} ({config.model.kind.value}, {config.model.dtype.value})"],
         ["Weights", weights],
+        *_template_rows(config),
         *_sampling_rows(config),
         *_training_rows(config),
         *_decoding_rows(config),
@@ -40,6 +41,17 @@ def settings(facts: Facts) -> list[Section]:
                 Code(caption="The whole configuration", text=whole, folded=True),
             ],
         )
+    ]
+
+
+def _template_rows(config: RunConfig) -> list[list[str]]:
+    arguments = [("Chat template", config.model.template_args)]
+    if config.eval_model != config.model:
+        arguments.append(("Chat template, benchmarks", config.eval_model.template_args))
+    return [
+        [label, ", ".join(f"{name}={value}" for name, value in values.items()) or "no arguments"]
+        for label, values in arguments
+        if config.model.template_args or config.eval.template_args
     ]
 
 
