@@ -62,6 +62,23 @@ class WheelConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class ReasoningConfig:
+    """The marks around what a model thinks before it answers."""
+
+    open: str = MISSING
+    """Where reasoning begins, such as `<think>`; a prompt may hold it already."""
+    close: str = MISSING
+    """Where it ends, such as `</think>`; the answer follows."""
+
+    def __post_init__(self) -> None:
+        require(
+            bool(self.open.strip()) and bool(self.close.strip()) and self.open != self.close,
+            f"model.reasoning has open={self.open!r} and close={self.close!r}: "
+            "name two different marks, such as <think> and </think>",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
 class ModelConfig:
     """Which model distils itself."""
 
@@ -82,6 +99,8 @@ class ModelConfig:
     training keeps fp32 masters."""
     reasoning_effort: str | None = None
     """Argument of chat templates that know it, such as `high` for GPT-OSS."""
+    reasoning: ReasoningConfig | None = None
+    """What delimits the model's reasoning; null finds it in chat template and tokenizer."""
 
     def __post_init__(self) -> None:
         if self.wheel is not None and self.wheel.holds != self.name:

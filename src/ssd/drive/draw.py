@@ -8,6 +8,8 @@ them: on a GPU a start takes one to two minutes.
 from ssd.arms import BASE
 from ssd.evaluate.generate import answer_all
 from ssd.generation.engines import run_engine
+from ssd.models.chat import load_tokenizer
+from ssd.models.reasoning import refuse_reasoning_as_chat
 from ssd.run import Run, lineage, load_run, stage_parser
 from ssd.runtime.reporting import reporting_errors
 from ssd.sample.corpus import sample
@@ -19,6 +21,9 @@ def draw(run: Run) -> None:
     Raises:
         DataError: a prompt leaves no room for an answer, or no sample is left.
     """
+    if run.config.prompt_format.train_as_chat and run.config.model.reasoning is not None:
+        tokenizer = load_tokenizer(run.weights.path)
+        refuse_reasoning_as_chat(run.config.prompt_format, run.config.model, tokenizer)
     with run_engine(run, BASE, max_model_len=longest_model_len(run)) as engine:
         for training in lineage.sampled(run):
             sample(training, engine)
