@@ -53,6 +53,13 @@ def fingerprints(run: Run) -> dict[str, str]:
         ("eval.temps=[0.3,0.5]", ["tuned", "tuned verdicts"]),
         ("seed=1", list(EVERY)),
         ("model.kind=thinking", list(EVERY)),
+        (
+            'model.reasoning={open: "[THINK]", close: "[/THINK]"}',
+            ["base verdicts", "tuned verdicts"],
+        ),
+        # Earlier versions knew these.
+        ('model.reasoning={open: "<think>", close: "</think>"}', []),
+        ('model.reasoning={open: "<|channel|>", close: "<|channel|>final<|message|>"}', []),
         ("sampler=transformers", list(EVERY)),
         # None of these changes what is computed.
         ("train.router_aux_coef=0.01", ["checkpoint", "tuned", "tuned verdicts"]),

@@ -65,17 +65,10 @@ class WheelConfig:
 class ReasoningConfig:
     """The marks around what a model thinks before it answers."""
 
-    open: str = MISSING
+    open: str = ""
     """Where reasoning begins, such as `<think>`; a prompt may hold it already."""
-    close: str = MISSING
+    close: str = ""
     """Where it ends, such as `</think>`; the answer follows."""
-
-    def __post_init__(self) -> None:
-        require(
-            bool(self.open.strip()) and bool(self.close.strip()) and self.open != self.close,
-            f"model.reasoning has open={self.open!r} and close={self.close!r}: "
-            "name two different marks, such as <think> and </think>",
-        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -99,10 +92,23 @@ class ModelConfig:
     training keeps fp32 masters."""
     reasoning_effort: str | None = None
     """Argument of chat templates that know it, such as `high` for GPT-OSS."""
-    reasoning: ReasoningConfig | None = None
-    """What delimits the model's reasoning; null finds it in chat template and tokenizer."""
+    # Not null, which Hydra cannot fill from a command line; `__post_init__` makes it null.
+    reasoning: ReasoningConfig | None = field(default_factory=ReasoningConfig)
+    """What delimits the model's reasoning; null, or no marks, finds them in chat template and
+    tokenizer."""
 
     def __post_init__(self) -> None:
+        marks = self.reasoning
+        if marks is None or not (marks.open or marks.close):
+            self.reasoning = None
+        else:
+            require(
+                bool(marks.open.strip())
+                and bool(marks.close.strip())
+                and marks.open != marks.close,
+                f"model.reasoning has open={marks.open!r} and close={marks.close!r}: "
+                "name two different marks, such as <think> and </think>",
+            )
         if self.wheel is not None and self.wheel.holds != self.name:
             self.wheel = None
         require(

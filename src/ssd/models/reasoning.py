@@ -23,10 +23,11 @@ KNOWN: tuple[tuple[ReasoningConfig, tuple[str, ...]], ...] = (
     ),
     # Gemma 4 names the channel in plain text behind the token.
     (ReasoningConfig(open="<|channel>thought", close="<channel|>"), ("<|channel>", "<channel|>")),
-    (CHANNELS, ("<|channel|>", "<|message|>")),
+    (CHANNELS, ("<|channel|>",)),
 )
-"""Marks, each with the words by which a tokenizer or a chat template gives them away. Qwen3,
-DeepSeek-R1, SmolLM3 and others; Magistral; Seed-OSS; Gemma 4; GPT-OSS."""
+"""Marks, each with the words of which any gives them away in a chat template or among a
+tokenizer's added tokens. Qwen3, DeepSeek-R1, SmolLM3 and others; Magistral; Seed-OSS; Gemma 4;
+GPT-OSS."""
 TAIL = 64
 """Tokens at a prompt's end that are looked at: marks take a few, white space one or two more."""
 
@@ -69,10 +70,9 @@ def _choose(tokens: Collection[str], template: Any, model: ModelConfig) -> Reaso
     if model.reasoning is not None:
         return model.reasoning
     text = str(template or "")  # or several templates by name
-    written = [marks for marks, words in KNOWN if all(word in text for word in words)]
-    # Tokenizers are shared by families of models: what the template writes is nearer to this one.
-    candidates = written or [
-        marks for marks, words in KNOWN if all(word in tokens or word in text for word in words)
+    # Families of models share a tokenizer: what the template writes is nearer to this model.
+    candidates = [marks for marks, words in KNOWN if any(word in text for word in words)] or [
+        marks for marks, words in KNOWN if any(word in tokens for word in words)
     ]
     if len(candidates) > 1:
         names = " and ".join(f"{marks.open} {marks.close}" for marks in candidates)
