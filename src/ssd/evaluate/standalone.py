@@ -50,10 +50,9 @@ def run_grade(arguments: list[str]) -> None:
     benchmark = load_benchmark(options.benchmark, files, Grading(options.grading))
     paths = [options.answers, *([options.other] if options.other else [])]
     extraction = Extraction(options.extraction)
-    marks = None
-    if options.reasoning is not None:
-        marks = ReasoningConfig(open=options.reasoning[0], close=options.reasoning[1])
-    read = partial(read_answers, extraction=extraction, thinking=options.thinking, marks=marks)
+    read = partial(
+        read_answers, extraction=extraction, thinking=options.thinking, marks=marks_of(options)
+    )
     answers = {path: read(path, benchmark.tasks) for path in paths}
     scored = scored_problems(benchmark, answers, answered_only=options.answered_only)
     for path in paths:
@@ -130,6 +129,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if options.other and options.other.resolve() == options.answers.resolve():
         raise ConfigError("grade takes two different files to compare")
     return options
+
+
+def marks_of(options: argparse.Namespace) -> ReasoningConfig | None:
+    """`--reasoning` as the setting; None where it is left out."""
+    if options.reasoning is None:
+        return None
+    opens, closes = options.reasoning
+    return ReasoningConfig(open=opens, close=closes)
 
 
 def files_of(options: argparse.Namespace) -> BenchmarkFiles:
