@@ -16,8 +16,8 @@ from ssd.models import Weights
 from ssd.models.chat import load_tokenizer
 from ssd.models.reasoning import (
     answer_text,
+    dropped_tokens,
     find_reasoning,
-    left_out,
     num_tokens_until,
     opens_reasoning,
     pin_reasoning,
@@ -136,9 +136,12 @@ def test_a_text_keeps_the_special_tokens_of_the_marks_and_no_others(
     tokenizer = saved_tokenizer(tiny_weights, tmp_path / "model", CHAT, ("[THINK]", "[/THINK]"))
     text = "[THINK]äh[/THINK]\nx = 1<|im_end|>"
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert answer_text(ids, tokenizer, left_out(tokenizer, None)) == "äh\nx = 1"
-    assert answer_text(ids, tokenizer, left_out(tokenizer, THINK)) == "äh\nx = 1"
-    assert answer_text(ids, tokenizer, left_out(tokenizer, MAGISTRAL)) == text[: -len("<|im_end|>")]
+    assert answer_text(ids, tokenizer, dropped_tokens(tokenizer, None)) == "äh\nx = 1"
+    assert answer_text(ids, tokenizer, dropped_tokens(tokenizer, THINK)) == "äh\nx = 1"
+    assert (
+        answer_text(ids, tokenizer, dropped_tokens(tokenizer, MAGISTRAL))
+        == text[: -len("<|im_end|>")]
+    )
 
 
 @pytest.mark.parametrize("marks", [THINK, MAGISTRAL])
@@ -146,12 +149,12 @@ def test_tokens_of_reasoning_are_counted_up_to_the_close_mark(
     tiny_weights: Weights, tmp_path: Path, marks: ReasoningConfig
 ) -> None:
     tokenizer = saved_tokenizer(tiny_weights, tmp_path / "model", CHAT, ("[THINK]", "[/THINK]"))
-    without = left_out(tokenizer, marks)
+    dropped = dropped_tokens(tokenizer, marks)
     thoughts = [f"{marks.open}€{marks.close}", f"\n{marks.open}b{marks.close}", "answer"]
     parts = [tokenizer(part, add_special_tokens=False)["input_ids"] for part in thoughts]
     ids = [token for part in parts for token in part]
-    assert num_tokens_until(marks.close, 1, ids, tokenizer, without) == len(parts[0])
-    assert num_tokens_until(marks.close, 2, ids, tokenizer, without) == len(parts[0] + parts[1])
+    assert num_tokens_until(marks.close, 1, ids, tokenizer, dropped) == len(parts[0])
+    assert num_tokens_until(marks.close, 2, ids, tokenizer, dropped) == len(parts[0] + parts[1])
 
 
 def test_answers_are_not_trained_as_chat_where_its_prompt_opens_reasoning(

@@ -7,7 +7,7 @@ from typing import Any
 from ssd.config.choices import ModelKind
 from ssd.config.settings import ReasoningConfig
 from ssd.models.chat import load_tokenizer
-from ssd.models.reasoning import answer_text, left_out, num_tokens_until, opens_reasoning
+from ssd.models.reasoning import answer_text, dropped_tokens, num_tokens_until, opens_reasoning
 from ssd.problems.extraction import answer_start, final_answer
 from ssd.records.samples import Sample
 from ssd.records.verdicts import CLOSED, NO_REASONING, UNCLOSED
@@ -21,8 +21,9 @@ class Reading:
     answer: str
     """What it says after its reasoning; empty where that never ends."""
     reasoning: str | None = None
-    """As in `Verdict`, and the next one too."""
+    """As in `Verdict`."""
     num_reasoning_tokens: int | None = None
+    """As in `Verdict`."""
 
 
 def reader(run: Run) -> Callable[[Sample], Reading]:
@@ -32,17 +33,17 @@ def reader(run: Run) -> Callable[[Sample], Reading]:
         opened = run.config.model.kind is ModelKind.thinking
         return lambda sample: Reading(answer=final_answer(sample.text, opened=opened))
     tokenizer = load_tokenizer(run.weights.path)
-    without = left_out(tokenizer, marks)
-    return lambda sample: read_sample(sample, marks, tokenizer, without)
+    dropped = dropped_tokens(tokenizer, marks)
+    return lambda sample: read_sample(sample, marks, tokenizer, dropped)
 
 
 def read_sample(
-    sample: Sample, marks: ReasoningConfig, tokenizer: Any, without: Collection[int] | None
+    sample: Sample, marks: ReasoningConfig, tokenizer: Any, dropped: Collection[int] | None
 ) -> Reading:
     """Read a sample by its token ids: stored texts of earlier versions, and of runs with other
     marks, lack the marks that are special tokens."""
     ids = sample.completion_token_ids
-    text = sample.text if without is None else answer_text(ids, tokenizer, without)
+    text = sample.text if dropped is None else answer_text(ids, tokenizer, dropped)
     opened = opens_reasoning(sample.prompt_token_ids, tokenizer, marks)
     start = answer_start(text, marks, opened=opened)
     if start == 0:
@@ -50,5 +51,5 @@ def read_sample(
     if start is None:
         return Reading(answer="", reasoning=UNCLOSED, num_reasoning_tokens=len(ids))
     ordinal = text[:start].count(marks.close)
-    num_tokens = num_tokens_until(marks.close, ordinal, ids, tokenizer, without)
+    num_tokens = num_tokens_until(marks.close, ordinal, ids, tokenizer, dropped)
     return Reading(answer=text[start:], reasoning=CLOSED, num_reasoning_tokens=num_tokens)

@@ -33,7 +33,7 @@ from ssd.generation.vllm_settings import (
 )
 from ssd.method.decoding import Decoding
 from ssd.models.chat import load_tokenizer, stop_token_ids
-from ssd.models.reasoning import answer_text, left_out
+from ssd.models.reasoning import answer_text, dropped_tokens
 from ssd.models.weights import has_experts
 
 SHUTDOWN_SECONDS = 30.0
@@ -63,7 +63,7 @@ class VllmEngine:
         self.num_asked = 0
         self.llm: Any = None
         self.tokenizer = load_tokenizer(str(folder))
-        self.left_out = left_out(self.tokenizer, model.reasoning)
+        self.dropped = dropped_tokens(self.tokenizer, model.reasoning)
         self.stop_token_ids = stop_token_ids(str(folder), self.tokenizer)
         self.scratch = tempfile.TemporaryDirectory(prefix="ssd-vllm-", dir=short_folder())
         self.log = Path(self.scratch.name) / "vllm.log"
@@ -201,8 +201,8 @@ class VllmEngine:
             token_ids=ids,
             # vLLM keeps all special tokens or none.
             text=output.text
-            if self.left_out is None
-            else answer_text(ids, self.tokenizer, self.left_out),
+            if self.dropped is None
+            else answer_text(ids, self.tokenizer, self.dropped),
             finish_reason=output.finish_reason,
             logprobs=None if num_logprobs is None else _logprobs(output, num_logprobs),
         )

@@ -50,7 +50,7 @@ def pin_reasoning(model: ModelConfig, folder: Path) -> ModelConfig:
         ConfigError: several are named, so that the setting has to say which.
     """
     config = _read(folder / "tokenizer_config.json")
-    added = [*config.get("added_tokens_decoder", {}).values()]
+    added = [*(config.get("added_tokens_decoder") or {}).values()]
     added += _read(folder / "tokenizer.json").get("added_tokens", [])
     tokens = {token["content"] for token in added} | {*_read(folder / "added_tokens.json")}
     jinja = folder / "chat_template.jinja"
@@ -93,19 +93,19 @@ def opens_reasoning(prompt_token_ids: list[int], tokenizer: Any, marks: Reasonin
     return tail.rstrip().endswith(marks.open.rstrip())
 
 
-def left_out(tokenizer: Any, marks: ReasoningConfig | None) -> frozenset[int] | None:
-    """The special tokens that an answer's text is without where some marks are special tokens too;
-    None where none is, so that decoding may leave out all."""
+def dropped_tokens(tokenizer: Any, marks: ReasoningConfig | None) -> frozenset[int] | None:
+    """The special tokens that an answer's text is without where marks are special tokens too; None
+    where none is, so that decoding may drop all."""
     special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     written = "" if marks is None else f"{marks.open}{marks.close}"
     kept = special & {*tokenizer(written, add_special_tokens=False)["input_ids"]}
     return frozenset(special - kept) if kept else None
 
 
-def answer_text(token_ids: Sequence[int], tokenizer: Any, left_out: Collection[int] | None) -> str:
-    """An answer's tokens as text; `left_out` is that of the function of this name."""
-    ids = [token for token in token_ids if token not in (left_out or ())]
-    text: str = tokenizer.decode(ids, skip_special_tokens=left_out is None)
+def answer_text(token_ids: Sequence[int], tokenizer: Any, dropped: Collection[int] | None) -> str:
+    """An answer's tokens as text, without what `dropped_tokens` names."""
+    ids = [token for token in token_ids if token not in (dropped or ())]
+    text: str = tokenizer.decode(ids, skip_special_tokens=dropped is None)
     return text
 
 
@@ -114,14 +114,14 @@ def num_tokens_until(
     ordinal: int,
     token_ids: Sequence[int],
     tokenizer: Any,
-    left_out: Collection[int] | None,
+    dropped: Collection[int] | None,
 ) -> int:
     """How many of an answer's first tokens hold the mark `ordinal` times: one mark may be several
     tokens, and its last token may hold more than the mark."""
     return bisect.bisect_left(
         range(len(token_ids)),
         ordinal,
-        key=lambda number: answer_text(token_ids[:number], tokenizer, left_out).count(mark),
+        key=lambda number: answer_text(token_ids[:number], tokenizer, dropped).count(mark),
     )
 
 
