@@ -70,6 +70,14 @@ class ReasoningConfig:
     close: str = ""
     """Where it ends, such as `</think>`; the answer follows."""
 
+    def __post_init__(self) -> None:
+        is_pair = bool(self.open.strip() and self.close.strip()) and self.open != self.close
+        require(
+            is_pair or not (self.open or self.close),
+            f"model.reasoning has open={self.open!r} and close={self.close!r}: "
+            "name two different marks, such as <think> and </think>",
+        )
+
 
 @dataclass(kw_only=True, slots=True)
 class ModelConfig:
@@ -98,17 +106,8 @@ class ModelConfig:
     tokenizer."""
 
     def __post_init__(self) -> None:
-        marks = self.reasoning
-        if marks is None or not (marks.open or marks.close):
+        if self.reasoning == ReasoningConfig():
             self.reasoning = None
-        else:
-            require(
-                bool(marks.open.strip())
-                and bool(marks.close.strip())
-                and marks.open != marks.close,
-                f"model.reasoning has open={marks.open!r} and close={marks.close!r}: "
-                "name two different marks, such as <think> and </think>",
-            )
         if self.wheel is not None and self.wheel.holds != self.name:
             self.wheel = None
         require(

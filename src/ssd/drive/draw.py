@@ -21,9 +21,8 @@ def draw(run: Run) -> None:
     Raises:
         DataError: a prompt leaves no room for an answer, or no sample is left.
     """
-    if run.config.prompt_format.train_as_chat and run.config.model.reasoning is not None:
-        tokenizer = load_tokenizer(run.weights.path)
-        refuse_reasoning_as_chat(run.config.prompt_format, run.config.model, tokenizer)
+    tokenizer = load_tokenizer(run.weights.path)
+    refuse_reasoning_as_chat(run.config.prompt_format, run.config.model, tokenizer)
     with run_engine(run, BASE, max_model_len=longest_model_len(run)) as engine:
         for training in lineage.sampled(run):
             sample(training, engine)
