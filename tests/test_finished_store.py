@@ -26,7 +26,7 @@ COMMAND_LINE = [
 ]  # fmt: skip
 PLACE = b"OUTPUT_DIR"
 WITH_PLACE = {".json", ".yaml", ".md"}
-SINCE = ("template_args: {}", "system_role: system")
+SINCE = ("template_args: {}", "system_role: system", "reasoning: null")
 """Settings that have come since, at their default: lines of a configuration."""
 
 

@@ -20,7 +20,7 @@ from ssd.errors import REPORTED, ArtifactError, ConfigError, DataError
 from ssd.evaluate.answers import Answer, read_answers
 from ssd.evaluate.grading import as_they_come
 from ssd.evaluate.options import naming_options
-from ssd.evaluate.standalone import require_answers, scored_problems
+from ssd.evaluate.standalone import marks_of, parse, require_answers, scored_problems
 from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows, write_row
 from ssd.problems.benchmarks.registry import load_benchmark
 from ssd.problems.problem import packaged_file
@@ -220,6 +220,34 @@ def test_what_cannot_be_graded_is_refused_in_one_line(
     path = write_lines(tmp_path / "answers.jsonl", rows)
     with pytest.raises(DataError, match=message):
         read_answers(path, TASKS, extraction=Extraction.official, thinking=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "passes"),
+    [
+        (f"<think>\n{TEXT}", [], False),
+        (f"{TEXT}\n</think>\n{TEXT}", ["--thinking"], True),
+        (TEXT, ["--thinking"], False),
+        (f"[THINK]{TEXT}[/THINK]", [], True),  # marks that nobody named
+        (f"[THINK]{TEXT}[/THINK]", ["--reasoning", "[THINK]", "[/THINK]"], False),
+        (f"[THINK]a[/THINK]{TEXT}", ["--reasoning", "[THINK]", "[/THINK]"], True),
+        (f"a[/THINK]{TEXT}", ["--reasoning", "[THINK]", "[/THINK]", "--thinking"], True),
+        (f"analysisa.assistantfinal{TEXT}", ["--thinking"], True),
+    ],
+)
+def test_texts_with_reasoning_are_read_behind_it(
+    tmp_path: Path, text: str, options: list[str], passes: bool
+) -> None:
+    path = write_lines(tmp_path / "a.jsonl", [{"id": "HumanEval/0", "text": text}])
+    parsed = parse([str(path), "--benchmark", "humaneval", *options])
+    (answer,) = read_answers(
+        path,
+        TASKS,
+        extraction=Extraction.official,
+        thinking=parsed.thinking,
+        marks=marks_of(parsed),
+    )
+    assert (answer.code is not None) == passes
 
 
 def test_a_file_that_holds_no_verdicts_is_never_written_over(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from reasoning_checkpoints import CHAT, reasoning_checkpoint
 from runs import compose_config
 from transformers import AutoModelForCausalLM
 
@@ -24,6 +25,7 @@ from ssd.method.truncation import tempered_probabilities
 from ssd.models import Weights
 from ssd.models.chat import load_tokenizer
 from ssd.models.fetch import fetch
+from ssd.models.reasoning import pin_reasoning
 from ssd.problems.problem import Problem
 from ssd.records.samples import read_samples
 from ssd.run import Run
@@ -291,3 +293,23 @@ def test_vllm_on_cpu_refuses_the_adapter_of_a_mixture_of_experts(adapted: Adapte
             max_model_len=512,
             adapter=adapted.folder,
         )
+
+
+@pytest.mark.parametrize(
+    "name", [EngineName.transformers, pytest.param(EngineName.vllm, marks=pytest.mark.slow)]
+)
+def test_texts_keep_marks_of_reasoning_that_are_special_tokens(
+    tiny_weights: Weights, tmp_path: Path, name: EngineName
+) -> None:
+    folder = reasoning_checkpoint(tiny_weights, tmp_path / "m", CHAT, ("[THINK]", "[/THINK]"))
+    config = compose_config("model=tiny", f"model.path={folder}", "model.dtype=float32")
+    model = pin_reasoning(config.model, folder)
+    tokenizer = load_tokenizer(str(folder))
+    asked = [dataclasses.replace(request, max_new_tokens=48) for request in requests(16)]
+    with load_engine(name, folder, model, resolve(config.hardware), max_model_len=512) as engine:
+        answers = drawn(engine, asked, Decoding(temp=2.0))
+    others = set(tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>", "<|endoftext|>"]))
+    ids = [completion.token_ids for completion in answers]
+    expected = [tokenizer.decode([id for id in row if id not in others]) for row in ids]
+    assert [completion.text for completion in answers] == expected
+    assert any("[THINK]" in text for text in expected) and any(others & {*row} for row in ids)

@@ -96,6 +96,17 @@ def test_a_run_of_the_base_model_alone_fits_the_schema(tmp_path: Path) -> None:
     assert (one["verdict"]["word"], one["comparisons"]) == ("base only", {})
 
 
+def test_reasoning_fits_the_schema_and_is_left_out_where_there_is_none(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "base", "stages=[evaluate,report]", finished=False)
+    reasoning = {"closed_share": 0.75, "cut_share": 0.25, "mean_tokens": 812.5}
+    scored = base_scores(run)
+    write_scores(run, humaneval=scored)
+    assert "reasoning" not in written(run)["benchmarks"]["humaneval"]["arms"]["base"]
+    scored["models"]["base"]["reasoning"] = reasoning
+    write_scores(run, humaneval=scored)
+    assert written(run)["benchmarks"]["humaneval"]["arms"]["base"]["reasoning"] == reasoning
+
+
 def test_an_unfinished_run_fits_the_schema_and_says_what_it_lacks(tmp_path: Path) -> None:
     stored = written(make_run(tmp_path, finished=False))
     assert (stored["benchmarks"], stored["selection"], stored["analysis"]) == ({}, None, None)

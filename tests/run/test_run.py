@@ -61,6 +61,13 @@ def fingerprints(run: Run) -> dict[str, str]:
         ),
         ("model.template_args={enable_thinking: null}", []),
         ("eval.template_args=null", []),
+        (
+            'model.reasoning={open: "[THINK]", close: "[/THINK]"}',
+            ["base verdicts", "tuned verdicts"],
+        ),
+        # Earlier versions knew these.
+        ('model.reasoning={open: "<think>", close: "</think>"}', []),
+        ('model.reasoning={open: "<|channel|>", close: "<|channel|>final<|message|>"}', []),
         ("sampler=transformers", list(EVERY)),
         # None of these changes what is computed.
         ("train.router_aux_coef=0.01", ["checkpoint", "tuned", "tuned verdicts"]),

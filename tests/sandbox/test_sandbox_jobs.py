@@ -11,6 +11,7 @@ from graders import Grader, grader_fixture
 from ssd.config.choices import Grading
 from ssd.config.settings import BenchmarkFiles
 from ssd.evaluate.grading import grade_answer
+from ssd.evaluate.reading import Reading
 from ssd.problems.benchmarks.registry import load_benchmark
 from ssd.records.verdicts import read_verdicts, write_verdicts
 from ssd.sandbox.pool import Sandbox
@@ -240,7 +241,8 @@ def test_a_verdict_with_such_a_text_is_written_and_read(grader: Grader, tmp_path
     task = load_benchmark("humaneval", BenchmarkFiles(), Grading.official).tasks[0]
     code = "def has_close_elements(*_): raise ValueError(chr(0xd800) + chr(0))"
     answer = make_sample(task.problem.problem_id, fenced(code))
-    verdict = grade_answer(task, answer, grader, timeout=5, thinking=False)  # type: ignore
+    reading = Reading(answer=answer.text)
+    verdict = grade_answer(task, answer, grader, timeout=5, reading=reading)  # type: ignore
     write_verdicts(tmp_path / "verdicts.parquet", [verdict])
     assert read_verdicts(tmp_path / "verdicts.parquet") == [verdict]
     assert (verdict.status, verdict.detail) == ("error", r"ValueError: \ud800\x00")

@@ -72,6 +72,24 @@ class WheelConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class ReasoningConfig:
+    """The marks around what a model thinks before it answers."""
+
+    open: str = ""
+    """Where reasoning begins, such as `<think>`; a prompt may hold it already."""
+    close: str = ""
+    """Where it ends, such as `</think>`; the answer follows."""
+
+    def __post_init__(self) -> None:
+        is_pair = bool(self.open.strip() and self.close.strip()) and self.open != self.close
+        require(
+            is_pair or not (self.open or self.close),
+            f"model.reasoning has open={self.open!r} and close={self.close!r}: "
+            "name two different marks, such as <think> and </think>",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
 class ModelConfig:
     """Which model distils itself."""
 
@@ -98,12 +116,18 @@ class ModelConfig:
     it, such as Gemma 2's."""
     reasoning_effort: str | None = None
     """The same as `template_args.reasoning_effort`, and wins over it."""
+    # Not null, which Hydra cannot fill from a command line; `__post_init__` makes it null.
+    reasoning: ReasoningConfig | None = field(default_factory=ReasoningConfig)
+    """What delimits the model's reasoning; null, or no marks, finds them in chat template and
+    tokenizer."""
 
     def __post_init__(self) -> None:
         arguments = arguments_of("model.template_args", self.template_args)
         if self.reasoning_effort is not None:
             arguments["reasoning_effort"], self.reasoning_effort = self.reasoning_effort, None
         self.template_args = {name: value for name, value in arguments.items() if value is not None}
+        if self.reasoning == ReasoningConfig():
+            self.reasoning = None
         if self.wheel is not None and self.wheel.holds != self.name:
             self.wheel = None
         require(

@@ -9,6 +9,7 @@ from ssd.arms import BASE
 from ssd.evaluate.generate import answer_all
 from ssd.generation.engines import run_engine
 from ssd.models.chat import load_tokenizer, stop_token_ids
+from ssd.models.reasoning import refuse_reasoning_as_chat
 from ssd.models.templates import DATE, assumes_date, check_templates
 from ssd.run import Run, lineage, load_run, stage_parser
 from ssd.runtime.reporting import reporting_errors
@@ -29,6 +30,7 @@ def draw(run: Run) -> None:
             "model.template_args.date sets another",
             flush=True,
         )
+    refuse_reasoning_as_chat(run.config.prompt_format, run.config.model, tokenizer)
     with run_engine(run, BASE, max_model_len=longest_model_len(run)) as engine:
         for training in lineage.sampled(run):
             sample(training, engine)

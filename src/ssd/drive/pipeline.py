@@ -21,6 +21,7 @@ from ssd.drive.stages import is_current, is_made, pending, planned
 from ssd.errors import DataError, one_line
 from ssd.evaluate.table import score_table
 from ssd.models import Weights
+from ssd.models.reasoning import pin_reasoning
 from ssd.models.weights import locate
 from ssd.plan.enforcement import print_plan, settle
 from ssd.problems.benchmarks.registry import require_benchmarks
@@ -61,8 +62,12 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
     require_space(Path(config.output_dir), 2**20, "a run")
     check_data(config)
     weights = locate(config.model)
+    config = pin_model(config, weights)
     config = settle(config, folder, pending(Run(folder, config, weights or NOWHERE)))
-    run = Run(folder, config, weights or fetch_weights(config, folder))
+    if weights is None:
+        weights = fetch_weights(config, folder)
+        config = pin_model(config, weights)
+    run = Run(folder, config, weights)
     check(run)
     for training in lineage.trainings(run).values():  # the run itself, and the control's
         save_run(training, command)
@@ -93,6 +98,13 @@ def fetch_weights(config: RunConfig, folder: Path) -> Weights:
         "fetching weights",
     )
     return Weights(**read_json(folder / WEIGHTS))
+
+
+def pin_model(config: RunConfig, weights: Weights | None) -> RunConfig:
+    """The configuration with what the checkpoint's files say of the model's reasoning."""
+    if weights is None:
+        return config
+    return dataclasses.replace(config, model=pin_reasoning(config.model, Path(weights.path)))
 
 
 def pin_revision(data: DataConfig) -> DataConfig:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ssd.artifacts.names import SHARDS
 from ssd.config.choices import Extraction
+from ssd.config.settings import ReasoningConfig
 from ssd.errors import DataError
 from ssd.problems.benchmarks.tasks import Task
-from ssd.problems.extraction import extract, has_fences
+from ssd.problems.extraction import extract, final_answer, has_fences
 from ssd.problems.rows import read_jsonl
 from ssd.records.samples import read_samples
 
@@ -36,10 +37,16 @@ class Answer:
 
 
 def read_answers(
-    path: Path, tasks: Sequence[Task], *, extraction: Extraction, thinking: bool
+    path: Path,
+    tasks: Sequence[Task],
+    *,
+    extraction: Extraction,
+    thinking: bool,
+    marks: ReasoningConfig | None = None,
 ) -> list[Answer]:
     """The answers of a file to these tasks, by task and in the order of the file: JSON Lines (plain
-    or gzipped), a JSON list, or a Parquet file or folder of this project.
+    or gzipped), a JSON list, or a Parquet file or folder of this project. Texts of `thinking`
+    models begin within their reasoning.
 
     Answers to other problems are left out. A note is printed about them, about programs that look
     like texts, and about problems with more answers than others.
@@ -58,7 +65,8 @@ def read_answers(
             unknown.append(name)
             continue
         fenced += field not in TEXTS and has_fences(value)
-        code = extract(value, extraction, thinking=thinking) if field in TEXTS else value
+        answer = final_answer(value, marks, opened=thinking)
+        code = extract(answer, extraction) if field in TEXTS else value
         codes.setdefault(problem, []).append(
             prompts[problem] + value if field == COMPLETION else code
         )

@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 from ssd.artifacts.names import SHARDS, VERDICTS
-from ssd.config.choices import ModelKind
 from ssd.evaluate.grading import as_they_come, grade_answer, require_modules
+from ssd.evaluate.reading import reader
 from ssd.evaluate.selection import Job, list_jobs, load_part
 from ssd.problems.benchmarks.tasks import Benchmark
 from ssd.problems.extraction import RULES
@@ -78,6 +78,7 @@ def grade(
         for verdict in read_verdicts(path)
     }
     missing = [s for s in samples if (s.prompt_id, s.sample_index) not in done]
+    read = reader(run)
 
     def verdict_on(sample: Sample) -> Verdict:
         return grade_answer(
@@ -85,7 +86,7 @@ def grade(
             sample,
             sandbox,
             timeout=settings.timeout,
-            thinking=run.config.model.kind is ModelKind.thinking,
+            reading=read(sample),
             extraction=settings.extraction,
         )
 

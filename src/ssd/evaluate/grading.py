@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from ssd.config.choices import Extraction
+from ssd.evaluate.reading import Reading
 from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, Task, pooled_limit
 from ssd.problems.extraction import extract, extract_leniently, has_fences
 from ssd.problems.outputs import same_output
@@ -82,16 +83,16 @@ def grade_answer(
     sandbox: Sandbox,
     *,
     timeout: float,
-    thinking: bool,
+    reading: Reading,
     extraction: Extraction = Extraction.official,
 ) -> Verdict:
     """Extract and run the code of an answer; if it fails, also the code that the lenient rule
     finds."""
-    code = extract(sample.text, extraction, thinking=thinking)
+    code = extract(reading.answer, extraction)
     outcome = run(task, code, sandbox, timeout)
     lost_to = "" if extraction is Extraction.official else None
     if lost_to == "" and outcome.status != PASSED:
-        lenient, form = extract_leniently(sample.text, thinking=thinking)
+        lenient, form = extract_leniently(reading.answer)
         if form and run(task, lenient, sandbox, timeout).status == PASSED:
             lost_to = form
     return Verdict(
@@ -102,11 +103,13 @@ def grade_answer(
         detail=outcome.detail,
         num_tokens=len(sample.completion_token_ids),
         finish_reason=sample.finish_reason,
-        has_fence=has_fences(sample.text, thinking=thinking),
+        has_fence=has_fences(reading.answer),
         program=program_hash(code or ""),
         seconds=round(outcome.seconds, 4),
         backend=outcome.backend,
         lost_to=lost_to,
+        reasoning=reading.reasoning,
+        num_reasoning_tokens=reading.num_reasoning_tokens,
     )
 
 

@@ -27,10 +27,11 @@ from ssd.records.benchmark_scores import (
     Edition,
     GradedAnswers,
     ModelScores,
+    Reasoning,
 )
 from ssd.records.pass_at import PassAt
 from ssd.records.selection import Candidate
-from ssd.records.verdicts import Verdict
+from ssd.records.verdicts import CLOSED, NO_REASONING, UNCLOSED, Verdict
 
 
 def passed_matrix(verdicts: Sequence[Verdict]) -> Booleans:
@@ -146,6 +147,7 @@ def form(verdicts: Sequence[Verdict]) -> dict[str, Any]:
         "cut_share": sum(verdict.finish_reason == "length" for verdict in verdicts) / total,
         "distinct_programs": distinct_programs(verdicts),
         "lost_to_form": lost_to_form(verdicts),
+        "reasoning": reasoning(verdicts),
         "statuses": dict(Counter(verdict.status for verdict in verdicts).most_common()),
         "curve": tuple(map(float, curve)),
     }
@@ -165,6 +167,19 @@ def lost_to_form(verdicts: Sequence[Verdict]) -> dict[str, float] | None:
     if None in forms:
         return None
     return {form: forms[form] / len(verdicts) for form in LOSING_FORMS}
+
+
+def reasoning(verdicts: Sequence[Verdict]) -> Reasoning | None:
+    """How the reasoning went; None where no answer reasons, or that was not looked at."""
+    ends = Counter(verdict.reasoning for verdict in verdicts)
+    if None in ends or ends[NO_REASONING] == len(verdicts):
+        return None
+    cut = [row.finish_reason == "length" for row in verdicts if row.reasoning == UNCLOSED]
+    return Reasoning(
+        closed_share=ends[CLOSED] / len(verdicts),
+        cut_share=sum(cut) / len(verdicts),
+        mean_tokens=sum(row.num_reasoning_tokens or 0 for row in verdicts) / len(verdicts),
+    )
 
 
 def score_candidate(

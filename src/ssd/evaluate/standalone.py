@@ -4,13 +4,14 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ssd.artifacts.files import holding, write_text
 from ssd.artifacts.fingerprints import fingerprint
 from ssd.config.choices import Extraction, Grading
-from ssd.config.settings import BenchmarkFiles
+from ssd.config.settings import BenchmarkFiles, ReasoningConfig
 from ssd.errors import ConfigError, DataError
 from ssd.evaluate.answer_scores import summary, with_missing
 from ssd.evaluate.answers import Answer, read_answers
@@ -49,10 +50,10 @@ def run_grade(arguments: list[str]) -> None:
     benchmark = load_benchmark(options.benchmark, files, Grading(options.grading))
     paths = [options.answers, *([options.other] if options.other else [])]
     extraction = Extraction(options.extraction)
-    answers = {
-        path: read_answers(path, benchmark.tasks, extraction=extraction, thinking=options.thinking)
-        for path in paths
-    }
+    read = partial(
+        read_answers, extraction=extraction, thinking=options.thinking, marks=marks_of(options)
+    )
+    answers = {path: read(path, benchmark.tasks) for path in paths}
     scored = scored_problems(benchmark, answers, answered_only=options.answered_only)
     for path in paths:
         require_answers(path, answers[path], set(scored), options.k)
@@ -109,7 +110,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--answered-only", action="store_true",
         help="leave out problems without an answer, which otherwise count as wrong",
     )  # fmt: skip
-    parser.add_argument("--thinking", action="store_true", help="texts begin with their reasoning")
+    parser.add_argument(
+        "--thinking", action="store_true", help="texts begin within reasoning, which prompts opened"
+    )
+    parser.add_argument(
+        "--reasoning", nargs=2, metavar=("OPEN", "CLOSE"),
+        help="marks of reasoning in texts, as model.reasoning (default <think> </think>)",
+    )  # fmt: skip
     choices = (("grading", Grading), ("extraction", Extraction))
     for name, kind in choices:
         values = [value.value for value in kind]
@@ -122,6 +129,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if options.other and options.other.resolve() == options.answers.resolve():
         raise ConfigError("grade takes two different files to compare")
     return options
+
+
+def marks_of(options: argparse.Namespace) -> ReasoningConfig | None:
+    """`--reasoning` as the setting; None where it is left out."""
+    if options.reasoning is None:
+        return None
+    opens, closes = options.reasoning
+    return ReasoningConfig(open=opens, close=closes)
 
 
 def files_of(options: argparse.Namespace) -> BenchmarkFiles:

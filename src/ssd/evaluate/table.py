@@ -24,6 +24,7 @@ def score_table(scores: Scores) -> str:
     notes = [
         *(f"{scored.name} pass@{scored.k}: {scored.gain}" for scored in scores.main if scored.gain),
         *(note for scored in scores.benchmarks for note in form_notes(scored)),
+        *(note for scored in scores.benchmarks for note in reasoning_notes(scored)),
         *selection_notes(scores.selection),
         f"percent with 95 % intervals {RESAMPLED[scores.resample]}; "
         "differences are paired by problem, in points",
@@ -84,6 +85,17 @@ def form_notes(scored: BenchmarkScores) -> list[str]:
     ]
     lost = f"{scored.name}: answers wrong for the form of their code alone: {'; '.join(losses)}"
     return [lost] if losses else []
+
+
+def reasoning_notes(scored: BenchmarkScores) -> list[str]:
+    """How the reasoning of each arm's answers went; empty if none reasons."""
+    arms = [
+        f"{arm} {facts.closed_share:.0%} closed, {facts.cut_share:.0%} cut off within it, "
+        f"{facts.mean_tokens:.0f} tokens"
+        for arm, model in scored.models.items()
+        if (facts := model.reasoning) is not None
+    ]
+    return [f"{scored.name}: reasoning of the answers: {'; '.join(arms)}"] if arms else []
 
 
 def selection_notes(selection: Selection | None) -> list[str]:

@@ -38,7 +38,7 @@ class Completion:
     token_ids: list[int]
     """Ends with the stop token where the model emitted one."""
     text: str
-    """Decoded without special tokens."""
+    """Decoded without special tokens, but for marks of the model's reasoning."""
     finish_reason: str
     """`stop`, or `length` where the cap cut it off."""
     logprobs: Logprobs | None = None

@@ -16,6 +16,7 @@ from ssd.generation.engine import Completion, Logprobs, Request
 from ssd.method.decoding import Decoding
 from ssd.method.truncation import tempered_probabilities
 from ssd.models.chat import load_tokenizer, stop_token_ids
+from ssd.models.reasoning import answer_text, dropped_tokens
 from ssd.runtime.progress import silence_loading_bars
 
 MAX_BATCH = 16
@@ -47,6 +48,7 @@ class TransformersEngine:
             network = PeftModel.from_pretrained(network, adapter)
         self.network = network.to(self.device).eval()
         self.tokenizer = load_tokenizer(str(folder))
+        self.dropped = dropped_tokens(self.tokenizer, model.reasoning)
         self.stops = set(stop_token_ids(str(folder), self.tokenizer))
 
     def __enter__(self) -> Self:
@@ -130,7 +132,7 @@ class TransformersEngine:
     def _completion(self, row: "_Row", num_logprobs: int | None) -> Completion:
         return Completion(
             token_ids=row.token_ids,
-            text=self.tokenizer.decode(row.token_ids, skip_special_tokens=True),
+            text=answer_text(row.token_ids, self.tokenizer, self.dropped),
             finish_reason="stop" if row.token_ids[-1] in self.stops else "length",
             logprobs=None if num_logprobs is None else row.logprobs,
         )

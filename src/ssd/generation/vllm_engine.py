@@ -33,6 +33,7 @@ from ssd.generation.vllm_settings import (
 )
 from ssd.method.decoding import Decoding
 from ssd.models.chat import load_tokenizer, stop_token_ids
+from ssd.models.reasoning import answer_text, dropped_tokens
 from ssd.models.weights import has_experts
 
 SHUTDOWN_SECONDS = 30.0
@@ -61,7 +62,9 @@ class VllmEngine:
             )
         self.num_asked = 0
         self.llm: Any = None
-        self.stop_token_ids = stop_token_ids(str(folder), load_tokenizer(str(folder)))
+        self.tokenizer = load_tokenizer(str(folder))
+        self.dropped = dropped_tokens(self.tokenizer, model.reasoning)
+        self.stop_token_ids = stop_token_ids(str(folder), self.tokenizer)
         self.scratch = tempfile.TemporaryDirectory(prefix="ssd-vllm-", dir=short_folder())
         self.log = Path(self.scratch.name) / "vllm.log"
         self.keeps_sockets = SOCKETS not in os.environ
@@ -182,7 +185,7 @@ class VllmEngine:
                 outputs = self.llm.llm_engine.step()
             for output in outputs:
                 if output.finished:
-                    completion = _completion(output.outputs[0], logprobs)
+                    completion = self._completion(output.outputs[0], logprobs)
                     num_ended += len(completion.token_ids)
                     # The engine numbers requests in the order in which they came.
                     yield requests[int(output.request_id) - first], completion
@@ -191,6 +194,18 @@ class VllmEngine:
                 tick(num_drawn - num_counted)
                 num_counted, last_tick = num_drawn, time.monotonic()
         tick(num_ended - num_counted)
+
+    def _completion(self, output: Any, num_logprobs: int | None) -> Completion:
+        ids = list(output.token_ids)
+        return Completion(
+            token_ids=ids,
+            # vLLM keeps all special tokens or none.
+            text=output.text
+            if self.dropped is None
+            else answer_text(ids, self.tokenizer, self.dropped),
+            finish_reason=output.finish_reason,
+            logprobs=None if num_logprobs is None else _logprobs(output, num_logprobs),
+        )
 
     @contextmanager
     def _explaining_death(self) -> Iterator[None]:
@@ -238,15 +253,6 @@ def sampling_params(
         min_tokens=0,
         logprobs=logprobs,
         skip_special_tokens=True,
-    )
-
-
-def _completion(output: Any, num_logprobs: int | None) -> Completion:
-    return Completion(
-        token_ids=list(output.token_ids),
-        text=output.text,
-        finish_reason=output.finish_reason,
-        logprobs=None if num_logprobs is None else _logprobs(output, num_logprobs),
     )
 
 

@@ -1,9 +1,10 @@
-"""Which part of an answer is its code."""
+"""Which part of a text is its answer, and which part of the answer its code."""
 
 import re
 
 from ssd.arms import LENIENT_RULE
 from ssd.config.choices import Extraction
+from ssd.config.settings import ReasoningConfig
 
 RULES = {
     Extraction.official: "last_fenced_block_after_reasoning",
@@ -24,44 +25,44 @@ STATEMENT = re.compile(
 )
 """The possible beginnings of a line of a program; the grader never parses answers."""
 FENCE = "```"
-END_OF_REASONING = "</think>"
-FINAL_CHANNEL = "<|channel|>final<|message|>"
+THINK = ReasoningConfig(open="<think>", close="</think>")
+CHANNELS = ReasoningConfig(open="<|channel|>", close="<|channel|>final<|message|>")
+"""GPT-OSS's: every channel before the final one, analysis or commentary, is reasoning."""
 BARE_CHANNEL = re.compile("(analysis|commentary)|final(?![a-z ])")
 BARE_FINAL = "assistantfinal"
 
 
-def has_fences(text: str, *, thinking: bool = False) -> bool:
-    """Whether what follows the reasoning holds the two fence lines that a code block needs."""
-    return len(_fence_lines(final_answer(text, thinking=thinking).split("\n"))) >= 2
+def has_fences(answer: str) -> bool:
+    """Whether an answer holds the two fence lines that a code block needs."""
+    return len(_fence_lines(answer.split("\n"))) >= 2
 
 
-def extract(text: str, rule: Extraction, *, thinking: bool) -> str | None:
-    """The code of an answer by the rule of `eval.extraction`, or None where it finds none."""
-    if rule is Extraction.official:
-        return extract_code(text, thinking=thinking)
-    return extract_leniently(text, thinking=thinking)[0]
+def extract(answer: str, rule: Extraction) -> str | None:
+    """The code of an answer, its reasoning left out, by the rule of `eval.extraction`; None where
+    that finds none."""
+    return extract_code(answer) if rule is Extraction.official else extract_leniently(answer)[0]
 
 
-def extract_code(text: str, *, thinking: bool) -> str | None:
-    """The text between the last two fence lines after the reasoning, or None where there are fewer
-    than two.
+def extract_code(answer: str) -> str | None:
+    """The text between the last two fence lines of an answer, or None where there are fewer than
+    two.
 
     LiveCodeBench's rule (repository LiveCodeBench/LiveCodeBench,
     `lcb_runner/utils/extraction_utils.py`): a fence line is any line that contains three backticks,
     indented or not, and an answer without a block is graded wrong.
     """
-    lines = final_answer(text, thinking=thinking).split("\n")
+    lines = answer.split("\n")
     fences = _fence_lines(lines)
     if len(fences) < 2:
         return None
     return "\n".join(lines[fences[-2] + 1 : fences[-1]])
 
 
-def extract_leniently(text: str, *, thinking: bool) -> tuple[str | None, str]:
+def extract_leniently(answer: str) -> tuple[str | None, str]:
     """The code of an answer whatever its form, and the form that hides it from `extract_code`:
     `usage block` where a block that defines nothing, or a test, follows the one that does,
     `unclosed fence`, or `no fence`; empty where both rules find the same, or this one nothing."""
-    lines = final_answer(text, thinking=thinking).split("\n")
+    lines = answer.split("\n")
     fences = _fence_lines(lines)
     if not fences:
         code, form = _bare_program(lines), NO_FENCE
@@ -78,7 +79,7 @@ def extract_leniently(text: str, *, thinking: bool) -> tuple[str | None, str]:
         )
         code = next(solutions, None)
         form = USAGE_BLOCK if len(fences) % 2 == 0 else UNCLOSED_FENCE
-    official = extract_code(text, thinking=thinking)
+    official = extract_code(answer)
     return (official, "") if code in (None, official) else (code, form)
 
 
@@ -91,29 +92,54 @@ def _bare_program(lines: list[str]) -> str | None:
     return "\n".join(lines[starts[0] : inside[-1] + 1])
 
 
-def final_answer(text: str, *, thinking: bool) -> str:
-    """What an answer says after its reasoning; empty where the reasoning never ends.
+def final_answer(text: str, marks: ReasoningConfig | None = None, *, opened: bool = False) -> str:
+    """What a text says after its reasoning; empty where the reasoning never ends. The arguments
+    are those of `answer_start`."""
+    start = answer_start(text, marks, opened=opened)
+    return "" if start is None else text[start:]
+
+
+def answer_start(text: str, marks: ReasoningConfig | None, *, opened: bool) -> int | None:
+    """The character at which the answer begins: 0 without reasoning, None where it never ends.
 
     Args:
-        thinking: the model reasons first. Templates such as Qwen3-Thinking's open the reasoning
-            in the prompt, so an answer without `</think>` is then one whose reasoning was cut. Of
-            other models only an answer that itself starts with `<think>` is taken to reason.
+        marks: the model's. Where they are not known, None, a text is read by `<think>`, or by
+            GPT-OSS's channels, also those of `opened` texts that were decoded without special
+            tokens and name them by bare words.
+        opened: the prompt ends inside the reasoning, so that the text begins there.
 
-    GPT-OSS names channels instead: its answer is the final one, written between special tokens,
-    or, where those were left out in decoding, after the bare words `assistantfinal`.
+    Reasoning ends at the first close mark, as in vLLM's parsers: a later one may be printed by the
+    answer's code. Outside reasoning a mark counts only where it begins a line that is not fenced
+    code: an open mark begins reasoning, again or for the first time, and a close mark says that all
+    before it was reasoning, as after a draft that mentioned the mark.
     """
-    if text.lstrip().startswith("<|channel|>"):
-        return text.rpartition(FINAL_CHANNEL)[2] if FINAL_CHANNEL in text else ""
-    if not thinking and not text.lstrip().startswith("<think>"):
-        return text
-    if END_OF_REASONING in text:
-        return text.rpartition(END_OF_REASONING)[2]
-    channel = BARE_CHANNEL.match(text)
-    if channel is None:
-        return ""
-    if channel[1] is None:
-        return text.removeprefix("final")
-    return text.rpartition(BARE_FINAL)[2] if BARE_FINAL in text else ""
+    known = marks or (CHANNELS if text.lstrip().startswith(CHANNELS.open) else THINK)
+    may_be_bare = marks == CHANNELS or (marks is None and opened)
+    if may_be_bare and known.close not in text and (channel := BARE_CHANNEL.match(text)):
+        end = text.rfind(BARE_FINAL)
+        if channel[1] is None:
+            return len("final")
+        return None if end < 0 else end + len(BARE_FINAL)
+    answer, inside = 0, 0 if opened else _next_mark(text, 0, known)
+    while inside is not None:
+        end = text.find(known.close, inside)
+        if end < 0:
+            return None
+        answer = end + len(known.close)
+        inside = _next_mark(text, answer, known)
+    return answer
+
+
+def _next_mark(text: str, start: int, marks: ReasoningConfig) -> int | None:
+    """The first mark at or after `start` that begins a line outside fenced code."""
+    fenced = False
+    for line in text[start:].split("\n"):
+        stripped = line.lstrip()
+        if not fenced and stripped.startswith((marks.open, marks.close)):
+            return start + len(line) - len(stripped)
+        fenced ^= line.count(FENCE) % 2 == 1
+        start += len(line) + 1
+    return None
 
 
 def _fence_lines(lines: list[str]) -> list[int]:

@@ -35,6 +35,18 @@ class GradedAnswers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reasoning:
+    """How the reasoning of an arm's answers went."""
+
+    closed_share: float
+    """Share of answers that closed it, in [0, 1]."""
+    cut_share: float
+    """Share of answers that the length cap cut off within it, in [0, 1]."""
+    mean_tokens: float
+    """Mean length of an answer's reasoning; 0 for one without."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelScores(GradedAnswers):
     """One arm on one benchmark."""
 
@@ -56,6 +68,8 @@ class ModelScores(GradedAnswers):
     curve: tuple[float, ...]
     """pass@1, pass@2, ... up to the samples per problem; empty in scores of earlier versions of
     this project."""
+    reasoning: Reasoning | None = None
+    """None where no answer reasons, or that was not looked at."""
 
     @property
     def lost_share(self) -> float | None:
@@ -185,6 +199,7 @@ def _model_json(model: ModelScores, sizes: dict[str, int]) -> dict[str, Any]:
     return {
         **pass_at_json(model.pass_at),
         **{name: plain(getattr(model, name)) for name in FORM},
+        **({} if model.reasoning is None else {"reasoning": plain(model.reasoning)}),
         **({"groups": groups} if groups else {}),
         "model": model.model,
         **plain(model.setting),
@@ -222,6 +237,7 @@ def _model(stored: dict[str, Any]) -> ModelScores:
         setting=read_setting(stored),
         pass_at=read_pass_at(stored),
         groups={group: read_pass_at(fields) for group, fields in stored["groups"].items()},
+        reasoning=Reasoning(**stored["reasoning"]) if "reasoning" in stored else None,
         **{name: stored[name] for name in (*FORM, *SOURCE)} | {"curve": tuple(stored["curve"])},
     )
 

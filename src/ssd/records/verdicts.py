@@ -7,6 +7,9 @@ from pathlib import Path
 
 from ssd.artifacts.files import read_rows, write_rows
 
+NO_REASONING, CLOSED, UNCLOSED = "none", "closed", "unclosed"
+"""How the reasoning of an answer went; an unclosed one holds no answer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -35,6 +38,11 @@ class Verdict:
     """The form of an answer that did not pass although its code, read leniently, does; otherwise
     empty. None if unchecked: under the lenient rule itself, and by earlier versions of this
     project."""
+    reasoning: str | None = None
+    """`none`, `closed` or `unclosed`; None where no marks of reasoning are known, and in verdicts
+    of earlier versions of this project."""
+    num_reasoning_tokens: int | None = None
+    """Completion tokens of the reasoning, its close mark included; None as above."""
 
 
 def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> None:

@@ -154,6 +154,7 @@ def _arm(scores: ModelScores, sizes: Mapping[str, int]) -> dict[str, Any]:
         "pass_at": _pass_at(scores.pass_at),
         "curve": scores.curve,
         "lost_to_form": scores.lost_to_form,
+        **({} if scores.reasoning is None else {"reasoning": plain(scores.reasoning)}),
         "groups": {
             name: {"num_problems": sizes[name], "pass_at": _pass_at(pass_at)}
             for name, pass_at in scores.groups.items()

@@ -11,7 +11,7 @@ from ssd.artifacts.store import Artifact, artifact, existing
 from ssd.errors import ArtifactError
 from ssd.method.decoding import Setting
 from ssd.problems.benchmarks.registry import benchmark_identity
-from ssd.problems.extraction import RULES
+from ssd.problems.extraction import CHANNELS, RULES, THINK
 from ssd.records.selection import Choice, read_choice
 from ssd.run import lineage, protocol
 from ssd.run.folder import Run
@@ -53,7 +53,7 @@ def verdicts(
     run: Run, model: str, benchmark: str, how: Setting | None = None, part: str = ALL
 ) -> Artifact:
     """The verdicts on these answers."""
-    settings = run.config.eval
+    settings, marks = run.config.eval, run.config.model.reasoning
     return artifact(
         run.store,
         "verdicts",
@@ -64,6 +64,8 @@ def verdicts(
             "sandbox": settings.sandbox,
             "timeout": settings.timeout,
             "memory_mib": settings.memory_mib,
+            # Left out if earlier versions knew them, whose verdicts keep their fingerprint.
+            **({} if marks in (None, THINK, CHANNELS) else {"reasoning": marks}),
         },
     )
 

@@ -225,6 +225,20 @@ def test_a_change_of_form_is_named_beside_the_scores(tmp_path: Path) -> None:
     assert "Base and tuned model are decoded at different settings." in text
 
 
+def test_reasoning_has_a_table_of_its_own_where_there_is_some(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
+    assert "Cut off within" not in markdown_of(run)
+    reasoning = {"closed_share": 0.75, "cut_share": 0.25, "mean_tokens": 812.5}
+    scored = benchmark_scores(run, UNDECIDED, tuned={"reasoning": reasoning})
+    write_scores(run, humaneval=scored)
+    text = markdown_of(run)
+    (row,) = [line for line in text.splitlines() if "812.5" in line]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == ["humaneval, tuned", "75.0%", "25.0%", "812.5"]
+    assert "answers that closed their reasoning go from 0.0% to 75.0%" in text
+
+
 def test_base_alone_is_reported_without_a_comparison(tmp_path: Path) -> None:
     run = make_run(
         tmp_path, "base", "stages=[evaluate,report]", "eval.benchmarks=[humaneval]", finished=False

@@ -23,6 +23,7 @@ def scores(facts: Facts) -> list[Section]:
         _score_figure(main),
         *_curve_figure(main),
         _answer_table(benchmarks),
+        *_reasoning_table(benchmarks),
         _form_figure(benchmarks),
     ]
     notes = [note for benchmark in benchmarks for note in shifts(benchmark)]
@@ -89,6 +90,27 @@ def _answer_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
         sides="lrrrrrl",
         rows=rows,
     )
+
+
+def _reasoning_table(benchmarks: tuple[BenchmarkScores, ...]) -> list[Table]:
+    rows = [
+        [
+            f"{benchmark.title}, {arm}",
+            formats.percent(facts.closed_share),
+            formats.percent(facts.cut_share),
+            f"{facts.mean_tokens:.1f}",
+        ]
+        for benchmark in benchmarks
+        for arm, model in benchmark.models.items()
+        if (facts := model.reasoning) is not None
+    ]
+    caption = (
+        "The reasoning of the answers: shares that closed it and that the length cap cut off "
+        "within it, and its mean length in tokens; an answer whose reasoning never closes has no "
+        "code"
+    )
+    columns = ["Model", "Closed", "Cut off within", "Mean length"]
+    return [Table(caption=caption, columns=columns, sides="lrrr", rows=rows)] if rows else []
 
 
 def _benchmark_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:

@@ -3,7 +3,7 @@
 from ssd.arms import ARMS, BASE, CHOSEN_ON_TEST, SWEPT, TUNED, UNIT, counted, lost_shares
 from ssd.method.intervals import Interval
 from ssd.method.significance import visible_sentence
-from ssd.records.benchmark_scores import BenchmarkScores
+from ssd.records.benchmark_scores import BenchmarkScores, ModelScores
 from ssd.records.scores import Scores
 from ssd.report.render.document import Block, Finding, Listing, Paragraph, Section
 from ssd.report.render.formats import p_value, percent, signed, tested
@@ -161,7 +161,7 @@ def _over_base(benchmark: BenchmarkScores, verdict: str) -> str:
 
 def shifts(benchmark: BenchmarkScores) -> list[str]:
     """Changes of form that a change of score may come from: length, code fences,
-    cut-off answers."""
+    cut-off answers, reasoning that is closed."""
     if "tuned" not in benchmark.models:
         return []
     base, tuned = benchmark.models["base"], benchmark.models["tuned"]
@@ -173,6 +173,7 @@ def shifts(benchmark: BenchmarkScores) -> list[str]:
     for name, before, after in (
         ("answers with a code fence", base.fence_share, tuned.fence_share),
         ("answers cut off by the length cap", base.cut_share, tuned.cut_share),
+        ("answers that closed their reasoning", _closed_share(base), _closed_share(tuned)),
     ):
         if abs(after - before) >= SHARE_SHIFT:
             changes.append(f"{name} go from {percent(before)} to {percent(after)}")
@@ -184,6 +185,10 @@ def shifts(benchmark: BenchmarkScores) -> list[str]:
     return [
         f"On {benchmark.title}, {item}: part of the difference may be form." for item in changes
     ]
+
+
+def _closed_share(model: ModelScores) -> float:
+    return 0.0 if model.reasoning is None else model.reasoning.closed_share
 
 
 def _problems(benchmark: BenchmarkScores) -> str:
