@@ -15,7 +15,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ssd.check.__main__ import main, read_model
 from ssd.check.check import ITEMS, check_model, refusals, screen
-from ssd.check.registry import lacking_package, vllm_module
+from ssd.check.registry import lacking_package, unnamed, vllm_module
 from ssd.check.subject import Finding, State
 from ssd.config.choices import AdapterType
 from ssd.config.settings import AdapterConfig
@@ -215,6 +215,18 @@ def test_vllms_code_for_models_that_see_needs_torchvision() -> None:
     lacks = importlib.util.find_spec("torchvision") is None
     assert lacking_package(module) == ("torchvision" if lacks else None)
     assert lacking_package("llama") is None
+
+
+def test_tensors_that_vllms_code_does_not_name_are_announced(copy: Path) -> None:
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed")
+    add_ignored(copy)
+    noted = {item for item, finding in checked(copy).items() if finding.state is State.note}
+    assert noted == {"tensors", "vllm"}
+    alone = checked(copy, "sampler=transformers")
+    assert alone["vllm"].state is State.ok
+    assert "may refuse" in alone["export"].text
+    assert unnamed("qwen3_5", [IGNORED, "model.visual.patch_embed.proj.weight"]) == []
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from ssd.artifacts.store import library_versions
-from ssd.check.registry import BACKEND, has_vllm, lacking_package, vllm_module
+from ssd.check.registry import BACKEND, has_vllm, lacking_package, unnamed, vllm_module
 from ssd.check.subject import Finding, State, Subject, counted, some
 from ssd.config.choices import AdapterType, EngineName
 from ssd.models.miniature import miniature
@@ -56,7 +56,14 @@ def vllm(subject: Subject) -> Finding:
     if not has_vllm():
         state = State.refused if draws else State.ok
         return Finding(item="vllm", state=state, text="not installed: sampler=transformers draws")
-    fault = _vllm_fault(subject)
+    fault, strange = _vllm_fault(subject), _strange_to_vllm(subject)
+    if fault is None and draws and strange:
+        return Finding(
+            item="vllm",
+            state=State.note,
+            text=f"its code for {_vllm_names(subject)[0]} does not name {', '.join(strange)}, and "
+            "may refuse tensors of that name: if it does, use sampler=transformers",
+        )
     if fault is None:
         return _ok("vllm", f"vLLM {_vllm_version()} runs it as {_vllm_names(subject)[0]}")
     if draws:
@@ -216,16 +223,30 @@ def export(subject: Subject) -> Finding:
     what = "an adapter alone" if alone else f"a whole checkpoint in {dtype}, named as the base"
     if quantisation(subject.folder) == "mxfp4" and not alone:
         what += ", dequantised"
-    takes = has_vllm() and _vllm_fault(subject) is None
-    return _ok("export", f"{what}; vLLM {'takes' if takes else 'does not take'} it")
+    if not has_vllm() or _vllm_fault(subject) is not None:
+        return _ok("export", f"{what}; vLLM does not take it")
+    verb = "may refuse" if _strange_to_vllm(subject) else "takes"
+    return _ok("export", f"{what}; vLLM {verb} it")
+
+
+def _strange_to_vllm(subject: Subject) -> list[str]:
+    """Beginnings of the names of tensors that transformers passes over and vLLM may not."""
+    module = _module(subject)
+    if module is None or quantisation(subject.folder) not in (None, "mxfp4"):
+        return []
+    return unnamed(module, subject.account.passed_over)
+
+
+def _module(subject: Subject) -> str | None:
+    """The module of vLLM that runs the architecture."""
+    names = _vllm_names(subject)
+    module = next(filter(None, map(vllm_module, names)), None)
+    return BACKEND if module is None and names and _backend_takes(names[0]) else module
 
 
 def _vllm_fault(subject: Subject) -> str | None:
     """Why vLLM does not run the architecture, in words; None where it does."""
-    names, version = _vllm_names(subject), _vllm_version()
-    module = next(filter(None, map(vllm_module, names)), None)
-    if module is None and names and _backend_takes(names[0]):
-        module = BACKEND
+    names, version, module = _vllm_names(subject), _vllm_version(), _module(subject)
     if module is None:
         return f"vLLM {version} does not know {' or '.join(names) or 'its architecture'}"
     package = lacking_package(module)

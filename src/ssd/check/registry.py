@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,15 @@ def lacking_package(module: str) -> str | None:
             elif not _installed(imported.split(".")[0]):
                 return imported.split(".")[0]
     return None
+
+
+def unnamed(module: str, tensors: list[str]) -> list[str]:
+    """Beginnings of tensor names, such as `mtp`, that the source of one of vLLM's models does not
+    contain: most of its loaders refuse a checkpoint with tensors that they do not know."""
+    source = _source(f"{MODELS}.{module}")
+    text = "" if source is None else source.read_text(encoding="utf-8")
+    words = dict.fromkeys(name.removeprefix("model.").split(".")[0] for name in tensors)
+    return [word for word in words if not re.search(rf"\b{re.escape(word)}", text)]
 
 
 def _imports(name: str, source: Path) -> Iterator[str]:
