@@ -11,11 +11,16 @@ import torch
 from checkpoints import IGNORED, add_ignored, change_json, change_tensors, shard
 from corpora import write_corpus
 from transformers import (
+    AutoModelForCausalLM,
     AutoTokenizer,
     Qwen3_5Config,
     Qwen3_5ForConditionalGeneration,
 )
 
+from ssd.config.choices import EngineName
+from ssd.generation.engine import Request
+from ssd.generation.engines import load_engine
+from ssd.method.decoding import Decoding
 from ssd.models import Weights
 from ssd.models.tensors import read_tensors, tensor_names
 from ssd.run import Run, lineage
@@ -124,3 +129,28 @@ def test_a_model_that_also_sees_is_exported_whole(make_run: Make, seeing: Path) 
     whole, report = Qwen3_5ForConditionalGeneration.from_pretrained(model, output_loading_info=True)
     assert not report["missing_keys"] and not report["mismatched_keys"]
     assert whole.config.model_type == "qwen3_5"
+
+
+@pytest.mark.slow
+def test_vllm_loads_an_export_whose_carried_tensors_lie_in_a_file_of_their_own(
+    make_run: Make, copy: Path
+) -> None:
+    stray = "model.layers.0.self_attn.rotary_emb.inv_freq"  # in Llamas saved before 2023
+    change_tensors(copy, lambda held: held.update({stray: torch.ones(16)}))
+    run = trained(make_run, copy, "model.dtype=float32")
+    model = lineage.model_folder(run, "tuned")
+    assert record(run)["carried_over"] == [stray]
+    prompt = list(range(40, 60))
+    request = Request(
+        prompt_id="p", sample_index=0, prompt_token_ids=prompt, seed=0, max_new_tokens=12
+    )
+    config = run.config
+    with load_engine(
+        EngineName.vllm, model, config.model, config.hardware, max_model_len=64
+    ) as engine:
+        ((_, answer),) = engine.generate(
+            [request], Decoding(temp=0.0), logprobs=None, tick=lambda _: None
+        )
+    network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    logits = network(input_ids=torch.tensor([prompt + answer.token_ids])).logits[0]
+    assert logits[len(prompt) - 1 : -1].argmax(-1).tolist() == answer.token_ids
