@@ -2,9 +2,11 @@
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
@@ -18,6 +20,9 @@ from ssd.models.names import MODEL_CONFIG
 from ssd.runtime.hardware import resolve
 from ssd.runtime.progress import silence_loading_bars
 from ssd.runtime.reporting import reporting_errors
+
+if TYPE_CHECKING:
+    from ssd.check.subject import Finding
 
 PRESETS = Path("conf/model")
 
@@ -55,12 +60,16 @@ def main() -> None:
             print(f"{weights.source}\n\n{screen(findings)}", flush=True)
             sys.exit(FLAWED if refused else 0)
         if refused:
-            more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
-            raise ModelError(
-                f"{config.model.path or config.model.name}: {refused[0].item}: {refused[0].text}"
-                f"{more}; python -m ssd.check {arguments.model} shows every item"
-            )
+            raise ModelError(_reason(refused, config, arguments.model))
         write_json(arguments.into, [dataclasses.asdict(finding) for finding in findings])
+
+
+def _reason(refused: list["Finding"], config: RunConfig, model: str) -> str:
+    """The first refusal in one line, and where to see the others."""
+    place, first = config.model.path or config.model.name, refused[0]
+    text = first.text if place in first.text else f"{place}: {first.item}: {first.text}"
+    more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+    return f"{text}{more}; python -m ssd.check {shlex.quote(model)} shows every item"
 
 
 def read_model(model: str, overrides: Sequence[str]) -> RunConfig:

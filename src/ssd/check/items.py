@@ -112,8 +112,11 @@ def generation_config(subject: Subject) -> Finding:
     asks = [
         f"{name} {fields[name]}" for name in ("temperature", "top_k", "top_p") if name in fields
     ]
-    return _ok("generation", f"{GENERATION_CONFIG} is exported as it is, and decodes nothing here"
-               + (f" ({', '.join(asks)})" if asks else ""))  # fmt: skip
+    asked = f" ({', '.join(asks)})" if asks else ""
+    return _ok(
+        "generation",
+        f"{GENERATION_CONFIG} is exported as it is; here only its end tokens count{asked}",
+    )
 
 
 def head_and_loss(subject: Subject) -> Finding:
@@ -131,7 +134,7 @@ def head_and_loss(subject: Subject) -> Finding:
     with torch.no_grad():
         head(network).weight.mul_(LOUD)
     check_head(network)
-    return _ok("head", "logits are a linear head applied to hidden states, as the loss computes")
+    return _ok("head", "logits are a linear layer of the hidden states, as the loss takes them")
 
 
 def layers(subject: Subject) -> Finding:
@@ -220,7 +223,9 @@ def export(subject: Subject) -> Finding:
     """What a training leaves, and whether vLLM loads it."""
     settings, dtype = subject.config.adapter, subject.config.model.dtype.value
     alone = settings.type is not AdapterType.none and not settings.merge
-    what = "an adapter alone" if alone else f"a whole checkpoint in {dtype}, named as the base"
+    what = (
+        "an adapter alone" if alone else f"a whole checkpoint in {dtype} with the names of the base"
+    )
     if quantisation(subject.folder) == "mxfp4" and not alone:
         what += ", dequantised"
     if not has_vllm() or _vllm_fault(subject) is not None:

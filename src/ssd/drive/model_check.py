@@ -57,6 +57,7 @@ def passed_file(run: Run) -> Path:
         "eval": {name: answers[name] for name in ANSWERED if name in answers},
         "engine": config.sampler.engine,
         "adapter": config.adapter,
+        "rows": (config.train.packing, config.hardware.attention),
         "router": (config.train.router_aux_coef, config.train.train_router),
         "accelerator": config.hardware.accelerator,
         "libraries": library_versions(),
