@@ -173,7 +173,8 @@ def test_a_head_stored_beside_the_embedding_it_equals_is_tied(copy: Path) -> Non
 def test_what_the_settings_do_not_use_is_not_refused(copy: Path) -> None:
     (copy / "chat_template.jinja").unlink()
     change_json(copy, "config.json", architectures=["NoSuchForCausalLM"])
-    findings = checked(copy, "sampler=transformers", "prompt_format=raw")
+    raw = ("prompt_format=raw", "prompt_format@eval.prompt_format=raw")
+    findings = checked(copy, "sampler=transformers", *raw)
     assert not refusals(list(findings.values()))
     assert "does not take" in findings["export"].text
 

@@ -55,6 +55,7 @@ def passed_file(run: Run) -> Path:
         "model": model,
         "prompt_format": config.prompt_format,
         "eval": {name: answers[name] for name in ANSWERED if name in answers},
+        "asks": [stage for stage in ("sample", "evaluate") if stage in config.stages],
         "engine": config.sampler.engine,
         "adapter": config.adapter,
         "rows": (config.train.packing, config.hardware.attention),
