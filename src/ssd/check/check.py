@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ssd.check import items
+from ssd.check import engine, items
 from ssd.check.subject import Finding, State, Subject
 from ssd.config.settings import RunConfig
 from ssd.errors import SSDError, one_line
@@ -12,7 +12,7 @@ from ssd.errors import SSDError, one_line
 ITEMS: dict[str, Callable[[Subject], Finding]] = {
     "files": items.files,
     "architecture": items.architecture,
-    "vllm": items.vllm,
+    "vllm": engine.vllm,
     "weights": items.weights,
     "tensors": items.tensors,
     "generation": items.generation_config,

