@@ -134,6 +134,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "template",
         "prompt_format=raw",
     ),
+    "a tokenizer cut short": (
+        lambda folder: (folder / "tokenizer.json").write_text("{"),
+        "template",
+        "tokenizer",
+    ),
     "more tokens than rows": (add_words, "vocabulary", "260 tokens"),
     "weights in fp8": (
         lambda folder: change_json(

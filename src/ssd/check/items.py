@@ -216,7 +216,7 @@ def _untied(subject: Subject) -> str | None:
     for target, source in subject.account.tied.items():
         pair = [
             next((name for name in subject.account.stored if name.endswith(end)), None)
-            for end in (target, source.split(".", 1)[-1])
+            for end in (target, ".".join(source.split(".")[-2:]))
         ]
         if pair[0] and pair[1] and not equal(subject.folder, pair[0], pair[1]):
             return (

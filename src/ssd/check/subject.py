@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.config.settings import RunConfig
+from ssd.errors import ModelError, one_line
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.models.tensors import Account, account
 
@@ -51,8 +52,18 @@ class Subject:
 
     @functools.cached_property
     def tokenizer(self) -> Any:
-        """Its tokenizer, with the chat template."""
-        return load_tokenizer(str(self.folder))
+        """Its tokenizer, with the chat template.
+
+        Raises:
+            ModelError: a file of the tokenizer is damaged.
+        """
+        try:
+            return load_tokenizer(str(self.folder))
+        except Exception as error:  # of any kind, as the tokenizer's class parses its files
+            raise ModelError(
+                f"the tokenizer cannot be loaded ({type(error).__name__}: {one_line(error)[:160]}): "
+                "copy or download its files again"
+            ) from error
 
     @functools.cached_property
     def stops(self) -> list[int]:
