@@ -61,8 +61,8 @@ class Subject:
             return load_tokenizer(str(self.folder))
         except Exception as error:  # of any kind, as the tokenizer's class parses its files
             raise ModelError(
-                f"the tokenizer cannot be loaded ({type(error).__name__}: {one_line(error)[:160]}): "
-                "copy or download its files again"
+                f"the tokenizer cannot be loaded ({type(error).__name__}: "
+                f"{one_line(error)[:160]}): copy or download its files again"
             ) from error
 
     @functools.cached_property
