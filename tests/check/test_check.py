@@ -245,6 +245,7 @@ def test_the_registry_read_from_source_is_vllms_own() -> None:
 def test_the_command_prints_a_line_per_item_and_leaves_with_a_code(
     copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # which the command sets
     for model, code in ((str(copy), 0), ("tiny", 0), (str(copy), 1)):
         if code:
             change_json(copy, "config.json", intermediate_size=96)

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,7 @@ def main() -> None:
         config = dataclasses.replace(config, hardware=resolve(config.hardware))
         weights = fetch(config.model)
 
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the small copies are tried on the CPU
         # After the cheap steps: torch and transformers take seconds to import.
         from transformers.utils import logging
 
