@@ -23,7 +23,7 @@ LAYERS = (
     ("toy",),
     ("sample", "train", "evaluate", "analyse"),
     ("report",),
-    ("plan",),
+    ("plan", "check"),
     ("drive",),
     ("search", "compare"),
 )

@@ -13,10 +13,10 @@ from test_trainer import losses, trained
 from transformers import AutoTokenizer, GptOssConfig, GptOssForCausalLM
 
 from ssd.models import Weights
+from ssd.models.tensors import tensor_names
 from ssd.run import Run, lineage
 from ssd.train.attention import check_isolation, packed_mask
 from ssd.train.batches import Example, collate
-from ssd.train.export import tensor_names
 from ssd.train.module import parameter_groups
 from ssd.train.network import CompletionLoss, build
 

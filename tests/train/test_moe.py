@@ -26,10 +26,11 @@ from ssd.generation.engines import load_engine
 from ssd.method.decoding import Decoding
 from ssd.models import Weights
 from ssd.models.fetch import fetch
+from ssd.models.tensors import tensor_names
 from ssd.run import Run, lineage
 from ssd.train.attention import check_isolation
 from ssd.train.batches import Example, MicroBatch, collate
-from ssd.train.export import check_names, tensor_names
+from ssd.train.export import check_names
 from ssd.train.network import CompletionLoss, build, routers
 from ssd.train.trainer import train
 

@@ -6,7 +6,8 @@ from ssd.arms import UNIT
 from ssd.artifacts.store import existing
 from ssd.config.choices import HASH_SPLIT, DataSource
 from ssd.config.settings import RunConfig
-from ssd.drive.stages import planned, scores_are_current
+from ssd.drive.model_check import check_model
+from ssd.drive.stages import pending, planned, scores_are_current
 from ssd.errors import ConfigError
 from ssd.evaluate.grade import open_sandbox
 from ssd.evaluate.grading import require_modules
@@ -75,6 +76,8 @@ def check(run: Run) -> None:
         check_training(config)
         require_trainable(folder, config)
         stage_command(run, "train")
+    if pending(run):
+        check_model(run)
 
 
 def check_evaluation(run: Run) -> None:

@@ -16,7 +16,7 @@ from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.fingerprints import hash_file
 from ssd.config.choices import Accelerator, AdapterType, EngineName, WeightSource
 from ssd.config.settings import ModelConfig, RunConfig
-from ssd.errors import ModelError
+from ssd.errors import ModelError, one_line
 from ssd.models.names import (
     MODEL_CONFIG,
     MODEL_WEIGHTS,
@@ -131,8 +131,9 @@ def missing_files(folder: Path) -> list[str]:
     missing = [] if (folder / MODEL_CONFIG).is_file() else [MODEL_CONFIG]
     index = folder / WEIGHTS_INDEX
     if index.is_file():
-        names = set(read_json(index)["weight_map"].values())
-        missing += sorted(name for name in names if not (folder / name).is_file())
+        missing += sorted(
+            name for name in {*weight_map(folder).values()} if not (folder / name).is_file()
+        )
     elif not any(folder.glob(SAFETENSORS)):
         missing.append(MODEL_WEIGHTS)
     if not any((folder / name).is_file() for name in VOCABULARIES):
@@ -153,11 +154,41 @@ def require_checkpoint(folder: Path) -> None:
             f"model.path={folder} lacks {', '.join(missing)}: "
             "save the model and its tokenizer there with save_pretrained"
         )
+    read_model_json(folder, MODEL_CONFIG)
+
+
+def read_model_json(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON file of a checkpoint.
+
+    Raises:
+        ModelError: it holds no JSON object.
+    """
+    try:
+        fields = json.loads((folder / name).read_text(encoding="utf-8"))
+        if not isinstance(fields, dict):
+            raise ValueError(f"a {type(fields).__name__} in place of an object")
+    except ValueError as error:
+        raise ModelError(
+            f"{folder / name} is damaged ({one_line(error)}): copy or download it again"
+        ) from error
+    return fields
+
+
+def weight_map(folder: Path) -> dict[str, str]:
+    """The name of every tensor's file, from the index of a checkpoint in several files.
+
+    Raises:
+        ModelError: the index is damaged.
+    """
+    listed = read_model_json(folder, WEIGHTS_INDEX).get("weight_map")
+    if not isinstance(listed, dict):
+        raise ModelError(f"{folder / WEIGHTS_INDEX} has no weight_map: copy or download it again")
+    return listed
 
 
 def model_length(folder: Path) -> int | None:
     """The longest context in tokens that the checkpoint's configuration states, or None."""
-    config: dict[str, Any] = read_json(folder / MODEL_CONFIG)
+    config = read_model_json(folder, MODEL_CONFIG)
     length = config.get("max_position_embeddings") or config.get("text_config", {}).get(
         "max_position_embeddings"
     )
@@ -171,8 +202,8 @@ def vocabulary_size(folder: Path) -> int:
 
 def quantisation(folder: Path) -> str | None:
     """How the checkpoint's weights are quantised, such as `mxfp4`; None for ordinary weights."""
-    config: dict[str, Any] = read_json(folder / MODEL_CONFIG)
-    method = config.get("quantization_config", {}).get("quant_method")
+    config = read_model_json(folder, MODEL_CONFIG)
+    method = (config.get("quantization_config") or {}).get("quant_method")
     return None if method is None else str(method)
 
 
@@ -183,7 +214,7 @@ def has_experts(folder: Path) -> bool:
 
 
 def _text_config(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = read_json(folder / MODEL_CONFIG)
+    config = read_model_json(folder, MODEL_CONFIG)
     text: dict[str, Any] = config.get("text_config", config)
     return text
 

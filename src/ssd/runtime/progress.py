@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from logging import getLogger
+from logging import LogRecord, getLogger
 from typing import Any
 
 from tqdm import tqdm
@@ -26,9 +26,19 @@ def progress_bar(label: str, total: int, *, done: int = 0, unit: str, hidden: bo
 def silence_loading_bars() -> None:
     """Turn off transformers' bars for loading and saving weights, which last a moment and bury
     the stage's own, bitsandbytes' advice at import to install a CPU kernel it does without, and
-    torch's warning that one process reads what several wrote."""
+    torch's warning that one process reads what several wrote, and the table of stored tensors that
+    transformers passes over, which the model's check has listed."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*assuming the intent is to (save|load) in a s.*")
     getLogger("bitsandbytes.backends.cpu.ops").setLevel("ERROR")
+    getLogger("transformers.modeling_utils").addFilter(_tells_more)
+
+
+def _tells_more(record: LogRecord) -> bool:
+    """Whether a line is no report of a load, or one of weights that are missing or misshapen."""
+    text = record.getMessage()
+    return "LOAD REPORT" not in text or any(
+        word in text for word in ("MISSING", "MISMATCH", "CONVERSION")
+    )

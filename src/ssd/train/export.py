@@ -12,19 +12,21 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict import StateDictOptions
 from torch.distributed.checkpoint.state_dict_loader import load as read_state
+from transformers import GenerationConfig
 
 from ssd.arms import TUNED
-from ssd.artifacts.files import read_json
 from ssd.artifacts.names import ADAPTER, CARD, MODEL, STEP_WEIGHTS
 from ssd.config.choices import AdapterType
 from ssd.errors import ArtifactError, ModelError
-from ssd.models.names import SAFETENSORS, TOKENIZER_FILES, WEIGHTS_INDEX
+from ssd.models.names import GENERATION_CONFIG
 from ssd.models.network import load
+from ssd.models.tensors import tensor_names
 from ssd.models.weights import quantisation
 from ssd.run import Run, lineage, load_run, stage_parser
 from ssd.run.lineage import step_folders
 from ssd.runtime.progress import silence_loading_bars
 from ssd.runtime.reporting import reporting_errors
+from ssd.train.carried import carry_files, carry_tensors
 from ssd.train.checkpoints import trained_weights
 from ssd.train.network import adapt
 
@@ -56,7 +58,8 @@ def export(trained: dict[str, Tensor], run: Run, folder: Path) -> dict[str, Any]
 
     Returns:
         `max_logit_difference` between what was trained and what was loaded again on a fixed row,
-        and `num_tensors`.
+        `num_tensors`, and where the base has tensors that are not loaded and the model is exported
+        whole, their names as `carried_over`.
 
     Raises:
         ModelError: weights are missing or unknown, or the reloaded model computes something else.
@@ -65,14 +68,14 @@ def export(trained: dict[str, Tensor], run: Run, folder: Path) -> dict[str, Any]
     if adapter.type is AdapterType.none:
         network = load(base, _dtype(run))
         load_trained(network, trained, frozen=_frozen(network, run))
-        difference = save_model(network, run, folder / MODEL)
+        difference, carried = save_model(network, run, folder / MODEL)
     else:
         network = adapt(load(base, torch.float32), adapter, empty=False)
         load_trained(network, trained, frozen=set())
         difference = save_adapter(network, run, folder / ADAPTER)
-        if adapter.merge:
-            merge(run, folder)
-    return {"max_logit_difference": difference, "num_tensors": len(trained)}
+        carried = merge(run, folder) if adapter.merge else []
+    facts = {"max_logit_difference": difference, "num_tensors": len(trained)}
+    return facts | ({"carried_over": carried} if carried else {})
 
 
 def load_trained(network: Any, trained: dict[str, Tensor], frozen: set[str]) -> None:
@@ -86,23 +89,29 @@ def load_trained(network: Any, trained: dict[str, Tensor], frozen: set[str]) -> 
         raise ModelError(f"export: missing {lacking[:3]}, unknown {unknown[:3]} weights")
 
 
-def save_model(network: Any, run: Run, folder: Path) -> float:
-    """Save a whole checkpoint with the base's tokenizer; the largest change of its logits."""
-    base = lineage.model_folder(run, "base")
+def save_model(network: Any, run: Run, folder: Path) -> tuple[float, list[str]]:
+    """Save a whole checkpoint with what it takes over from the base; the largest change of its
+    logits, and the names of the base's tensors that were carried over."""
+    base, dtype = lineage.model_folder(run, "base"), _dtype(run)
+    if (base / GENERATION_CONFIG).is_file():
+        # The base's own file is copied. transformers would check it and refuse to write a
+        # temperature without do_sample, as many models have it.
+        network.generation_config = GenerationConfig()
     network.save_pretrained(folder)
-    for name in TOKENIZER_FILES:
-        if (base / name).is_file():
-            shutil.copy2(base / name, folder / name)
+    carry_files(base, folder, run.config.model.dtype.value)
+    carried = carry_tensors(base, folder)
     check_names(base, folder, tied=set(network.all_tied_weights_keys))
     logits = fixed_logits(network)
-    return require_equal(logits, load(folder, _dtype(run)), folder)
+    return require_equal(logits, load(folder, dtype), folder), carried
 
 
 def save_adapter(network: Any, run: Run, folder: Path) -> float:
     """Save an adapter alone; the largest change of its logits."""
     from peft import PeftModel
 
-    network.peft_config["default"].base_model_name_or_path = run.config.model.name
+    model = run.config.model
+    base_name = model.name if model.path is None else run.weights.path
+    network.peft_config["default"].base_model_name_or_path = base_name
     # Embeddings are never adapted; by default peft asks the hub whether they were resized.
     network.save_pretrained(folder, save_embedding_layers=False)
     (folder / CARD).unlink(missing_ok=True)  # peft's template; the report writes the card
@@ -110,8 +119,9 @@ def save_adapter(network: Any, run: Run, folder: Path) -> float:
     return require_equal(fixed_logits(network), PeftModel.from_pretrained(base, folder), folder)
 
 
-def merge(run: Run, folder: Path) -> None:
-    """Write `folder/model` from `folder/adapter`, added up in fp32."""
+def merge(run: Run, folder: Path) -> list[str]:
+    """Write `folder/model` from `folder/adapter`, added up in fp32; the names of the base's tensors
+    that were carried over."""
     from peft import PeftModel
 
     base = lineage.model_folder(run, "base")
@@ -119,7 +129,7 @@ def merge(run: Run, folder: Path) -> None:
     merged = adapted.merge_and_unload().state_dict()
     network = load(base, _dtype(run))
     network.load_state_dict(merged)
-    save_model(network, run, folder / MODEL)
+    return save_model(network, run, folder / MODEL)[1]
 
 
 def require_equal(logits: Tensor, reloaded: nn.Module, folder: Path) -> float:
@@ -163,20 +173,6 @@ def check_names(base: Path, folder: Path, tied: set[str]) -> None:
             f"export: {folder} lacks {len(missing)} tensors of the base ({missing[:3]}) and has "
             f"{len(unknown)} unknown ones ({unknown[:3]})"
         )
-
-
-def tensor_names(folder: Path) -> set[str]:
-    """Names of a checkpoint folder's tensors."""
-    index = folder / WEIGHTS_INDEX
-    if index.is_file():
-        return set(read_json(index)["weight_map"])
-    from safetensors import safe_open
-
-    names: set[str] = set()
-    for path in folder.glob(SAFETENSORS):
-        with safe_open(path, "pt") as file:
-            names |= set(file.keys())
-    return names
 
 
 @torch.no_grad()

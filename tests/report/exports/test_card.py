@@ -20,6 +20,7 @@ from run_folders import (
     write_scores,
 )
 
+from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.store import verify
 from ssd.models import Weights
 from ssd.models.chat import load_tokenizer
@@ -208,3 +209,15 @@ def test_the_later_of_two_runs_that_share_a_checkpoint_is_named(tmp_path: Path) 
 
 def test_a_run_without_exports_has_no_card(tmp_path: Path) -> None:
     assert write_cards(collect(make_run(tmp_path, finished=False).folder)) == []
+
+
+def test_only_a_whole_models_card_names_the_tensors_of_the_base_in_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "lora", ONE, "adapter=lora")
+    folder = lineage.checkpoint(run).folder
+    export(folder, "model", "adapter")
+    manifest = read_json(folder / "manifest.json")
+    manifest["export_check"]["carried_over"] = ["mtp.fc.weight", "mtp.norm.weight"]
+    write_json(folder / "manifest.json", manifest)
+    texts = {path.parent.name: path.read_text() for path in write_cards(collect(run.folder))}
+    assert "unchanged: 2, the first of them mtp.fc.weight, mtp.norm.weight" in texts["model"]
+    assert "mtp.fc.weight" not in texts["adapter"]

@@ -88,7 +88,7 @@ def _document(export: Export, part: str) -> Document:
         title=f"{role} of {name}",
         subtitle=f"Written by the report of run {config.run_name}, study {config.study}.",
         sections=[
-            Section("What this is", _what(export)),
+            Section("What this is", [*_what(export), *_carried(export, part)]),
             Section("Scores", _scores(export)),
             Section("How to decode it", decoding(export, part)),
             Section("Data", _data(export.facts)),
@@ -126,6 +126,22 @@ def _what(export: Export) -> list[Block]:
             Paragraph(f"It is the model after {export.step:,} of {last:,} optimizer steps.")
         )
     return blocks
+
+
+def _carried(export: Export, part: str) -> list[Block]:
+    """Which tensors are the base's own because transformers does not load them."""
+    checkpoint = export.facts.checkpoint
+    manifest = checkpoint.manifest if checkpoint is not None else None
+    record = manifest.get("export_check", {}) if manifest is not None else {}
+    names = record.get("carried_over", [])
+    if part != MODEL or not names:
+        return []
+    return [
+        Paragraph(
+            "Tensors of the base that training does not load are here unchanged: "
+            f"{len(names):,}, the first of them {', '.join(names[:3])}."
+        )
+    ]
 
 
 def _scores(export: Export) -> list[Block]:

@@ -48,6 +48,9 @@ def training(facts: Facts) -> list[Section]:
         if "export_check" in manifest:
             largest = manifest["export_check"]["max_logit_difference"]
             rows.append(["Largest logit change by export", f"{largest:.3g}"])
+            carried = manifest["export_check"].get("carried_over")
+            if carried:
+                rows.append(["Tensors of the base carried over unchanged", f"{len(carried):,}"])
         blocks.append(Table(caption="What was trained", columns=["Quantity", "Value"], rows=rows))
     return [Section("Training", blocks)]
 

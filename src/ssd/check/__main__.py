@@ -1,0 +1,110 @@
+"""`python -m ssd.check MODEL [KEY=VALUE ...]`: one screen on whether a model can be used here."""
+
+import argparse
+import dataclasses
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import OmegaConf
+
+from ssd.artifacts.files import write_json
+from ssd.artifacts.names import CONFIG
+from ssd.config.composition import register
+from ssd.config.settings import RunConfig, to_run_config
+from ssd.errors import FLAWED, ConfigError, ModelError
+from ssd.models.fetch import fetch
+from ssd.models.names import MODEL_CONFIG
+from ssd.runtime.hardware import resolve
+from ssd.runtime.progress import silence_loading_bars
+from ssd.runtime.reporting import reporting_errors
+
+if TYPE_CHECKING:
+    from ssd.check.subject import Finding
+
+PRESETS = Path("conf/model")
+
+
+def main() -> None:
+    """Check, and print every item; or, for the pipeline, write the findings and print nothing."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ssd.check",
+        description="Say, one item a line, whether a model can be sampled, trained, exported and "
+        f"loaded again here. Exit code {FLAWED} if an item is refused. Loads no weights.",
+    )
+    parser.add_argument(
+        "model",
+        help="name of conf/model, a checkpoint folder, a hub id (fetched if it is not here), or a "
+        "run's folder or config.yaml",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as train.py takes them")
+    parser.add_argument("--into", type=Path, metavar="FILE", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    with reporting_errors():
+        config = read_model(arguments.model, arguments.overrides)
+        config = dataclasses.replace(config, hardware=resolve(config.hardware))
+        weights = fetch(config.model)
+
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the small copies are tried on the CPU
+        # After the cheap steps: torch and transformers take seconds to import.
+        from transformers.utils import logging
+
+        from ssd.check.check import check_model, refusals, screen
+
+        silence_loading_bars()
+        logging.set_verbosity_error()
+        findings = check_model(Path(weights.path), config)
+        refused = refusals(findings)
+        if arguments.into is None:
+            print(f"{weights.source}\n\n{screen(findings)}", flush=True)
+            sys.exit(FLAWED if refused else 0)
+        if refused:
+            raise ModelError(_reason(refused, config, arguments.model))
+        write_json(arguments.into, [dataclasses.asdict(finding) for finding in findings])
+
+
+def _reason(refused: list["Finding"], config: RunConfig, model: str) -> str:
+    """The first refusal in one line, and where to see the others."""
+    place, first = config.model.path or config.model.name, refused[0]
+    text = first.text if place in first.text else f"{place}: {first.item}: {first.text}"
+    more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+    return f"{text}{more}; python -m ssd.check {shlex.quote(model)} shows every item"
+
+
+def read_model(model: str, overrides: Sequence[str]) -> RunConfig:
+    """The settings that a model is checked under.
+
+    Raises:
+        ConfigError: the model has no such name, or an override is wrong.
+    """
+    from hydra import compose, initialize_config_dir
+
+    path = Path(model).expanduser()
+    stored = path / CONFIG if path.is_dir() else path
+    if stored.is_file() and not overrides:
+        return to_run_config(OmegaConf.load(stored))
+    if not PRESETS.is_dir():
+        raise ConfigError(f"{PRESETS} is not in this folder: check from the project's own folder")
+    if (PRESETS / f"{model}.yaml").is_file():
+        chosen = f"model={model}"
+    elif path.is_dir():
+        chosen = f"model.path='{path.absolute()}'"
+    elif "/" in model:
+        chosen = f"model.name={model}"
+    else:
+        known = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.yaml")))
+        raise ConfigError(
+            f"{model} is no folder with {MODEL_CONFIG}, no hub id and no model of conf/model "
+            f"({known})"
+        )
+    register()
+    with initialize_config_dir(str(PRESETS.parent.absolute()), version_base="1.3"):
+        composed = compose("train", overrides=["run_name=check", chosen, *overrides])
+    return to_run_config(OmegaConf.to_container(composed, resolve=True))
+
+
+if __name__ == "__main__":
+    main()

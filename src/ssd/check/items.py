@@ -1,0 +1,255 @@
+"""The items of the check: each reads one thing of a model and says it in one line."""
+
+from collections import Counter
+from typing import Any
+
+from torch import nn
+
+from ssd.artifacts.store import library_versions
+from ssd.check.engine import takes
+from ssd.check.subject import Finding, State, Subject, counted, ok, refused, some
+from ssd.config.choices import AdapterType
+from ssd.models.miniature import miniature
+from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG
+from ssd.models.network import check_head, head
+from ssd.models.tensors import equal, read_headers
+from ssd.models.weights import (
+    has_experts,
+    model_length,
+    quantisation,
+    read_model_json,
+    require_trainable,
+    vocabulary_size,
+)
+from ssd.train.network import attention_layers, routers, stacked_experts
+
+LOUD = 1000.0
+"""Factor on the head's random weights: what caps logits at 30 or 50 leaves small ones alone."""
+
+
+def files(subject: Subject) -> Finding:
+    """Configuration and every weight file are whole."""
+    headers = read_headers(subject.folder)
+    size = sum(path.stat().st_size for path in subject.folder.glob("*.safetensors"))
+    return ok("files", f"{counted(len(headers), 'tensor')} in {size / 2**30:.2f} GiB")
+
+
+def architecture(subject: Subject) -> Finding:
+    """transformers has a causal language model for it."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    kind = type(subject.architecture)
+    version = library_versions()["transformers"]
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return refused(
+            "architecture",
+            f"transformers {version} has no causal language model for model_type="
+            f"{subject.architecture.model_type}: use a model that writes text",
+        )
+    name = MODEL_FOR_CAUSAL_LM_MAPPING[kind].__name__
+    return ok("architecture", f"{name}, which transformers {version} knows")
+
+
+def tensors(subject: Subject) -> Finding:
+    """Every stored tensor is loaded, tied or carried over, and every parameter is stored."""
+    if quantisation(subject.folder) not in (None, "mxfp4"):
+        return ok("tensors", "quantised, as the line of the weights says")
+    account = subject.account
+    if account.missing:
+        return refused(
+            "tensors",
+            f"{counted(len(account.missing), 'parameter')} of the architecture are in no file and "
+            f"would be random ({some(account.missing)}): copy or download the model again",
+        )
+    if account.misshapen:
+        return refused(
+            "tensors",
+            f"stored in other shapes than {MODEL_CONFIG} says: {some(account.misshapen, 2)}: use "
+            "the configuration that these weights were saved with",
+        )
+    untied = _untied(subject)
+    if untied is not None:
+        return refused("tensors", untied)
+    loaded = counted(len(account.stored) - len(account.passed_over), "tensor")
+    tied = f", {len(account.tied)} tied" if account.tied else ""
+    if not account.passed_over:
+        return ok("tensors", f"{loaded} loaded{tied}")
+    return Finding(
+        item="tensors",
+        state=State.note,
+        text=f"{loaded} loaded{tied}; the export carries over {len(account.passed_over)} more, "
+        f"unchanged: {_groups(account.passed_over)}",
+    )
+
+
+def generation_config(subject: Subject) -> Finding:
+    """The defaults for decoding that come with the model; they change no sampling here."""
+    path = subject.folder / GENERATION_CONFIG
+    if not path.is_file():
+        return ok("generation", f"no {GENERATION_CONFIG}")
+    fields = read_model_json(subject.folder, GENERATION_CONFIG)
+    asks = [
+        f"{name} {fields[name]}" for name in ("temperature", "top_k", "top_p") if name in fields
+    ]
+    asked = f" ({', '.join(asks)})" if asks else ""
+    return ok(
+        "generation",
+        f"{GENERATION_CONFIG} is exported as it is; here only its end tokens count{asked}",
+    )
+
+
+def head_and_loss(subject: Subject) -> Finding:
+    """Logits are the head applied to the body, tried on a small copy of the architecture."""
+    import torch
+
+    try:
+        network = miniature(subject.architecture)
+    except Exception as error:  # the architecture's own, of any kind
+        return Finding(
+            item="head", state=State.note, text="not tried, because no small copy of "
+            f"{subject.architecture.model_type} can be made ({type(error).__name__}): training "
+            "tries it on the model itself",
+        )  # fmt: skip
+    with torch.no_grad():
+        head(network).weight.mul_(LOUD)
+    check_head(network)
+    return ok("head", "logits are a linear layer of the hidden states, as the loss takes them")
+
+
+def layers(subject: Subject) -> Finding:
+    """The kinds of layers."""
+    text = subject.architecture.get_text_config()
+    kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
+    counts = Counter(kind.replace("_", " ") for kind in kinds)
+    return ok("layers", ", ".join(f"{kind} ({number})" for kind, number in counts.items()))
+
+
+def template(subject: Subject) -> Finding:
+    """Prompts and answers as chat: with each role, and ended by a token."""
+    chats = subject.config.prompt_format.chat or subject.config.prompt_format.train_as_chat
+    if subject.tokenizer.chat_template is None:
+        if not chats:
+            return ok("template", "none, and none is used")
+        return refused("template", "the tokenizer has no chat template: use prompt_format=raw, "
+                        "or an instruct model")  # fmt: skip
+    user, system = _turn("user"), _turn("system")
+    asked = _render(subject, [user], answer_follows=True)
+    answered = _render(subject, [user, _turn("assistant")], answer_follows=False)
+    refusal = None
+    try:
+        _render(subject, [system, user], answer_follows=True)
+    except Exception as error:  # jinja's, or what the template raises
+        refusal = str(error)
+    settings, kind = subject.config.prompt_format, subject.config.model.kind.value
+    if refusal and chats and settings.system is not None and kind == "instruct":
+        return refused(
+            "template",
+            f"takes no system message ({refusal}), and prompt_format={settings.name} has one: set "
+            "prompt_format.system=null",
+        )
+    ends = [token for token in answered if token in subject.stops]
+    end = repr(subject.tokenizer.decode(ends[-1:])) if ends else "no stop token"
+    system_text = "no system message" if refusal else "a system message"
+    return ok("template", f"user, assistant and {system_text}; a prompt of {len(asked)} tokens, "
+               f"an answer ends with {end}")  # fmt: skip
+
+
+def vocabulary(subject: Subject) -> Finding:
+    """Rows of the embedding against tokens of the tokenizer."""
+    rows, tokens = vocabulary_size(subject.folder), len(subject.tokenizer)
+    if tokens > rows:
+        return refused(
+            "vocabulary",
+            f"the tokenizer has {tokens:,} tokens and {MODEL_CONFIG} {rows:,} rows: use the "
+            "tokenizer of these weights",
+        )
+    beyond = f"; {rows - tokens:,} rows are no token" if rows > tokens else ""
+    return ok("vocabulary", f"{tokens:,} tokens{beyond}")
+
+
+def adapter(subject: Subject) -> Finding:
+    """The layers that adapters are put on."""
+    settings = subject.config.adapter
+    if settings.type is AdapterType.none:
+        return ok("adapter", "none: all weights are trained")
+    network = subject.account.skeleton
+    mixed = bool(routers(network))
+    targets = attention_layers(network) if mixed else _linear_layers(network)
+    if settings.experts:
+        targets += stacked_experts(network)
+    if not targets:
+        return refused("adapter", "no linear layer to adapt: use adapter=none")
+    return ok("adapter", f"{settings.type.value} of rank {settings.rank} on {', '.join(targets)}")
+
+
+def weights(subject: Subject) -> Finding:
+    """Type, quantisation and context, and what training says to them."""
+    require_trainable(subject.folder, subject.config)
+    stored = Counter(str(header.dtype).removeprefix("torch.")
+                     for header in read_headers(subject.folder).values())  # fmt: skip
+    method, length = quantisation(subject.folder), model_length(subject.folder)
+    parts = [
+        f"stored in {stored.most_common(1)[0][0]}",
+        *([f"quantised with {method}"] if method else []),
+        f"used in {subject.config.model.dtype.value}",
+        f"at most {length:,} tokens" if length else "no stated context length",
+        *(["a mixture of experts"] if has_experts(subject.folder) else []),
+    ]
+    return ok("weights", ", ".join(parts))
+
+
+def export(subject: Subject) -> Finding:
+    """What a training leaves, and whether vLLM loads it."""
+    settings, dtype = subject.config.adapter, subject.config.model.dtype.value
+    alone = settings.type is not AdapterType.none and not settings.merge
+    what = (
+        "an adapter alone" if alone else f"a whole checkpoint in {dtype} with the names of the base"
+    )
+    if quantisation(subject.folder) == "mxfp4" and not alone:
+        what += ", dequantised"
+    return ok("export", f"{what}; vLLM {takes(subject)} it")
+
+
+def _untied(subject: Subject) -> str | None:
+    """What is wrong with a head that is stored beside the embedding it is tied to; None where
+    nothing is. Stored with other numbers, transformers keeps it and vLLM leaves it out."""
+    for target, source in subject.account.tied.items():
+        pair = [
+            next((name for name in subject.account.stored if name.endswith(end)), None)
+            for end in (target, ".".join(source.split(".")[-2:]))
+        ]
+        if pair[0] and pair[1] and not equal(subject.folder, pair[0], pair[1]):
+            return (
+                f"{pair[0]} and {pair[1]} differ, and {MODEL_CONFIG} ties them, which engines take "
+                "differently: set tie_word_embeddings to false there"
+            )
+    return None
+
+
+def _linear_layers(network: Any) -> list[str]:
+    """Last names of the linear layers but the head."""
+    last = network.get_output_embeddings()
+    linear = [name for name, module in network.named_modules()
+              if isinstance(module, nn.Linear) and module is not last]  # fmt: skip
+    return sorted({name.rsplit(".", 1)[-1] for name in linear})
+
+
+def _groups(names: list[str]) -> str:
+    """Tensor names by the two words they begin with: `mtp.* (15), model.visual.* (333)`."""
+    counts = Counter(".".join(name.split(".")[:2]) for name in names)
+    if len(names) <= 3:
+        return ", ".join(names)
+    return some([f"{group}.* ({number})" for group, number in counts.items()])
+
+
+def _turn(role: str) -> dict[str, str]:
+    return {"role": role, "content": "Write f."}
+
+
+def _render(subject: Subject, turns: list[dict[str, str]], *, answer_follows: bool) -> list[int]:
+    effort = subject.config.model.reasoning_effort
+    ids: list[int] = subject.tokenizer.apply_chat_template(
+        turns, add_generation_prompt=answer_follows, tokenize=True, return_dict=False,
+        **({} if effort is None else {"reasoning_effort": effort}),
+    )  # fmt: skip
+    return ids

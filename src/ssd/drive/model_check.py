@@ -1,0 +1,66 @@
+"""The driver's side of the model's check: asked once for a model, settings and installation."""
+
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from ssd.artifacts.files import read_json, write_text
+from ssd.artifacts.fingerprints import fingerprint, hash_file, plain
+from ssd.artifacts.names import CONFIG
+from ssd.artifacts.store import library_versions
+from ssd.models.names import GENERATION_CONFIG
+from ssd.models.weights import cache_folder
+from ssd.run import Run
+from ssd.runtime.children import run_child
+
+VERSION = 1
+"""Counts up when an item of the check changes: a model that passed before is asked again."""
+PLACE = ("name", "path", "revision", "source", "wheel")
+"""Settings of the model that say where it lies, not what it is."""
+
+ANSWERED = ("prompt_format", "template_args")
+"""Settings of the evaluation that say how it asks."""
+
+
+def check_model(run: Run) -> None:
+    """Let a child process, which may load torch, check the model, and print its notes; what has
+    passed under these settings is not asked again.
+
+    Raises:
+        ReportedError: an item is refused; the reason has been printed.
+    """
+    passed = passed_file(run)
+    if not passed.is_file():
+        path = run.folder / CONFIG
+        write_text(path, OmegaConf.to_yaml(OmegaConf.create(plain(run.config))))
+        command = [sys.executable, "-m", "ssd.check", str(path), "--into", str(passed)]
+        run_child(command, "checking the model")
+    for finding in read_json(passed):
+        if finding["state"] == "note":
+            print(f"note: {finding['item']}: {finding['text']}", flush=True)
+
+
+def passed_file(run: Run) -> Path:
+    """Where a passed check of this model is kept, named by everything that the check reads."""
+    config = run.config
+    own = Path(run.weights.path) / GENERATION_CONFIG  # not part of the weights' identity
+    model = {name: value for name, value in plain(config.model).items() if name not in PLACE}
+    answers = plain(config.eval)
+    inputs = {
+        "version": VERSION,
+        "weights": run.weights.identity,
+        "tokenizer": run.weights.tokenizer,
+        "generation_config": hash_file(own) if own.is_file() else None,
+        "model": model,
+        "prompt_format": config.prompt_format,
+        "eval": {name: answers[name] for name in ANSWERED if name in answers},
+        "asks": [stage for stage in ("sample", "evaluate") if stage in config.stages],
+        "engine": config.sampler.engine,
+        "adapter": config.adapter,
+        "rows": (config.train.packing, config.hardware.attention),
+        "router": (config.train.router_aux_coef, config.train.train_router),
+        "accelerator": config.hardware.accelerator,
+        "libraries": library_versions(),
+    }
+    return cache_folder() / "checks" / f"{fingerprint(inputs)}.json"
