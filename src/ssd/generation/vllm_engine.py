@@ -110,7 +110,7 @@ class VllmEngine:
             from vllm.lora.request import LoRARequest
 
             if self.on_cpu:
-                settings |= cpu_settings()
+                settings |= cpu_settings(folder)
         except ImportError as error:
             raise HardwareError(
                 f"vLLM cannot be imported ({one_line(error)[:160]}): "

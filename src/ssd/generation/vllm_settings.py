@@ -46,8 +46,8 @@ def short_folder() -> str:
     return folder if len(folder) <= LONGEST_FOLDER else "/tmp"
 
 
-def cpu_settings() -> dict[str, Any]:
-    """Settings that only the CPU engine gets."""
+def cpu_settings(folder: Path) -> dict[str, Any]:
+    """Settings that only the CPU engine gets, for the checkpoint in `folder`."""
     from ssd.generation.vllm_kernels import EXTENSION, IR_OP_PRIORITY
     from ssd.generation.vllm_truncation import TRUNCATION
 
@@ -55,6 +55,8 @@ def cpu_settings() -> dict[str, Any]:
         # On CPU a seeded request that is prefilled in parts kills the engine ("CPU Generator does
         # not use offset"), so prompts are prefilled whole there.
         "enable_chunked_prefill": False,
+        # The states of layers without attention are cached between parts of a prompt only.
+        **({"enable_prefix_caching": False} if keeps_states(folder) else {}),
         # Only whole blocks of a prompt are cached: with the default of 128 tokens, three answers
         # to a short prompt prefill it three times and take 1.5 times as long.
         "block_size": CPU_BLOCK,
@@ -62,6 +64,16 @@ def cpu_settings() -> dict[str, Any]:
         "kernel_config": {"ir_op_priority": IR_OP_PRIORITY},
         "worker_extension_cls": EXTENSION,
     }
+
+
+def keeps_states(folder: Path) -> bool:
+    """Whether layers of the checkpoint carry a state along instead of attending, as those of a
+    gated delta net do."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder).get_text_config()
+    kinds = getattr(config, "layer_types", None) or []
+    return any(kind == "linear_attention" or "attention" not in kind for kind in kinds)
 
 
 def lora_rank(adapter: Path) -> int:

@@ -1,4 +1,5 @@
-"""Random two-layer models with a byte tokenizer: test-sized, yet real to vLLM and transformers."""
+"""Random models with a byte tokenizer, one per architecture that people hold: test-sized, yet real
+to vLLM and transformers."""
 
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,19 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 def save_random_model(folder: Path, name: str) -> None:
     """Write configuration, weights (seed 0) and tokenizer of the model `name` to `folder`."""
     import torch
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
     tokenizer = byte_tokenizer()
     tokenizer.save_pretrained(folder)
-    shape = {
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": 8192,
-        "bos_token_id": None,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    fields = SHAPE | RANDOM_MODELS[name]
+    config = CONFIG_MAPPING[fields.pop("model_type")](
+        **fields,
+        vocab_size=len(tokenizer),
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     torch.manual_seed(0)
-    network = RANDOM_MODELS[name](shape)
+    network = AutoModelForCausalLM.from_config(config)
     network.to(torch.bfloat16).save_pretrained(folder)
 
 
@@ -52,42 +54,99 @@ def byte_tokenizer() -> Any:
     return fast
 
 
-def _llama(shape: dict[str, Any]) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
+SHAPE: dict[str, Any] = {
+    "max_position_embeddings": 8192,
+    "bos_token_id": None,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "tie_word_embeddings": False,
+}
+"""What the models have in common unless their own line says otherwise."""
+WINDOW = 8
+"""Tokens of a sliding window: shorter than the prompts and answers of any test."""
+EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 32}
+HYBRID = {
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 32,
+    "linear_value_head_dim": 32,
+}
+"""A gated delta net with a causal convolution, then attention."""
 
-    config = LlamaConfig(
-        **shape,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=32,
-        tie_word_embeddings=True,
-    )
-    return LlamaForCausalLM(config)
-
-
-def _qwen3_moe(shape: dict[str, Any]) -> Any:
-    """Qwen3-30B-A3B in miniature: all layers routed, normed queries and keys, a head of its own."""
-    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
-
-    config = Qwen3MoeConfig(
-        **shape,
-        hidden_size=64,
-        intermediate_size=128,
-        moe_intermediate_size=32,
-        num_experts=8,
-        num_experts_per_tok=2,
-        norm_topk_prob=True,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        tie_word_embeddings=False,
-    )
-    return Qwen3MoeForCausalLM(config)
-
-
-RANDOM_MODELS = {"tiny": _llama, "tiny_moe": _qwen3_moe}
-"""By `model.name`."""
+RANDOM_MODELS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "model_type": "llama",
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "tie_word_embeddings": True,
+    },
+    # Qwen3-30B-A3B: all layers routed, normed queries and keys, a head of its own.
+    "tiny_moe": {"model_type": "qwen3_moe", "num_experts": 8, "norm_topk_prob": True, **EXPERTS},
+    # Llama 3.2 1B and 3B: tied, rotary frequencies scaled for long contexts.
+    "tiny_llama32": {
+        "model_type": "llama",
+        "tie_word_embeddings": True,
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 500000.0,
+            "factor": 32.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 256,
+        },
+    },
+    "tiny_mistral": {"model_type": "mistral", "sliding_window": WINDOW},
+    # One matrix for queries, keys and values, and one for gate and up.
+    "tiny_phi": {"model_type": "phi3", "num_attention_heads": 2, "sliding_window": WINDOW},
+    "tiny_qwen3": {"model_type": "qwen3", "tie_word_embeddings": True},
+    "tiny_qwen35": {"model_type": "qwen3_5_text", "tie_word_embeddings": True, **HYBRID},
+    "tiny_qwen3_next": {"model_type": "qwen3_next", "num_experts": 4, **EXPERTS, **HYBRID},
+    # Every other layer sees a window; embeddings are tied and scaled.
+    "tiny_gemma3": {
+        "model_type": "gemma3_text",
+        "tie_word_embeddings": True,
+        "sliding_window": WINDOW,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "query_pre_attn_scalar": 32,
+    },
+    # Embeddings per layer, other heads and keys in the layers without a window; no cap on logits,
+    # which the published models have.
+    "tiny_gemma4": {
+        "model_type": "gemma4_text",
+        "tie_word_embeddings": True,
+        "sliding_window": WINDOW,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "global_head_dim": 64,
+        "hidden_size_per_layer_input": 16,
+        "vocab_size_per_layer_input": 259,
+    },
+    # Attention sinks, windows, experts with biases.
+    "tiny_gpt_oss": {
+        "model_type": "gpt_oss",
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "intermediate_size": 32,
+        "sliding_window": WINDOW,
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 150000.0,
+            "factor": 32.0,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "truncate": False,
+            "original_max_position_embeddings": 256,
+        },
+    },
+    # Its second layer has no rotary positions.
+    "tiny_smollm3": {
+        "model_type": "smollm3",
+        "tie_word_embeddings": True,
+        "no_rope_layers": [1, 0],
+    },
+}
+"""By `model.name`: what a model's configuration adds to `SHAPE`."""

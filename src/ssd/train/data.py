@@ -124,15 +124,28 @@ class Steps(IterableDataset[Step]):
     def __iter__(self) -> Iterator[Step]:
         return (self.step(index) for index in range(self.first, self.max_steps))
 
+    def padding(self) -> float:
+        """Share of computed positions that are no tokens of samples, over all steps."""
+        tokens = positions = 0
+        for index in range(self.max_steps):
+            lengths = [len(example.token_ids) for example in self._samples(index)]
+            tokens += sum(lengths)
+            positions += self._positions(self._rows(lengths), lengths)
+        return 1 - tokens / positions
+
+    def _samples(self, index: int) -> list[Example]:
+        chosen = step_indices(len(self.examples), self.batch_size, index, self.seed)
+        return [self.examples[i] for i in chosen]
+
+    def _rows(self, lengths: list[int]) -> list[list[int]]:
+        plan = packed_rows if self.packing else padded_rows
+        return plan(lengths, self.micro_batch_tokens, self.world_size)
+
     def step(self, index: int) -> Step:
         """Step `index`, planned from its samples' lengths."""
-        samples = [
-            self.examples[i]
-            for i in step_indices(len(self.examples), self.batch_size, index, self.seed)
-        ]
+        samples = self._samples(index)
         lengths = [len(example.token_ids) for example in samples]
-        plan = packed_rows if self.packing else padded_rows
-        rows = plan(lengths, self.micro_batch_tokens, self.world_size)
+        rows = self._rows(lengths)
         weights = loss_weights(samples, self.norm)
         shortest = min(range(len(samples)), key=lambda i: lengths[i])
         micro_batches = []
