@@ -16,6 +16,7 @@ from ssd.generation.engine import Completion, Logprobs, Request
 from ssd.method.decoding import Decoding
 from ssd.method.truncation import tempered_probabilities
 from ssd.models.chat import load_tokenizer, stop_token_ids
+from ssd.models.vocabulary import unnamed_ids
 from ssd.runtime.progress import silence_loading_bars
 
 MAX_BATCH = 16
@@ -48,6 +49,7 @@ class TransformersEngine:
         self.network = network.to(self.device).eval()
         self.tokenizer = load_tokenizer(str(folder))
         self.stops = set(stop_token_ids(str(folder), self.tokenizer))
+        self.unnamed = torch.tensor(unnamed_ids(folder), dtype=torch.long, device=self.device)
 
     def __enter__(self) -> Self:
         return self
@@ -117,6 +119,8 @@ class TransformersEngine:
     def _draw(
         self, logits: Tensor, decoding: Decoding, generators: list[torch.Generator]
     ) -> Tensor:
+        if len(self.unnamed):  # a copy: log-probabilities are the model's own
+            logits = logits.index_fill(-1, self.unnamed, -torch.inf)
         if decoding.is_greedy:
             return logits.argmax(-1)
         probabilities = tempered_probabilities(

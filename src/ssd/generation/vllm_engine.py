@@ -27,6 +27,7 @@ from ssd.generation.vllm_settings import (
     MERGE,
     SOCKETS,
     cpu_settings,
+    logits_processors,
     lora_rank,
     prepare_environment,
     short_folder,
@@ -109,6 +110,7 @@ class VllmEngine:
             from vllm import LLM
             from vllm.lora.request import LoRARequest
 
+            settings["logits_processors"] = logits_processors(folder, self.on_cpu)
             if self.on_cpu:
                 settings |= cpu_settings(folder)
         except ImportError as error:

@@ -11,6 +11,7 @@ from ssd.config.settings import HardwareConfig
 from ssd.errors import HardwareError
 from ssd.generation.vllm_memory import CPU_BLOCK
 from ssd.models.names import ADAPTER_CONFIG
+from ssd.models.vocabulary import unnamed_ids
 from ssd.runtime.threads import thread_settings
 
 SOCKETS = "VLLM_RPC_BASE_PATH"
@@ -49,7 +50,6 @@ def short_folder() -> str:
 def cpu_settings(folder: Path) -> dict[str, Any]:
     """Settings that only the CPU engine gets, for the checkpoint in `folder`."""
     from ssd.generation.vllm_kernels import EXTENSION, IR_OP_PRIORITY
-    from ssd.generation.vllm_truncation import TRUNCATION
 
     return {
         # On CPU a seeded request that is prefilled in parts kills the engine ("CPU Generator does
@@ -60,10 +60,18 @@ def cpu_settings(folder: Path) -> dict[str, Any]:
         # Only whole blocks of a prompt are cached: with the default of 128 tokens, three answers
         # to a short prompt prefill it three times and take 1.5 times as long.
         "block_size": CPU_BLOCK,
-        "logits_processors": [TRUNCATION],
         "kernel_config": {"ir_op_priority": IR_OP_PRIORITY},
         "worker_extension_cls": EXTENSION,
     }
+
+
+def logits_processors(folder: Path, on_cpu: bool) -> list[str]:
+    """What this project changes in vLLM's logits for the checkpoint in `folder`."""
+    from ssd.generation.vllm_truncation import TRUNCATION
+    from ssd.generation.vllm_vocabulary import NAMED_ONLY
+
+    processors = [NAMED_ONLY] if unnamed_ids(folder) else []
+    return [*processors, TRUNCATION] if on_cpu else processors
 
 
 def keeps_states(folder: Path) -> bool:

@@ -4,7 +4,7 @@ Which samples a step trains on depends on seed and epoch only, so packing, devic
 resumption do not change it; a resumed run begins at the step after its last.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,15 +20,21 @@ from ssd.train.objective import OBJECTIVES
 
 
 def make_examples(
-    samples: Sequence[Sample], seq_len: int, policy: LongSamples, vocab_size: int
+    samples: Sequence[Sample],
+    seq_len: int,
+    policy: LongSamples,
+    vocab_size: int,
+    unnamed: Collection[int] = (),
 ) -> tuple[list[Example], dict[str, int]]:
-    """Examples in corpus order, and how many were skipped or truncated as longer than `seq_len`.
+    """Examples in corpus order, and how many were skipped or truncated as longer than `seq_len`, or
+    skipped for an id of `unnamed`, which no token has: corpora from before engines masked them.
 
     Raises:
         DataError: a sample is too long and `policy` is `error`, ids exceed the vocabulary,
             or nothing is left.
     """
-    examples, skipped, truncated = [], 0, 0
+    examples, skipped, truncated, nameless = [], 0, 0, 0
+    barred, lowest = set(unnamed), min(unnamed, default=vocab_size)
     for sample in samples:
         prompt, completion = sample.training_ids()
         ids = [*prompt, *completion]
@@ -37,6 +43,9 @@ def make_examples(
                 f"sample {sample.prompt_id} holds token id {max(ids)}, "
                 f"the model knows {vocab_size}: the corpus was made with another tokenizer"
             )
+        if max(ids) >= lowest and not barred.isdisjoint(ids):
+            nameless += 1
+            continue
         if len(ids) > seq_len:
             if policy is LongSamples.error:
                 raise DataError(
@@ -51,7 +60,8 @@ def make_examples(
         examples.append(Example(prompt_id=sample.prompt_id, token_ids=ids, num_prompt=len(prompt)))
     if not examples:
         raise DataError(f"no sample fits train.seq_len={seq_len}: raise it")
-    return examples, {"skipped_long_samples": skipped, "truncated_samples": truncated}
+    counts = {"skipped_long_samples": skipped, "truncated_samples": truncated}
+    return examples, counts | ({"skipped_unnamed_ids": nameless} if nameless else {})
 
 
 def step_indices(num_examples: int, batch_size: int, step: int, seed: int) -> list[int]:

@@ -23,6 +23,7 @@ from ssd.artifacts.store import Artifact
 from ssd.config.choices import Accelerator, AdapterType, Precision
 from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.errors import ArtifactError, PreemptedError
+from ssd.models.vocabulary import unnamed_ids
 from ssd.models.weights import has_experts
 from ssd.records.samples import read_samples
 from ssd.run import Run, lineage
@@ -142,9 +143,10 @@ def plan_steps(run: Run, samples: list[Any]) -> tuple[Steps, dict[str, Any]]:
     """
     config = run.config
     train = config.train
-    text_config = AutoConfig.from_pretrained(lineage.model_folder(run, "base")).get_text_config()
+    folder = lineage.model_folder(run, "base")
+    vocabulary = AutoConfig.from_pretrained(folder).get_text_config().vocab_size
     examples, counts = make_examples(
-        samples, train.seq_len, train.long_samples, text_config.vocab_size
+        samples, train.seq_len, train.long_samples, vocabulary, unnamed_ids(folder)
     )
     steps = Steps(
         examples,
