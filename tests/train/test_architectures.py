@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 from runs import compose_config
+from safetensors.torch import load_file
 from test_moe import batches, gradients, require_close
-from test_trainer import trained
-from transformers import JambaConfig, JambaForCausalLM
+from test_trainer import losses, trained
+from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    JambaConfig,
+    JambaForCausalLM,
+)
 
 from ssd.errors import ModelError
 from ssd.models.fetch import fetch
-from ssd.models.random_init import RANDOM_MODELS, byte_tokenizer
+from ssd.models.random_init import RANDOM_MODELS, SHAPE, byte_tokenizer
 from ssd.run import Run, lineage
 from ssd.train.attention import check_isolation
 from ssd.train.export import tensor_names
@@ -114,6 +120,42 @@ def test_where_states_cannot_be_told_apart_a_row_holds_one_document_and_training
         for each in (run, padded)
     ]
     assert states[0] == states[1]
+
+
+@pytest.fixture(scope="session")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Gemma 3 with the part that reads images, as its 4B has it; attention layers as in the 1B."""
+    folder = tmp_path_factory.mktemp("seeing")
+    tokenizer = byte_tokenizer()
+    tokenizer.save_pretrained(folder)
+    text = SHAPE | RANDOM_MODELS["tiny_gemma3"] | {"vocab_size": len(tokenizer)}
+    text |= {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    images = {
+        "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "image_size": 56, "patch_size": 14,
+    }  # fmt: skip
+    config = Gemma3Config(text_config=text, vision_config=images, mm_tokens_per_image=4)
+    torch.manual_seed(0)
+    Gemma3ForConditionalGeneration(config).to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+def test_a_model_that_also_sees_is_trained_in_its_text_alone_and_exported_whole(
+    make_run: Make, seeing: Path
+) -> None:
+    settings = (*FP32, f"model.path={seeing}")
+    run = trained(make_run, "seeing", *settings)
+    alone = trained(make_run, "alone", *settings, "train.packing=false")
+    assert losses(run) == pytest.approx(losses(alone), rel=1e-5)
+    tuned, base = (
+        load_file(lineage.model_folder(run, arm) / "model.safetensors") for arm in ("tuned", "base")
+    )
+    assert tuned.keys() == base.keys()
+    moved = {name for name in base if not torch.equal(tuned[name], base[name])}
+    assert moved
+    assert all("language_model" in name for name in moved)
+    counts = lineage.checkpoint(run).manifest()["counts"]
+    assert counts["num_trainable"] < counts["num_parameters"]
 
 
 @pytest.mark.parametrize(

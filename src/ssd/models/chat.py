@@ -106,7 +106,10 @@ def stop_token_ids(folder: str, tokenizer: Any) -> list[int]:
     """
     from transformers import AutoConfig, GenerationConfig
 
-    ids = {tokenizer.eos_token_id, *_as_list(AutoConfig.from_pretrained(folder).eos_token_id)}
+    config = AutoConfig.from_pretrained(folder)
+    ids = {tokenizer.eos_token_id}
+    for part in (config, config.get_text_config()):  # those that also see images nest it
+        ids |= set(_as_list(getattr(part, "eos_token_id", None)))
     with contextlib.suppress(OSError):  # a checkpoint without generation_config.json
         ids |= set(_as_list(GenerationConfig.from_pretrained(folder).eos_token_id))
     return sorted(token for token in ids if token is not None)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ssd.config.choices import AdapterType, Precision, Recompute
 from ssd.config.settings import AdapterConfig, HardwareConfig, ObjectiveConfig, TrainConfig
 from ssd.errors import ModelError
-from ssd.models.network import body, check_head, head, inner_model, load
+from ssd.models.network import body, check_head, head, inner_model, load, unread
 from ssd.runtime.precision import product_precision
 from ssd.train.attention import attention_kwargs, choose_attention, packed_mask
 from ssd.train.batches import MicroBatch
@@ -134,6 +134,8 @@ def build(
         network = load(folder, **settings)
     set_recompute(network, hardware.activation_checkpointing, hardware.recompute_layers)
     set_router(network, train)
+    for parameter in unread(network):
+        parameter.requires_grad_(False)
     if adapter.type is not AdapterType.none:
         network = adapt(network, adapter, empty=empty)
     kernel = OBJECTIVES[objective.norm].kernels[hardware.head]
