@@ -173,3 +173,22 @@ def test_a_trained_model_is_exported_as_its_base_was(make_run: Make, name: str) 
     assert ("lm_head.weight" in tensor_names(tuned)) != RANDOM_MODELS[name].get(
         "tie_word_embeddings", False
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        "train.packing=false",
+        "hardware.micro_batch_tokens=1",
+        "hardware.activation_checkpointing=selective",
+        "hardware.compile_training=true",
+        "hardware.devices=2",
+        "hardware.devices=2 hardware.strategy=ddp",
+    ],
+)
+def test_no_division_of_the_work_changes_what_a_hybrid_learns(make_run: Make, change: str) -> None:
+    settings = (*FP32, "model.name=tiny_qwen35")
+    whole = trained(make_run, "whole", *settings)
+    run = trained(make_run, "changed", *settings, *change.split())
+    assert losses(run) == pytest.approx(losses(whole), rel=1e-4)

@@ -106,9 +106,9 @@ def stop_token_ids(folder: str, tokenizer: Any) -> list[int]:
     """
     from transformers import AutoConfig, GenerationConfig
 
-    config = AutoConfig.from_pretrained(folder)
+    config: Any = AutoConfig.from_pretrained(folder)
     ids = {tokenizer.eos_token_id}
-    for part in (config, config.get_text_config()):  # those that also see images nest it
+    for part in (config, config.get_text_config()):  # a model that also sees has it in either
         ids |= set(_as_list(getattr(part, "eos_token_id", None)))
     with contextlib.suppress(OSError):  # a checkpoint without generation_config.json
         ids |= set(_as_list(GenerationConfig.from_pretrained(folder).eos_token_id))

@@ -114,8 +114,8 @@ RANDOM_MODELS: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention"],
         "query_pre_attn_scalar": 32,
     },
-    # Embeddings per layer, other heads and keys in the layers without a window; no cap on logits,
-    # which the published models have.
+    # Embeddings per layer, wider heads in the layers without a window; no cap on logits, which the
+    # loss would miss.
     "tiny_gemma4": {
         "model_type": "gemma4_text",
         "tie_word_embeddings": True,
