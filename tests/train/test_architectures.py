@@ -13,6 +13,7 @@ from test_trainer import losses, trained
 from transformers import (
     Gemma3Config,
     Gemma3ForConditionalGeneration,
+    Gemma3nTextConfig,
     JambaConfig,
     JambaForCausalLM,
 )
@@ -25,7 +26,7 @@ from ssd.train.attention import check_isolation
 from ssd.train.export import tensor_names
 from ssd.train.network import CompletionLoss, build
 from ssd.train.recurrent import recurrent_modules
-from ssd.train.rows import choose_rows
+from ssd.train.rows import Rows, choose_rows
 
 CPU = torch.device("cpu")
 HYBRIDS = ("tiny_qwen35", "tiny_qwen3_next")
@@ -80,8 +81,7 @@ def test_the_start_up_check_finds_a_state_that_documents_share(name: str) -> Non
 def test_a_few_layers_without_weights_tell_that_documents_can_share_rows(name: str) -> None:
     config = compose_config("model=tiny", f"model.name={name}", "hardware=cpu")
     rows = choose_rows(Path(fetch(config.model).path), config.train, config.hardware)
-    assert rows.packed
-    assert rows.note is None
+    assert rows == Rows(packed=True, tried=True)
 
 
 @pytest.fixture(scope="session")
@@ -192,3 +192,12 @@ def test_no_division_of_the_work_changes_what_a_hybrid_learns(make_run: Make, ch
     whole = trained(make_run, "whole", *settings)
     run = trained(make_run, "changed", *settings, *change.split())
     assert losses(run) == pytest.approx(losses(whole), rel=1e-4)
+
+
+def test_an_architecture_that_cannot_be_made_small_is_left_to_the_check_of_training(
+    tmp_path: Path,
+) -> None:
+    config = compose_config("model=tiny", "hardware=cpu")
+    Gemma3nTextConfig().save_pretrained(tmp_path)
+    rows = choose_rows(tmp_path, config.train, config.hardware)
+    assert rows == Rows(packed=True, tried=False)

@@ -8,6 +8,7 @@ SIZES = {
     "vocab_size": 128, "intermediate_size": 64, "moe_intermediate_size": 32,
     "shared_expert_intermediate_size": 32, "num_experts": 4, "num_local_experts": 4,
     "n_routed_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8,
+    "vocab_size_per_layer_input": 128, "num_kv_shared_layers": 0,
 }  # fmt: skip
 """What these fields of a configuration are set to where they are larger."""
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")

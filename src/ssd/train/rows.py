@@ -15,14 +15,16 @@ from ssd.train.network import CompletionLoss
 CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
     """How a model's documents are laid out."""
 
     packed: bool
     """Whether documents share a row; otherwise each has one, padded on the right."""
+    tried: bool
+    """Whether that was tried on a small copy of the architecture."""
     note: str | None = None
-    """Why they do not though `train.packing` is true, in one line."""
+    """Why documents share no row though `train.packing` is true, in one line."""
 
 
 def choose_rows(folder: Path, train: TrainConfig, hardware: HardwareConfig) -> Rows:
@@ -32,24 +34,27 @@ def choose_rows(folder: Path, train: TrainConfig, hardware: HardwareConfig) -> R
     Raises:
         ModelError: the architecture does not take `hardware.attention`.
     """
-    if not train.packing:
-        return Rows(packed=False)
     from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    network = miniature(AutoConfig.from_pretrained(folder))
-    # Its package needs a GPU; which documents a layer sees depends on the arguments, the same here.
+    if not train.packing:
+        return Rows(packed=False, tried=False)
+    config = AutoConfig.from_pretrained(folder)
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config.get_text_config())]
+    # flash-attn needs a GPU. What a layer sees depends on other arguments, the same here.
     wanted = hardware.attention
     tried = Attention.sdpa if wanted is Attention.flash_attention_2 else wanted
-    attention = choose_attention(tried, type(network))
-    network.set_attn_implementation(attention)
-    loss = CompletionLoss(network)
+    attention = choose_attention(tried, model_class)
     try:
-        check_isolation(loss, attention, network.config.vocab_size, CPU)
+        network = miniature(config)
+        network.set_attn_implementation(attention)
+        check_isolation(CompletionLoss(network), attention, network.config.vocab_size, CPU)
     except ModelError:
-        name = type(network).__name__
-        return Rows(
-            packed=False,
-            note=f"layers of {name} let documents of a packed row see each other, so each has a "
-            "row of its own, padded",
+        note = (
+            f"layers of {model_class.__name__} let documents of a packed row see each other, so "
+            "each has a row of its own, padded"
         )
-    return Rows(packed=True)
+        return Rows(packed=False, tried=True, note=note)
+    except Exception:  # the architecture's own, of any kind: it cannot be made small
+        return Rows(packed=True, tried=False)  # training tries it on the model itself
+    return Rows(packed=True, tried=True)
