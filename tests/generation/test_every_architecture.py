@@ -15,6 +15,7 @@ from test_engines import GREEDY, drawn, requests
 from transformers import AutoModelForCausalLM
 
 from ssd.config.choices import EngineName
+from ssd.errors import HardwareError
 from ssd.generation.engines import load_engine
 from ssd.models.fetch import fetch
 from ssd.models.random_init import RANDOM_MODELS
@@ -58,6 +59,11 @@ def compare(network: Any, answers: Sequence[Any], tolerance: float) -> None:
 @pytest.mark.parametrize("name", RANDOM_MODELS)
 def test_the_transformers_engine_answers_as_the_network_does(name: str) -> None:
     check(name, "transformers")
+
+
+def test_vllm_on_cpu_refuses_a_hybrid_in_fp32_before_it_starts() -> None:
+    with pytest.raises(HardwareError, match=r"model\.dtype=float32.*sampler=transformers"):
+        check(NEEDS_BF16, "vllm")
 
 
 @pytest.mark.slow

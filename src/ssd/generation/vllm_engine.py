@@ -30,6 +30,7 @@ from ssd.generation.vllm_settings import (
     logits_processors,
     lora_rank,
     prepare_environment,
+    require_dtype_on_cpu,
     short_folder,
 )
 from ssd.method.decoding import Decoding
@@ -60,6 +61,8 @@ class VllmEngine:
             raise HardwareError(
                 f"{adapter} adapts a mixture of experts, which vLLM takes on a GPU alone: {MERGE}"
             )
+        if self.on_cpu:
+            require_dtype_on_cpu(folder, model.dtype)
         self.num_asked = 0
         self.llm: Any = None
         self.stop_token_ids = stop_token_ids(str(folder), load_tokenizer(str(folder)))

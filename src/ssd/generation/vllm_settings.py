@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ssd.artifacts.files import read_json
-from ssd.config.choices import Accelerator
+from ssd.config.choices import Accelerator, Dtype
 from ssd.config.settings import HardwareConfig
 from ssd.errors import HardwareError
 from ssd.generation.vllm_memory import CPU_BLOCK
@@ -74,12 +74,26 @@ def logits_processors(folder: Path, on_cpu: bool) -> list[str]:
     return [*processors, TRUNCATION] if on_cpu else processors
 
 
+def require_dtype_on_cpu(folder: Path, dtype: Dtype) -> None:
+    """Raise `HardwareError` where vLLM's kernels for CPUs do not compute the checkpoint's layers in
+    this type."""
+    if dtype is not Dtype.bfloat16 and hasattr(_text_config(folder), "linear_num_value_heads"):
+        raise HardwareError(
+            f"model.dtype={dtype.value}: vLLM on a CPU knows gated delta nets in bfloat16 alone: "
+            "set model.dtype=bfloat16, or use sampler=transformers"
+        )
+
+
+def _text_config(folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder).get_text_config()
+
+
 def keeps_states(folder: Path) -> bool:
     """Whether layers of the checkpoint carry a state along instead of attending, as those of a
     gated delta net do."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder).get_text_config()
+    config = _text_config(folder)
     kinds = getattr(config, "layer_types", None) or []
     return any(kind == "linear_attention" or "attention" not in kind for kind in kinds)
 

@@ -71,12 +71,13 @@ WINDOW = 8
 EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 32}
 HYBRID = {
     "layer_types": ["linear_attention", "full_attention"],
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 4,
-    "linear_key_head_dim": 32,
-    "linear_value_head_dim": 32,
+    "linear_num_key_heads": 1,
+    "linear_num_value_heads": 2,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
 }
-"""A gated delta net with a causal convolution, then attention."""
+"""A gated delta net with a causal convolution, then attention. The width of its heads is that of
+the published models, because vLLM's kernel for CPUs takes no smaller one."""
 
 RANDOM_MODELS: dict[str, dict[str, Any]] = {
     "tiny": {
