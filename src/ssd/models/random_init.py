@@ -10,7 +10,9 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+PADDING, END = "<|endoftext|>", "<|im_end|>"
+SPECIAL = [PADDING, "<|im_start|>", END]
+NUM_BYTES = 256
 
 
 def save_random_model(folder: Path, name: str) -> None:
@@ -18,18 +20,22 @@ def save_random_model(folder: Path, name: str) -> None:
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-    tokenizer = byte_tokenizer()
-    tokenizer.save_pretrained(folder)
-    fields = SHAPE | RANDOM_MODELS[name]
-    config = CONFIG_MAPPING[fields.pop("model_type")](
-        **fields,
-        vocab_size=len(tokenizer),
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    byte_tokenizer().save_pretrained(folder)
+    fields = random_fields(name)
+    config = CONFIG_MAPPING[fields.pop("model_type")](**fields)
     torch.manual_seed(0)
     network = AutoModelForCausalLM.from_config(config)
     network.to(torch.bfloat16).save_pretrained(folder)
+
+
+def random_fields(name: str) -> dict[str, Any]:
+    """The configuration of the model `name`."""
+    tokens = {
+        "vocab_size": NUM_BYTES + len(SPECIAL),
+        "eos_token_id": NUM_BYTES + SPECIAL.index(END),
+        "pad_token_id": NUM_BYTES + SPECIAL.index(PADDING),
+    }
+    return SHAPE | RANDOM_MODELS[name] | tokens
 
 
 def byte_tokenizer() -> Any:
@@ -46,8 +52,8 @@ def byte_tokenizer() -> Any:
     tokenizer.add_special_tokens(SPECIAL)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
+        eos_token=END,
+        pad_token=PADDING,
         model_max_length=8192,
     )
     fast.chat_template = CHAT_TEMPLATE
