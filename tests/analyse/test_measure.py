@@ -126,3 +126,22 @@ for num_parts in (5, 25):
     )  # fmt: skip
     few, many = (int(kib) / 2**20 for kib in done.stdout.split())
     assert many - few < 0.3
+
+
+def test_ids_without_a_token_survive_nowhere() -> None:
+    hidden = 4 * torch.randn(3, 40, generator=torch.Generator().manual_seed(5))
+    model = States(hidden, torch.eye(40), None)
+    positions, error = measure(
+        model, model, [sample([1, 2, 3])], temp=1.6, truncation=TruncationConfig(),
+        eval_truncation=TruncationConfig(), label="measuring", unnamed=torch.arange(30, 40),
+    )  # fmt: skip
+    assert error < 1e-9
+    assert positions.support.tolist() == [30] * 3
+    assert positions.survivors.max() <= 30
+    kept = hidden.softmax(-1)[:, :30].sum(-1)
+    assert positions.kept_mass.tolist() == pytest.approx(kept.tolist(), rel=1e-5)
+    assert positions.alignment.tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+    whole = hidden.log_softmax(-1)
+    assert positions.logprob.tolist() == pytest.approx(
+        [float(whole[row, token]) for row, token in enumerate([1, 2, 3])], rel=1e-5
+    )

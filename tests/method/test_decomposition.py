@@ -205,3 +205,20 @@ def test_probabilities_that_vanish_in_fp32_stay_finite() -> None:
 def test_greedy_sampling_has_no_target() -> None:
     assert not has_target(0.0)
     assert has_target(0.1)
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), CUTS)
+def test_ids_without_a_token_are_outside_of_every_support(top_k: int | None, top_p: float) -> None:
+    base, logits = (random_logits(6, 100, spread=2.0, seed=seed) for seed in (0, 1))
+    unnamed = torch.arange(90, 100)
+    named = base.clone()
+    named[:, 90:] = -torch.inf
+    parts = decompose(target(base, 1.6, top_k, top_p, unnamed), logits)
+    torch.testing.assert_close(total(parts), parts.cross_entropy, atol=1e-9, rtol=0)
+    expected = direct(named, logits, 1.6, top_k, top_p)
+    torch.testing.assert_close(parts.cross_entropy, expected, atol=1e-5, rtol=1e-5)
+    kept = tempered_probabilities(named, 1.6, top_k, top_p) > 0
+    mass = (logits.double().softmax(-1) * kept).sum(-1)
+    torch.testing.assert_close(parts.kept_mass, mass, atol=1e-6, rtol=1e-6)
+    itself = decompose(target(base, 1.6, top_k, top_p, unnamed), base)
+    assert float(itself.alignment.abs().max()) < 1e-6

@@ -136,7 +136,7 @@ def test_random_models_are_told_apart_and_others_refused(tiny_weights: Weights) 
     assert tiny_weights.path != mixture.path
     assert tiny_weights.tokenizer == mixture.tokenizer
     assert (has_experts(Path(mixture.path)), has_experts(Path(tiny_weights.path))) == (True, False)
-    with pytest.raises(ModelError, match=r"model.source=random makes tiny and tiny_moe, not model"):
+    with pytest.raises(ModelError, match=r"model.name=huge: choose tiny, tiny_moe"):
         fetch(ModelConfig(name="huge", source=WeightSource.random))
 
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from runs import ROOT, compose_config
+from transformers import AutoModelForCausalLM
 
 from ssd.artifacts.files import read_json, write_json
 from ssd.config.choices import AdapterType, Attention
 from ssd.config.settings import AdapterConfig, TrainConfig
 from ssd.errors import ModelError
 from ssd.models.fetch import fetch
+from ssd.models.random_init import RANDOM_MODELS
 from ssd.models.weights import locate
 from ssd.plan.architecture import KNOWN, Architecture, find_architecture, find_fields, measure
 
@@ -131,3 +133,17 @@ def test_what_cannot_be_found_or_built_names_the_remedy(tmp_path: Path) -> None:
         find_fields(compose_config("model=tiny", f"model.path={tmp_path}").model)
     with pytest.raises(ModelError, match="transformers makes no causal language model"):
         measure({"model_type": "no_such_type"}, "a test", TRAIN, Attention.auto, LORA)
+
+
+@pytest.mark.parametrize("name", RANDOM_MODELS)
+def test_a_random_model_is_measured_before_it_is_made(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose_config("model=tiny", f"model.name={name}")
+    monkeypatch.setenv("SSD_CACHE", str(tmp_path))
+    assert locate(config.model) is None
+    fields, source = find_fields(config.model)
+    planned = measure(fields, source, TRAIN, Attention.auto, LORA)
+    monkeypatch.undo()
+    network = AutoModelForCausalLM.from_pretrained(fetch(config.model).path)
+    assert planned.num_parameters == network.num_parameters()

@@ -167,3 +167,10 @@ def test_ids_beyond_the_vocabulary_are_refused() -> None:
 def test_nothing_left_is_refused() -> None:
     with pytest.raises(DataError, match=r"no sample fits train.seq_len=3"):
         make_examples([sample(4, 4)], 3, LongSamples.skip, 100)
+
+
+def test_samples_with_ids_that_no_token_has_are_counted_and_left_out() -> None:
+    samples = [sample(2, 2, top=95), sample(2, 2), sample(3, 1, top=99)]
+    examples, counts = make_examples(samples, 10, LongSamples.error, 100, unnamed=(95, 99))
+    assert [max(example.token_ids) for example in examples] == [5]
+    assert counts["skipped_unnamed_ids"] == 2

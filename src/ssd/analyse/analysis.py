@@ -23,6 +23,7 @@ from ssd.artifacts.store import Artifact
 from ssd.config.settings import TruncationConfig
 from ssd.errors import ArtifactError
 from ssd.models.chat import load_tokenizer
+from ssd.models.vocabulary import unnamed_ids
 from ssd.models.weights import model_length
 from ssd.records.analysis import (
     Positions,
@@ -120,6 +121,8 @@ def measure_models(
     positions: dict[str, Positions] = {}
     costs: dict[str, dict[str, float]] = {}
     base: States | None = None
+    ids = unnamed_ids(lineage.model_folder(run, BASE))
+    unnamed = torch.tensor(ids) if ids else None
     missing = [model for model in steps if not positions_file(folder, model).is_file()]
     for model, step in steps.items():
         path = positions_file(folder, model)
@@ -143,6 +146,7 @@ def measure_models(
                 truncation=TruncationConfig(**inputs["truncation"]),
                 eval_truncation=TruncationConfig(**inputs["eval_truncation"]),
                 label=f"measuring {model}",
+                unnamed=unnamed,
             )
             write_positions(path, model_positions)
             seconds = round(time.monotonic() - started, 2)

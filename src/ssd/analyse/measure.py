@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssd.analyse.forward import States
 from ssd.config.settings import TruncationConfig
-from ssd.method.decomposition import decompose, has_target, target
+from ssd.method.decomposition import decompose, has_target, named_only, target
 from ssd.method.truncation import tempered_probabilities
 from ssd.records.analysis import TEMPS, TERMS, TOP, Positions
 from ssd.records.samples import Sample
@@ -34,12 +34,14 @@ def measure(
     truncation: TruncationConfig,
     eval_truncation: TruncationConfig,
     label: str,
+    unnamed: Tensor | None = None,
 ) -> tuple[Positions, float]:
     """One model at every position, against the target that the base model's states give.
 
     Args:
         temp: T_train, with its `truncation`: they define the target and the support.
         eval_truncation: decides which tokens survive at each of `TEMPS`.
+        unnamed: (U,) ids that no token has: outside of every support.
 
     Returns:
         The positions, and the largest difference in nats between the cross-entropy computed as such
@@ -56,11 +58,12 @@ def measure(
             part = slice(first, first + rows)
             logits = states.logits(part)
             columns = distribution(logits, token_ids[part].to(logits.device))
-            columns |= {"support": support(logits, temp, truncation)}
+            drawable = named_only(logits, unnamed)
+            columns |= {"support": support(drawable, temp, truncation)}
             base_logits = logits if states is base else base.logits(part)
-            terms = loss_terms(logits, base_logits, temp, truncation)
+            terms = loss_terms(logits, base_logits, temp, truncation, unnamed)
             error = max(error, float(terms.pop("error").max()))
-            columns |= terms | after_truncation(logits, eval_truncation)
+            columns |= terms | after_truncation(drawable, eval_truncation)
             for name, column in columns.items():
                 values = column.cpu().numpy()
                 if name not in stored:  # whole, since parts kept for later would lie in the way of
@@ -103,14 +106,19 @@ def support(logits: Tensor, temp: float, truncation: TruncationConfig) -> Tensor
 
 
 def loss_terms(
-    logits: Tensor, base_logits: Tensor, temp: float, truncation: TruncationConfig
+    logits: Tensor,
+    base_logits: Tensor,
+    temp: float,
+    truncation: TruncationConfig,
+    unnamed: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """KeptMass and the loss's terms in float64, NaN without a target, and `error`: how far their
     sum is from the cross-entropy."""
     if not has_target(temp):
         none = torch.full((len(logits),), torch.nan, dtype=torch.float64)
         return dict.fromkeys(("kept_mass", *TERMS), none) | {"error": torch.zeros(1)}
-    parts = decompose(target(base_logits, temp, truncation.top_k, truncation.top_p), logits)
+    drawn = target(base_logits, temp, truncation.top_k, truncation.top_p, unnamed)
+    parts = decompose(drawn, logits)
     terms = {name: getattr(parts, name) for name in TERMS}
     missed = (sum(terms.values()) - parts.cross_entropy).abs()
     return {"kept_mass": parts.kept_mass, **terms, "error": missed}

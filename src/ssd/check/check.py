@@ -19,6 +19,7 @@ ITEMS: dict[str, Callable[[Subject], Finding]] = {
     "head": items.head_and_loss,
     "layers": items.layers,
     "template": items.template,
+    "reasoning": items.reasoning,
     "vocabulary": items.vocabulary,
     "adapter": items.adapter,
     "export": items.export,

@@ -1,5 +1,6 @@
 """The items of the check: each reads one thing of a model and says it in one line."""
 
+import dataclasses
 from collections import Counter
 from typing import Any
 
@@ -12,7 +13,18 @@ from ssd.config.choices import AdapterType
 from ssd.models.miniature import miniature
 from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG
 from ssd.models.network import check_head, head
+from ssd.models.reasoning import find_reasoning, opens_reasoning, refuse_reasoning_as_chat
+from ssd.models.templates import (
+    DATE,
+    QUESTION,
+    assumes_date,
+    check_templates,
+    end_token,
+    render,
+    system_fault,
+)
 from ssd.models.tensors import equal, read_headers
+from ssd.models.vocabulary import unnamed_ids
 from ssd.models.weights import (
     has_experts,
     model_length,
@@ -22,6 +34,7 @@ from ssd.models.weights import (
     vocabulary_size,
 )
 from ssd.train.network import attention_layers, routers, stacked_experts
+from ssd.train.rows import choose_rows
 
 LOUD = 1000.0
 """Factor on the head's random weights: what caps logits at 30 or 50 leaves small ones alone."""
@@ -117,41 +130,54 @@ def head_and_loss(subject: Subject) -> Finding:
 
 
 def layers(subject: Subject) -> Finding:
-    """The kinds of layers."""
+    """The kinds of layers, and whether documents can share a row of training."""
     text = subject.architecture.get_text_config()
     kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
     counts = Counter(kind.replace("_", " ") for kind in kinds)
-    return ok("layers", ", ".join(f"{kind} ({number})" for kind, number in counts.items()))
+    named = ", ".join(f"{kind} ({number})" for kind, number in counts.items())
+    rows = choose_rows(subject.folder, subject.config.train, subject.config.hardware)
+    if rows.note is not None:
+        return Finding(item="layers", state=State.note, text=f"{named}; {rows.note}")
+    if not rows.packed:
+        return ok("layers", f"{named}; train.packing=false, one document a row")
+    tried = "tried on a small copy" if rows.tried else "tried when training starts"
+    return ok("layers", f"{named}; documents share rows apart from each other, {tried}")
 
 
 def template(subject: Subject) -> Finding:
     """Prompts and answers as chat: with each role, and ended by a token."""
-    chats = subject.config.prompt_format.chat or subject.config.prompt_format.train_as_chat
-    if subject.tokenizer.chat_template is None:
-        if not chats:
-            return ok("template", "none, and none is used")
-        return refused("template", "the tokenizer has no chat template: use prompt_format=raw, "
-                        "or an instruct model")  # fmt: skip
-    user, system = _turn("user"), _turn("system")
-    asked = _render(subject, [user], answer_follows=True)
-    answered = _render(subject, [user, _turn("assistant")], answer_follows=False)
-    refusal = None
-    try:
-        _render(subject, [system, user], answer_follows=True)
-    except Exception as error:  # jinja's, or what the template raises
-        refusal = str(error)
-    settings, kind = subject.config.prompt_format, subject.config.model.kind.value
-    if refusal and chats and settings.system is not None and kind == "instruct":
-        return refused(
-            "template",
-            f"takes no system message ({refusal}), and prompt_format={settings.name} has one: set "
-            "prompt_format.system=null",
+    model, tokenizer = subject.config.model, subject.tokenizer
+    check_templates(subject.config, tokenizer, subject.stops)
+    if tokenizer.chat_template is None:
+        return ok("template", "none, and none is used")
+    system = system_fault(model, tokenizer)
+    end = end_token(model, tokenizer, subject.stops)
+    parts = [
+        "user and assistant",
+        "a system message" if system is None else f"it {system}",
+        "no stop token behind an answer" if end is None
+        else f"an answer ends with {tokenizer.decode([end])!r}",
+        *([f"the date is {DATE}"] if assumes_date(subject.config, tokenizer) else []),
+    ]  # fmt: skip
+    return ok("template", "; ".join(parts))
+
+
+def reasoning(subject: Subject) -> Finding:
+    """The marks around reasoning, and whether prompts open it."""
+    settings, tokenizer = subject.config.model, subject.tokenizer
+    marks = find_reasoning(tokenizer, settings)
+    if marks is None:
+        return ok("reasoning", "no marks: the whole text is the answer")
+    model = dataclasses.replace(settings, reasoning=marks)
+    refuse_reasoning_as_chat(subject.config.prompt_format, model, tokenizer)
+    opened = ""
+    if tokenizer.chat_template is not None:
+        asked = render(
+            [{"role": "user", "content": QUESTION}], model, tokenizer, answer_follows=True
         )
-    ends = [token for token in answered if token in subject.stops]
-    end = repr(subject.tokenizer.decode(ends[-1:])) if ends else "no stop token"
-    system_text = "no system message" if refusal else "a system message"
-    return ok("template", f"user, assistant and {system_text}; a prompt of {len(asked)} tokens, "
-               f"an answer ends with {end}")  # fmt: skip
+        prompt = tokenizer(asked, add_special_tokens=False)["input_ids"]
+        opened = ", opened by the prompt" if opens_reasoning(prompt, tokenizer, marks) else ""
+    return ok("reasoning", f"from {marks.open} to {marks.close}{opened}; answers follow it")
 
 
 def vocabulary(subject: Subject) -> Finding:
@@ -163,7 +189,10 @@ def vocabulary(subject: Subject) -> Finding:
             f"the tokenizer has {tokens:,} tokens and {MODEL_CONFIG} {rows:,} rows: use the "
             "tokenizer of these weights",
         )
-    beyond = f"; {rows - tokens:,} rows are no token" if rows > tokens else ""
+    unnamed = len(unnamed_ids(subject.folder))
+    beyond = (
+        f"; {counted(unnamed, 'row')} without a token, never drawn nor trained" if unnamed else ""
+    )
     return ok("vocabulary", f"{tokens:,} tokens{beyond}")
 
 
@@ -240,16 +269,3 @@ def _groups(names: list[str]) -> str:
     if len(names) <= 3:
         return ", ".join(names)
     return some([f"{group}.* ({number})" for group, number in counts.items()])
-
-
-def _turn(role: str) -> dict[str, str]:
-    return {"role": role, "content": "Write f."}
-
-
-def _render(subject: Subject, turns: list[dict[str, str]], *, answer_follows: bool) -> list[int]:
-    effort = subject.config.model.reasoning_effort
-    ids: list[int] = subject.tokenizer.apply_chat_template(
-        turns, add_generation_prompt=answer_follows, tokenize=True, return_dict=False,
-        **({} if effort is None else {"reasoning_effort": effort}),
-    )  # fmt: skip
-    return ids

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from ssd.arms import UNIT
 from ssd.artifacts.files import read_json, write_text
 from ssd.artifacts.fingerprints import fingerprint, hash_file, plain
 from ssd.artifacts.names import CONFIG
@@ -18,7 +19,6 @@ VERSION = 1
 """Counts up when an item of the check changes: a model that passed before is asked again."""
 PLACE = ("name", "path", "revision", "source", "wheel")
 """Settings of the model that say where it lies, not what it is."""
-
 ANSWERED = ("prompt_format", "template_args")
 """Settings of the evaluation that say how it asks."""
 
@@ -56,6 +56,7 @@ def passed_file(run: Run) -> Path:
         "prompt_format": config.prompt_format,
         "eval": {name: answers[name] for name in ANSWERED if name in answers},
         "asks": [stage for stage in ("sample", "evaluate") if stage in config.stages],
+        "samples": config.train.corpus is None or UNIT in config.eval.controls,
         "engine": config.sampler.engine,
         "adapter": config.adapter,
         "rows": (config.train.packing, config.hardware.attention),

@@ -17,6 +17,7 @@ from ssd.method.decoding import Decoding
 from ssd.method.truncation import tempered_probabilities
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.models.reasoning import answer_text, dropped_tokens
+from ssd.models.vocabulary import unnamed_ids
 from ssd.runtime.progress import silence_loading_bars
 
 MAX_BATCH = 16
@@ -50,6 +51,7 @@ class TransformersEngine:
         self.tokenizer = load_tokenizer(str(folder))
         self.dropped = dropped_tokens(self.tokenizer, model.reasoning)
         self.stops = set(stop_token_ids(str(folder), self.tokenizer))
+        self.unnamed = torch.tensor(unnamed_ids(folder), dtype=torch.long, device=self.device)
 
     def __enter__(self) -> Self:
         return self
@@ -119,6 +121,8 @@ class TransformersEngine:
     def _draw(
         self, logits: Tensor, decoding: Decoding, generators: list[torch.Generator]
     ) -> Tensor:
+        if len(self.unnamed):  # a copy: log-probabilities are the model's own
+            logits = logits.index_fill(-1, self.unnamed, -torch.inf)
         if decoding.is_greedy:
             return logits.argmax(-1)
         probabilities = tempered_probabilities(

@@ -27,8 +27,10 @@ from ssd.generation.vllm_settings import (
     MERGE,
     SOCKETS,
     cpu_settings,
+    logits_processors,
     lora_rank,
     prepare_environment,
+    require_dtype_on_cpu,
     short_folder,
 )
 from ssd.method.decoding import Decoding
@@ -60,6 +62,8 @@ class VllmEngine:
             raise HardwareError(
                 f"{adapter} adapts a mixture of experts, which vLLM takes on a GPU alone: {MERGE}"
             )
+        if self.on_cpu:
+            require_dtype_on_cpu(folder, model.dtype)
         self.num_asked = 0
         self.llm: Any = None
         self.tokenizer = load_tokenizer(str(folder))
@@ -112,8 +116,9 @@ class VllmEngine:
             from vllm import LLM
             from vllm.lora.request import LoRARequest
 
+            settings["logits_processors"] = logits_processors(folder, self.on_cpu)
             if self.on_cpu:
-                settings |= cpu_settings()
+                settings |= cpu_settings(folder)
         except ImportError as error:
             raise HardwareError(
                 f"vLLM cannot be imported ({one_line(error)[:160]}): "

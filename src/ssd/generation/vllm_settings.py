@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ssd.artifacts.files import read_json
-from ssd.config.choices import Accelerator
+from ssd.config.choices import Accelerator, Dtype
 from ssd.config.settings import HardwareConfig
 from ssd.errors import HardwareError
 from ssd.generation.vllm_memory import CPU_BLOCK
 from ssd.models.names import ADAPTER_CONFIG
+from ssd.models.vocabulary import unnamed_ids
 from ssd.runtime.threads import thread_settings
 
 SOCKETS = "VLLM_RPC_BASE_PATH"
@@ -46,22 +47,55 @@ def short_folder() -> str:
     return folder if len(folder) <= LONGEST_FOLDER else "/tmp"
 
 
-def cpu_settings() -> dict[str, Any]:
-    """Settings that only the CPU engine gets."""
+def cpu_settings(folder: Path) -> dict[str, Any]:
+    """Settings that only the CPU engine gets, for the checkpoint in `folder`."""
     from ssd.generation.vllm_kernels import EXTENSION, IR_OP_PRIORITY
-    from ssd.generation.vllm_truncation import TRUNCATION
 
     return {
         # On CPU a seeded request that is prefilled in parts kills the engine ("CPU Generator does
         # not use offset"), so prompts are prefilled whole there.
         "enable_chunked_prefill": False,
+        # The states of layers without attention are cached between parts of a prompt only.
+        **({"enable_prefix_caching": False} if keeps_states(folder) else {}),
         # Only whole blocks of a prompt are cached: with the default of 128 tokens, three answers
         # to a short prompt prefill it three times and take 1.5 times as long.
         "block_size": CPU_BLOCK,
-        "logits_processors": [TRUNCATION],
         "kernel_config": {"ir_op_priority": IR_OP_PRIORITY},
         "worker_extension_cls": EXTENSION,
     }
+
+
+def logits_processors(folder: Path, on_cpu: bool) -> list[str]:
+    """What this project changes in vLLM's logits for the checkpoint in `folder`."""
+    from ssd.generation.vllm_truncation import TRUNCATION
+    from ssd.generation.vllm_vocabulary import NAMED_ONLY
+
+    processors = [NAMED_ONLY] if unnamed_ids(folder) else []
+    return [*processors, TRUNCATION] if on_cpu else processors
+
+
+def require_dtype_on_cpu(folder: Path, dtype: Dtype) -> None:
+    """Raise `HardwareError` where vLLM's kernels for CPUs do not compute the checkpoint's layers in
+    this type."""
+    if dtype is not Dtype.bfloat16 and hasattr(_text_config(folder), "linear_num_value_heads"):
+        raise HardwareError(
+            f"model.dtype={dtype.value}: vLLM on a CPU knows gated delta nets in bfloat16 alone: "
+            "set model.dtype=bfloat16, or use sampler=transformers"
+        )
+
+
+def _text_config(folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder).get_text_config()
+
+
+def keeps_states(folder: Path) -> bool:
+    """Whether layers of the checkpoint carry a state along instead of attending, as those of a
+    gated delta net do."""
+    config = _text_config(folder)
+    kinds = getattr(config, "layer_types", None) or []
+    return any(kind == "linear_attention" or "attention" not in kind for kind in kinds)
 
 
 def lora_rank(adapter: Path) -> int:

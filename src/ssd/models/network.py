@@ -33,14 +33,19 @@ def inner_model(network: Any) -> Any:
 
 
 def body(network: Any) -> Any:
-    """The model without its head."""
-    model = inner_model(network)
-    return getattr(model, model.base_model_prefix)
+    """The model without its head, and without what reads images where there is such a part."""
+    return inner_model(network).get_decoder()
 
 
 def head(network: Any) -> Any:
     """Maps hidden states to logits."""
     return inner_model(network).get_output_embeddings()
+
+
+def unread(network: Any) -> list[nn.Parameter]:
+    """Weights that no text goes through, such as those that read images."""
+    read = {id(p) for part in (body(network), head(network)) for p in part.parameters()}
+    return [p for p in inner_model(network).parameters() if id(p) not in read]
 
 
 @torch.no_grad()

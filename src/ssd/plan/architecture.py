@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ssd.artifacts.files import read_json
-from ssd.config.choices import Attention
+from ssd.config.choices import Attention, WeightSource
 from ssd.config.settings import AdapterConfig, ModelConfig, TrainConfig
 from ssd.errors import ModelError, did_you_mean, one_line
 from ssd.models.names import MODEL_CONFIG
+from ssd.models.random_init import RANDOM_MODELS, random_fields
 from ssd.models.weights import locate
 from ssd.problems.problem import DATA
 
@@ -104,6 +105,8 @@ def find_fields(model: ModelConfig) -> tuple[dict[str, Any], str]:
     shipped = read_json(KNOWN)
     if model.name in shipped:
         return shipped[model.name], "the table shipped with this project"
+    if model.source is WeightSource.random and model.name in RANDOM_MODELS:
+        return random_fields(model.name), "the random model's own"
     return _download(model, list(shipped)), f"hub {model.name}, config.json"
 
 
@@ -144,7 +147,8 @@ def measure(
     routed = num_experts(text)
     per_token = int(text.num_experts_per_tok) if routed else 0
     heads = int(text.num_attention_heads)
-    head_dim = int(getattr(text, "head_dim", None) or text.hidden_size // heads)
+    # Not getattr: layers of Gemma 4 differ in it, and it refuses to be asked for all.
+    head_dim = int(text.__dict__.get("head_dim") or text.hidden_size // heads)
     width = getattr(text, "moe_intermediate_size", None) if routed else None
     active_experts = counted["num_experts"] * per_token // routed if routed else 0
     return Architecture(

@@ -206,7 +206,9 @@ def choose_attention(attention: Attention, model_class: type) -> str:
 
     ALL_ATTENTION_FUNCTIONS.register(VARLEN, varlen_attention)
     sdpa = bool(getattr(model_class, "_supports_sdpa", False))
-    varlen = sdpa and bool(getattr(model_class, "_supports_attention_backend", False))
+    # Hybrids leave the flag off because of their other layers; their attention is called alike.
+    flags = ("_supports_attention_backend", "_is_stateful")
+    varlen = sdpa and any(getattr(model_class, flag, False) for flag in flags)
     if attention is Attention.auto:
         return VARLEN if varlen else "sdpa" if sdpa else "eager"
     by_document = (Attention.varlen, Attention.flash_attention_3)

@@ -4,7 +4,7 @@ Which samples a step trains on depends on seed and epoch only, so packing, devic
 resumption do not change it; a resumed run begins at the step after its last.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,15 +20,21 @@ from ssd.train.objective import OBJECTIVES
 
 
 def make_examples(
-    samples: Sequence[Sample], seq_len: int, policy: LongSamples, vocab_size: int
+    samples: Sequence[Sample],
+    seq_len: int,
+    policy: LongSamples,
+    vocab_size: int,
+    unnamed: Collection[int] = (),
 ) -> tuple[list[Example], dict[str, int]]:
-    """Examples in corpus order, and how many were skipped or truncated as longer than `seq_len`.
+    """Examples in corpus order, and how many were skipped or truncated as longer than `seq_len`, or
+    skipped for an id of `unnamed`, which no token has: corpora from before engines masked them.
 
     Raises:
         DataError: a sample is too long and `policy` is `error`, ids exceed the vocabulary,
             or nothing is left.
     """
-    examples, skipped, truncated = [], 0, 0
+    examples, skipped, truncated, nameless = [], 0, 0, 0
+    barred, lowest = set(unnamed), min(unnamed, default=vocab_size)
     for sample in samples:
         prompt, completion = sample.training_ids()
         ids = [*prompt, *completion]
@@ -37,6 +43,9 @@ def make_examples(
                 f"sample {sample.prompt_id} holds token id {max(ids)}, "
                 f"the model knows {vocab_size}: the corpus was made with another tokenizer"
             )
+        if max(ids) >= lowest and not barred.isdisjoint(ids):
+            nameless += 1
+            continue
         if len(ids) > seq_len:
             if policy is LongSamples.error:
                 raise DataError(
@@ -51,7 +60,8 @@ def make_examples(
         examples.append(Example(prompt_id=sample.prompt_id, token_ids=ids, num_prompt=len(prompt)))
     if not examples:
         raise DataError(f"no sample fits train.seq_len={seq_len}: raise it")
-    return examples, {"skipped_long_samples": skipped, "truncated_samples": truncated}
+    counts = {"skipped_long_samples": skipped, "truncated_samples": truncated}
+    return examples, counts | ({"skipped_unnamed_ids": nameless} if nameless else {})
 
 
 def step_indices(num_examples: int, batch_size: int, step: int, seed: int) -> list[int]:
@@ -124,15 +134,28 @@ class Steps(IterableDataset[Step]):
     def __iter__(self) -> Iterator[Step]:
         return (self.step(index) for index in range(self.first, self.max_steps))
 
+    def padding(self) -> float:
+        """Share of computed positions that are no tokens of samples, over all steps."""
+        tokens = positions = 0
+        for index in range(self.max_steps):
+            lengths = [len(example.token_ids) for example in self._samples(index)]
+            tokens += sum(lengths)
+            positions += self._positions(self._rows(lengths), lengths)
+        return 1 - tokens / positions
+
+    def _samples(self, index: int) -> list[Example]:
+        chosen = step_indices(len(self.examples), self.batch_size, index, self.seed)
+        return [self.examples[i] for i in chosen]
+
+    def _rows(self, lengths: list[int]) -> list[list[int]]:
+        plan = packed_rows if self.packing else padded_rows
+        return plan(lengths, self.micro_batch_tokens, self.world_size)
+
     def step(self, index: int) -> Step:
         """Step `index`, planned from its samples' lengths."""
-        samples = [
-            self.examples[i]
-            for i in step_indices(len(self.examples), self.batch_size, index, self.seed)
-        ]
+        samples = self._samples(index)
         lengths = [len(example.token_ids) for example in samples]
-        plan = packed_rows if self.packing else padded_rows
-        rows = plan(lengths, self.micro_batch_tokens, self.world_size)
+        rows = self._rows(lengths)
         weights = loss_weights(samples, self.norm)
         shortest = min(range(len(samples)), key=lambda i: lengths[i])
         micro_batches = []

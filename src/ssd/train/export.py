@@ -19,7 +19,7 @@ from ssd.artifacts.names import ADAPTER, CARD, MODEL, STEP_WEIGHTS
 from ssd.config.choices import AdapterType
 from ssd.errors import ArtifactError, ModelError
 from ssd.models.names import GENERATION_CONFIG
-from ssd.models.network import load
+from ssd.models.network import load, unread
 from ssd.models.tensors import tensor_names
 from ssd.models.weights import quantisation
 from ssd.run import Run, lineage, load_run, stage_parser
@@ -149,11 +149,11 @@ def _dtype(run: Run) -> torch.dtype:
 
 
 def _frozen(network: Any, run: Run) -> set[str]:
-    if run.config.train.train_router:
-        return set()
     from ssd.train.network import routers
 
-    weights = {id(p) for router in routers(network) for p in router.parameters()}
+    weights = {id(p) for p in unread(network)}
+    if not run.config.train.train_router:
+        weights |= {id(p) for router in routers(network) for p in router.parameters()}
     return {name for name, p in network.named_parameters() if id(p) in weights}
 
 

@@ -20,12 +20,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
+from ssd.arms import BASE
 from ssd.artifacts.files import replacing
 from ssd.artifacts.fingerprints import fingerprint
 from ssd.artifacts.names import BASE_TARGET
 from ssd.config.settings import AnalyseConfig
 from ssd.method.decoding import Decoding
 from ssd.method.decomposition import Decomposition, Target, decompose, has_target, target
+from ssd.models.vocabulary import unnamed_ids
 from ssd.run import Run, lineage
 from ssd.run.tracking import Tracker
 from ssd.train.batches import Example, collate
@@ -98,6 +100,8 @@ class LiveDecomposition(Callback):
         self.active = bool(
             settings.live_points and self.examples and has_target(self.sampling.temp)
         )
+        unnamed = unnamed_ids(lineage.model_folder(run, BASE))
+        self.unnamed = torch.tensor(unnamed) if unnamed else None
         self.path = folder / BASE_TARGET
         self.tracker = tracker
         """Of the first process; None in the others."""
@@ -145,7 +149,7 @@ class LiveDecomposition(Callback):
         def visit(logits: Tensor) -> None:
             nonlocal start
             if self.target is None:
-                part = target(logits, how.temp, how.top_k, how.top_p)
+                part = target(logits, how.temp, how.top_k, how.top_p, self.unnamed)
                 targets.append(part.to(torch.device("cpu")))
             else:
                 part = self.target[start : start + len(logits)].to(logits.device)
@@ -238,7 +242,10 @@ def joined(parts: Sequence[Target]) -> Target:
 
     token_ids = [part.token_ids for part in parts if part.token_ids is not None]
     return Target(
-        cat(token_ids) if token_ids else None, cat([part.probs for part in parts]), parts[0].temp
+        cat(token_ids) if token_ids else None,
+        cat([part.probs for part in parts]),
+        parts[0].temp,
+        parts[0].unnamed,
     )
 
 
@@ -247,6 +254,8 @@ def write_target(path: Path, target: Target, identity: str) -> None:
     tensors = {"probs": target.probs.contiguous()}
     if target.token_ids is not None:
         tensors["token_ids"] = target.token_ids.contiguous()
+    if target.unnamed is not None:
+        tensors["unnamed"] = target.unnamed
     with replacing(path) as temporary:
         save_file(tensors, temporary, {"identity": identity, "temp": repr(target.temp)})
 
@@ -260,4 +269,6 @@ def read_target(path: Path, identity: str) -> Target | None:
         if facts["identity"] != identity:
             return None
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return Target(tensors.get("token_ids"), tensors["probs"], float(facts["temp"]))
+    return Target(
+        tensors.get("token_ids"), tensors["probs"], float(facts["temp"]), tensors.get("unnamed")
+    )

@@ -22,6 +22,7 @@ from ssd.train.attention import check_isolation
 from ssd.train.data import Step
 from ssd.train.flash import use_flash_3
 from ssd.train.network import CompletionLoss, build
+from ssd.train.recurrent import recurrent_modules
 from ssd.train.sharding import fill, shard
 
 if TYPE_CHECKING:
@@ -140,7 +141,9 @@ class SelfDistillation(LightningModule):
             return
         from ssd.train.compiled import CompiledLayers  # imports the compiler
 
-        self.compiled = CompiledLayers(self.loss.body.layers)
+        # Gated delta nets loop over a row's chunks, which would be compiled anew for every length.
+        layers = [layer for layer in self.loss.body.layers if not recurrent_modules(layer)]
+        self.compiled = CompiledLayers(layers)
 
     def _require_compiled(self, failures: float) -> None:
         """Go on without compiled layers in all processes if the compiler failed in any."""

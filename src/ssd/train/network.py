@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from ssd.config.choices import AdapterType, Precision, Recompute
 from ssd.config.settings import AdapterConfig, HardwareConfig, ObjectiveConfig, TrainConfig
 from ssd.errors import ModelError
-from ssd.models.network import body, head, inner_model, load
+from ssd.models.network import body, head, inner_model, load, unread
 from ssd.runtime.precision import product_precision
 from ssd.train.attention import attention_kwargs, choose_attention, packed_mask
 from ssd.train.batches import MicroBatch
 from ssd.train.experts import balance_loss, register_experts
 from ssd.train.loss import weighted_cross_entropy
 from ssd.train.objective import OBJECTIVES, Kernel
+from ssd.train.recurrent import document_numbers, separate_documents
 
 
 class CompletionLoss(nn.Module):
@@ -30,6 +31,8 @@ class CompletionLoss(nn.Module):
         self.network: Any = network
         self.kernel = kernel
         self.aux_coef = aux_coef
+        self.is_recurrent = separate_documents(network)
+        """Whether layers carry a state along the row, as those of a gated delta net do."""
 
     def forward(self, batch: MicroBatch, measure: Kernel | None = None) -> Tensor:
         """Weighted sum of cross-entropies over the micro-batch's loss tokens; or, in its place,
@@ -39,6 +42,8 @@ class CompletionLoss(nn.Module):
         if batch.lengths is not None:
             dtype = self.model.get_input_embeddings().weight.dtype
             settings["attention_mask"] = packed_mask(config, batch.position_ids, dtype)
+            if self.is_recurrent:
+                settings["seq_idx"] = document_numbers(batch.lengths, device)
         if self.aux_coef:
             settings["output_router_logits"] = True
         output = self.body(
@@ -124,6 +129,8 @@ def build(
         network = load(folder, **settings)
     set_recompute(network, hardware.activation_checkpointing, hardware.recompute_layers)
     set_router(network, train)
+    for parameter in unread(network):
+        parameter.requires_grad_(False)
     if adapter.type is not AdapterType.none:
         network = adapt(network, adapter, empty=empty)
     kernel = OBJECTIVES[objective.norm].kernels[hardware.head]

@@ -1,5 +1,6 @@
 """Training one run with Lightning: one process, or one per device under torchrun."""
 
+import dataclasses
 import logging
 import os
 import resource
@@ -22,6 +23,7 @@ from ssd.artifacts.store import Artifact
 from ssd.config.choices import Accelerator, AdapterType, Precision
 from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.errors import ArtifactError, PreemptedError
+from ssd.models.vocabulary import unnamed_ids
 from ssd.models.weights import has_experts
 from ssd.records.samples import read_samples
 from ssd.run import Run, lineage
@@ -35,6 +37,7 @@ from ssd.train.data import CorpusDataModule, Steps, make_examples
 from ssd.train.export import export, gather_weights
 from ssd.train.live import LiveDecomposition
 from ssd.train.module import SelfDistillation
+from ssd.train.rows import choose_rows
 
 LIGHTNING_PRECISION = {Precision.fp32: "32-true", Precision.bf16: "bf16-mixed"}
 
@@ -65,8 +68,11 @@ def train(run: Run) -> None:
 def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> None:
     started = time.time()
     _quiet()
+    run, note = with_rows(run)
     config = run.config
     steps, counts = plan_steps(run, samples)
+    if note is not None and leads:
+        print(f"training: {note}: {steps.padding():.0%} of what is computed", flush=True)
     steps.first = checkpoints.last_step(checkpoint.folder, checkpoint.fingerprint)
     if steps.first and leads:
         print(f"training: resuming from {step_folder(checkpoint.folder, steps.first)}", flush=True)
@@ -114,6 +120,15 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
                     tracker.reference(folder, f"{part}-{checkpoint.fingerprint}")
 
 
+def with_rows(run: Run) -> tuple[Run, str | None]:
+    """The run with rows that its architecture allows, and why they hold one document each where
+    more were wanted. No fingerprint depends on it."""
+    config = run.config
+    rows = choose_rows(lineage.model_folder(run, "base"), config.train, config.hardware)
+    train = dataclasses.replace(config.train, packing=rows.packed)
+    return dataclasses.replace(run, config=dataclasses.replace(config, train=train)), rows.note
+
+
 def plan_steps(run: Run, samples: list[Any]) -> tuple[Steps, dict[str, Any]]:
     """The run's optimizer steps, and the facts about its samples.
 
@@ -121,9 +136,10 @@ def plan_steps(run: Run, samples: list[Any]) -> tuple[Steps, dict[str, Any]]:
         DataError: the corpus does not fit the model or the settings.
     """
     config, train = run.config, run.config.train
-    text_config = AutoConfig.from_pretrained(lineage.model_folder(run, "base")).get_text_config()
+    folder = lineage.model_folder(run, "base")
+    vocabulary = AutoConfig.from_pretrained(folder).get_text_config().vocab_size
     examples, counts = make_examples(
-        samples, train.seq_len, train.long_samples, text_config.vocab_size
+        samples, train.seq_len, train.long_samples, vocabulary, unnamed_ids(folder)
     )
     steps = Steps(
         examples,

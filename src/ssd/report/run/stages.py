@@ -23,6 +23,7 @@ CHECKPOINT_COUNTS = {
     "epochs": "Epochs",
     "num_samples": "Samples",
     "skipped_long_samples": "Samples skipped as too long",
+    "skipped_unnamed_ids": "Samples skipped for ids that no token has",
     "truncated_samples": "Samples cut off as too long",
     "num_loss_tokens": "Tokens with loss",
     "num_parameters": "Parameters",
