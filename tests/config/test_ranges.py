@@ -16,7 +16,7 @@ from ssd.config.ranges import ALLOWED, lies_in
 from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import ConfigError
 
-CANDIDATES = (-1, 0, 1, 2, 11)
+CANDIDATES = (-1, 0, 1, 2, 11, 2**32)
 """One of them lies outside of any interval here."""
 
 
@@ -83,7 +83,7 @@ def test_every_number_has_a_range() -> None:
         for name, field in SETTINGS.items()
         if {int, float} & {field.type, *typing.get_args(field.type)}
     }
-    assert numbers - {*DECLARED} - RULED == {"seed"}
+    assert numbers - {*DECLARED} - RULED == set()
 
 
 @pytest.mark.parametrize(
@@ -112,3 +112,10 @@ def test_a_section_that_is_mounted_several_times_is_named_by_its_place(mount: st
 def test_a_section_in_a_list_is_looked_at() -> None:
     with pytest.raises(ConfigError, match=r"eval\.truncations\.top_k must be positive or null"):
         changed("eval.truncations", [{"top_k": 20}, {"top_k": 0}])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_training_does_not_take_is_refused(seed: int) -> None:
+    with pytest.raises(ConfigError, match=rf"seed must lie in \[0, {2**32 - 1}\], got {seed}"):
+        changed("seed", seed)
+    assert changed("seed", 2**32 - 1).seed == 2**32 - 1

@@ -7,6 +7,7 @@ One long file on purpose: it is the reference of settings that a user reads from
 Paper means "Embarrassingly Simple Self-Distillation Improves Code Generation", arXiv 2604.01193.
 """
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +43,15 @@ from ssd.config.choices import (
 )
 from ssd.config.ranges import check_ranges, names_of, not_negative, positive, require, within
 from ssd.errors import ConfigError
+
+
+def expand_home(settings: Any, *paths: str) -> None:
+    """Replace `~` at the beginning of these settings by the home folder: quoted, as Hydra wants it,
+    no shell does."""
+    for name in paths:
+        path = getattr(settings, name)
+        if path is not None:
+            setattr(settings, name, os.path.expanduser(path))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -85,6 +95,7 @@ class ModelConfig:
     """Argument of chat templates that know it, such as `high` for GPT-OSS."""
 
     def __post_init__(self) -> None:
+        expand_home(self, "path")
         if self.wheel is not None and self.wheel.holds != self.name:
             self.wheel = None
         require(
@@ -133,6 +144,7 @@ class DataConfig:
     stop, or skip and count."""
 
     def __post_init__(self) -> None:
+        expand_home(self, "path", "hub_name")
         for name, source, remedy in (
             ("path", DataSource.file, "name a JSONL or Parquet file with data.path=FILE"),
             ("hub_name", DataSource.hub, "name a hub data set, data.hub_name=ORG/NAME"),
@@ -313,6 +325,7 @@ class TrainConfig:
     evaluated with `eval.checkpoint_step`. Optimizer state is only kept in the newest."""
 
     def __post_init__(self) -> None:
+        expand_home(self, "corpus")
         check_ranges(self, "train")
         require(
             0 <= self.warmup_steps <= self.max_steps,
@@ -449,6 +462,9 @@ class BenchmarkFiles:
     """EvalPlus's MBPP+ file, in either of its formats."""
     jsonl: str | None = None
     """Your own problems, for the benchmark `jsonl`; docs/benchmarks.md has the format."""
+
+    def __post_init__(self) -> None:
+        expand_home(self, "lcb", "humaneval_plus", "mbpp_plus", "jsonl")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -599,6 +615,7 @@ class AnalyseConfig:
     """Tokens that they read of each completion, from its beginning."""
 
     def __post_init__(self) -> None:
+        expand_home(self, "probe")
         check_ranges(self, "analyse")
         require(
             self.plausible < self.lock_top1,
@@ -650,7 +667,7 @@ class RunConfig:
     analyse: AnalyseConfig = field(default_factory=AnalyseConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     logger: LoggerConfig = MISSING
-    seed: int = 0
+    seed: int = within("[0, 4294967295]", 0)
     """Seed of sampling, data order, training and decoding."""
     stages: list[str] = names_of(STAGES, [*STAGES[1:]])
     """Which stages run, always in this order: plan, sample, train, evaluate, analyse, report.
@@ -663,6 +680,7 @@ class RunConfig:
     """Holds the store of artifacts and one folder per study."""
 
     def __post_init__(self) -> None:
+        expand_home(self, "output_dir")
         check_ranges(self)
         self._check_training()
         limit = self.sampler.max_model_len

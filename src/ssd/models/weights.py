@@ -75,7 +75,7 @@ def locate(model: ModelConfig) -> Weights | None:
         ModelError: `model.path` is not a complete checkpoint folder.
     """
     if model.path is not None:
-        folder = Path(model.path).expanduser()
+        folder = Path(model.path)
         require_checkpoint(folder)
         return _weights(
             folder,

@@ -93,7 +93,7 @@ def find_fields(model: ModelConfig) -> tuple[dict[str, Any], str]:
     """
     if model.path is not None:
         # Not through `locate`, which would hash all weights.
-        path = Path(model.path).expanduser() / MODEL_CONFIG
+        path = Path(model.path) / MODEL_CONFIG
         if not path.is_file():
             raise ModelError(
                 f"model.path={model.path} holds no config.json: name a checkpoint folder"

@@ -45,7 +45,7 @@ def reporting_errors() -> Iterator[None]:
     except SSDError as error:
         _report(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        from ssd.config.composition import explain
+        from ssd.config.mistakes import explain
 
         _report(str(explain(error)))
     except OSError as error:
