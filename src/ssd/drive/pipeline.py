@@ -53,21 +53,11 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
             nothing has been changed.
         StageError: a stage failed; finished artifacts are kept.
     """
-    require_benchmarks(config.eval)
-    check_installation()
-    if config.report.wandb:
-        check_wandb_reports()
-    config = dataclasses.replace(config, hardware=follow_installation(config.hardware))
     if config.stages == ["plan"]:
+        config = follow(config)
         print_plan(dataclasses.replace(config, hardware=assume(config.hardware)), folder)
         return
-    require_build(config.hardware)
-    hardware = resolve(config.hardware)
-    config = dataclasses.replace(config, hardware=hardware, data=pin_revision(config.data))
-    require_space(Path(config.output_dir), 2**20, "a run")
-    check_data(config)
-    weights = locate(config.model)
-    config = settle(config, folder, pending(Run(folder, config, weights or NOWHERE)))
+    config, weights = prepare(config, folder)
     run = Run(folder, config, weights or fetch_weights(config, folder))
     check(run)
     for training in lineage.trainings(run).values():  # the run itself, and the control's
@@ -89,6 +79,36 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
         print(f"\n{score_table(scores)}\n", flush=True)
     if (folder / REPORT_PAGE).is_file():
         print(f"report: {folder / REPORT_PAGE}", flush=True)
+
+
+def prepare(config: RunConfig, folder: Path) -> tuple[RunConfig, Weights | None]:
+    """The configuration with this machine's values in the place of `auto` and null, and the weights
+    if they are on this disk.
+
+    Raises:
+        SSDError: the configuration, the machine or the data cannot carry the run.
+    """
+    config = follow(config)
+    require_build(config.hardware)
+    hardware = resolve(config.hardware)
+    config = dataclasses.replace(config, hardware=hardware, data=pin_revision(config.data))
+    require_space(Path(config.output_dir), 2**20, "a run")
+    check_data(config)
+    weights = locate(config.model)
+    return settle(config, folder, pending(Run(folder, config, weights or NOWHERE))), weights
+
+
+def follow(config: RunConfig) -> RunConfig:
+    """The configuration on hardware that the installed packages can use.
+
+    Raises:
+        ConfigError, HardwareError: a benchmark or a package is not there.
+    """
+    require_benchmarks(config.eval)
+    check_installation()
+    if config.report.wandb:
+        check_wandb_reports()
+    return dataclasses.replace(config, hardware=follow_installation(config.hardware))
 
 
 def fetch_weights(config: RunConfig, folder: Path) -> Weights:
