@@ -5,15 +5,16 @@ shard sizes and loggers enter none: they do not change what is computed.
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from ssd.arms import BASE, TUNED, UNIT
-from ssd.artifacts.fingerprints import hash_file, plain
-from ssd.artifacts.names import ADAPTER, CHECKPOINTS, MODEL
-from ssd.artifacts.store import Artifact, artifact, existing
+from ssd.artifacts.fingerprints import fingerprint, hash_file, plain
+from ssd.artifacts.names import ADAPTER, CHECKPOINTS, CORPUS, MODEL, SHARDS
+from ssd.artifacts.store import Artifact, artifact, changed_files, existing
 from ssd.config.choices import AdapterType, DataSource
 from ssd.config.run_name import between
 from ssd.config.settings import TruncationConfig
-from ssd.errors import DataError
+from ssd.errors import ArtifactError, DataError
 from ssd.problems.problem import prompt_file
 from ssd.run.folder import Run
 
@@ -146,14 +147,67 @@ def _prompt_set(run: Run) -> dict[str, object]:
 
 
 def require_tokenizer(run: Run, samples: Artifact, setting: str) -> None:
-    """Raise `DataError` unless stored completions are in the model's own tokens; the message
-    names `setting`."""
-    if samples.inputs.get("tokenizer") != run.weights.tokenizer:
+    """Raise `DataError` unless stored completions are in the model's own tokens; print a note where
+    another model made them, or another prompt. The message names `setting`."""
+    config, weights = run.config, run.weights
+    here = {
+        "model": weights.identity,
+        "tokenizer": weights.tokenizer,
+        "template": _template(
+            {
+                "model_kind": config.model.kind,
+                "reasoning_effort": config.model.reasoning_effort,
+                "prompt_format": config.prompt_format,
+            }
+        ),
+    }
+    inputs = samples.inputs
+    there = {
+        "model": inputs.get("weights") or inputs.get("model"),
+        "tokenizer": inputs.get("tokenizer"),
+        "template": _template(inputs),
+    }
+    both = f"it has {_words(there)}, this run {_words(here)}"
+    if there["tokenizer"] != here["tokenizer"]:
         raise DataError(
             f"{setting}={samples.folder} was made with another tokenizer than "
-            f"{run.config.model.name}'s: name one that this model made, or choose the model that "
-            "made it"
+            f"{config.model.name}'s ({both}): name one that this model made, or choose the model "
+            "that made it"
         )
+    if there != here:
+        print(f"note: {setting}={samples.folder} was made otherwise: {both}", flush=True)
+
+
+def _template(inputs: dict[str, Any]) -> str:
+    """The name of a prompt format, and a hash of all that decides a prompt's text."""
+    decides = {name: inputs.get(name) for name in ("model_kind", "reasoning_effort")}
+    prompt_format = plain(inputs.get("prompt_format") or {})
+    digest = fingerprint({**decides, "prompt_format": prompt_format})
+    return f"{prompt_format.get('name')}-{digest[:8]}"
+
+
+def _words(parts: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in parts.items())
+
+
+def require_unchanged(samples: Artifact, setting: str | None = None) -> None:
+    """Refuse stored completions that are not as they were written.
+
+    Args:
+        setting: names the folder; None where the run's own store holds it.
+
+    Raises:
+        ArtifactError: a file is missing or has changed; says how to get it back.
+    """
+    read = CORPUS if samples.kind == "corpus" else f"{SHARDS}/"
+    files = samples.manifest()["files"]
+    digests = {name: digest for name, digest in files.items() if name.startswith(read)}
+    fault = next(changed_files(samples.folder, digests), None)
+    if fault is not None:
+        place = samples.folder if setting is None else f"{setting}={samples.folder}"
+        again = "delete that folder, and the same command makes it anew"
+        remedy = again if setting is None else "copy it again, or name another one"
+        raise ArtifactError(f"{place} is damaged ({fault}): {remedy}")
 
 
 def step_folder(checkpoint: Path, step: int) -> Path:

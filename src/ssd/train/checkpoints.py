@@ -5,6 +5,7 @@ any number of processes writes and any other number reads. A folder appears unde
 it is whole. Learning rate and data order follow from the step, so nothing else is stored.
 """
 
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -73,20 +75,67 @@ def last_step(folder: Path, fingerprint: str) -> int:
     """The newest step to resume from; 0 where there is none.
 
     Raises:
-        ArtifactError: the checkpoint belongs to another configuration.
+        ArtifactError: a checkpoint belongs to another configuration, or all are damaged.
     """
-    folders = step_folders(folder)
-    whole = [step for step, path in folders.items() if (path / STEP_OPTIMIZER).is_dir()]
-    if not whole:
-        return 0
-    step = max(whole)
-    owner = read_json(folders[step] / STEP_STATE)["fingerprint"]
+    damaged: dict[Path, str] = {}
+    for step, path in sorted(resumable(folder).items(), reverse=True):
+        require_owner(path, fingerprint)
+        if (file := damaged_file(path)) is None:
+            return step
+        damaged[path] = file
+    for path, file in damaged.items():  # the newest
+        raise ArtifactError(
+            f"{path} is damaged ({file} is missing or cut short), and no earlier checkpoint can be "
+            "resumed: delete that folder, and the same command trains from the first step on"
+        )
+    return 0
+
+
+def require_owner(path: Path, fingerprint: str) -> None:
+    """Raise `ArtifactError` where a checkpoint that says whose it is belongs to another
+    configuration."""
+    try:
+        owner = read_json(path / STEP_STATE)["fingerprint"]
+    except (OSError, ArtifactError):  # `damaged_file` names it
+        return
     if owner != fingerprint:
         raise ArtifactError(
-            f"{folders[step]} belongs to another configuration (checkpoint {owner}, this run's is "
-            f"{fingerprint}): delete {folder}, or run in the output_dir where it was made"
+            f"{path} belongs to another configuration (checkpoint {owner}, this run's is "
+            f"{fingerprint}): delete {path.parents[1]}, or run in the output_dir where it was made"
         )
-    return step
+
+
+def resumable(folder: Path) -> dict[int, Path]:
+    """The checkpoints that hold the optimizer's state, by step."""
+    folders = step_folders(folder)
+    return {step: path for step, path in folders.items() if (path / STEP_OPTIMIZER).is_dir()}
+
+
+def damaged_file(path: Path) -> str | None:
+    """The first file of a checkpoint that is missing or shorter than it was written; None where all
+    are whole."""
+    try:
+        read_json(path / STEP_STATE)
+    except (OSError, ArtifactError):
+        return STEP_STATE
+    for part in (STEP_WEIGHTS, STEP_OPTIMIZER):
+        try:
+            entries = FileSystemReader(path / part).read_metadata().storage_data.values()
+        except (OSError, EOFError, pickle.UnpicklingError):
+            return f"{part}/.metadata"
+        for entry in entries:
+            file = path / part / entry.relative_path
+            if not file.is_file() or file.stat().st_size < entry.offset + entry.length:
+                return f"{part}/{entry.relative_path}"
+    return None
+
+
+def drop_damaged(folder: Path) -> None:
+    """Delete checkpoints that cannot be read, and say so: `prune` would keep them as the newest."""
+    for path in resumable(folder).values():
+        if file := damaged_file(path):
+            print(f"training: {path} is damaged ({file}) and deleted", flush=True)
+            shutil.rmtree(path)
 
 
 def load(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
