@@ -84,11 +84,11 @@ def interrupted(run: Run, number: signal.Signals, when: Callable[[], bool]) -> i
     return process.wait()
 
 
-def write_step(folder: Path, step: int, fingerprint: str) -> None:
-    """A checkpoint of a small layer."""
-    layer = torch.nn.Linear(8, 8)
+def write_step(folder: Path, step: int, fingerprint: str, width: int = 8) -> None:
+    """A checkpoint of one layer."""
+    layer = torch.nn.Linear(width, width)
     optimizer = torch.optim.AdamW(layer.parameters())
-    layer(torch.ones(1, 8)).sum().backward()
+    layer(torch.ones(1, width)).sum().backward()
     optimizer.step()
     checkpoints.save(folder, step, layer, optimizer, fingerprint=fingerprint, keep=1)
 
@@ -278,6 +278,16 @@ def test_a_checkpoint_whose_file_is_cut_short_is_named(make_run: Make, file: str
     assert file in str(refused.value)
     assert f"{step_folder(folder, 4)} is damaged" in str(refused.value)
     assert "delete that folder" in str(refused.value)
+
+
+def test_a_checkpoint_says_how_much_the_disk_lacks(small_disk: Path) -> None:
+    # 4 MiB of weights and 8 of moments, beside 1 of torch's descriptions
+    missing = (
+        r"the checkpoint after step 1 needs about 13\.\d MiB .*, 12\.\d MiB more than there are"
+    )
+    with pytest.raises(ArtifactError, match=rf"{missing}: the disk at {small_disk}"):
+        write_step(small_disk, 1, "owner", width=1024)
+    assert not list(small_disk.rglob("*.distcp"))
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ssd.drive.sweep import faults, list_jobs
 from ssd.errors import (
     REPORTED,
     RESUMABLE,
+    ArtifactError,
     ConfigError,
     PreemptedError,
     ReportedError,
@@ -112,7 +113,8 @@ def record_failure(folder: Path, error: Exception, command: list[str]) -> None:
     message = one_line(error) if isinstance(error, SSDError) else repr(error)
     finished = time.strftime("%Y-%m-%d %H:%M:%S %z")
     failure = {"stage": stage, "message": message, "time": finished, "command": command}
-    write_json(folder / FAILURE, failure)
+    with suppress(ArtifactError):  # a full disk: the reason has been printed
+        write_json(folder / FAILURE, failure)
 
 
 def exit_code() -> int:

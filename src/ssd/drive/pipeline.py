@@ -30,6 +30,7 @@ from ssd.problems.benchmarks.registry import require_benchmarks
 from ssd.records.scores import read_scores
 from ssd.run import Run, evidence, lineage, save_run
 from ssd.run.launch import export_model, stage_command, stage_environment
+from ssd.run.tracking import require_wandb_folders
 from ssd.runtime.children import run_child
 from ssd.runtime.devices import assume
 from ssd.runtime.hardware import resolve
@@ -93,6 +94,8 @@ def prepare(config: RunConfig, folder: Path) -> tuple[RunConfig, Weights | None]
     hardware = resolve(config.hardware)
     config = dataclasses.replace(config, hardware=hardware, data=pin_revision(config.data))
     require_space(Path(config.output_dir), 2**20, "a run")
+    if config.logger.wandb:
+        require_wandb_folders()
     check_data(config)
     weights = locate(config.model)
     return settle(config, folder, pending(Run(folder, config, weights or NOWHERE))), weights

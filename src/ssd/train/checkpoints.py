@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -24,10 +25,13 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load as read_state
 from torch.distributed.checkpoint.state_dict_saver import save as write_state
 
-from ssd.artifacts.files import read_json, write_json
+from ssd.artifacts.files import read_json, require_space, write_json
 from ssd.artifacts.names import CHECKPOINTS, STEP_OPTIMIZER, STEP_STATE, STEP_WEIGHTS
 from ssd.errors import ArtifactError
 from ssd.run.lineage import step_folder, step_folders
+
+METADATA = 2**20
+"""Bytes that a checkpoint takes beside its tensors, at most, for models of some hundred layers."""
 
 
 def save(
@@ -41,15 +45,25 @@ def save(
 ) -> None:
     """Store the state after `step` optimizer steps; then drop older optimizer states, and
     checkpoints beyond the newest `keep`. Every process must call it."""
+    state = {
+        STEP_WEIGHTS: trained_weights(model),
+        STEP_OPTIMIZER: get_optimizer_state_dict(model, optimizer),
+    }
     final = step_folder(folder, step)
     temporary = final.with_name(f".{final.name}.tmp")
     leads = _rank() == 0
     if leads:
         shutil.rmtree(temporary, ignore_errors=True)
+        require_room(folder, state, step)
         temporary.mkdir(parents=True)
     _barrier()
-    _write(temporary / STEP_WEIGHTS, trained_weights(model))
-    _write(temporary / STEP_OPTIMIZER, get_optimizer_state_dict(model, optimizer))
+    try:
+        for part, tensors in state.items():
+            _write(temporary / part, tensors)
+    except CheckpointException:  # does not say that the disk is full
+        shutil.rmtree(temporary)
+        require_room(folder, state, step)
+        raise
     if leads:
         write_json(temporary / STEP_STATE, {"step": step, "fingerprint": fingerprint})
         shutil.rmtree(final, ignore_errors=True)
@@ -162,6 +176,18 @@ def trained_weights(model: nn.Module, options: StateDictOptions | None = None) -
     names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     state = get_model_state_dict(model, options=options)
     return {name: value for name, value in state.items() if name in names}
+
+
+def require_room(folder: Path, state: dict[str, Any], step: int) -> None:
+    """Raise `ArtifactError` where a checkpoint does not fit onto the disk behind `folder`."""
+    require_space(folder, stored_bytes(state) + METADATA, f"the checkpoint after step {step}")
+
+
+def stored_bytes(state: Any) -> int:
+    """Bytes of all tensors in nested dictionaries, sharded ones counted whole."""
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size()
+    return sum(map(stored_bytes, state.values())) if isinstance(state, dict) else 0
 
 
 def _write(folder: Path, state: dict[str, Any]) -> None:
