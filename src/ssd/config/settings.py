@@ -581,7 +581,7 @@ class EvalConfig:
         require(
             SWEPT not in self.controls or len(self.temps) * len(self.truncations or [0]) > 1,
             "eval.controls=[base_swept] sweeps the base model as widely as the tuned one, and "
-            "there is nothing to sweep: add temperatures, such as eval.temps=[0.6,0.8,1.0]",
+            "there is nothing to sweep: add temperatures, such as 'eval.temps=[0.6,0.8,1.0]'",
         )
 
 
