@@ -528,7 +528,7 @@ class EvalConfig:
     timeout: float = positive(6.0)
     """Wall-clock seconds per program; per test where the benchmark's own rules say so, as
     LiveCodeBench's do."""
-    memory_mib: int = positive(2048)
+    memory_mib: int = within("[1, 8388608]", 2048)
     """Memory per program, in MiB."""
     workers: int | None = positive(None)
     """Programs run at once; the number of cores when null."""
