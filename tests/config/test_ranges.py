@@ -119,3 +119,10 @@ def test_a_seed_that_training_does_not_take_is_refused(seed: int) -> None:
     with pytest.raises(ConfigError, match=rf"seed must lie in \[0, {2**32 - 1}\], got {seed}"):
         changed("seed", seed)
     assert changed("seed", 2**32 - 1).seed == 2**32 - 1
+
+
+@pytest.mark.parametrize("name", ["truncation.top_k", "train.max_steps", "eval.k"])
+def test_a_number_of_more_than_64_bits_is_refused(name: str) -> None:
+    value = [2**63] if name == "eval.k" else 2**63
+    with pytest.raises(ConfigError, match=rf"{name}={2**63} takes more than 64 bits"):
+        changed(name, value)

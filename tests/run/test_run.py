@@ -219,7 +219,9 @@ def test_completions_of_another_model_or_prompt_are_named_in_all_parts(
     for line, part in ((prompt, "template lcb-"), (model, "model hub:org/other@1, tokenizer")):
         assert line.startswith(f"note: train.corpus={own.folder.parent}")
         assert part in line
-        assert f"this run model {run.weights.identity}, tokenizer {run.weights.tokenizer}" in line
+        assert (
+            f"this run has model {run.weights.identity}, tokenizer {run.weights.tokenizer}" in line
+        )
     other = replace(own, inputs={**own.inputs, "tokenizer": "another"})
     with pytest.raises(DataError, match="tokenizer another, template paper-") as refused:
         lineage.require_tokenizer(run, other, "train.corpus")

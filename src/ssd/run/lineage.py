@@ -24,6 +24,10 @@ NOT_COMPUTED = (
 """Training settings that do not change the trained weights; the corpus enters by fingerprint."""
 
 
+TEMPLATE = ("model_kind", "reasoning_effort", "template_args", "system_role", "prompt_format")
+"""Inputs of a corpus that decide a prompt's text."""
+
+
 def corpus(run: Run) -> Artifact:
     """The self-samples: an existing corpus where `train.corpus` names one."""
     config = run.config
@@ -150,16 +154,15 @@ def require_tokenizer(run: Run, samples: Artifact, setting: str) -> None:
     """Raise `DataError` unless stored completions are in the model's own tokens; print a note where
     another model made them, or another prompt. The message names `setting`."""
     config, weights = run.config, run.weights
+    asked = {
+        "model_kind": config.model.kind,
+        "prompt_format": config.prompt_format,
+        "reasoning_effort": config.model.reasoning_effort,
+    }
     here = {
         "model": weights.identity,
         "tokenizer": weights.tokenizer,
-        "template": _template(
-            {
-                "model_kind": config.model.kind,
-                "reasoning_effort": config.model.reasoning_effort,
-                "prompt_format": config.prompt_format,
-            }
-        ),
+        "template": _template(asked),
     }
     inputs = samples.inputs
     there = {
@@ -167,7 +170,7 @@ def require_tokenizer(run: Run, samples: Artifact, setting: str) -> None:
         "tokenizer": inputs.get("tokenizer"),
         "template": _template(inputs),
     }
-    both = f"it has {_words(there)}, this run {_words(here)}"
+    both = f"it has {_words(there)}; this run has {_words(here)}"
     if there["tokenizer"] != here["tokenizer"]:
         raise DataError(
             f"{setting}={samples.folder} was made with another tokenizer than "
@@ -175,14 +178,13 @@ def require_tokenizer(run: Run, samples: Artifact, setting: str) -> None:
             "that made it"
         )
     if there != here:
-        print(f"note: {setting}={samples.folder} was made otherwise: {both}", flush=True)
+        print(f"note: {setting}={samples.folder} is of another model or prompt: {both}", flush=True)
 
 
 def _template(inputs: dict[str, Any]) -> str:
     """The name of a prompt format, and a hash of all that decides a prompt's text."""
-    decides = {name: inputs.get(name) for name in ("model_kind", "reasoning_effort")}
     prompt_format = plain(inputs.get("prompt_format") or {})
-    digest = fingerprint({**decides, "prompt_format": prompt_format})
+    digest = fingerprint({name: inputs.get(name) for name in TEMPLATE})
     return f"{prompt_format.get('name')}-{digest[:8]}"
 
 
