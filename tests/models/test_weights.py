@@ -221,5 +221,5 @@ def test_a_hub_cache_that_cannot_be_written_names_its_variable(
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     model = ModelConfig(name="org/model", source=WeightSource.hub)
     monkeypatch.setenv("HF_HOME", "/ro")
-    with pytest.raises(ModelError, match="cannot write /ro .*set HF_HOME to a writable folder"):
+    with pytest.raises(ModelError, match=r"cannot write /ro .*set HF_HOME to a writable folder"):
         _download(model)
