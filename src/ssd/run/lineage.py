@@ -13,7 +13,7 @@ from ssd.artifacts.names import ADAPTER, CHECKPOINTS, CORPUS, MODEL, SHARDS
 from ssd.artifacts.store import Artifact, artifact, changed_files, existing
 from ssd.config.choices import AdapterType, DataSource
 from ssd.config.run_name import between
-from ssd.config.settings import TruncationConfig
+from ssd.config.settings import DataConfig, TruncationConfig
 from ssd.errors import ArtifactError, DataError
 from ssd.problems.problem import prompt_file
 from ssd.run.folder import Run
@@ -152,24 +152,9 @@ def _prompt_set(run: Run) -> dict[str, object]:
 
 def require_tokenizer(run: Run, samples: Artifact, setting: str) -> None:
     """Raise `DataError` unless stored completions are in the model's own tokens; print a note where
-    another model made them, or another prompt. The message names `setting`."""
-    config, weights = run.config, run.weights
-    asked = {
-        "model_kind": config.model.kind,
-        "prompt_format": config.prompt_format,
-        "reasoning_effort": config.model.reasoning_effort,
-    }
-    here = {
-        "model": weights.identity,
-        "tokenizer": weights.tokenizer,
-        "template": _template(asked),
-    }
-    inputs = samples.inputs
-    there = {
-        "model": inputs.get("weights") or inputs.get("model"),
-        "tokenizer": inputs.get("tokenizer"),
-        "template": _template(inputs),
-    }
+    a corpus is of another model or prompt. The message names `setting`."""
+    config = run.config
+    there, here = _origin(samples.inputs), _origin(_own_inputs(run))
     both = f"it has {_words(there)}; this run has {_words(here)}"
     if there["tokenizer"] != here["tokenizer"]:
         raise DataError(
@@ -177,15 +162,30 @@ def require_tokenizer(run: Run, samples: Artifact, setting: str) -> None:
             f"{config.model.name}'s ({both}): name one that this model made, or choose the model "
             "that made it"
         )
-    if there != here:
+    if samples.kind == "corpus" and there != here:
         print(f"note: {setting}={samples.folder} is of another model or prompt: {both}", flush=True)
 
 
-def _template(inputs: dict[str, Any]) -> str:
-    """The name of a prompt format, and a hash of all that decides a prompt's text."""
-    prompt_format = plain(inputs.get("prompt_format") or {})
-    digest = fingerprint({name: inputs.get(name) for name in TEMPLATE})
-    return f"{prompt_format.get('name')}-{digest[:8]}"
+def _own_inputs(run: Run) -> dict[str, Any]:
+    """The inputs of the corpus that a run would sample, without its prompts, which need not be
+    there."""
+    config = run.config
+    nowhere = DataConfig(name="", source=DataSource.hub, hub_name="none")
+    train = dataclasses.replace(config.train, corpus=None)
+    samples = dataclasses.replace(config, data=nowhere, train=train)
+    return corpus(dataclasses.replace(run, config=samples)).inputs
+
+
+def _origin(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The model, the tokenizer and the template behind stored completions: the template as its
+    prompt format's name and a hash of all that decides a prompt's text."""
+    template = fingerprint({name: inputs.get(name) for name in TEMPLATE})
+    name = (inputs.get("prompt_format") or {}).get("name")
+    return {
+        "model": inputs.get("weights") or inputs.get("model"),
+        "tokenizer": inputs.get("tokenizer"),
+        "template": f"{name}-{template[:8]}",
+    }
 
 
 def _words(parts: dict[str, Any]) -> str:
