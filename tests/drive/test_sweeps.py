@@ -4,8 +4,10 @@ import functools
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from runs import ROOT, compose_config
 from ssd.config.settings import RunConfig, TruncationConfig
 from ssd.drive.jobs import SUBMITTED, check_launcher, naming_lost_jobs
 from ssd.drive.sweep import list_jobs
-from ssd.errors import REPORTED, ConfigError, ReportedError, StageError
+from ssd.errors import REPORTED, RESUMABLE, ConfigError, ReportedError, StageError
 from ssd.runtime.children import run_child
 
 PRESETS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
@@ -87,6 +89,24 @@ def test_no_job_of_a_sweep_starts_before_all_are_checked(
     assert "missing.jsonl" in line
     assert not re.search(r"^(job \d|sample )", printed, re.MULTILINE)
     assert not list(output.glob("store/*"))
+
+
+def test_a_signal_stops_a_sweep_while_its_jobs_are_checked(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), "-m", "seed=range(0,500)", *QUICK,
+         f"output_dir={tmp_path}/out"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    # The first job's check has written this.
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "out").is_dir():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == RESUMABLE, err
+    assert "job 1 of" not in out
 
 
 def test_the_papers_grid_has_its_temperatures_and_no_truncation_at_sampling() -> None:

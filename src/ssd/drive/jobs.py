@@ -138,9 +138,15 @@ class StudyTable(Callback):
         loader = GlobalHydra.instance().config_loader()
         jobs = list_jobs(config, loader)
         self.num_jobs = len(jobs)
-        if wrong := faults(config, jobs, loader):
+        # By exits: Hydra makes a warning of a callback's exception and goes on.
+        try:
+            wrong = faults(config, jobs, loader)
+        except PreemptedError as error:
+            print(error, file=sys.stderr, flush=True)
+            sys.exit(RESUMABLE)
+        if wrong:
             print(f"error: no job was started: {'; '.join(wrong)}", file=sys.stderr, flush=True)
-            sys.exit(REPORTED)  # an exception would become a warning of Hydra's
+            sys.exit(REPORTED)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Say which of the sweep's jobs starts."""

@@ -18,7 +18,7 @@ from ssd.config.mistakes import explain
 from ssd.config.settings import to_run_config
 from ssd.drive.checks import check, check_data
 from ssd.drive.pipeline import follow, prepare
-from ssd.errors import SSDError
+from ssd.errors import PreemptedError, SSDError
 from ssd.problems.benchmarks.registry import require_benchmarks
 from ssd.run import Run
 
@@ -41,7 +41,11 @@ def list_jobs(config: DictConfig, loader: ConfigLoader | None) -> list[list[str]
 
 def faults(config: DictConfig, jobs: Sequence[Sequence[str]], loader: ConfigLoader) -> list[str]:
     """A line for each reason why jobs would fail before their first stage. What is printed on the
-    way is left out: the jobs print it again."""
+    way is left out: the jobs print it again.
+
+    Raises:
+        PreemptedError: a signal asked to stop.
+    """
     launcher = config.hydra.launcher.get("_target_")
     runs_here = launcher == f"{BasicLauncher.__module__}.{BasicLauncher.__name__}"
     numbers: dict[str, list[str]] = {}
@@ -50,6 +54,8 @@ def faults(config: DictConfig, jobs: Sequence[Sequence[str]], loader: ConfigLoad
             composed = loader.load_sweep_config(config, [*overrides])
             with redirect_stdout(io.StringIO()):
                 _check(composed, runs_here)
+        except PreemptedError:
+            raise
         except SSDError as error:
             numbers.setdefault(str(error), []).append(str(number))
         except (HydraException, OmegaConfBaseException) as error:
