@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from runs import compose_config
 
 from ssd.artifacts.fingerprints import plain
-from ssd.config.composition import overrides_first
+from ssd.config.composition import overrides_first, setting_names
 from ssd.config.mistakes import explain
 
 
@@ -85,7 +85,7 @@ def test_what_quotes_do_not_mend_says_what_it_lacks(override: str, remedy: str) 
 @pytest.mark.parametrize(
     ("override", "near", "listed"),
     [
-        ("model.enable_thinking=false", None, "model has dtype, kind, name, path"),
+        ("data.zzz=1", None, "data has dedup, hub_config, hub_name"),
         ("sampler.tmep=1", "'sampler.temp'", "sampler has engine, filters"),
         ("eval.truncation.topk=3", "'eval.truncation.top_k'", "eval.truncation has top_k, top_p"),
         ("truncation.temp=3", "'sampler.temp' or 'eval.temp'", "truncation has top_k, top_p"),
@@ -100,6 +100,12 @@ def test_an_unknown_setting_is_answered_by_those_of_its_section(
     assert listed in message
     guess = re.search(r"did you mean (.*)\?", message)
     assert (guess and guess[1]) == near
+
+
+def test_the_settings_of_a_section_are_listed_in_full() -> None:
+    inside = [name.removeprefix("model.") for name in setting_names() if name.startswith("model.")]
+    listed = answer("model.enable_thinking=false").partition("model has ")[2].split(", ")
+    assert listed == sorted(name for name in inside if "." not in name)
 
 
 def test_options_may_stand_between_overrides() -> None:
