@@ -10,7 +10,7 @@ os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 import hydra
 from omegaconf import DictConfig
 
-from ssd.config.composition import register
+from ssd.config.composition import overrides_first, register
 from ssd.drive.jobs import exit_code, launch, naming_lost_jobs
 from ssd.runtime.reporting import reporting_errors
 
@@ -24,6 +24,7 @@ def main(composed: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = overrides_first(sys.argv[1:])
     with reporting_errors(), naming_lost_jobs():
         main()
     sys.exit(exit_code())

@@ -71,18 +71,44 @@ def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> N
     assert "set output_dir to a writable folder" in line
 
 
-def test_a_file_system_that_is_mounted_read_only_is_refused_in_one_line() -> None:
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        ("OSError(errno.EROFS, 'Read-only file system', '/out')", "cannot write /out"),
+        ("OSError(errno.ENOSPC, 'No space left on device', '/out')", "the disk at /"),
+        ("PermissionError('a library says no')", "a library says no"),
+    ],
+)
+def test_what_the_file_system_refuses_is_told_in_one_line(error: str, named: str) -> None:
     fails = (
         "import errno\nfrom ssd.runtime.reporting import reporting_errors\n"
-        "with reporting_errors():\n    raise OSError(errno.EROFS, 'Read-only file system', '/out')"
+        f"with reporting_errors():\n    raise {error}"
     )
     answer = subprocess.run(
         [sys.executable, "-c", fails], capture_output=True, text=True, check=False
     )
     assert answer.returncode == REPORTED
     (line,) = answer.stderr.strip().splitlines()
-    assert "/out" in line
+    assert named in line
     assert "output_dir" in line
+
+
+@pytest.mark.parametrize(
+    ("settings", "variable"), [(["logger=none"], "SSD_CACHE"), ([], "WANDB_CACHE_DIR")]
+)
+def test_a_home_that_cannot_be_written_names_what_moves_a_cache(
+    settings: list[str], variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").write_text("")  # no folder can be created below it, by root either
+    monkeypatch.setenv("HOME", f"{tmp_path}/home")
+    for name in ("SSD_CACHE", "XDG_CACHE_HOME", "WANDB_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    answer = train_py("model=tiny", f"output_dir={tmp_path}/out", "stages=[sample]", *settings)
+    assert answer.returncode == REPORTED
+    lines = answer.stderr.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    assert f"set {variable}" in lines[-1]
+    assert not list((tmp_path / "out").glob("store/*"))
 
 
 def test_cfg_job_shows_the_papers_run_with_one_change() -> None:

@@ -4,13 +4,22 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ssd.artifacts.files import explained, read_json, read_rows, replacing, write_json, write_rows
+from ssd.artifacts.files import (
+    explained,
+    read_json,
+    read_rows,
+    replacing,
+    require_space,
+    write_json,
+    write_rows,
+)
 from ssd.artifacts.fingerprints import fingerprint
+from ssd.artifacts.places import cache_folder, hub_folder
 from ssd.artifacts.store import Artifact, artifact, existing, verify
 from ssd.config.settings import TruncationConfig
 from ssd.errors import FLAWED, REPORTED, ArtifactError
@@ -25,21 +34,6 @@ def done(tmp_path: Path) -> Artifact:
         write_rows(folder / "corpus.parquet", [{"a": 1}])
         corpus.finish(started=time.time(), counts={"rows": 1})
     return corpus
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)],
-        check=False,
-        capture_output=True,
-    )
-    if mounted.returncode != 0:
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_fingerprint_depends_on_values_and_not_on_order() -> None:
@@ -104,7 +98,9 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(small_disk: Path) -> N
     write_rows(small_disk / "kept.parquet", [{"a": 1}])
     rows = [{"a": os.urandom(1024)} for _ in range(4096)]
     with pytest.raises(
-        ArtifactError, match=r"no space left while writing .*set output_dir=OTHER_FOLDER"
+        ArtifactError,
+        match=rf"no space left while writing .*: the disk at {small_disk} has .* of 1\.0 MiB free; "
+        "free some, or set output_dir=OTHER_FOLDER",
     ):
         write_rows(small_disk / "large.parquet", rows)
     assert [file.name for file in small_disk.iterdir()] == ["kept.parquet"]
@@ -154,3 +150,31 @@ def test_an_artifact_keeps_its_fingerprint_in_a_folder_of_any_name(
 ) -> None:
     moved = done.folder.rename(tmp_path / "mine")
     assert existing(moved, ("corpus",), "train.corpus").fingerprint == fingerprint(done.inputs)
+
+
+def test_what_is_missing_is_counted(small_disk: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"a run needs about 3\.0 MiB .* 2\.0 MiB more than"):
+        require_space(small_disk, 3 * 2**20, "a run")
+
+
+@pytest.mark.parametrize(
+    ("variable", "folder"), [("SSD_CACHE", cache_folder), ("HF_HOME", hub_folder)]
+)
+def test_a_cache_that_cannot_be_written_is_named_by_its_own_variable(
+    variable: str, folder: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")  # nobody can create a folder below it
+    monkeypatch.setenv(variable, f"{tmp_path}/file/cache")
+    with pytest.raises(ArtifactError, match=f"set {variable} to a writable folder"):
+        write_json(folder() / "hashes.json", {})
+    with pytest.raises(ArtifactError, match="set output_dir to a writable folder"):
+        write_json(tmp_path / "file" / "out.json", {})
+
+
+@pytest.mark.parametrize("variable", ["SSD_CACHE", "XDG_CACHE_HOME", "HF_HOME"])
+def test_an_empty_variable_counts_as_unset(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SSD_CACHE", "XDG_CACHE_HOME", "HF_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    unset = cache_folder(), hub_folder()
+    monkeypatch.setenv(variable, "")
+    assert (cache_folder(), hub_folder()) == unset

@@ -16,7 +16,7 @@ from ssd.config.ranges import ALLOWED, lies_in
 from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import ConfigError
 
-CANDIDATES = (-1, 0, 1, 2, 11)
+CANDIDATES = (-1, 0, 1, 2, 11, 2**32)
 """One of them lies outside of any interval here."""
 
 
@@ -83,7 +83,7 @@ def test_every_number_has_a_range() -> None:
         for name, field in SETTINGS.items()
         if {int, float} & {field.type, *typing.get_args(field.type)}
     }
-    assert numbers - {*DECLARED} - RULED == {"seed"}
+    assert numbers - {*DECLARED} - RULED == set()
 
 
 @pytest.mark.parametrize(
@@ -112,3 +112,17 @@ def test_a_section_that_is_mounted_several_times_is_named_by_its_place(mount: st
 def test_a_section_in_a_list_is_looked_at() -> None:
     with pytest.raises(ConfigError, match=r"eval\.truncations\.top_k must be positive or null"):
         changed("eval.truncations", [{"top_k": 20}, {"top_k": 0}])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_training_does_not_take_is_refused(seed: int) -> None:
+    with pytest.raises(ConfigError, match=rf"seed must lie in \[0, {2**32 - 1}\], got {seed}"):
+        changed("seed", seed)
+    assert changed("seed", 2**32 - 1).seed == 2**32 - 1
+
+
+@pytest.mark.parametrize("name", ["truncation.top_k", "train.max_steps", "eval.k"])
+def test_a_number_of_more_than_64_bits_is_refused(name: str) -> None:
+    value = [2**63] if name == "eval.k" else 2**63
+    with pytest.raises(ConfigError, match=rf"{name}={2**63} takes more than 64 bits"):
+        changed(name, value)

@@ -4,8 +4,10 @@ import functools
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,9 @@ from omegaconf import OmegaConf
 from runs import ROOT, compose_config
 
 from ssd.config.settings import RunConfig, TruncationConfig
-from ssd.drive.jobs import SUBMITTED, check_launcher, count_jobs, naming_lost_jobs
-from ssd.errors import REPORTED, ConfigError, ReportedError, StageError
+from ssd.drive.jobs import SUBMITTED, check_launcher, naming_lost_jobs
+from ssd.drive.sweep import list_jobs
+from ssd.errors import REPORTED, RESUMABLE, ConfigError, ReportedError, StageError
 from ssd.runtime.children import run_child
 
 PRESETS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
@@ -53,14 +56,57 @@ def test_every_job_of_every_preset_is_a_valid_run(preset: str) -> None:
     assert len(jobs(preset)) > 2
 
 
-def test_a_sweeps_jobs_are_counted_from_its_preset_and_the_command_line() -> None:
+def test_a_sweeps_jobs_come_from_its_preset_and_the_command_line() -> None:
+    basic = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
     params = {"sampler.temp": "0.8,1.2,1.6", "seed": "range(0,4)"}
-    hydra = {"sweeper": {"params": params}, "overrides": {"task": ["study=x", "seed=0,1"]}}
-    assert count_jobs(OmegaConf.create({"hydra": hydra})) == 6
-    hydra = {"sweeper": {"params": None}, "overrides": {"task": ["eval.temps=[0.7,1.0]"]}}
-    assert count_jobs(OmegaConf.create({"hydra": hydra})) == 1
-    hydra = {"sweeper": {"params": None}, "overrides": {"task": ["model=glob(tiny*)", "seed=0,1"]}}
-    assert count_jobs(OmegaConf.create({"hydra": hydra})) == 0
+
+    def listed(sweeper: dict[str, object], *task: str) -> list[list[str]]:
+        hydra = {"sweeper": sweeper, "overrides": {"task": task}}
+        return list_jobs(OmegaConf.create({"hydra": hydra}), None)
+
+    swept = listed({"_target_": basic, "params": params}, "study=x", "seed=0,1")
+    assert len(swept) == 6
+    assert swept[1] == ["sampler.temp=0.8", "seed=1", "study=x"]
+    assert listed({"_target_": basic, "params": None}, "eval.temps=[0.7,1.0]") == [
+        ["eval.temps=[0.7,1.0]"]
+    ]
+    assert listed({"_target_": "hydra_plugins.other.Sweeper"}, "seed=0,1") == []
+
+
+@pytest.mark.parametrize("options", [("-m", "model=tiny"), ("model=tiny", "-m")])
+def test_no_job_of_a_sweep_starts_before_all_are_checked(
+    options: tuple[str, str], tmp_path: Path
+) -> None:
+    output, good = tmp_path / "out", tmp_path / "good.jsonl"
+    write_prompts(good, 5)
+    missing = tmp_path / "missing.jsonl"
+    swept = ("data=file", f"data.path={good},{missing}", "truncation=none,noen")
+    printed = train_py(output, *options, "sampler.temp=0.8,99", *swept, code=REPORTED)
+    (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert "job 5, 7 of 8: sampler.temp must lie in [0, 10], got 99.0" in line
+    assert "job 3 of 8: data.path=" in line
+    assert "job 2, 4, 6, 8 of 8: truncation=noen: no such option; did you mean 'none'?" in line
+    assert "missing.jsonl" in line
+    assert not re.search(r"^(job \d|sample )", printed, re.MULTILINE)
+    assert not list(output.glob("store/*"))
+
+
+def test_a_signal_stops_a_sweep_while_its_jobs_are_checked(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), "-m", "seed=range(0,500)", *QUICK,
+         f"output_dir={tmp_path}/out"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    # The first job's check has written this.
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "out").is_dir():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == RESUMABLE, err
+    assert "job 1 of" not in out
 
 
 def test_the_papers_grid_has_its_temperatures_and_no_truncation_at_sampling() -> None:
@@ -114,11 +160,14 @@ def test_a_failed_job_leaves_its_reason_and_the_same_sweep_repeats_only_it(tmp_p
 
 def test_jobs_in_other_processes_share_the_store_and_set_the_exit_code(tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="the extra slurm is not installed")
-    output = tmp_path / "out"
+    output, good, bad = tmp_path / "out", tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    write_prompts(good, 5)
+    write_prompts(bad, 2000)
     submitted = ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10")
-    printed = train_py(output, "-m", "sampler.temp=0.8,99", *submitted, code=REPORTED)
+    sweep = ("-m", f"data.path={bad},{good}", "data=file", "sampler.max_model_len=1000")
+    printed = train_py(output, *sweep, *submitted, code=REPORTED)
     assert "1 job(s) failed" in printed
-    assert "before its first stage: sampler.temp must lie in [0, 10], got 99.0" in printed
+    assert re.search(r"has \d+ tokens, sampler.max_model_len is 1000", printed)
     assert len(list(output.glob("store/corpus/*/manifest.json"))) == 1
 
 

@@ -1,7 +1,9 @@
+import errno
 import json
 import shutil
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from runs import compose_config
 
@@ -9,7 +11,7 @@ from ssd.config.choices import WeightSource
 from ssd.config.settings import ModelConfig, WheelConfig
 from ssd.errors import ConfigError, ModelError
 from ssd.models import Weights
-from ssd.models.fetch import fetch
+from ssd.models.fetch import _download, fetch
 from ssd.models.weights import has_experts, locate, model_length, require_trainable
 
 
@@ -207,3 +209,17 @@ def test_the_default_models_wheel_becomes_a_checkpoint_that_answers(
         0, prompt["input_ids"].shape[1] :
     ]
     assert "Paris" in tokenizer.decode(answer)
+
+
+def test_a_hub_cache_that_cannot_be_written_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/ro/hub")
+
+    # The hub client's, which asks the network first.
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    model = ModelConfig(name="org/model", source=WeightSource.hub)
+    monkeypatch.setenv("HF_HOME", "/ro")
+    with pytest.raises(ModelError, match=r"cannot write /ro .*set HF_HOME to a writable folder"):
+        _download(model)

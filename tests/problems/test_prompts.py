@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +209,25 @@ def test_a_smaller_subset_lies_inside_a_larger_one() -> None:
 
 def test_the_first_of_a_group_is_kept() -> None:
     assert drop_duplicates([Problem("1", "x y"), Problem("2", "x  y")]) == [Problem("1", "x y")]
+
+
+def test_a_cache_of_data_sets_that_cannot_be_written_is_named_by_its_variable(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("")  # no folder can be created below it
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.jsonl").write_text('{"question": "Add two numbers."}\n')
+    loads = (
+        "from ssd.config.settings import DataConfig, DataSource\n"
+        "from ssd.problems.prompts import load_prompts\n"
+        f"load_prompts(DataConfig(name='a', source=DataSource.hub, hub_name='{tmp_path}/set'))"
+    )
+    # In a process of its own: the hub client reads the variable as it is imported.
+    done = subprocess.run(
+        [sys.executable, "-c", loads],
+        env={**os.environ, "HF_HOME": f"{tmp_path}/file/hub"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"cannot write {tmp_path}/file/hub" in last
+    assert "set HF_HOME to a writable folder" in last

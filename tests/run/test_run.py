@@ -1,12 +1,13 @@
 """Which artifact depends on which setting."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from ssd.arms import BASE, TUNED, UNIT
 from ssd.config.settings import TruncationConfig
-from ssd.errors import ArtifactError
+from ssd.errors import ArtifactError, DataError
 from ssd.records.selection import Choice, Selection, write_choice
 from ssd.run import Run, evidence, lineage, load_run, protocol, save_run
 
@@ -247,3 +248,30 @@ def test_held_out_problems_may_be_answered_less_often(make_run: Callable[..., Ru
         )
         assert held_out[0].fingerprint == held_out[1].fingerprint
         assert reported[0].fingerprint != reported[1].fingerprint
+
+
+def test_completions_of_another_model_or_prompt_are_named_in_all_parts(
+    make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run()
+    own = lineage.corpus(run)
+    lineage.require_tokenizer(run, own, "train.corpus")
+    assert capsys.readouterr().out == ""
+    lineage.require_tokenizer(run, lineage.corpus(make_run("prompt_format=lcb")), "train.corpus")
+    lineage.require_tokenizer(
+        run, replace(own, inputs={**own.inputs, "weights": "hub:org/other@1"}), "train.corpus"
+    )
+    prompt, model = capsys.readouterr().out.splitlines()
+    for line, part in ((prompt, "template lcb-"), (model, "model hub:org/other@1, tokenizer")):
+        assert line.startswith(f"note: train.corpus={own.folder.parent}")
+        assert part in line
+        assert (
+            f"this run has model {run.weights.identity}, tokenizer {run.weights.tokenizer}" in line
+        )
+    other = replace(own, inputs={**own.inputs, "tokenizer": "another"})
+    with pytest.raises(DataError, match="tokenizer another, template paper-") as refused:
+        lineage.require_tokenizer(run, other, "train.corpus")
+    assert run.weights.tokenizer in str(refused.value)
+    evidence_of = evidence.generations(run, "base", "mbpp")
+    lineage.require_tokenizer(run, evidence_of, "analyse.probe")
+    assert capsys.readouterr().out == ""

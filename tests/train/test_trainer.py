@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from corpora import write_corpus
 from transformers import AutoModelForCausalLM
 
 from ssd.artifacts.names import BASE_TARGET
+from ssd.drive.checks import check
 from ssd.errors import (
     REPORTED,
     RESUMABLE,
@@ -82,6 +84,19 @@ def interrupted(run: Run, number: signal.Signals, when: Callable[[], bool]) -> i
     return process.wait()
 
 
+def write_step(folder: Path, step: int, fingerprint: str, width: int = 8) -> None:
+    """A checkpoint of one layer."""
+    layer = torch.nn.Linear(width, width)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.ones(1, width)).sum().backward()
+    optimizer.step()
+    checkpoints.save(folder, step, layer, optimizer, fingerprint=fingerprint, keep=1)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
 def has_checkpoint(run: Run) -> bool:
     return bool(step_folders(lineage.checkpoint(run).folder))
 
@@ -103,6 +118,21 @@ def test_a_trained_checkpoint_loads_and_differs_from_its_base(make_run: Make) ->
     assert len(curve) == 8
     assert curve[-1] < curve[0]
     assert step_folders(lineage.checkpoint(run).folder) == {}
+
+
+def test_a_corpus_with_one_byte_changed_is_not_trained_on(make_run: Make) -> None:
+    run = make_run(*FP32)
+    write_corpus(run, LENGTHS)
+    corpus = lineage.corpus(run).folder
+    content = bytearray((corpus / "corpus.parquet").read_bytes())
+    content[len(content) // 2] ^= 1
+    (corpus / "corpus.parquet").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"corpus\.parquet: changed.*delete that folder"):
+        train(run)
+    named = make_run(*FP32, f"train.corpus={corpus}", name="named")
+    for refuse in (train, check):
+        with pytest.raises(ArtifactError, match=rf"train\.corpus={corpus}.*copy it again"):
+            refuse(named)
 
 
 def test_twenty_steps_give_the_golden_curve(make_run: Make) -> None:
@@ -232,6 +262,53 @@ def test_a_checkpoint_of_another_configuration_is_refused(make_run: Make) -> Non
         ArtifactError, match=r"belongs to another configuration \(checkpoint another"
     ):
         train(run)
+
+
+@pytest.mark.parametrize(
+    "file", ["weights/__0_0.distcp", "optimizer/__0_0.distcp", "optimizer/.metadata", "state.json"]
+)
+def test_a_checkpoint_whose_file_is_cut_short_is_named(make_run: Make, file: str) -> None:
+    run = make_run(*FP32)
+    folder, owner = lineage.checkpoint(run).folder, lineage.checkpoint(run).fingerprint
+    write_step(folder, 4, owner)
+    assert checkpoints.last_step(folder, owner) == 4
+    cut_short(step_folder(folder, 4) / file)
+    with pytest.raises(ArtifactError) as refused:
+        checkpoints.last_step(folder, owner)
+    assert file in str(refused.value)
+    assert f"{step_folder(folder, 4)} is damaged" in str(refused.value)
+    assert "delete that folder" in str(refused.value)
+
+
+def test_a_checkpoint_says_how_much_the_disk_lacks(small_disk: Path) -> None:
+    # 4 MiB of weights and 8 of moments, beside 1 of torch's descriptions
+    missing = (
+        r"the checkpoint after step 1 needs about 13\.\d MiB .*, 12\.\d MiB more than there are"
+    )
+    with pytest.raises(ArtifactError, match=rf"{missing}: the disk at {small_disk}"):
+        write_step(small_disk, 1, "owner", width=1024)
+    assert not list(small_disk.rglob("*.distcp"))
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
+    make_run: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = trained(make_run, "whole", *FP32)
+    run = make_run(*FP32, "train.checkpoint_every=2", "train.keep_checkpoints=2", name="cut")
+    write_corpus(run, LENGTHS)
+    folder = lineage.checkpoint(run).folder
+    interrupted(run, signal.SIGKILL, lambda: 4 in step_folders(folder))
+    newest = max(step_folders(folder))
+    assert newest < 8
+    # As where the kill came before the older optimizer states were dropped.
+    shutil.copytree(step_folder(folder, newest), step_folder(folder, newest + 2))
+    cut_short(step_folder(folder, newest + 2) / "optimizer" / "__0_0.distcp")
+    train(run)
+    printed = capsys.readouterr().out
+    assert f"{step_folder(folder, newest + 2)} is damaged (optimizer/__0_0.distcp)" in printed
+    assert f"resuming from {step_folder(folder, newest)}" in printed
+    assert losses(run) == pytest.approx(losses(whole), rel=1e-5)
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("1", []), ("2", [6]), ("null", [2, 4, 6])])

@@ -13,13 +13,40 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ssd.artifacts.fingerprints import plain
+from ssd.artifacts.places import setting_of
 from ssd.errors import ArtifactError
 
 
-def is_refused(error: OSError) -> bool:
-    """Whether an error means that the file system refuses to create or write a path."""
+def refusal(error: OSError, path: Path) -> str | None:
+    """Why the file system does not create or write a path, and the remedy, in one line; None for
+    errors of another kind."""
+    setting = setting_of(path)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"no space left while writing {path}: {free_space(path)}; free some, or set "
+            f"{setting}=OTHER_FOLDER"
+        )
     refused = (PermissionError, NotADirectoryError, FileExistsError)
-    return isinstance(error, refused) or error.errno == errno.EROFS
+    if isinstance(error, refused) or error.errno == errno.EROFS:
+        return (
+            f"cannot write {path} ({error.strerror or error}): set {setting} to a writable folder"
+        )
+    return None
+
+
+def free_space(path: Path) -> str:
+    """The disk behind a path that need not exist, and what is free there."""
+    place = next(
+        folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists()
+    )
+    disk = next(folder for folder in (place, *place.parents) if folder.is_mount())
+    usage = shutil.disk_usage(place)
+    return f"the disk at {disk} has {mib(usage.free)} of {mib(usage.total)} free"
+
+
+def mib(num_bytes: float) -> str:
+    """`1.2 MiB`; `3,072.0 MiB`."""
+    return f"{num_bytes / 2**20:,.1f} MiB"
 
 
 @contextmanager
@@ -28,15 +55,10 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ArtifactError(
-                f"no space left while writing {path}: free some, or set output_dir=OTHER_FOLDER"
-            ) from error
-        if is_refused(error):
-            raise ArtifactError(
-                f"cannot write {path} ({error.strerror}): set output_dir to a writable folder"
-            ) from error
-        raise
+        reason = refusal(error, path)
+        if reason is None:
+            raise
+        raise ArtifactError(reason) from error
 
 
 @contextmanager
@@ -119,6 +141,7 @@ def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise ArtifactError(
-            f"{folder} has {free / 2**30:.1f} GiB free, {purpose} needs about "
-            f"{needed_bytes / 2**30:.1f} GiB: free some, or set output_dir=OTHER_FOLDER"
+            f"{purpose} needs about {mib(needed_bytes)} in {folder}, {mib(needed_bytes - free)} "
+            f"more than there are: {free_space(folder)}; free some, or set "
+            f"{setting_of(folder)}=OTHER_FOLDER"
         )

@@ -135,13 +135,17 @@ def verify(folder: Path) -> list[str]:
     if not (folder / MANIFEST).is_file():
         raise ArtifactError(f"{folder} holds no {MANIFEST}: name the folder of a finished artifact")
     manifest = read_json(folder / MANIFEST)
-    faults = []
-    for name, digest in manifest["files"].items():
-        path = folder / name
-        if not path.is_file():
-            faults.append(f"{name}: missing")
-        elif hash_file(path) != digest:
-            faults.append(f"{name}: changed since it was written")
+    faults = list(changed_files(folder, manifest["files"]))
     if fingerprint(manifest["inputs"]) != manifest["fingerprint"]:
         faults.append(f"{MANIFEST}: its inputs do not give its fingerprint")
     return faults
+
+
+def changed_files(folder: Path, digests: dict[str, str]) -> Iterator[str]:
+    """A line for each file that is missing or has another hash than a manifest says."""
+    for name, digest in digests.items():
+        path = folder / name
+        if not path.is_file():
+            yield f"{name}: missing"
+        elif hash_file(path) != digest:
+            yield f"{name}: changed since it was written"

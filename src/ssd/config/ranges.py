@@ -62,6 +62,9 @@ def check_ranges(settings: Any, section: str = "") -> None:
 
 def _check(setting: str, value: Any, field: "dataclasses.Field[Any]") -> None:
     allowed = field.metadata[ALLOWED]
+    # vLLM, PyTorch and Parquet take no longer ones.
+    fits = not isinstance(value, int) or abs(value) < 2**63
+    require(fits, f"{setting}={value} takes more than 64 bits: choose a smaller number")
     if isinstance(allowed, tuple):
         hint = did_you_mean(value, list(allowed))
         require(value in allowed, f"{setting}: unknown name '{value}'; {hint}")

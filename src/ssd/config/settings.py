@@ -8,6 +8,7 @@ Paper means "Embarrassingly Simple Self-Distillation Improves Code Generation", 
 """
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +54,15 @@ from ssd.config.ranges import (
     within,
 )
 from ssd.errors import ConfigError
+
+
+def expand_home(settings: Any, *paths: str) -> None:
+    """Replace `~` at the beginning of these settings by the home folder: quoted, as Hydra wants it,
+    no shell does."""
+    for name in paths:
+        path = getattr(settings, name)
+        if path is not None:
+            setattr(settings, name, os.path.expanduser(path))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -128,6 +138,7 @@ class ModelConfig:
         self.template_args = {name: value for name, value in arguments.items() if value is not None}
         if self.reasoning == ReasoningConfig():
             self.reasoning = None
+        expand_home(self, "path")
         if self.wheel is not None and self.wheel.holds != self.name:
             self.wheel = None
         require(
@@ -175,6 +186,7 @@ class DataConfig:
     """A prompt with no room for an answer in `sampler.max_model_len`: stop, or skip and count."""
 
     def __post_init__(self) -> None:
+        expand_home(self, "path", "hub_name")
         for name, source, remedy in (
             ("path", DataSource.file, "name a JSONL or Parquet file with data.path=FILE"),
             ("hub_name", DataSource.hub, "name a hub data set, data.hub_name=ORG/NAME"),
@@ -348,6 +360,7 @@ class TrainConfig:
     evaluated with `eval.checkpoint_step`. Optimizer state is only kept in the newest."""
 
     def __post_init__(self) -> None:
+        expand_home(self, "corpus")
         check_ranges(self, "train")
         require(
             0 <= self.warmup_steps <= self.max_steps,
@@ -483,6 +496,9 @@ class BenchmarkFiles:
     jsonl: str | None = None
     """Your own problems, for the benchmark `jsonl`; docs/benchmarks.md has the format."""
 
+    def __post_init__(self) -> None:
+        expand_home(self, "lcb", "humaneval_plus", "mbpp_plus", "jsonl")
+
 
 @dataclass(kw_only=True, slots=True)
 class EvalConfig:
@@ -547,7 +563,7 @@ class EvalConfig:
     timeout: float = positive(6.0)
     """Wall-clock seconds per program; per test where the benchmark's own rules say so, as
     LiveCodeBench's do."""
-    memory_mib: int = positive(2048)
+    memory_mib: int = within("[1, 8388608]", 2048)
     """Memory per program, in MiB."""
     workers: int | None = positive(None)
     """Programs run at once; the number of cores when null."""
@@ -601,7 +617,7 @@ class EvalConfig:
         require(
             SWEPT not in self.controls or len(self.temps) * len(self.truncations or [0]) > 1,
             "eval.controls=[base_swept] sweeps the base model as widely as the tuned one, and "
-            "there is nothing to sweep: add temperatures, such as eval.temps=[0.6,0.8,1.0]",
+            "there is nothing to sweep: add temperatures, such as 'eval.temps=[0.6,0.8,1.0]'",
         )
 
 
@@ -635,6 +651,7 @@ class AnalyseConfig:
     """Tokens that they read of each completion, from its beginning."""
 
     def __post_init__(self) -> None:
+        expand_home(self, "probe")
         check_ranges(self, "analyse")
         require(
             self.plausible < self.lock_top1,
@@ -686,7 +703,7 @@ class RunConfig:
     analyse: AnalyseConfig = field(default_factory=AnalyseConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     logger: LoggerConfig = MISSING
-    seed: int = 0
+    seed: int = within("[0, 4294967295]", 0)
     """Seed of sampling, data order, training and decoding."""
     stages: list[str] = within(STAGES, [*STAGES[1:]])
     """Which stages run, always in this order: plan, sample, train, evaluate, analyse, report.
@@ -699,6 +716,7 @@ class RunConfig:
     """Holds the store of artifacts and one folder per study."""
 
     def __post_init__(self) -> None:
+        expand_home(self, "output_dir")
         check_ranges(self)
         self._check_training()
         limit = self.sampler.max_model_len

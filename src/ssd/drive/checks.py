@@ -18,7 +18,7 @@ from ssd.problems.benchmarks.registry import benchmark_identity, find_entry, loa
 from ssd.problems.prompts import load_prompts
 from ssd.run import Run, evidence, lineage, protocol
 from ssd.run.launch import stage_command
-from ssd.run.lineage import require_tokenizer
+from ssd.run.lineage import require_tokenizer, require_unchanged
 from ssd.runtime.installation import check_training
 
 
@@ -52,6 +52,7 @@ def check(run: Run) -> None:
         require_tokenizer(run, lineage.corpus(run), "train.corpus")
     if config.analyse.probe is not None:
         require_tokenizer(run, evidence.probe(run), "analyse.probe")
+        require_unchanged(evidence.probe(run), "analyse.probe")
     folder = Path(run.weights.path)
     longest = model_length(folder)
     lengths = {
@@ -72,6 +73,11 @@ def check(run: Run) -> None:
         for training, name in planned(run)
         if name == "train" and not lineage.checkpoint(training).done
     ]
+    for training in untrained:
+        if lineage.corpus(training).done:
+            require_unchanged(
+                lineage.corpus(training), training.config.train.corpus and "train.corpus"
+            )
     if untrained:
         check_training(config)
         require_trainable(folder, config)

@@ -4,19 +4,17 @@ A sweep goes on after a failed job, whether its jobs run one after the other in 
 processes of their own (submitit), so what failed is read from the run folders at the end.
 """
 
-import math
 import os
 import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ValueType
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -25,9 +23,11 @@ from ssd.artifacts.files import write_json
 from ssd.artifacts.names import FAILURE, STUDY_PAGE
 from ssd.config.settings import RunConfig, to_run_config
 from ssd.drive.pipeline import run_pipeline
+from ssd.drive.sweep import faults, list_jobs
 from ssd.errors import (
     REPORTED,
     RESUMABLE,
+    ArtifactError,
     ConfigError,
     PreemptedError,
     ReportedError,
@@ -41,8 +41,6 @@ from ssd.report.study.rows import study_table
 
 SUBMITTED = "SUBMITIT_EXECUTOR"
 """Environment variable of jobs that the submitit launcher has started."""
-LISTED = (ValueType.CHOICE_SWEEP, ValueType.SIMPLE_CHOICE_SWEEP, ValueType.RANGE_SWEEP)
-"""Overrides that say how many values they take."""
 FAILED: set[Path] = set()
 """Run folders of this command's failed jobs, run in this process or in processes that a launcher
 started: a sweep goes on after a failed job."""
@@ -115,7 +113,8 @@ def record_failure(folder: Path, error: Exception, command: list[str]) -> None:
     message = one_line(error) if isinstance(error, SSDError) else repr(error)
     finished = time.strftime("%Y-%m-%d %H:%M:%S %z")
     failure = {"stage": stage, "message": message, "time": finished, "command": command}
-    write_json(folder / FAILURE, failure)
+    with suppress(ArtifactError):  # a full disk: the reason has been printed
+        write_json(folder / FAILURE, failure)
 
 
 def exit_code() -> int:
@@ -124,8 +123,8 @@ def exit_code() -> int:
 
 
 class StudyTable(Callback):
-    """Names a sweep's jobs as they start, prints the study's table and writes its report once the
-    sweep has ended (Hydra calls it)."""
+    """Checks a sweep's jobs before the first one, names them as they start, and prints the study's
+    table and writes its report once the sweep has ended (Hydra calls it)."""
 
     def __init__(self) -> None:
         self.before: dict[Path, str] = {}
@@ -134,9 +133,20 @@ class StudyTable(Callback):
         """Jobs of the sweep that this process runs one after the other; 0 where it is unknown."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember the failures of earlier sweeps."""
+        """Check every job, and remember the failures of earlier sweeps."""
         self.before = failures(Path(config.hydra.sweep.dir))
-        self.num_jobs = count_jobs(config)
+        loader = GlobalHydra.instance().config_loader()
+        jobs = list_jobs(config, loader)
+        self.num_jobs = len(jobs)
+        # By exits: Hydra makes a warning of a callback's exception and goes on.
+        try:
+            wrong = faults(config, jobs, loader)
+        except PreemptedError as error:
+            print(error, file=sys.stderr, flush=True)
+            sys.exit(RESUMABLE)
+        if wrong:
+            print(f"error: no job was started: {'; '.join(wrong)}", file=sys.stderr, flush=True)
+            sys.exit(REPORTED)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Say which of the sweep's jobs starts."""
@@ -162,21 +172,6 @@ class StudyTable(Callback):
                 f"{len(FAILED)} job(s) failed; the same sweep repeats only them: {names}",
                 flush=True,
             )
-
-
-def count_jobs(config: DictConfig) -> int:
-    """Jobs of a sweep: the product of the numbers of values; 0 if only Hydra knows, as for
-    `glob(*)`."""
-    presets = (config.hydra.sweeper.get("params") or {}).items()
-    overrides = [*(f"{key}={value}" for key, value in presets), *config.hydra.overrides.task]
-    sizes = {}
-    for override in OverridesParser.create().parse_overrides(overrides):
-        if override.value_type in LISTED:
-            size = len([*override.sweep_string_iterator()])
-        else:
-            size = int(not override.is_sweep_override())
-        sizes[override.get_key_element()] = size
-    return math.prod(sizes.values())
 
 
 def failures(study_dir: Path) -> dict[Path, str]:

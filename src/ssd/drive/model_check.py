@@ -9,9 +9,9 @@ from ssd.arms import UNIT
 from ssd.artifacts.files import read_json, write_text
 from ssd.artifacts.fingerprints import fingerprint, hash_file, plain
 from ssd.artifacts.names import CONFIG
+from ssd.artifacts.places import cache_folder
 from ssd.artifacts.store import library_versions
 from ssd.models.names import GENERATION_CONFIG
-from ssd.models.weights import cache_folder
 from ssd.run import Run
 from ssd.runtime.children import run_child
 

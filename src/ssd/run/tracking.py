@@ -10,9 +10,18 @@ from typing import Any
 
 from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import METRICS
+from ssd.artifacts.places import user_folder
 from ssd.config.choices import WandbMode
 from ssd.config.settings import LoggerConfig
+from ssd.errors import ArtifactError
 from ssd.run import Run
+
+FOLDERS = (
+    ("WANDB_CACHE_DIR", "XDG_CACHE_HOME", "~/.cache"),
+    ("WANDB_DATA_DIR", "XDG_DATA_HOME", "~/.local/share"),
+)
+"""W&B's own folders: the variable of each, and the folder of all programs in which it lies without
+it."""
 
 
 class Tracker:
@@ -101,6 +110,22 @@ def wandb_mode(logger: LoggerConfig) -> str:
     if logger.mode is not WandbMode.auto:
         return str(logger.mode.value)
     return "online" if has_login() else "offline"
+
+
+def require_wandb_folders() -> None:
+    """Raise `ArtifactError` where W&B could not write what it keeps outside of the run folder."""
+    for variable, shared, default in FOLDERS:
+        folder = user_folder(variable, str(user_folder(shared, default) / "wandb"))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            writable = os.access(folder, os.W_OK)
+        except OSError:
+            writable = False
+        if not writable:
+            raise ArtifactError(
+                f"W&B cannot write {folder}: set {' and '.join(row[0] for row in FOLDERS)} to "
+                "writable folders, or use logger=none"
+            )
 
 
 def _start_wandb(run: Run, stage: str, fingerprint: str) -> Any:

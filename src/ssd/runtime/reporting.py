@@ -5,14 +5,14 @@ import select
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from ssd.artifacts.files import is_refused
+from ssd.artifacts.files import refusal
 from ssd.errors import REPORTED, RESUMABLE, PreemptedError, ReportedError, SSDError
 
 PREEMPTION_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -44,7 +44,7 @@ def reporting_errors() -> Iterator[None]:
     except SSDError as error:
         _report(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        from ssd.config.composition import explain
+        from ssd.config.mistakes import explain
 
         _report(str(explain(error)))
     except OSError as error:
@@ -52,9 +52,10 @@ def reporting_errors() -> Iterator[None]:
             # What Python flushes at its end must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
-        if not is_refused(error):
+        reason = refusal(error, Path(error.filename or "."))
+        if reason is None:
             raise
-        _report(f"{error.filename}: {error.strerror}; set output_dir to a writable folder")
+        _report(reason)
     except KeyboardInterrupt:
         print(
             "interrupted: what is finished is kept, the same command goes on from there",
@@ -87,4 +88,5 @@ def _report(reason: str) -> NoReturn:
 def _leave_reason(reason: str) -> None:
     """Pass the printed message to the parent process, which records why a run failed."""
     if REASON in os.environ:
-        Path(os.environ[REASON]).write_text(reason, encoding="utf-8")
+        with suppress(OSError):  # a full disk: the reason is on the screen
+            Path(os.environ[REASON]).write_text(reason, encoding="utf-8")

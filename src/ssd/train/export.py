@@ -15,19 +15,20 @@ from torch.distributed.checkpoint.state_dict_loader import load as read_state
 from transformers import GenerationConfig
 
 from ssd.arms import TUNED
+from ssd.artifacts.files import require_space
 from ssd.artifacts.names import ADAPTER, CARD, MODEL, STEP_WEIGHTS
 from ssd.config.choices import AdapterType
 from ssd.errors import ArtifactError, ModelError
 from ssd.models.names import GENERATION_CONFIG
 from ssd.models.network import load, unread
 from ssd.models.tensors import tensor_names
-from ssd.models.weights import quantisation
+from ssd.models.weights import quantisation, weight_bytes
 from ssd.run import Run, lineage, load_run, stage_parser
 from ssd.run.lineage import step_folders
 from ssd.runtime.progress import silence_loading_bars
 from ssd.runtime.reporting import reporting_errors
 from ssd.train.carried import carry_files, carry_tensors
-from ssd.train.checkpoints import trained_weights
+from ssd.train.checkpoints import stored_bytes, trained_weights
 from ssd.train.network import adapt
 
 PREFIX = "network."
@@ -65,6 +66,9 @@ def export(trained: dict[str, Tensor], run: Run, folder: Path) -> dict[str, Any]
         ModelError: weights are missing or unknown, or the reloaded model computes something else.
     """
     adapter, base = run.config.adapter, lineage.model_folder(run, "base")
+    # safetensors does not say in one line that a disk is full.
+    whole = adapter.type is AdapterType.none or adapter.merge
+    require_space(folder, weight_bytes(base) if whole else stored_bytes(trained), "the export")
     if adapter.type is AdapterType.none:
         network = load(base, _dtype(run))
         load_trained(network, trained, frozen=_frozen(network, run))

@@ -62,6 +62,7 @@ def train(run: Run) -> None:
                 f"{corpus.folder} is unfinished: sample first, "
                 f"with python -m ssd.sample {run.folder}"
             )
+        lineage.require_unchanged(corpus, run.config.train.corpus and "train.corpus")
         _fit(run, checkpoint, read_samples(corpus.folder / CORPUS), leads=leads)
 
 
@@ -74,6 +75,8 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
     if note is not None and leads:
         print(f"training: {note}: {steps.padding():.0%} of what is computed", flush=True)
     steps.first = checkpoints.last_step(checkpoint.folder, checkpoint.fingerprint)
+    if leads:
+        checkpoints.drop_damaged(checkpoint.folder)
     if steps.first and leads:
         print(f"training: resuming from {step_folder(checkpoint.folder, steps.first)}", flush=True)
     attention_alone = config.adapter.type is not AdapterType.none and not config.adapter.experts
