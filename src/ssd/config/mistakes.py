@@ -48,19 +48,23 @@ def explain(error: HydraException | OmegaConfBaseException) -> ConfigError:
 def no_such_setting(key: str) -> str:
     """Names the settings that `key` may stand for, and those of its section."""
     known = setting_names()
-    section, _, last = key.rpartition(".")
-    elsewhere = [name for name in known if name.rpartition(".")[2] == last]
-    near = elsewhere[:3] or difflib.get_close_matches(key, known, n=1)
-    guesses = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
-    if guesses and not section:
-        return f"{key}: no such setting;{guesses}"
+    written, _, last = key.rpartition(".")
+    section = written
     while section and section not in known:
         section = section.rpartition(".")[0]
     prefix = f"{section}." if section else ""
     inside = [name.removeprefix(prefix) for name in known if name.startswith(prefix)]
-    names = ", ".join(sorted(name for name in inside if "." not in name))
-    has = f"{section} has {names}" if section else f"there are {names}"
-    return f"{key}: no such setting;{guesses} {has}"
+    names = sorted(name for name in inside if "." not in name)
+    near = [name for name in known if name.rpartition(".")[2] == last][:3]
+    if not near and section == written:
+        near = [prefix + name for name in difflib.get_close_matches(last, names, n=1)]
+    elif not near:
+        near = difflib.get_close_matches(key, known, n=1)
+    guesses = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
+    if guesses and not written:
+        return f"{key}: no such setting;{guesses}"
+    has = f"{section} has" if section else "there are"
+    return f"{key}: no such setting;{guesses} {has} {', '.join(names)}"
 
 
 def quoted(override: str) -> str:
