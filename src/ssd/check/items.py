@@ -11,7 +11,7 @@ from ssd.check.engine import takes
 from ssd.check.subject import Finding, State, Subject, counted, ok, refused, some
 from ssd.config.choices import AdapterType
 from ssd.models.miniature import miniature
-from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG
+from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG, SAFETENSORS
 from ssd.models.network import check_head, head
 from ssd.models.reasoning import find_reasoning, opens_reasoning, refuse_reasoning_as_chat
 from ssd.models.templates import (
@@ -43,7 +43,7 @@ LOUD = 1000.0
 def files(subject: Subject) -> Finding:
     """Configuration and every weight file are whole."""
     headers = read_headers(subject.folder)
-    size = sum(path.stat().st_size for path in subject.folder.glob("*.safetensors"))
+    size = sum(path.stat().st_size for path in subject.folder.glob(SAFETENSORS))
     return ok("files", f"{counted(len(headers), 'tensor')} in {size / 2**30:.2f} GiB")
 
 
