@@ -13,9 +13,11 @@ from ssd.config.choices import AdapterType, Attention
 from ssd.config.settings import AdapterConfig, TrainConfig
 from ssd.errors import ModelError
 from ssd.models.fetch import fetch
-from ssd.models.random_init import RANDOM_MODELS
+from ssd.models.random_init import RANDOM_MODELS, random_fields
 from ssd.models.weights import locate
 from ssd.plan.architecture import KNOWN, Architecture, find_architecture, find_fields, measure
+from ssd.plan.engine import sequence_bytes
+from ssd.plan.work import flop_per_token
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 TRAIN = TrainConfig(
@@ -26,7 +28,10 @@ LORA = AdapterConfig(type=AdapterType.lora, rank=16)
 
 
 def known(name: str, **changed: Any) -> Architecture:
-    fields = {**read_json(KNOWN)[name], **changed}
+    return measured({**read_json(KNOWN)[name], **changed})
+
+
+def measured(fields: dict[str, Any]) -> Architecture:
     return measure(fields, "the table", TRAIN, Attention.auto, LORA)
 
 
@@ -115,6 +120,26 @@ def test_a_quantised_checkpoint_is_counted_as_it_is_trained() -> None:
 def test_sliding_windows_are_read_per_layer() -> None:
     assert known("openai/gpt-oss-20b").windows[:3] == (128, None, 128)
     assert set(known("Qwen/Qwen3-4B-Instruct-2507").windows) == {None}
+
+
+def test_only_layers_with_attention_cache_keys() -> None:
+    hybrid = known("Qwen/Qwen3.5-0.8B")
+    assert hybrid.windows[:4] == (0, 0, 0, None)
+    assert hybrid.cached == (0, 0, 0, 2 * 256) * 6
+    state = 16 * 128 * 128 + 3 * 16 * 128 * 3  # heads, and a convolution over 4 tokens
+    assert hybrid.state_size == 18 * state
+    assert sequence_bytes(hybrid, 1, 100) == 2 * 2 * 6 * 512 * 100 + 4 * 18 * state
+    with_context, without = (flop_per_token(hybrid, AdapterConfig(), length)[1]
+                             for length in (1000, 0))  # fmt: skip
+    assert with_context - without == 6 * 12 * 8 * 256 * 500
+
+
+def test_layers_of_one_model_cache_keys_of_their_own_width() -> None:
+    gemma = measured(random_fields("tiny_gemma4"))
+    assert gemma.cached == (2 * 32, 2 * 64)  # a window; all tokens
+    assert (gemma.query_size, gemma.key_size) == (4 * 64, 2 * 64)
+    shared = measured(random_fields("tiny_gemma4") | {"num_kv_shared_layers": 1})
+    assert shared.cached == (2 * 32, 0)
 
 
 def test_a_folder_with_nothing_but_its_configuration_can_be_planned(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from ssd.plan.architecture import KNOWN, Architecture, measure
 from ssd.plan.engine import (
     REACHED,
     SEQUENCE_SECONDS,
-    cache_bytes,
     engine_speed,
     sequence_bytes,
     sequences_in_flight,
@@ -50,9 +49,9 @@ def hours(folder: Path, *overrides: str) -> Hours:
 
 def test_keys_and_values_of_a_token_are_shared_by_as_many_gpus_as_there_are_heads() -> None:
     dense, routed = sized(QWEN_4B), sized("Qwen/Qwen3-30B-A3B-Instruct-2507")
-    assert cache_bytes(dense, 1) == 36 * 2 * 8 * 128 * 2 == 144 * 1024
-    assert cache_bytes(dense, 8) == 18 * 1024
-    assert cache_bytes(routed, 8) == cache_bytes(routed, 4) == 24 * 1024  # 4 key heads
+    assert sequence_bytes(dense, 1, 1) == 36 * 2 * 8 * 128 * 2 == 144 * 1024
+    assert sequence_bytes(dense, 8, 1) == 18 * 1024
+    assert sequence_bytes(routed, 8, 1) == sequence_bytes(routed, 4, 1) == 24 * 1024  # 4 key heads
 
 
 def test_memory_beside_the_weights_bounds_the_sequences_in_flight() -> None:

@@ -55,9 +55,9 @@ class Architecture:
     vocab_size: int
     hidden_size: int
     query_size: int
-    """Width of all query heads together."""
+    """Width of all query heads together, of the widest layer."""
     key_size: int
-    """Width of all key heads together."""
+    """Width of all key heads together, of the same layer."""
     num_heads: int
     norms_queries: bool
     """Whether queries and keys are normalised per head."""
@@ -66,7 +66,12 @@ class Architecture:
     experts_per_token: int
     """0 for dense models."""
     windows: tuple[int | None, ...]
-    """Per layer, tokens that attention looks back; None for all."""
+    """Per layer, tokens that attention looks back; None for all, 0 where there is none."""
+    cached: tuple[int, ...]
+    """Per layer, width of the keys that a token leaves in an engine's cache: 0 without attention,
+    and where a layer takes another's."""
+    state_size: int
+    """Numbers that layers of linear attention keep of a sequence, whatever its length."""
     max_length: int | None
     """Longest sequence that the configuration states, in tokens."""
     attention: str
@@ -146,9 +151,9 @@ def measure(
     counted = _count(network) | _count_adapters(network, adapter)
     routed = num_experts(text)
     per_token = int(text.num_experts_per_tok) if routed else 0
-    heads = int(text.num_attention_heads)
-    # Not getattr: layers of Gemma 4 differ in it, and it refuses to be asked for all.
-    head_dim = int(text.__dict__.get("head_dim") or text.hidden_size // heads)
+    heads, windows = _heads(text), _windows(text)
+    query_size, key_size = max(heads)
+    own_keys = len(heads) - (getattr(text, "num_kv_shared_layers", None) or 0)
     width = getattr(text, "moe_intermediate_size", None) if routed else None
     active_experts = counted["num_experts"] * per_token // routed if routed else 0
     return Architecture(
@@ -157,12 +162,17 @@ def measure(
         num_active_experts=active_experts,
         vocab_size=int(text.vocab_size),
         hidden_size=int(text.hidden_size),
-        query_size=heads * head_dim,
-        key_size=int(getattr(text, "num_key_value_heads", None) or heads) * head_dim,
-        num_heads=heads,
+        query_size=query_size,
+        key_size=key_size,
+        num_heads=int(text.num_attention_heads),
         mlp_size=int(width or text.intermediate_size) * (per_token or 1),
         experts_per_token=per_token,
-        windows=_windows(text),
+        windows=windows,
+        cached=tuple(
+            keys if window != 0 and layer < own_keys else 0
+            for layer, ((_, keys), window) in enumerate(zip(heads, windows, strict=True))
+        ),
+        state_size=windows.count(0) * _layer_state(text),
         max_length=getattr(text, "max_position_embeddings", None),
         attention=attention_kind,
         norms_queries=norms_queries,
@@ -213,12 +223,36 @@ def _count_adapters(network: Any, adapter: AdapterConfig) -> dict[str, int]:
     return {"num_adapter": sum(trained.values()), "num_expert_adapter": experts}
 
 
+def _heads(text: Any) -> list[tuple[int, int]]:
+    """Per layer, the widths of all query heads and of all key heads together."""
+    sizes = []
+    for layer in text.per_layer_config:  # layers of Gemma 4 differ
+        heads = int(layer.num_attention_heads)
+        head_dim = int(getattr(layer, "head_dim", None) or layer.hidden_size // heads)
+        keys = int(getattr(layer, "num_key_value_heads", None) or heads)
+        sizes.append((heads * head_dim, keys * head_dim))
+    return sizes
+
+
 def _windows(text: Any) -> tuple[int | None, ...]:
     window = getattr(text, "sliding_window", None)
     kinds = getattr(text, "layer_types", None)
     if kinds is None:
         kinds = ["sliding_attention" if window else "full_attention"] * text.num_hidden_layers
-    return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+    seen = {"sliding_attention": window}
+    if _layer_state(text):  # of others the state is not known: counted as attention, which is more
+        seen["linear_attention"] = 0
+    return tuple(seen.get(kind) for kind in kinds)
+
+
+def _layer_state(text: Any) -> int:
+    """Numbers that one gated delta net keeps of a sequence; 0 for other architectures."""
+    heads = getattr(text, "linear_num_value_heads", None)
+    if heads is None:
+        return 0
+    keys, values = text.linear_key_head_dim, text.linear_value_head_dim
+    channels = 2 * text.linear_num_key_heads * keys + heads * values
+    return int(heads * keys * values + channels * (text.linear_conv_kernel_dim - 1))
 
 
 def _download(model: ModelConfig, shipped: list[str]) -> dict[str, Any]:

@@ -119,17 +119,15 @@ def longest_context(model: Architecture, config: RunConfig) -> int:
 
 
 def sequence_bytes(model: Architecture, gpus: int, tokens: float) -> float:
-    """Bytes of keys and values of a sequence of `tokens` tokens on each of `gpus` GPUs; a layer
-    with a window keeps no more than it."""
-    cached = sum(tokens if window is None else min(window, tokens) for window in model.windows)
-    return cached * cache_bytes(model, gpus) / model.num_layers
-
-
-def cache_bytes(model: Architecture, gpus: int) -> float:
-    """Bytes of keys and values of one token in all layers on each of `gpus` GPUs, which share the
-    heads as far as there are enough."""
+    """Bytes that a sequence of `tokens` tokens keeps on each of `gpus` GPUs: keys and values, of no
+    more tokens than a layer's window, and the state of linear attention, in fp32 at most.
+    The GPUs share the heads as far as there are enough."""
     num_heads = model.key_size * model.num_heads // model.query_size
-    return 2 * BF16 * model.key_size * model.num_layers / min(gpus, num_heads)
+    cached = sum(
+        keys * (tokens if window is None else min(window, tokens))
+        for keys, window in zip(model.cached, model.windows, strict=True)
+    )
+    return (2 * BF16 * cached + FP32 * model.state_size) / min(gpus, num_heads)
 
 
 def _shares(hardware: HardwareConfig) -> int:

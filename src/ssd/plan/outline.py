@@ -81,6 +81,8 @@ def outline(fields: dict[str, Any], source: str) -> Architecture | None:
         mlp_size=fields["intermediate_size"],
         experts_per_token=0,
         windows=(None,) * layers,
+        cached=(key,) * layers,
+        state_size=0,
         max_length=fields.get("max_position_embeddings"),
         attention="ssd_varlen",
     )
