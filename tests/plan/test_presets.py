@@ -77,6 +77,8 @@ def test_a_cell_is_the_first_change_with_which_the_card_takes_the_model(
 
 if __name__ == "__main__":
     for name in sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")):
+        if "tiny" in name:
+            continue
         with tempfile.TemporaryDirectory() as scratch:
             cells = [verdict(name, size, Path(scratch)) for size in CARDS]
         texts = [cell if cell in ("nothing", NONE) else f"`{cell}`" for cell in cells]

@@ -10,7 +10,7 @@ from ssd.artifacts.store import library_versions
 from ssd.check.engine import takes
 from ssd.check.subject import Finding, State, Subject, counted, ok, refused, some
 from ssd.config.choices import AdapterType
-from ssd.models.miniature import miniature
+from ssd.models.miniature import layer_kinds, miniature
 from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG, SAFETENSORS
 from ssd.models.network import check_head, head
 from ssd.models.reasoning import find_reasoning, opens_reasoning, refuse_reasoning_as_chat
@@ -132,8 +132,7 @@ def head_and_loss(subject: Subject) -> Finding:
 def layers(subject: Subject) -> Finding:
     """The kinds of layers, and whether documents can share a row of training."""
     text = subject.architecture.get_text_config()
-    kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
-    counts = Counter(kind.replace("_", " ") for kind in kinds)
+    counts = Counter(kind.replace("_", " ") for kind in layer_kinds(text))
     named = ", ".join(f"{kind} ({number})" for kind, number in counts.items())
     rows = choose_rows(subject.folder, subject.config.train, subject.config.hardware)
     if rows.note is not None:

@@ -27,6 +27,15 @@ def miniature(config: Any) -> Any:
     return AutoModelForCausalLM.from_config(small_config(config), dtype=torch.float32).eval()
 
 
+def layer_kinds(text: Any) -> list[str]:
+    """The kind of every layer, by transformers' names, of the text part of a configuration."""
+    kinds = getattr(text, "layer_types", None)
+    if kinds is None:  # as Mistral's, whose layers are all alike
+        windows = getattr(text, "sliding_window", None)
+        kinds = ["sliding_attention" if windows else "full_attention"] * text.num_hidden_layers
+    return list(kinds)
+
+
 def small_config(config: Any) -> Any:
     """The text part of a configuration with its sizes cut down."""
     small = copy.deepcopy(config.get_text_config())

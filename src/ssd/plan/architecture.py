@@ -13,6 +13,7 @@ from ssd.artifacts.files import read_json
 from ssd.config.choices import Attention, WeightSource
 from ssd.config.settings import AdapterConfig, ModelConfig, TrainConfig
 from ssd.errors import ModelError, did_you_mean, one_line
+from ssd.models.miniature import layer_kinds
 from ssd.models.names import MODEL_CONFIG
 from ssd.models.random_init import RANDOM_MODELS, random_fields
 from ssd.models.weights import locate
@@ -235,14 +236,10 @@ def _heads(text: Any) -> list[tuple[int, int]]:
 
 
 def _windows(text: Any) -> tuple[int | None, ...]:
-    window = getattr(text, "sliding_window", None)
-    kinds = getattr(text, "layer_types", None)
-    if kinds is None:
-        kinds = ["sliding_attention" if window else "full_attention"] * text.num_hidden_layers
-    seen = {"sliding_attention": window}
+    seen = {"sliding_attention": getattr(text, "sliding_window", None)}
     if _layer_state(text):  # of others the state is not known: counted as attention, which is more
         seen["linear_attention"] = 0
-    return tuple(seen.get(kind) for kind in kinds)
+    return tuple(seen.get(kind) for kind in layer_kinds(text))
 
 
 def _layer_state(text: Any) -> int:
