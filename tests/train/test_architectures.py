@@ -20,6 +20,7 @@ from transformers import (
 
 from ssd.errors import ModelError
 from ssd.models.fetch import fetch
+from ssd.models.network import check_head
 from ssd.models.random_init import RANDOM_MODELS, SHAPE, byte_tokenizer
 from ssd.run import Run, lineage
 from ssd.train.attention import check_isolation
@@ -47,7 +48,7 @@ def built(name: str, *overrides: str) -> CompletionLoss:
 @pytest.mark.parametrize("name", RANDOM_MODELS)
 def test_packed_rows_have_the_loss_and_gradients_of_one_document_a_row(name: str) -> None:
     loss = built(name)
-    loss.check_head()
+    check_head(loss.network)
     value, expected = gradients(loss, batches(packing=False))
     packed, found = gradients(loss, batches(packing=True))
     assert packed == pytest.approx(value, rel=1e-6)
