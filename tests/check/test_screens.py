@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as a script
 from runs import ROOT, compose_config
@@ -25,7 +26,7 @@ from ssd.check.subject import Subject
 from ssd.models.random_init import RANDOM_MODELS, random_fields
 from ssd.plan.architecture import KNOWN
 
-PRESETS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+PRESETS = sorted((ROOT / "conf" / "model").glob("*.yaml"))
 DOCS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
@@ -52,9 +53,9 @@ def architectures() -> dict[str, tuple[dict[str, Any], list[str], list[str]]]:
     published = read_json(KNOWN)
     found: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {}
     for preset in PRESETS:
-        fields = published[compose_config(f"model={preset}").model.name]
-        if "tiny" not in preset:
-            found.setdefault(class_of(fields), (fields, [], []))[1].append(preset)
+        fields = published[yaml.safe_load(preset.read_text(encoding="utf-8"))["name"]]
+        if "tiny" not in preset.stem:
+            found.setdefault(class_of(fields), (fields, [], []))[1].append(preset.stem)
     for name in RANDOM_MODELS:
         fields = random_fields(name)
         # Qwen3.5 is published as a model that also sees, and random models read text alone.
