@@ -12,7 +12,7 @@ from ssd.check.subject import Finding, State, Subject, counted, ok, refused, som
 from ssd.config.choices import AdapterType
 from ssd.models.miniature import miniature
 from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG, SAFETENSORS
-from ssd.models.network import check_head, head
+from ssd.models.network import body, check_head, head
 from ssd.models.reasoning import find_reasoning, opens_reasoning, refuse_reasoning_as_chat
 from ssd.models.templates import (
     DATE,
@@ -202,10 +202,10 @@ def adapter(subject: Subject) -> Finding:
     if settings.type is AdapterType.none:
         return ok("adapter", "none: all weights are trained")
     network = subject.account.skeleton
-    mixed = bool(routers(network))
-    targets = attention_layers(network) if mixed else _linear_layers(network)
+    text = body(network)
+    targets = attention_layers(text) if routers(network) else _linear_layers(text)
     if settings.experts:
-        targets += stacked_experts(network)
+        targets += stacked_experts(text)
     if not targets:
         return refused("adapter", "no linear layer to adapt: use adapter=none")
     return ok("adapter", f"{settings.type.value} of rank {settings.rank} on {', '.join(targets)}")
@@ -256,10 +256,8 @@ def _untied(subject: Subject) -> str | None:
 
 
 def _linear_layers(network: Any) -> list[str]:
-    """Last names of the linear layers but the head."""
-    last = network.get_output_embeddings()
-    linear = [name for name, module in network.named_modules()
-              if isinstance(module, nn.Linear) and module is not last]  # fmt: skip
+    """Last names of the linear layers."""
+    linear = [name for name, m in network.named_modules() if isinstance(m, nn.Linear)]
     return sorted({name.rsplit(".", 1)[-1] for name in linear})
 
 
