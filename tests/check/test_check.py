@@ -13,7 +13,14 @@ import torch
 from checkpoints import IGNORED, add_ignored, change_json, change_tensors, shard
 from runs import compose_config
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoTokenizer, Gemma2Config, Gemma2ForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ssd.check.__main__ import main, read_model
@@ -273,6 +280,13 @@ def test_the_named_layers_are_those_that_peft_adapts(name: str) -> None:
     adapted = {module.rsplit(".", 1)[-1] for module in network.targeted_module_names}
     named = checked(folder, "adapter=lora")["adapter"].text.rpartition(" on ")[2]
     assert set(named.split(", ")) == adapted
+
+
+def test_an_architecture_that_keeps_its_layers_elsewhere_is_refused(copy: Path) -> None:
+    config = GPT2Config(vocab_size=259, n_embd=64, n_layer=2, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(copy)
+    finding = checked(copy)["layers"]
+    assert finding.state is State.refused and "GPT2LMHeadModel" in finding.text
 
 
 def test_vllms_code_for_models_that_see_needs_torchvision() -> None:

@@ -13,7 +13,7 @@ from ssd.config.choices import AdapterType
 from ssd.errors import ModelError
 from ssd.models.miniature import miniature
 from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG
-from ssd.models.network import body, check_head, head
+from ssd.models.network import body, check_head, decoder_layers, head
 from ssd.models.reasoning import find_reasoning, opens_reasoning, refuse_reasoning_as_chat
 from ssd.models.templates import (
     DATE,
@@ -142,6 +142,7 @@ def head_and_loss(subject: Subject) -> Finding:
 
 def layers(subject: Subject) -> Finding:
     """The kinds of layers, and whether documents can share a row of training."""
+    decoder_layers(subject.account.skeleton)
     text = subject.architecture.get_text_config()
     kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
     counts = Counter(kind.replace("_", " ") for kind in kinds)
