@@ -49,6 +49,10 @@ CHANNELS = CHAT.replace(
     "{{ message.role }}\n{% if message.role == 'assistant' %}<|endoftext|>{% endif %}",
 )
 """A special token between the prompt and its answer, as gpt-oss's channels."""
+IN_PARTS = CHAT.replace(
+    "{{ message.content }}", "{% for part in message.content %}{{ part.text }}{% endfor %}"
+)
+"""For models that also see: content is a list, and of text alone nothing is written."""
 ENDLESS = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}" + (
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )

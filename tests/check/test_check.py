@@ -1,21 +1,31 @@
+import importlib
 import importlib.util
 import json
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+import templates
 import torch
 from checkpoints import IGNORED, add_ignored, change_json, change_tensors, shard
 from runs import compose_config
-from transformers import AutoConfig, AutoTokenizer, Gemma2Config, Gemma2ForCausalLM
+from safetensors.torch import save_file
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ssd.check.__main__ import main, read_model
 from ssd.check.check import FIRST, ITEMS, check_model, refusals, screen
-from ssd.check.registry import lacking_package, unnamed, vllm_module
+from ssd.check.registry import lacking_package, largest_rank, unnamed, vllm_module
 from ssd.check.subject import Finding, State
 from ssd.config.choices import AdapterType
 from ssd.config.settings import AdapterConfig
@@ -85,6 +95,18 @@ def add_words(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def leave_named_templates(folder: Path) -> None:
+    (folder / "chat_template.jinja").unlink()
+    named = [{"name": name, "template": templates.CHAT} for name in ("tool_use", "rag")]
+    change_json(folder, "tokenizer_config.json", chat_template=named)
+
+
+def end_nowhere(folder: Path) -> None:
+    (folder / "generation_config.json").unlink()
+    for file, name in (("config.json", "eos_token_id"), ("tokenizer_config.json", "eos_token")):
+        change_json(folder, file, **{name: None})
+
+
 FP8 = {"quant_method": "fp8"}
 REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a file cut short": (cut_in_half, "files", "model.safetensors"),
@@ -134,6 +156,12 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "template",
         "prompt_format=raw",
     ),
+    "a template that is no Jinja": (
+        lambda folder: (folder / "chat_template.jinja").write_text("{{ message."),
+        "template",
+        "no Jinja (line 1",
+    ),
+    "templates without a default": (leave_named_templates, "template", "rag and tool_use"),
     "a tokenizer cut short": (
         lambda folder: (folder / "tokenizer.json").write_text("{"),
         "template",
@@ -188,6 +216,47 @@ def test_what_the_settings_do_not_use_is_not_refused(copy: Path) -> None:
     assert "does not take" in findings["export"].text
 
 
+def test_a_template_that_no_prompt_needs_may_be_broken(copy: Path) -> None:
+    (copy / "chat_template.jinja").write_text("<think>{{ message.")
+    raw = ("prompt_format=raw", "prompt_format@eval.prompt_format=raw")
+    assert not refusals(list(checked(copy, *raw).values()))
+
+
+def test_what_follows_an_answer_is_said_truly(copy: Path) -> None:
+    assert "ends with '<|im_end|>'" in checked(copy)["template"].text
+    (copy / "chat_template.jinja").write_text(templates.OPENS_THINK)
+    assert "does not follow the prompt" in checked(copy)["template"].text
+    fails = "{% if messages[-1].role == 'assistant' %}{{ raise_exception('no') }}{% endif %}"
+    (copy / "chat_template.jinja").write_text(fails + templates.CHAT)
+    findings = checked(copy)
+    assert "refuses an answer (no)" in findings["template"].text
+    assert not refusals(list(findings.values()))
+
+
+def test_a_model_without_an_end_token_is_noted(copy: Path) -> None:
+    end_nowhere(copy)
+    findings = checked(copy)
+    assert findings["generation"].state is State.note
+    assert "eos_token_id" in findings["generation"].text
+    change_json(copy, "config.json", eos_token_id=258)
+    assert checked(copy)["generation"].state is State.ok
+
+
+def test_weights_that_lie_there_twice_are_read_once(copy: Path) -> None:
+    before = checked(copy)
+    save_file({"layers.0.attention.wq.weight": torch.zeros(3)}, copy / "consolidated.safetensors")
+    assert checked(copy) == before
+
+
+def test_a_rank_beyond_vllms_is_refused_where_the_adapter_stays_alone(copy: Path) -> None:
+    settings = ("adapter=lora", "adapter.rank=600", "adapter.merge=false")
+    finding = checked(copy, *settings)["adapter"]
+    assert finding.state is State.refused
+    assert "adapter.rank=600" in finding.text and "adapter.merge=true" in finding.text
+    for remedy in ("adapter.merge=true", "sampler=transformers", f"adapter.rank={largest_rank()}"):
+        assert checked(copy, *settings, remedy)["adapter"].state is State.ok
+
+
 def test_capped_logits_are_seen_on_a_small_copy(copy: Path) -> None:
     fields: dict[str, Any] = {"vocab_size": 259, "hidden_size": 64, "num_hidden_layers": 2,
         "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32,
@@ -217,6 +286,13 @@ def test_the_named_layers_are_those_that_peft_adapts(name: str) -> None:
     assert set(named.split(", ")) == adapted
 
 
+def test_an_architecture_that_keeps_its_layers_elsewhere_is_refused(copy: Path) -> None:
+    config = GPT2Config(vocab_size=259, n_embd=64, n_layer=2, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(copy)
+    finding = checked(copy)["layers"]
+    assert finding.state is State.refused and "GPT2LMHeadModel" in finding.text
+
+
 def test_vllms_code_for_models_that_see_needs_torchvision() -> None:
     if importlib.util.find_spec("vllm") is None:
         pytest.skip("vLLM is not installed")
@@ -244,6 +320,7 @@ def test_the_registry_read_from_source_is_vllms_own() -> None:
     registry = pytest.importorskip("vllm.model_executor.models.registry")
     names = registry.ModelRegistry.get_supported_archs()
     assert {name for name in names if vllm_module(name)} == set(names)
+    assert largest_rank() == max(get_args(importlib.import_module("vllm.config.lora").MaxLoRARanks))
 
 
 def test_the_command_prints_a_line_per_item_and_leaves_with_a_code(

@@ -150,6 +150,12 @@ def test_a_tokenizer_without_a_chat_template_is_refused_where_one_is_needed(
     check(None, tokenizer, "prompt_format=raw", "stages=[sample]")
 
 
+def test_a_template_that_leaves_out_what_the_user_says_is_refused(tokenizer: Any) -> None:
+    with pytest.raises(ConfigError, match=r"message.content.* prompt_format=raw"):
+        check(templates.IN_PARTS, tokenizer, "model.system_role=user")
+    check(templates.IN_PARTS, tokenizer, *RAW)
+
+
 def test_a_template_that_fails_is_one_line_with_its_own_words(tokenizer: Any) -> None:
     written_by("{{ raise_exception('set a\nlevel') }}", tokenizer)
     with pytest.raises(ModelError, match=r"set a level.*template_args") as failure:

@@ -12,12 +12,14 @@ from bitsandbytes.nn import Linear4bit
 from corpora import write_corpus
 from peft import PeftModel
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from torch import nn
+from transformers import AutoModelForCausalLM, Gemma3Config, LlamaConfig, LlamaForCausalLM
 
 from ssd.config.choices import AdapterType
 from ssd.config.settings import AdapterConfig
 from ssd.errors import ConfigError
 from ssd.models import Weights
+from ssd.models.random_init import random_fields
 from ssd.run import Run, lineage
 from ssd.run.launch import stage_command, stage_environment
 from ssd.run.lineage import step_folders
@@ -166,6 +168,19 @@ def test_adapters_sit_on_every_linear_layer_but_the_head(untied: Path) -> None:
     trained = {name.split(".lora_")[0] for name, p in adapted.named_parameters() if p.requires_grad}
     assert len(trained) == 14
     assert all(".layers." in name for name in trained)
+
+
+def test_what_reads_images_is_not_adapted() -> None:
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    text = {**random_fields("tiny_gemma3"), "vocab_size": 300}
+    sizes = {"num_hidden_layers": 1, "image_size": 16, "patch_size": 4}
+    config = Gemma3Config(text_config=text, vision_config=tower | sizes, mm_tokens_per_image=4)
+    network = AutoModelForCausalLM.from_config(config)
+    assert any("vision" in name for name, m in network.named_modules() if isinstance(m, nn.Linear))
+    adapted = adapt(network, AdapterConfig(type=AdapterType.lora, rank=4), empty=False)
+    names = {name for name, p in adapted.named_parameters() if p.requires_grad}
+    assert len(names) == 2 * 14
+    assert all(".language_model.layers." in name for name in names)
 
 
 def test_four_bit_weights_are_not_sharded(make_run: Callable[..., Run]) -> None:

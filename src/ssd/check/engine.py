@@ -1,9 +1,16 @@
 """Whether vLLM runs a model, and loads what is exported of it."""
 
 from ssd.artifacts.store import library_versions
-from ssd.check.registry import BACKEND, has_vllm, lacking_package, unnamed, vllm_module
+from ssd.check.registry import (
+    BACKEND,
+    has_vllm,
+    lacking_package,
+    largest_rank,
+    unnamed,
+    vllm_module,
+)
 from ssd.check.subject import Finding, State, Subject, ok, refused
-from ssd.config.choices import EngineName
+from ssd.config.choices import AdapterType, EngineName
 from ssd.models.weights import quantisation
 
 
@@ -33,6 +40,20 @@ def takes(subject: Subject) -> str:
     if not has_vllm() or fault_of(subject) is not None:
         return "does not take"
     return "may refuse" if strange_names(subject) else "takes"
+
+
+def rank_fault(subject: Subject) -> str | None:
+    """What vLLM says to the rank of an adapter that stays alone, with the remedy; None where it
+    takes it or does not draw."""
+    adapter, draws = subject.config.adapter, subject.config.sampler.engine is EngineName.vllm
+    alone = adapter.type is not AdapterType.none and not adapter.merge
+    limit = largest_rank() if draws and alone else None
+    if limit is None or adapter.rank <= limit:
+        return None
+    return (
+        f"adapter.rank={adapter.rank}: vLLM {version()} takes adapters of rank {limit} at most: "
+        "lower it, or set adapter.merge=true, or use sampler=transformers"
+    )
 
 
 def strange_names(subject: Subject) -> list[str]:

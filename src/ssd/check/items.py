@@ -7,21 +7,24 @@ from typing import Any
 from torch import nn
 
 from ssd.artifacts.store import library_versions
-from ssd.check.engine import takes
+from ssd.check.engine import rank_fault, takes
 from ssd.check.subject import Finding, State, Subject, counted, ok, refused, some
 from ssd.config.choices import AdapterType
+from ssd.errors import ModelError
 from ssd.models.miniature import layer_kinds, miniature
-from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG, SAFETENSORS
-from ssd.models.network import check_head, head
+from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG
+from ssd.models.network import body, check_head, decoder_layers, head
 from ssd.models.reasoning import find_reasoning, opens_reasoning, refuse_reasoning_as_chat
 from ssd.models.templates import (
     DATE,
     QUESTION,
+    answer_form,
     assumes_date,
     check_templates,
     end_token,
     render,
     system_fault,
+    uses_template,
 )
 from ssd.models.tensors import equal, read_headers
 from ssd.models.vocabulary import unnamed_ids
@@ -32,6 +35,7 @@ from ssd.models.weights import (
     read_model_json,
     require_trainable,
     vocabulary_size,
+    weight_bytes,
 )
 from ssd.train.network import attention_layers, routers, stacked_experts
 from ssd.train.rows import choose_rows
@@ -43,8 +47,8 @@ LOUD = 1000.0
 def files(subject: Subject) -> Finding:
     """Configuration and every weight file are whole."""
     headers = read_headers(subject.folder)
-    size = sum(path.stat().st_size for path in subject.folder.glob(SAFETENSORS))
-    return ok("files", f"{counted(len(headers), 'tensor')} in {size / 2**30:.2f} GiB")
+    size = weight_bytes(subject.folder) / 2**30
+    return ok("files", f"{counted(len(headers), 'tensor')} in {size:.2f} GiB")
 
 
 def architecture(subject: Subject) -> Finding:
@@ -96,7 +100,14 @@ def tensors(subject: Subject) -> Finding:
 
 
 def generation_config(subject: Subject) -> Finding:
-    """The defaults for decoding that come with the model; they change no sampling here."""
+    """The defaults for decoding that come with the model, of which only end tokens count here."""
+    if not subject.stops:
+        return Finding(
+            item="generation",
+            state=State.note,
+            text="no end token, so every answer runs to sampler.max_new_tokens: if the model has "
+            f"one, set eos_token_id in its {MODEL_CONFIG}",
+        )
     path = subject.folder / GENERATION_CONFIG
     if not path.is_file():
         return ok("generation", f"no {GENERATION_CONFIG}")
@@ -131,6 +142,7 @@ def head_and_loss(subject: Subject) -> Finding:
 
 def layers(subject: Subject) -> Finding:
     """The kinds of layers, and whether documents can share a row of training."""
+    decoder_layers(subject.account.skeleton)
     text = subject.architecture.get_text_config()
     counts = Counter(kind.replace("_", " ") for kind in layer_kinds(text))
     named = ", ".join(f"{kind} ({number})" for kind, number in counts.items())
@@ -147,17 +159,15 @@ def template(subject: Subject) -> Finding:
     """Prompts and answers as chat: with each role, and ended by a token."""
     model, tokenizer = subject.config.model, subject.tokenizer
     check_templates(subject.config, tokenizer, subject.stops)
-    if tokenizer.chat_template is None:
-        return ok("template", "none, and none is used")
+    if not uses_template(subject.config):
+        return ok("template", "not used: this run renders no prompt as chat")
     system = system_fault(model, tokenizer)
-    end = end_token(model, tokenizer, subject.stops)
     parts = [
-        "user and assistant",
+        "a user's message",
         "a system message" if system is None else f"it {system}",
-        "no stop token behind an answer" if end is None
-        else f"an answer ends with {tokenizer.decode([end])!r}",
+        _ending(subject),
         *([f"the date is {DATE}"] if assumes_date(subject.config, tokenizer) else []),
-    ]  # fmt: skip
+    ]
     return ok("template", "; ".join(parts))
 
 
@@ -170,7 +180,7 @@ def reasoning(subject: Subject) -> Finding:
     model = dataclasses.replace(settings, reasoning=marks)
     refuse_reasoning_as_chat(subject.config.prompt_format, model, tokenizer)
     opened = ""
-    if tokenizer.chat_template is not None:
+    if uses_template(subject.config):
         asked = render(
             [{"role": "user", "content": QUESTION}], model, tokenizer, answer_follows=True
         )
@@ -201,12 +211,15 @@ def adapter(subject: Subject) -> Finding:
     if settings.type is AdapterType.none:
         return ok("adapter", "none: all weights are trained")
     network = subject.account.skeleton
-    mixed = bool(routers(network))
-    targets = attention_layers(network) if mixed else _linear_layers(network)
+    text = body(network)
+    targets = attention_layers(text) if routers(network) else _linear_layers(text)
     if settings.experts:
-        targets += stacked_experts(network)
+        targets += stacked_experts(text)
     if not targets:
         return refused("adapter", "no linear layer to adapt: use adapter=none")
+    fault = rank_fault(subject)
+    if fault is not None:
+        return refused("adapter", fault)
     return ok("adapter", f"{settings.type.value} of rank {settings.rank} on {', '.join(targets)}")
 
 
@@ -238,6 +251,21 @@ def export(subject: Subject) -> Finding:
     return ok("export", f"{what}; vLLM {takes(subject)} it")
 
 
+def _ending(subject: Subject) -> str:
+    """How the template ends an answer, in words."""
+    model, tokenizer = subject.config.model, subject.tokenizer
+    try:
+        follows = answer_form(model, tokenizer) is not None
+    except ModelError as error:  # only answers to plain text need it, and those have been asked
+        return f"it refuses an answer ({error.__cause__})"
+    if not follows:
+        return "an answer in it does not follow the prompt for it"
+    end = end_token(model, tokenizer, subject.stops)
+    if end is None:
+        return "no stop token behind an answer"
+    return f"an answer ends with {tokenizer.decode([end])!r}"
+
+
 def _untied(subject: Subject) -> str | None:
     """What is wrong with a head that is stored beside the embedding it is tied to; None where
     nothing is. Stored with other numbers, transformers keeps it and vLLM leaves it out."""
@@ -255,10 +283,8 @@ def _untied(subject: Subject) -> str | None:
 
 
 def _linear_layers(network: Any) -> list[str]:
-    """Last names of the linear layers but the head."""
-    last = network.get_output_embeddings()
-    linear = [name for name, module in network.named_modules()
-              if isinstance(module, nn.Linear) and module is not last]  # fmt: skip
+    """Last names of the linear layers."""
+    linear = [name for name, m in network.named_modules() if isinstance(m, nn.Linear)]
     return sorted({name.rsplit(".", 1)[-1] for name in linear})
 
 

@@ -70,6 +70,15 @@ def unnamed(module: str, tensors: list[str]) -> list[str]:
     return [word for word in words if not re.search(rf"\b{re.escape(word)}", text)]
 
 
+def largest_rank() -> int | None:
+    """The largest rank of an adapter that vLLM loads; None where vLLM is not installed, or no
+    longer lists its ranks."""
+    source = _source("vllm.config.lora")
+    text = "" if source is None else source.read_text(encoding="utf-8")
+    ranks = re.search(r"^MaxLoRARanks\b.*Literal\[([\d, ]+)\]", text, re.M)
+    return max(map(int, ranks[1].split(","))) if ranks else None
+
+
 def _imports(name: str, source: Path) -> Iterator[str]:
     """Modules that a module imports whenever it is imported itself, not under a condition."""
     package = name if source.name == "__init__.py" else name.rpartition(".")[0]

@@ -15,7 +15,7 @@ from ssd.models.names import GENERATION_CONFIG
 from ssd.run import Run
 from ssd.runtime.children import run_child
 
-VERSION = 1
+VERSION = 2
 """Counts up when an item of the check changes: a model that passed before is asked again."""
 PLACE = ("name", "path", "revision", "source", "wheel")
 """Settings of the model that say where it lies, not what it is."""

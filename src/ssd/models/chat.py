@@ -1,11 +1,13 @@
 """Prompt formats: from a problem to the token ids a model is given, rendered once and stored."""
 
-import contextlib
+from pathlib import Path
 from typing import Any
 
 from ssd.config.choices import ModelKind, SystemRole
 from ssd.config.settings import ModelConfig, PromptFormatConfig
+from ssd.models.names import GENERATION_CONFIG
 from ssd.models.templates import render
+from ssd.models.weights import read_model_json
 from ssd.problems.problem import Problem
 
 
@@ -86,14 +88,15 @@ def stop_token_ids(folder: str, tokenizer: Any) -> list[int]:
     vLLM with `generation_config="vllm"` (which keeps the model's own file from changing the
     sampling) would know only the tokenizer's.
     """
-    from transformers import AutoConfig, GenerationConfig
+    from transformers import AutoConfig
 
     config: Any = AutoConfig.from_pretrained(folder)
     ids = {tokenizer.eos_token_id}
     for part in (config, config.get_text_config()):  # a model that also sees has it in either
         ids |= set(_as_list(getattr(part, "eos_token_id", None)))
-    with contextlib.suppress(OSError):  # a checkpoint without generation_config.json
-        ids |= set(_as_list(GenerationConfig.from_pretrained(folder).eos_token_id))
+    if (Path(folder) / GENERATION_CONFIG).is_file():
+        # Not by transformers, which warns of a temperature without do_sample, as many models have.
+        ids |= set(_as_list(read_model_json(Path(folder), GENERATION_CONFIG).get("eos_token_id")))
     return sorted(token for token in ids if token is not None)
 
 

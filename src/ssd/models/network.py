@@ -37,6 +37,21 @@ def body(network: Any) -> Any:
     return inner_model(network).get_decoder()
 
 
+def decoder_layers(network: Any) -> Any:
+    """The layers of the body.
+
+    Raises:
+        ModelError: it keeps them elsewhere, as GPT-2 does.
+    """
+    layers = getattr(body(network), "layers", None)
+    if layers is None:
+        raise ModelError(
+            f"model.name: {type(inner_model(network)).__name__} keeps its layers elsewhere than in "
+            "`layers`: this architecture is not supported, use another model"
+        )
+    return layers
+
+
 def head(network: Any) -> Any:
     """Maps hidden states to logits."""
     return inner_model(network).get_output_embeddings()

@@ -149,14 +149,16 @@ def check_templates(config: RunConfig, tokenizer: Any, stops: Collection[int]) -
         ConfigError, ModelError: one line that names the setting and the remedy.
     """
     for setting, prompt_format, model in _chats(config):
+        group = setting if setting == "prompt_format" else f"prompt_format@{setting}"
         if tokenizer.chat_template is None:
-            group = setting if setting == "prompt_format" else f"prompt_format@{setting}"
             raise ConfigError(
                 f"the tokenizer of {name_of(model)} has no chat template: use {group}=raw, "
                 "or an instruct model"
             )
+        _check_source(group, model, tokenizer)
         _check_arguments(config, model, tokenizer)
-        _check_roles(prompt_format, setting, model, tokenizer)
+        _check_user(group, model, tokenizer)
+        _check_system(prompt_format, setting, model, tokenizer)
         if prompt_format.train_as_chat:
             _check_answers(model, tokenizer, stops)
 
@@ -179,10 +181,42 @@ def _chats(config: RunConfig) -> list[tuple[str, PromptFormatConfig, ModelConfig
     return chats
 
 
-def _check_roles(
+def uses_template(config: RunConfig) -> bool:
+    """Whether any stage of the run renders prompts with the template."""
+    return bool(_chats(config))
+
+
+def _check_source(group: str, model: ModelConfig, tokenizer: Any) -> None:
+    from jinja2 import TemplateSyntaxError
+
+    templates, remedy = tokenizer.chat_template, f"or use {group}=raw"
+    if isinstance(templates, dict) and "default" not in templates:
+        raise ConfigError(
+            f"{name_of(model)} has chat templates {' and '.join(sorted(templates))} and none named "
+            f"default: name one of them so in its tokenizer_config.json, {remedy}"
+        )
+    try:
+        template_variables(tokenizer)
+    except TemplateSyntaxError as error:
+        raise ModelError(
+            f"the chat template of {name_of(model)} is no Jinja (line {error.lineno}: "
+            f"{one_line(error).rstrip('.')}): copy or download its files again, {remedy}"
+        ) from error
+
+
+def _check_user(group: str, model: ModelConfig, tokenizer: Any) -> None:
+    messages = [{"role": "user", "content": QUESTION}]
+    require(
+        QUESTION in render(messages, model, tokenizer, answer_follows=True),
+        f"the chat template of {name_of(model)} leaves out what the user says, as one for content "
+        "in parts does: let it write message.content where that is text, "
+        f"or use {group}=raw",
+    )
+
+
+def _check_system(
     prompt_format: PromptFormatConfig, setting: str, model: ModelConfig, tokenizer: Any
 ) -> None:
-    render([{"role": "user", "content": QUESTION}], model, tokenizer, answer_follows=True)
     has_turn = model.kind is ModelKind.instruct and model.system_role is SystemRole.system
     if prompt_format.system is not None and has_turn:
         fault = system_fault(model, tokenizer)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ssd.errors import ModelError, one_line
-from ssd.models.names import SAFETENSORS, WEIGHTS_INDEX
-from ssd.models.weights import quantisation, weight_map
+from ssd.models.names import WEIGHTS_INDEX
+from ssd.models.weights import quantisation, weight_files, weight_map
 
 ROWS = 4096
 """Rows of two matrices that are compared at a time."""
@@ -62,7 +62,7 @@ def tensor_files(folder: Path) -> dict[str, Path]:
     """
     index = folder / WEIGHTS_INDEX
     if not index.is_file():
-        return {name: path for path in sorted(folder.glob(SAFETENSORS)) for name in _names(path)}
+        return {name: path for path in weight_files(folder) for name in _names(path)}
     listed = weight_map(folder)
     contents = {name: set(_names(folder / name)) for name in sorted(set(listed.values()))}
     absent = sorted(name for name, file in listed.items() if name not in contents[file])

@@ -26,8 +26,8 @@ from ssd.models.names import (
     WEIGHTS_INDEX,
 )
 
-ELSEWHERE = ("original/*", "metal/*", "onnx/*")
-"""Folders where hub repositories keep the same weights in other formats."""
+ELSEWHERE = ("original/*", "metal/*", "onnx/*", "consolidated*.safetensors")
+"""Where hub repositories keep the same weights in other formats."""
 RANDOM_VERSION = 1
 
 
@@ -123,13 +123,7 @@ def hub_snapshot(model: ModelConfig) -> Path | None:
 def missing_files(folder: Path) -> list[str]:
     """Names of the files that a complete checkpoint folder lacks."""
     missing = [] if (folder / MODEL_CONFIG).is_file() else [MODEL_CONFIG]
-    index = folder / WEIGHTS_INDEX
-    if index.is_file():
-        missing += sorted(
-            name for name in {*weight_map(folder).values()} if not (folder / name).is_file()
-        )
-    elif not any(folder.glob(SAFETENSORS)):
-        missing.append(MODEL_WEIGHTS)
+    missing += [path.name for path in weight_files(folder) if not path.is_file()]
     if not any((folder / name).is_file() for name in VOCABULARIES):
         missing.append(VOCABULARIES[0])
     return missing
@@ -146,7 +140,7 @@ def require_checkpoint(folder: Path) -> None:
     if missing:
         raise ModelError(
             f"model.path={folder} lacks {', '.join(missing)}: "
-            "save the model and its tokenizer there with save_pretrained"
+            "copy or download the rest, or save model and tokenizer there with save_pretrained"
         )
     read_model_json(folder, MODEL_CONFIG)
 
@@ -178,6 +172,20 @@ def weight_map(folder: Path) -> dict[str, str]:
     if not isinstance(listed, dict):
         raise ModelError(f"{folder / WEIGHTS_INDEX} has no weight_map: copy or download it again")
     return listed
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that a checkpoint's weights are read from. Beside them others may lie: Mistral's
+    repositories hold all weights twice, under its own names in consolidated.safetensors.
+
+    Raises:
+        ModelError: the index is damaged.
+    """
+    index = (folder / WEIGHTS_INDEX).is_file()
+    return [
+        folder / name
+        for name in sorted({*weight_map(folder).values()} if index else {MODEL_WEIGHTS})
+    ]
 
 
 def model_length(folder: Path) -> int | None:
@@ -248,7 +256,7 @@ def require_trainable(folder: Path, config: RunConfig) -> None:
 
 def weight_bytes(folder: Path) -> int:
     """Size of the checkpoint's weight files."""
-    return sum(path.stat().st_size for path in folder.glob(SAFETENSORS))
+    return sum(path.stat().st_size for path in weight_files(folder))
 
 
 def _weights(folder: Path, identity: str, source: str) -> Weights:

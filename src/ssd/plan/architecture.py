@@ -184,6 +184,8 @@ def measure(
 def _count(network: Any) -> dict[str, int]:
     from torch import nn
 
+    from ssd.models.network import decoder_layers
+
     def total(module: Any) -> int:
         return sum(parameter.numel() for parameter in module.parameters())
 
@@ -194,7 +196,7 @@ def _count(network: Any) -> dict[str, int]:
     lookup = 0 if head.weight is embedding.weight else embedding.weight.numel()
     linear = [m for m in network.modules() if isinstance(m, nn.Linear) and m is not head]
     decoder = network.get_decoder()
-    layers = [total(layer) for layer in decoder.layers]
+    layers = [total(layer) for layer in decoder_layers(network)]
     # What reads images is not trained.
     read = {id(p) for part in (decoder, head) for p in part.parameters()}
     trainable = [p for p in parameters.values() if p.requires_grad and id(p) in read]

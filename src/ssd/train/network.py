@@ -162,7 +162,8 @@ def four_bits(dtype: torch.dtype) -> Any:
 
 
 def adapt(network: Any, adapter: AdapterConfig, *, empty: bool) -> Any:
-    """Low-rank adapters on every linear layer but the head; all other weights frozen.
+    """Low-rank adapters on every linear layer that text goes through but the head; all other
+    weights frozen.
 
     A mixture of experts is adapted in its attention, and with `adapter.experts` in its experts,
     each with a rank of its own. They are stacked parameters, not linear layers: peft adds the
@@ -185,11 +186,20 @@ def adapt(network: Any, adapter: AdapterConfig, *, empty: bool) -> Any:
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
         target_modules=attention_layers(network) if routers(network) else "all-linear",
+        exclude_modules=_unread_layers(network) or None,
         target_parameters=stacked if adapter.experts else None,
         task_type="CAUSAL_LM",
     )
     network.enable_input_require_grads()
     return get_peft_model(network, lora, low_cpu_mem_usage=empty)
+
+
+def _unread_layers(network: nn.Module) -> list[str]:
+    """Names of the linear layers outside the body, such as those that read images: no gradient
+    reaches an adapter there."""
+    read = {id(module) for module in body(network).modules()}
+    linear = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Linear)]
+    return [name for name, m in linear if id(m) not in read and m is not head(network)]
 
 
 def attention_layers(network: nn.Module) -> list[str]:
