@@ -289,7 +289,7 @@ def test_the_named_layers_are_those_that_peft_adapts(name: str) -> None:
 def test_an_architecture_that_keeps_its_layers_elsewhere_is_refused(copy: Path) -> None:
     config = GPT2Config(vocab_size=259, n_embd=64, n_layer=2, n_head=2)
     GPT2LMHeadModel(config).save_pretrained(copy)
-    finding = checked(copy)["layers"]
+    finding = checked(copy)["tensors"]
     assert finding.state is State.refused and "GPT2LMHeadModel" in finding.text
 
 

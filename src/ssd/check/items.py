@@ -72,6 +72,7 @@ def tensors(subject: Subject) -> Finding:
     if quantisation(subject.folder) not in (None, "mxfp4"):
         return ok("tensors", "quantised, as the line of the weights says")
     account = subject.account
+    decoder_layers(account.skeleton)
     if account.missing:
         return refused(
             "tensors",
@@ -142,7 +143,6 @@ def head_and_loss(subject: Subject) -> Finding:
 
 def layers(subject: Subject) -> Finding:
     """The kinds of layers, and whether documents can share a row of training."""
-    decoder_layers(subject.account.skeleton)
     text = subject.architecture.get_text_config()
     counts = Counter(kind.replace("_", " ") for kind in layer_kinds(text))
     named = ", ".join(f"{kind} ({number})" for kind, number in counts.items())
@@ -166,9 +166,11 @@ def template(subject: Subject) -> Finding:
         "a user's message",
         "a system message" if system is None else f"it {system}",
         _ending(subject),
-        *([f"the date is {DATE}"] if assumes_date(subject.config, tokenizer) else []),
     ]
-    return ok("template", "; ".join(parts))
+    if not assumes_date(subject.config, tokenizer):
+        return ok("template", "; ".join(parts))
+    parts.append(f"asks for the date and gets {DATE} on any day, unless template_args.date is set")
+    return Finding(item="template", state=State.note, text="; ".join(parts))
 
 
 def reasoning(subject: Subject) -> Finding:

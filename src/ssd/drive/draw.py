@@ -8,9 +8,6 @@ them: on a GPU a start takes one to two minutes.
 from ssd.arms import BASE
 from ssd.evaluate.generate import answer_all
 from ssd.generation.engines import run_engine
-from ssd.models.chat import load_tokenizer, stop_token_ids
-from ssd.models.reasoning import refuse_reasoning_as_chat
-from ssd.models.templates import DATE, assumes_date, check_templates
 from ssd.run import Run, lineage, load_run, stage_parser
 from ssd.runtime.reporting import reporting_errors
 from ssd.sample.corpus import sample
@@ -22,15 +19,6 @@ def draw(run: Run) -> None:
     Raises:
         DataError: a prompt leaves no room for an answer, or no sample is left.
     """
-    tokenizer = load_tokenizer(run.weights.path)
-    check_templates(run.config, tokenizer, stop_token_ids(run.weights.path, tokenizer))
-    if assumes_date(run.config, tokenizer):
-        print(
-            f"the chat template asks for the date and gets {DATE} on any day: "
-            "model.template_args.date sets another",
-            flush=True,
-        )
-    refuse_reasoning_as_chat(run.config.prompt_format, run.config.model, tokenizer)
     with run_engine(run, BASE, max_model_len=longest_model_len(run)) as engine:
         for training in lineage.sampled(run):
             sample(training, engine)

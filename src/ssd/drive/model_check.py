@@ -3,16 +3,15 @@
 import sys
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from ssd.arms import UNIT
-from ssd.artifacts.files import read_json, write_text
+from ssd.artifacts.files import read_json
 from ssd.artifacts.fingerprints import fingerprint, hash_file, plain
 from ssd.artifacts.names import CONFIG
 from ssd.artifacts.places import cache_folder
 from ssd.artifacts.store import library_versions
 from ssd.models.names import GENERATION_CONFIG
 from ssd.run import Run
+from ssd.run.folder import write_config
 from ssd.runtime.children import run_child
 
 VERSION = 2
@@ -33,7 +32,7 @@ def check_model(run: Run) -> None:
     passed = passed_file(run)
     if not passed.is_file():
         path = run.folder / CONFIG
-        write_text(path, OmegaConf.to_yaml(OmegaConf.create(plain(run.config))))
+        write_config(path, run.config)
         command = [sys.executable, "-m", "ssd.check", str(path), "--into", str(passed)]
         run_child(command, "checking the model")
     for finding in read_json(passed):

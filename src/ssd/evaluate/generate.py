@@ -17,8 +17,7 @@ from ssd.evaluate.selection import Job, best_setting, choice_jobs, list_jobs, lo
 from ssd.generation import Request, generate_shards
 from ssd.generation.engines import LazyEngine, run_engine
 from ssd.generation.requests import build_requests
-from ssd.models.chat import load_tokenizer, stop_token_ids
-from ssd.models.templates import check_templates
+from ssd.models.chat import load_tokenizer
 from ssd.models.weights import model_length
 from ssd.records.samples import read_samples, sample_counts
 from ssd.run import Run, lineage, load_run, protocol, stage_parser
@@ -36,8 +35,6 @@ def generate(run: Run, model: str, step: int | None = None) -> None:
         DataError: a prompt leaves no room for an answer.
     """
     require_checkpoint(run, model)
-    tokenizer = load_tokenizer(run.weights.path)
-    check_templates(run.config, tokenizer, stop_token_ids(run.weights.path, tokenizer))
     with run_engine(run, model, step, max_model_len=run.config.eval.max_model_len) as engine:
         answer_all(run, model, engine, step)
 
