@@ -10,12 +10,12 @@ from runs import ROOT
 
 from ssd.artifacts.files import read_json
 from ssd.artifacts.names import SCORES
-from ssd.drive.draw import draw
+from ssd.check.check import check_model
+from ssd.check.subject import State
 from ssd.drive.pipeline import pin_model, run_pipeline
-from ssd.errors import ConfigError
 from ssd.models import Weights
 from ssd.problems.extraction import THINK
-from ssd.run import Run, lineage, load_run
+from ssd.run import Run, load_run
 
 
 def test_plain_answers_are_not_drawn_to_be_trained_in_a_chat_that_opens_reasoning(
@@ -24,9 +24,8 @@ def test_plain_answers_are_not_drawn_to_be_trained_in_a_chat_that_opens_reasonin
     folder = reasoning_checkpoint(tiny_weights, tmp_path / "model", OPENS)
     run = make_run("experiment=apple_release", "data.limit=2", f"model.path={folder}")
     run = dataclasses.replace(run, config=pin_model(run.config, run.weights))
-    with pytest.raises(ConfigError, match=r"train_as_chat=true"):
-        draw(run)
-    assert not lineage.corpus(run).folder.exists()
+    refused = [item.text for item in check_model(folder, run.config) if item.state is State.refused]
+    assert any("train_as_chat=true" in text for text in refused)
 
 
 @pytest.mark.slow
