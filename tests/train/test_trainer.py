@@ -142,24 +142,34 @@ def test_twenty_steps_give_the_golden_curve(make_run: Make) -> None:
 
 DIVISIONS = {
     "padded": ("train.packing=false",),
+    "two processes sharded": ("hardware.devices=2",),
+}
+MORE_DIVISIONS = {
     "one sample at a time": ("hardware.micro_batch_tokens=1",),
     "full recomputation": ("hardware.activation_checkpointing=full",),
     "selective recomputation": ("hardware.activation_checkpointing=selective",),
     "one layer recomputed by two processes": ("hardware.devices=2", "hardware.recompute_layers=1"),
     "sdpa": ("hardware.attention=sdpa",),
-    "two processes sharded": ("hardware.devices=2",),
     "two processes with DDP": ("hardware.devices=2", "hardware.strategy=ddp"),
 }
 
 
-@pytest.mark.parametrize("norm", ["token", pytest.param("sample", marks=pytest.mark.slow)])
-def test_no_division_of_the_work_changes_what_is_learnt(make_run: Make, norm: str) -> None:
+@pytest.mark.parametrize(
+    ("norm", "divisions"),
+    [
+        ("token", DIVISIONS),
+        pytest.param("token", MORE_DIVISIONS, marks=pytest.mark.slow),
+        pytest.param("sample", DIVISIONS, marks=pytest.mark.slow),
+    ],
+    ids=["token", "token, more", "sample"],
+)
+def test_no_division_of_the_work_changes_what_is_learnt(
+    make_run: Make, norm: str, divisions: dict[str, tuple[str, ...]]
+) -> None:
     settings = (*FP32, f"objective.norm={norm}")
     whole = trained(make_run, "whole", *settings, "hardware.micro_batch_tokens=null")
     expected = AutoModelForCausalLM.from_pretrained(lineage.model_folder(whole, "tuned"))
-    for name, changes in DIVISIONS.items():
-        if norm == "sample" and name not in ("padded", "two processes sharded"):
-            continue
+    for name, changes in divisions.items():
         run = trained(make_run, name, *settings, *changes)
         assert losses(run) == pytest.approx(losses(whole), rel=1e-4), name
         assert live(run) == pytest.approx(live(whole), rel=1e-4, abs=1e-5), name
