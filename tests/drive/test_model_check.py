@@ -71,6 +71,7 @@ def test_a_damaged_model_ends_the_command_in_one_line_before_sampling(
     )  # fmt: skip
     assert done.returncode == REPORTED
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: {copy}")
+    assert line.startswith("error: ")
+    assert str(copy) in line
     assert {"cut": "00002-of-00002", "template": "prompt_format=raw"}[damage] in line
     assert not list((tmp_path / "o").glob("store/*"))
