@@ -151,6 +151,55 @@ def test_sampled_tokens_lie_in_the_truncated_support(engine: Engine, tiny_weight
         assert (probabilities.gather(-1, torch.tensor(completion.token_ids)[:, None]) > 0).all()
 
 
+PEAKED = Decoding(temp=0.25, top_k=20, top_p=0.8)
+"""The tiny model's own distribution is nearly flat: here the order of the operators matters."""
+NUM_DRAWS = 4000
+
+
+def misfit(counts: torch.Tensor, probabilities: torch.Tensor) -> float:
+    """p-value of Pearson's chi-square test; tokens that 5 draws are not expected of share a bin.
+
+    counts, probabilities: (V,).
+    """
+    expected = probabilities * counts.sum()
+    rare = expected < 5
+    seen = torch.cat([counts[~rare], counts[rare].sum()[None]])
+    hoped = torch.cat([expected[~rare], expected[rare].sum()[None]])
+    seen, hoped = seen[hoped > 0], hoped[hoped > 0]
+    statistic = ((seen - hoped) ** 2 / hoped).sum()
+    return float(torch.special.gammaincc(torch.tensor((len(seen) - 1) / 2), statistic / 2))
+
+
+@pytest.mark.parametrize("truncated_by", ["the engine's choice", "vLLM"])
+def test_every_engine_draws_from_the_tempered_and_truncated_distribution(
+    engine: Any, tiny_weights: Weights, truncated_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if truncated_by == "vLLM":
+        if not hasattr(engine, "on_cpu"):
+            pytest.skip("transformers draws by this project's own truncation alone")
+        monkeypatch.setattr(engine, "on_cpu", False)  # vLLM's own, as on a GPU
+    (asked,) = requests(1)
+    repeated = [
+        dataclasses.replace(asked, seed=request_seed(0, "p0", i), max_new_tokens=1)
+        for i in range(NUM_DRAWS)
+    ]
+    answers = engine.generate(repeated, PEAKED, logprobs=None, tick=lambda _: None)
+    ids = torch.tensor([completion.token_ids[0] for _, completion in answers])
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny_weights.path, dtype=torch.float32)
+    logits = model(input_ids=torch.tensor([asked.prompt_token_ids])).logits[0, -1:].detach()
+    counts = ids.bincount(minlength=logits.shape[-1]).float()
+
+    exact = tempered_probabilities(logits, PEAKED.temp, PEAKED.top_k, PEAKED.top_p)[0]
+    assert counts[exact == 0].sum() == 0
+    assert misfit(counts, exact) > 1e-3
+    # The test would notice the operators in another order, or another temperature.
+    untempered = tempered_probabilities(logits, 1.0, PEAKED.top_k, PEAKED.top_p)[0]
+    truncated_first = (untempered.log() / PEAKED.temp).softmax(-1)
+    warmer = tempered_probabilities(logits, PEAKED.temp * 1.2, PEAKED.top_k, PEAKED.top_p)[0]
+    for other in (truncated_first, warmer):
+        assert misfit(counts, other) < 1e-6
+
+
 def test_request_seeds_differ_by_prompt_sample_and_run() -> None:
     seeds = {request_seed(run, f"p{p}", k) for run in range(3) for p in range(3) for k in range(3)}
     assert len(seeds) == 27
