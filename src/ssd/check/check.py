@@ -29,13 +29,16 @@ FIRST = ("files", "architecture")
 """Without these nothing else can be read."""
 
 
-def check_model(folder: Path, config: RunConfig) -> list[Finding]:
+def check_model(folder: Path, config: RunConfig, *, whole: bool = True) -> list[Finding]:
     """What every item says of the checkpoint in `folder` under a run's settings; a refusal of its
     files or architecture ends the list.
 
     Neither weights nor a GPU are touched.
+
+    Args:
+        whole: the weight files are there, and not their headers alone.
     """
-    subject = Subject(folder=folder, config=config)
+    subject = Subject(folder=folder, config=config, whole=whole)
     findings: list[Finding] = []
     for name, ask in ITEMS.items():
         findings.append(_asked(name, ask, subject))

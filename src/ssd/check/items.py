@@ -48,7 +48,8 @@ def files(subject: Subject) -> Finding:
     """Configuration and every weight file are whole."""
     headers = read_headers(subject.folder)
     size = weight_bytes(subject.folder) / 2**30
-    return ok("files", f"{counted(len(headers), 'tensor')} in {size:.2f} GiB")
+    where = "" if subject.whole else ", to be downloaded"
+    return ok("files", f"{counted(len(headers), 'tensor')} in {size:.2f} GiB{where}")
 
 
 def architecture(subject: Subject) -> Finding:
@@ -270,7 +271,10 @@ def _ending(subject: Subject) -> str:
 
 def _untied(subject: Subject) -> str | None:
     """What is wrong with a head that is stored beside the embedding it is tied to; None where
-    nothing is. Stored with other numbers, transformers keeps it and vLLM leaves it out."""
+    nothing is, or before the numbers are here. Stored with other numbers, transformers keeps it and
+    vLLM leaves it out."""
+    if not subject.whole:
+        return None
     for target, source in subject.account.tied.items():
         pair = [
             next((name for name in subject.account.stored if name.endswith(end)), None)
