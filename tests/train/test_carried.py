@@ -78,8 +78,12 @@ def test_an_adapter_alone_carries_nothing_and_names_the_folder(make_run: Make, c
 def test_decoding_defaults_and_preprocessors_are_the_bases_own(make_run: Make, copy: Path) -> None:
     change_json(copy, "generation_config.json", temperature=0.6, top_p=0.9)
     change_json(copy, "preprocessor_config.json", image_processor_type="Qwen2VLImageProcessor")
+    named = "additional_chat_templates/rag.jinja"
+    (copy / named).parent.mkdir()
+    (copy / named).write_text("{{ documents }}")
     run = trained(make_run, copy)
-    for name in ("generation_config.json", "preprocessor_config.json", "chat_template.jinja"):
+    files = ("generation_config.json", "preprocessor_config.json", "chat_template.jinja", named)
+    for name in files:
         assert (lineage.model_folder(run, "tuned") / name).read_bytes() == (
             copy / name
         ).read_bytes()

@@ -8,6 +8,7 @@ import datetime
 import functools
 import inspect
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from ssd.arms import UNIT
@@ -15,6 +16,8 @@ from ssd.config.choices import ModelKind, SystemRole
 from ssd.config.ranges import require
 from ssd.config.settings import ModelConfig, PromptFormatConfig, RunConfig
 from ssd.errors import ConfigError, ModelError, one_line
+from ssd.models.names import NAMED_TEMPLATES, TEMPLATE, TOKENIZER_CONFIG
+from ssd.models.weights import read_model_json
 
 DATE = "2026-04-01"
 """The day that a template gets which asks for today's, where `template_args.date` names none: the
@@ -23,6 +26,28 @@ CLOCK = "strftime_now"
 """The function by which templates ask for the date, as transformers has it."""
 SYSTEM, QUESTION, ANSWER = "Answer in Python.", "Add two numbers.", "print(1 + 2)"
 """A conversation to render a template with."""
+
+
+def template_of(templates: Any) -> str | None:
+    """The template that prompts are rendered with, of a tokenizer's one, or of several by name, in
+    which transformers takes the one named `default`; None where there is none."""
+    if isinstance(templates, list):  # as tokenizer_config.json has them
+        templates = {entry["name"]: entry["template"] for entry in templates}
+    template: str | None = templates.get("default") if isinstance(templates, dict) else templates
+    return template
+
+
+def stored_template(folder: Path) -> str | None:
+    """The template that the tokenizer of the checkpoint in `folder` renders prompts with, without
+    loading it. Files of their own win over `tokenizer_config.json`, as in transformers."""
+    ordinary = folder / TEMPLATE
+    files = {"default": ordinary} if ordinary.is_file() else {}
+    files |= {path.stem: path for path in folder.glob(NAMED_TEMPLATES)}
+    if files:
+        return files["default"].read_text(encoding="utf-8") if "default" in files else None
+    config = folder / TOKENIZER_CONFIG
+    fields = read_model_json(folder, TOKENIZER_CONFIG) if config.is_file() else {}
+    return template_of(fields.get("chat_template"))
 
 
 def template_variables(tokenizer: Any) -> frozenset[str]:

@@ -289,7 +289,7 @@ def _hash_files(folder: Path, patterns: tuple[str, ...]) -> str:
         if key not in hashes:
             hashes[key] = hash_file(path)
             learned = True
-        digests[path.name] = hashes[key]
+        digests[path.relative_to(folder).as_posix()] = hashes[key]
     if learned:
         write_json(memory, hashes)
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:16]
