@@ -5,6 +5,7 @@ import dataclasses
 
 from ssd.check.subject import Finding, State, Subject, counted, ok, refused
 from ssd.errors import ModelError
+from ssd.models.chat import ends_of
 from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG
 from ssd.models.reasoning import find_reasoning, opens_reasoning, refuse_reasoning_as_chat
 from ssd.models.templates import (
@@ -31,9 +32,12 @@ def generation_config(subject: Subject) -> Finding:
             text="no end token, so every answer runs to sampler.max_new_tokens: if the model has "
             f"one, set eos_token_id in its {MODEL_CONFIG}",
         )
-    path = subject.folder / GENERATION_CONFIG
-    if not path.is_file():
-        return ok("generation", f"no {GENERATION_CONFIG}")
+    ends = f"answers end at {_tokens(subject, subject.stops)}"
+    defaults = ends_of(vars(subject.architecture.get_text_config())) - {*subject.stops}
+    if defaults:
+        ends += f", not at {_tokens(subject, sorted(defaults))}, a default that no file names"
+    if not (subject.folder / GENERATION_CONFIG).is_file():
+        return ok("generation", f"{ends}; no {GENERATION_CONFIG}")
     fields = read_model_json(subject.folder, GENERATION_CONFIG)
     asks = [
         f"{name} {fields[name]}" for name in ("temperature", "top_k", "top_p") if name in fields
@@ -41,7 +45,8 @@ def generation_config(subject: Subject) -> Finding:
     asked = f" ({', '.join(asks)})" if asks else ""
     return ok(
         "generation",
-        f"{GENERATION_CONFIG} is exported as it is; here only its end tokens count{asked}",
+        f"{ends}; {GENERATION_CONFIG} is exported as it is, and only its end tokens count "
+        f"here{asked}",
     )
 
 
@@ -95,6 +100,10 @@ def vocabulary(subject: Subject) -> Finding:
         f"; {counted(unnamed, 'row')} without a token, never drawn nor trained" if unnamed else ""
     )
     return ok("vocabulary", f"{tokens:,} tokens{beyond}")
+
+
+def _tokens(subject: Subject, ids: list[int]) -> str:
+    return " and ".join(f"{subject.tokenizer.decode([token])!r} ({token})" for token in ids)
 
 
 def _ending(subject: Subject) -> str:
