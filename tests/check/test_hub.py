@@ -18,7 +18,7 @@ from ssd.config.settings import ModelConfig
 from ssd.errors import FLAWED, REPORTED, ModelError
 from ssd.models import Weights
 from ssd.models.fetch import fetch
-from ssd.models.hub import download_outline
+from ssd.models.hub import download_headers
 from ssd.models.weights import locate
 
 FIRST_READ = 100_001
@@ -135,10 +135,10 @@ def test_what_the_hub_does_not_give_is_one_line_with_the_remedy(
 ) -> None:
     change, words, revision = NOT_GIVEN[name]
     change(hub, copy)
-    place = tmp_path / "outline"
+    place = tmp_path / "headers"
     place.mkdir()
     with pytest.raises(ModelError, match=r"^model.name=org/model ") as refused:
-        download_outline(ModelConfig(name="org/model", revision=revision), place)
+        download_headers(ModelConfig(name="org/model", revision=revision), place)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
 

@@ -19,7 +19,7 @@ from ssd.config.composition import register
 from ssd.config.settings import ModelConfig, RunConfig, to_run_config
 from ssd.errors import FLAWED, ConfigError, ModelError
 from ssd.models.fetch import fetch
-from ssd.models.hub import download_outline
+from ssd.models.hub import download_headers
 from ssd.models.names import MODEL_CONFIG
 from ssd.models.weights import locate
 from ssd.runtime.hardware import resolve
@@ -72,11 +72,11 @@ def main() -> None:
 
 def _look(model: ModelConfig, place: Path) -> tuple[Path, str, bool]:
     """The model's folder, where it is from, and whether its weights are here; a hub's model that is
-    not is outlined in a folder inside `place`."""
+    not is in a folder inside `place`, by its headers alone."""
     if locate(model) is None and model.source in (WeightSource.auto, WeightSource.hub):
         folder = place / model.name  # messages show it
         folder.mkdir(parents=True)
-        source = download_outline(model, folder)
+        source = download_headers(model, folder)
         if source is not None:
             return folder, source, False
     weights = fetch(model)

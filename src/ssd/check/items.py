@@ -112,7 +112,8 @@ def layers(subject: Subject) -> Finding:
         return Finding(item="layers", state=State.note, text=f"{named}; {rows.note}")
     if not rows.packed:
         return ok("layers", f"{named}; train.packing=false, one document a row")
-    tried = "tried on a small copy" if rows.tried else "tried when training starts"
+    later = f"tried when training starts, a small copy fails ({rows.fault})"
+    tried = "tried on a small copy" if rows.tried else later
     return ok("layers", f"{named}; documents share rows apart from each other, {tried}")
 
 

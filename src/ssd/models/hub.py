@@ -38,7 +38,7 @@ def download(model: ModelConfig) -> bool:
     return True
 
 
-def download_outline(model: ModelConfig, folder: Path) -> str | None:
+def download_headers(model: ModelConfig, folder: Path) -> str | None:
     """Fill `folder` with links to the small files of a snapshot and, for every weight file, its
     header with a hole of the right size behind it: whatever reads no numbers takes it for the
     checkpoint.
