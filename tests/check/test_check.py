@@ -242,6 +242,16 @@ def test_a_model_without_an_end_token_is_noted(copy: Path) -> None:
     assert checked(copy)["generation"].state is State.ok
 
 
+def test_where_answers_end_is_said(copy: Path) -> None:
+    (copy / "generation_config.json").unlink()
+    assert "end at '<|im_end|>' (258);" in checked(copy)["generation"].text
+    fields = json.loads((copy / "config.json").read_text())
+    del fields["eos_token_id"]
+    (copy / "config.json").write_text(json.dumps(fields))
+    text = checked(copy)["generation"].text
+    assert "end at '<|im_end|>' (258)" in text and "(2), a default" in text
+
+
 def test_weights_that_lie_there_twice_are_read_once(copy: Path) -> None:
     before = checked(copy)
     save_file({"layers.0.attention.wq.weight": torch.zeros(3)}, copy / "consolidated.safetensors")

@@ -1,6 +1,7 @@
 """Samples of models that reason: what is graded, and what is said of their reasoning."""
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -47,10 +48,10 @@ def pinned(run: Run) -> Run:
     return run
 
 
-def drawn(run: Run, text: str, index: int = 0) -> Sample:
+def drawn(run: Run, text: str, index: int = 0, name: str = "humaneval") -> Sample:
     """A sample with a prompt of the run's model, its text stored as earlier versions decoded it."""
     tokenizer = load_tokenizer(run.weights.path)
-    request = benchmark_requests(run, "humaneval", ALL, tokenizer)[index]
+    request = benchmark_requests(run, name, ALL, tokenizer)[index]
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return dataclasses.replace(
         make_sample(request.prompt_id, tokenizer.decode(ids, skip_special_tokens=True)),
@@ -136,6 +137,40 @@ def test_reasoning_goes_from_the_answers_to_the_scores_and_the_table(
     length = 2 * len("a</think>") + len(samples[1].text) + len(samples[2].text)
     assert arm.reasoning == Reasoning(closed_share=0.5, cut_share=0.25, mean_tokens=length / 4)
     assert "base 50% closed, 25% cut off" in capsys.readouterr().out
+
+
+PRINTS = {
+    "no marks": (CHAT, "", {"passed": 1}),
+    "reasoning that the prompt opens": (OPENS, "a tag</think>", {"passed": 1}),
+    "reasoning of its own": (HYBRID, "<think>a tag</think>", {"passed": 1}),
+    "a model that could reason and does not": (HYBRID, "", {"passed": 1}),
+    "a draft in reasoning that the program's text ends": (OPENS, "", {"no_code": 1}),
+}
+
+
+@pytest.mark.parametrize(("template", "before", "statuses"), PRINTS.values(), ids=PRINTS)
+def test_a_program_that_prints_a_mark_is_graded_by_what_it_prints(
+    make_run: Callable[..., Run], tiny_weights: Weights, tmp_path: Path,
+    template: str, before: str, statuses: dict[str, int],
+) -> None:  # fmt: skip
+    question = "Print the tag that ends a thought."
+    tests = [{"input": "", "output": "</think>"}]
+    own = tmp_path / "own.jsonl"
+    own.write_text(json.dumps({"version": 1, "id": "a", "question": question, "tests": tests}))
+    folder = reasoning_checkpoint(tiny_weights, tmp_path / "model", template)
+    run = pinned(
+        make_run("eval=jsonl", f"eval.files.jsonl={own}", "eval.num_samples=1", "eval.k=[1]",
+                 f"model.path={folder}", "stages=[sample,evaluate]", "eval.timeout=5")
+    )  # fmt: skip
+    generations = evidence.generations(run, BASE, "jsonl")
+    with generations.writing() as place:
+        sample = drawn(run, before + fenced("print('</think>')"), name="jsonl")
+        write_samples(place / SHARDS / "00000.parquet", [sample])
+        generations.finish(started=time.time(), counts={})
+    evaluate(run)
+    record = read_scores(run.folder)
+    assert record is not None
+    assert record.benchmarks[0].models[BASE].statuses == statuses
 
 
 def reasoned(*ends: str | None, finish_reason: str = "stop") -> list[Verdict]:

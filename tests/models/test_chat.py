@@ -1,5 +1,11 @@
+import json
+import shutil
+from pathlib import Path
+
 import pytest
+from checkpoints import change_json
 from runs import compose_config
+from transformers import AutoConfig
 
 from ssd.models import Weights
 from ssd.models.chat import (
@@ -94,3 +100,19 @@ def test_the_system_message_folds_into_the_users_turn(tiny_weights: Weights) -> 
 def test_stop_tokens_come_from_every_file(tiny_weights: Weights) -> None:
     tokenizer = load_tokenizer(tiny_weights.path)
     assert stop_token_ids(tiny_weights.path, tokenizer) == [tokenizer.eos_token_id]
+
+
+def test_only_end_tokens_that_a_file_names_end_an_answer(
+    tiny_weights: Weights, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_weights.path, tmp_path / "model"))
+    (folder / "generation_config.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    del config["eos_token_id"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert AutoConfig.from_pretrained(folder).eos_token_id == 2  # Llama's; here a quotation mark
+    tokenizer = load_tokenizer(str(folder))
+    assert stop_token_ids(str(folder), tokenizer) == [tokenizer.eos_token_id]
+    change_json(folder, "config.json", text_config={"eos_token_id": [7]})
+    change_json(folder, "generation_config.json", eos_token_id=[5, 6])
+    assert stop_token_ids(str(folder), tokenizer) == [5, 6, 7, tokenizer.eos_token_id]

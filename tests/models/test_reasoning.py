@@ -71,11 +71,8 @@ def test_older_files_of_a_tokenizer_are_read_too(tmp_path: Path) -> None:
     config = {"added_tokens_decoder": {"5": {"content": "[THINK]"}}, "chat_template": None}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     assert pin_reasoning(MODEL, tmp_path).reasoning == MAGISTRAL
-    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": OPENS}))
-    assert pin_reasoning(MODEL, tmp_path).reasoning == THINK
     config["chat_template"] = [{"name": "default", "template": HYBRID}]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    (tmp_path / "chat_template.json").unlink()
     assert pin_reasoning(MODEL, tmp_path).reasoning == THINK
 
 

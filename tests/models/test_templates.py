@@ -1,16 +1,19 @@
 import datetime
 import functools
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import templates
+from checkpoints import change_json
 from runs import compose_config
 
 from ssd.config.settings import ModelConfig, RunConfig
 from ssd.errors import ConfigError, ModelError
 from ssd.models import Weights
 from ssd.models.chat import load_tokenizer
+from ssd.models.reasoning import find_reasoning, pin_reasoning
 from ssd.models.templates import (
     DATE,
     answer_form,
@@ -19,10 +22,15 @@ from ssd.models.templates import (
     check_templates,
     end_token,
     render,
+    stored_template,
     system_fault,
+    template_of,
     template_variables,
 )
+from ssd.models.weights import locate
+from ssd.problems.extraction import THINK
 
+NAMED = "additional_chat_templates"
 RAW = ("prompt_format=raw", "prompt_format@eval.prompt_format=raw")
 USER = [{"role": "user", "content": "hi"}]
 
@@ -200,3 +208,51 @@ def test_mistral_commons_tokenizer_is_not_taken_for_the_checkpoints(
     folder = templates.checkpoint_with(templates.CHAT, tiny_weights, tmp_path / "mistral")
     (folder / "tekken.json").write_text("{}", encoding="utf-8")
     assert load_tokenizer(str(folder)).chat_template == templates.CHAT
+
+
+LAYOUTS: dict[str, tuple[dict[str, str], Any, str | None]] = {
+    "a file": ({"chat_template.jinja": "a"}, None, "a"),
+    "a field": ({}, "a", "a"),
+    "a file and a field": ({"chat_template.jinja": "a"}, "b", "a"),
+    "a list": ({}, [{"name": "rag", "template": "b"}, {"name": "default", "template": "a"}], "a"),
+    "a list without a default": ({}, [{"name": "rag", "template": "b"}], None),
+    "a file and named ones": ({"chat_template.jinja": "a", f"{NAMED}/rag.jinja": "b"}, "c", "a"),
+    "a named default": ({"chat_template.jinja": "b", f"{NAMED}/default.jinja": "a"}, None, "a"),
+    "named ones alone": ({f"{NAMED}/rag.jinja": "b"}, "c", None),
+    "a processor's": ({"chat_template.json": '{"chat_template": "b"}'}, "a", "a"),
+    "none": ({}, None, None),
+}
+
+
+@pytest.mark.parametrize(("files", "field", "template"), LAYOUTS.values(), ids=LAYOUTS)
+def test_the_template_in_a_models_files_is_the_one_that_transformers_renders(
+    tiny_weights: Weights, tmp_path: Path, files: dict[str, str], field: Any, template: str | None
+) -> None:
+    folder = Path(shutil.copytree(tiny_weights.path, tmp_path / "model"))
+    (folder / "chat_template.jinja").unlink()
+    (folder / NAMED).mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    change_json(folder, "tokenizer_config.json", chat_template=field)
+    tokenizer = load_tokenizer(str(folder))
+    assert stored_template(folder) == template_of(tokenizer.chat_template) == template
+    if template is not None:
+        assert tokenizer.get_chat_template() == template
+
+
+def test_a_named_template_is_part_of_the_tokenizer_and_decides_no_marks(
+    tiny_weights: Weights, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_weights.path, tmp_path / "model"))
+    model = ModelConfig(name="mine", path=str(folder))
+    before = locate(model)
+    (folder / NAMED).mkdir()
+    (folder / NAMED / "rag.jinja").write_text(templates.OPENS_THINK)
+    named = locate(model)
+    assert before is not None and named is not None
+    assert before.tokenizer == tiny_weights.tokenizer != named.tokenizer
+    assert pin_reasoning(model, folder).reasoning is None
+    assert find_reasoning(load_tokenizer(str(folder)), model) is None
+    (folder / NAMED / "default.jinja").write_text(templates.OPENS_THINK)
+    assert pin_reasoning(model, folder).reasoning == THINK
+    assert find_reasoning(load_tokenizer(str(folder)), model) == THINK

@@ -11,7 +11,8 @@ from ssd.config.choices import WeightSource
 from ssd.config.settings import ModelConfig, WheelConfig
 from ssd.errors import ConfigError, ModelError
 from ssd.models import Weights
-from ssd.models.fetch import _download, fetch
+from ssd.models.fetch import fetch
+from ssd.models.hub import download
 from ssd.models.weights import has_experts, locate, model_length, require_trainable
 
 
@@ -222,4 +223,4 @@ def test_a_hub_cache_that_cannot_be_written_names_its_variable(
     model = ModelConfig(name="org/model", source=WeightSource.hub)
     monkeypatch.setenv("HF_HOME", "/ro")
     with pytest.raises(ModelError, match=r"cannot write /ro .*set HF_HOME to a writable folder"):
-        _download(model)
+        download(model)

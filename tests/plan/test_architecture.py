@@ -127,7 +127,7 @@ def test_only_layers_with_attention_cache_keys() -> None:
     assert hybrid.windows[:4] == (0, 0, 0, None)
     assert hybrid.cached == (0, 0, 0, 2 * 256) * 6
     state = 16 * 128 * 128 + 3 * 16 * 128 * 3  # heads, and a convolution over 4 tokens
-    assert hybrid.state_size == 18 * state
+    assert hybrid.delta_net is not None and hybrid.delta_net.state_size == state
     assert sequence_bytes(hybrid, 1, 100) == 2 * 2 * 6 * 512 * 100 + 4 * 18 * state
     with_context, without = (flop_per_token(hybrid, AdapterConfig(), length)[1]
                              for length in (1000, 0))  # fmt: skip

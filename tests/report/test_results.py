@@ -24,6 +24,7 @@ from run_folders import (
     with_groups,
     write_scores,
 )
+from runs import ROOT
 
 from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.names import FAILURE, RESULTS
@@ -65,6 +66,15 @@ def controlled(tmp_path: Path) -> Run:
 
 def test_the_schema_is_one(tmp_path: Path) -> None:
     jsonschema.Draft202012Validator.check_schema(read_json(SCHEMA))
+
+
+def test_the_arguments_of_the_chat_template_are_those_in_force(tmp_path: Path) -> None:
+    arguments = ("model.template_args={enable_thinking: false, date: 2026-01-31}",
+                 "eval.template_args={enable_thinking: true, date: null}")  # fmt: skip
+    settings = written(make_run(tmp_path, "first", *arguments))["settings"]
+    assert settings["template_args"] == {"enable_thinking": False, "date": "2026-01-31"}
+    assert settings["eval_template_args"] == {"enable_thinking": True}
+    VALIDATOR.validate(read_json(ROOT / "results" / "default_run" / RESULTS))
 
 
 def test_a_run_with_controls_says_what_its_report_says(controlled: Run) -> None:

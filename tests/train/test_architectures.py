@@ -201,4 +201,5 @@ def test_an_architecture_that_cannot_be_made_small_is_left_to_the_check_of_train
     config = compose_config("model=tiny", "hardware=cpu")
     Gemma3nTextConfig().save_pretrained(tmp_path)
     rows = choose_rows(tmp_path, config.train, config.hardware)
-    assert rows == Rows(packed=True, tried=False)
+    assert (rows.packed, rows.tried, rows.note) == (True, False, None)
+    assert rows.fault is not None and rows.fault.startswith("TypeError: ")

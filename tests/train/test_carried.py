@@ -22,6 +22,7 @@ from ssd.generation.engine import Request
 from ssd.generation.engines import load_engine
 from ssd.method.decoding import Decoding
 from ssd.models import Weights
+from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.models.tensors import read_tensors, tensor_names
 from ssd.run import Run, lineage
 from ssd.train.trainer import train
@@ -78,11 +79,26 @@ def test_an_adapter_alone_carries_nothing_and_names_the_folder(make_run: Make, c
 def test_decoding_defaults_and_preprocessors_are_the_bases_own(make_run: Make, copy: Path) -> None:
     change_json(copy, "generation_config.json", temperature=0.6, top_p=0.9)
     change_json(copy, "preprocessor_config.json", image_processor_type="Qwen2VLImageProcessor")
+    named = "additional_chat_templates/rag.jinja"
+    (copy / named).parent.mkdir()
+    (copy / named).write_text("{{ documents }}")
     run = trained(make_run, copy)
-    for name in ("generation_config.json", "preprocessor_config.json", "chat_template.jinja"):
+    files = ("generation_config.json", "preprocessor_config.json", "chat_template.jinja", named)
+    for name in files:
         assert (lineage.model_folder(run, "tuned") / name).read_bytes() == (
             copy / name
         ).read_bytes()
+
+
+def test_an_export_ends_answers_where_its_base_does(make_run: Make, copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    del config["eos_token_id"]
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "generation_config.json").unlink()
+    model = lineage.model_folder(trained(make_run, copy), "tuned")
+    tokenizer = load_tokenizer(str(model))
+    stops = stop_token_ids(str(copy), tokenizer)
+    assert stops == stop_token_ids(str(model), tokenizer) == [tokenizer.eos_token_id]
 
 
 def test_a_tied_head_that_is_stored_as_well_is_exported_tied(make_run: Make, copy: Path) -> None:

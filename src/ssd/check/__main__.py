@@ -5,6 +5,7 @@ import dataclasses
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +14,14 @@ from omegaconf import OmegaConf
 
 from ssd.artifacts.files import write_json
 from ssd.artifacts.names import CONFIG
+from ssd.config.choices import WeightSource
 from ssd.config.composition import register
-from ssd.config.settings import RunConfig, to_run_config
+from ssd.config.settings import ModelConfig, RunConfig, to_run_config
 from ssd.errors import FLAWED, ConfigError, ModelError
 from ssd.models.fetch import fetch
+from ssd.models.hub import download_headers
 from ssd.models.names import MODEL_CONFIG
+from ssd.models.weights import locate
 from ssd.runtime.hardware import resolve
 from ssd.runtime.progress import silence_loading_bars
 from ssd.runtime.reporting import reporting_errors
@@ -37,16 +41,16 @@ def main() -> None:
     )
     parser.add_argument(
         "model",
-        help="name of conf/model, a checkpoint folder, a hub id (fetched if it is not here), or a "
-        "run's folder or config.yaml",
+        help="name of conf/model, a checkpoint folder, a hub id (of a model that is not here, only "
+        "small files and the weights' headers are fetched), or a run's folder or config.yaml",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as train.py takes them")
     parser.add_argument("--into", type=Path, metavar="FILE", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    with reporting_errors():
+    with reporting_errors(), tempfile.TemporaryDirectory(prefix="ssd-") as place:
         config = read_model(arguments.model, arguments.overrides)
         config = dataclasses.replace(config, hardware=resolve(config.hardware))
-        weights = fetch(config.model)
+        folder, source, whole = _look(config.model, Path(place))
 
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the small copies are tried on the CPU
         # After the cheap steps: torch and transformers take seconds to import.
@@ -56,14 +60,27 @@ def main() -> None:
 
         silence_loading_bars()
         logging.set_verbosity_error()
-        findings = check_model(Path(weights.path), config)
+        findings = check_model(folder, config, whole=whole)
         refused = refusals(findings)
         if arguments.into is None:
-            print(f"{weights.source}\n\n{screen(findings)}", flush=True)
+            print(f"{source}\n\n{screen(findings)}", flush=True)
             sys.exit(FLAWED if refused else 0)
         if refused:
             raise ModelError(_reason(refused, config, arguments.model))
         write_json(arguments.into, [dataclasses.asdict(finding) for finding in findings])
+
+
+def _look(model: ModelConfig, place: Path) -> tuple[Path, str, bool]:
+    """The model's folder, where it is from, and whether its weights are here; a hub's model that is
+    not is in a folder inside `place`, by its headers alone."""
+    if locate(model) is None and model.source in (WeightSource.auto, WeightSource.hub):
+        folder = place / model.name  # messages show it
+        folder.mkdir(parents=True)
+        source = download_headers(model, folder)
+        if source is not None:
+            return folder, source, False
+    weights = fetch(model)
+    return Path(weights.path), weights.source, True
 
 
 def _reason(refused: list["Finding"], config: RunConfig, model: str) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ssd.check import engine, items
+from ssd.check import engine, items, prompts
 from ssd.check.subject import Finding, State, Subject
 from ssd.config.settings import RunConfig
 from ssd.errors import SSDError, one_line
@@ -15,12 +15,12 @@ ITEMS: dict[str, Callable[[Subject], Finding]] = {
     "vllm": engine.vllm,
     "weights": items.weights,
     "tensors": items.tensors,
-    "generation": items.generation_config,
+    "generation": prompts.generation_config,
     "head": items.head_and_loss,
     "layers": items.layers,
-    "template": items.template,
-    "reasoning": items.reasoning,
-    "vocabulary": items.vocabulary,
+    "template": prompts.template,
+    "reasoning": prompts.reasoning,
+    "vocabulary": prompts.vocabulary,
     "adapter": items.adapter,
     "export": items.export,
 }
@@ -29,13 +29,16 @@ FIRST = ("files", "architecture")
 """Without these nothing else can be read."""
 
 
-def check_model(folder: Path, config: RunConfig) -> list[Finding]:
+def check_model(folder: Path, config: RunConfig, *, whole: bool = True) -> list[Finding]:
     """What every item says of the checkpoint in `folder` under a run's settings; a refusal of its
     files or architecture ends the list.
 
     Neither weights nor a GPU are touched.
+
+    Args:
+        whole: the weight files are there, and not their headers alone.
     """
-    subject = Subject(folder=folder, config=config)
+    subject = Subject(folder=folder, config=config, whole=whole)
     findings: list[Finding] = []
     for name, ask in ITEMS.items():
         findings.append(_asked(name, ask, subject))

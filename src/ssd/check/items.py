@@ -1,6 +1,5 @@
-"""The items of the check: each reads one thing of a model and says it in one line."""
+"""The items of the check that read weights and architecture: each says one thing in one line."""
 
-import dataclasses
 from collections import Counter
 from typing import Any
 
@@ -10,31 +9,15 @@ from ssd.artifacts.store import library_versions
 from ssd.check.engine import rank_fault, takes
 from ssd.check.subject import Finding, State, Subject, counted, ok, refused, some
 from ssd.config.choices import AdapterType
-from ssd.errors import ModelError
 from ssd.models.miniature import layer_kinds, miniature
-from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG
+from ssd.models.names import MODEL_CONFIG
 from ssd.models.network import body, check_head, decoder_layers, head
-from ssd.models.reasoning import find_reasoning, opens_reasoning, refuse_reasoning_as_chat
-from ssd.models.templates import (
-    DATE,
-    QUESTION,
-    answer_form,
-    assumes_date,
-    check_templates,
-    end_token,
-    render,
-    system_fault,
-    uses_template,
-)
 from ssd.models.tensors import equal, read_headers
-from ssd.models.vocabulary import unnamed_ids
 from ssd.models.weights import (
     has_experts,
     model_length,
     quantisation,
-    read_model_json,
     require_trainable,
-    vocabulary_size,
     weight_bytes,
 )
 from ssd.train.network import attention_layers, routers, stacked_experts
@@ -48,7 +31,8 @@ def files(subject: Subject) -> Finding:
     """Configuration and every weight file are whole."""
     headers = read_headers(subject.folder)
     size = weight_bytes(subject.folder) / 2**30
-    return ok("files", f"{counted(len(headers), 'tensor')} in {size:.2f} GiB")
+    where = "" if subject.whole else ", to be downloaded"
+    return ok("files", f"{counted(len(headers), 'tensor')} in {size:.2f} GiB{where}")
 
 
 def architecture(subject: Subject) -> Finding:
@@ -100,29 +84,6 @@ def tensors(subject: Subject) -> Finding:
     )
 
 
-def generation_config(subject: Subject) -> Finding:
-    """The defaults for decoding that come with the model, of which only end tokens count here."""
-    if not subject.stops:
-        return Finding(
-            item="generation",
-            state=State.note,
-            text="no end token, so every answer runs to sampler.max_new_tokens: if the model has "
-            f"one, set eos_token_id in its {MODEL_CONFIG}",
-        )
-    path = subject.folder / GENERATION_CONFIG
-    if not path.is_file():
-        return ok("generation", f"no {GENERATION_CONFIG}")
-    fields = read_model_json(subject.folder, GENERATION_CONFIG)
-    asks = [
-        f"{name} {fields[name]}" for name in ("temperature", "top_k", "top_p") if name in fields
-    ]
-    asked = f" ({', '.join(asks)})" if asks else ""
-    return ok(
-        "generation",
-        f"{GENERATION_CONFIG} is exported as it is; here only its end tokens count{asked}",
-    )
-
-
 def head_and_loss(subject: Subject) -> Finding:
     """Logits are the head applied to the body, tried on a small copy of the architecture."""
     import torch
@@ -151,60 +112,9 @@ def layers(subject: Subject) -> Finding:
         return Finding(item="layers", state=State.note, text=f"{named}; {rows.note}")
     if not rows.packed:
         return ok("layers", f"{named}; train.packing=false, one document a row")
-    tried = "tried on a small copy" if rows.tried else "tried when training starts"
+    later = f"tried when training starts, a small copy fails ({rows.fault})"
+    tried = "tried on a small copy" if rows.tried else later
     return ok("layers", f"{named}; documents share rows apart from each other, {tried}")
-
-
-def template(subject: Subject) -> Finding:
-    """Prompts and answers as chat: with each role, and ended by a token."""
-    model, tokenizer = subject.config.model, subject.tokenizer
-    check_templates(subject.config, tokenizer, subject.stops)
-    if not uses_template(subject.config):
-        return ok("template", "not used: this run renders no prompt as chat")
-    system = system_fault(model, tokenizer)
-    parts = [
-        "a user's message",
-        "a system message" if system is None else f"it {system}",
-        _ending(subject),
-    ]
-    if not assumes_date(subject.config, tokenizer):
-        return ok("template", "; ".join(parts))
-    parts.append(f"asks for the date and gets {DATE} on any day, unless template_args.date is set")
-    return Finding(item="template", state=State.note, text="; ".join(parts))
-
-
-def reasoning(subject: Subject) -> Finding:
-    """The marks around reasoning, and whether prompts open it."""
-    settings, tokenizer = subject.config.model, subject.tokenizer
-    marks = find_reasoning(tokenizer, settings)
-    if marks is None:
-        return ok("reasoning", "no marks: the whole text is the answer")
-    model = dataclasses.replace(settings, reasoning=marks)
-    refuse_reasoning_as_chat(subject.config.prompt_format, model, tokenizer)
-    opened = ""
-    if uses_template(subject.config):
-        asked = render(
-            [{"role": "user", "content": QUESTION}], model, tokenizer, answer_follows=True
-        )
-        prompt = tokenizer(asked, add_special_tokens=False)["input_ids"]
-        opened = ", opened by the prompt" if opens_reasoning(prompt, tokenizer, marks) else ""
-    return ok("reasoning", f"from {marks.open} to {marks.close}{opened}; answers follow it")
-
-
-def vocabulary(subject: Subject) -> Finding:
-    """Rows of the embedding against tokens of the tokenizer."""
-    rows, tokens = vocabulary_size(subject.folder), len(subject.tokenizer)
-    if tokens > rows:
-        return refused(
-            "vocabulary",
-            f"the tokenizer has {tokens:,} tokens and {MODEL_CONFIG} {rows:,} rows: use the "
-            "tokenizer of these weights",
-        )
-    unnamed = len(unnamed_ids(subject.folder))
-    beyond = (
-        f"; {counted(unnamed, 'row')} without a token, never drawn nor trained" if unnamed else ""
-    )
-    return ok("vocabulary", f"{tokens:,} tokens{beyond}")
 
 
 def adapter(subject: Subject) -> Finding:
@@ -253,24 +163,12 @@ def export(subject: Subject) -> Finding:
     return ok("export", f"{what}; vLLM {takes(subject)} it")
 
 
-def _ending(subject: Subject) -> str:
-    """How the template ends an answer, in words."""
-    model, tokenizer = subject.config.model, subject.tokenizer
-    try:
-        follows = answer_form(model, tokenizer) is not None
-    except ModelError as error:  # only answers to plain text need it, and those have been asked
-        return f"it refuses an answer ({error.__cause__})"
-    if not follows:
-        return "an answer in it does not follow the prompt for it"
-    end = end_token(model, tokenizer, subject.stops)
-    if end is None:
-        return "no stop token behind an answer"
-    return f"an answer ends with {tokenizer.decode([end])!r}"
-
-
 def _untied(subject: Subject) -> str | None:
     """What is wrong with a head that is stored beside the embedding it is tied to; None where
-    nothing is. Stored with other numbers, transformers keeps it and vLLM leaves it out."""
+    nothing is, or before the numbers are here. Stored with other numbers, transformers keeps it and
+    vLLM leaves it out."""
+    if not subject.whole:
+        return None
     for target, source in subject.account.tied.items():
         pair = [
             next((name for name in subject.account.stored if name.endswith(end)), None)

@@ -37,6 +37,8 @@ class Subject:
 
     folder: Path
     config: RunConfig
+    whole: bool = True
+    """Whether the weight files are here; otherwise there are only their headers."""
 
     @functools.cached_property
     def architecture(self) -> Any:

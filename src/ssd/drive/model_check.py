@@ -1,5 +1,6 @@
 """The driver's side of the model's check: asked once for a model, settings and installation."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -9,9 +10,11 @@ from ssd.artifacts.fingerprints import fingerprint, hash_file, plain
 from ssd.artifacts.names import CONFIG
 from ssd.artifacts.places import cache_folder
 from ssd.artifacts.store import library_versions
+from ssd.config.choices import WeightSource
+from ssd.config.settings import RunConfig
 from ssd.models.names import GENERATION_CONFIG
 from ssd.run import Run
-from ssd.run.folder import write_config
+from ssd.run.folder import NOWHERE, write_config
 from ssd.runtime.children import run_child
 
 VERSION = 2
@@ -29,15 +32,33 @@ def check_model(run: Run) -> None:
     Raises:
         ReportedError: an item is refused; the reason has been printed.
     """
+    for finding in read_json(_ask(run)):
+        if finding["state"] == "note":
+            print(f"note: {finding['item']}: {finding['text']}", flush=True)
+
+
+def check_unfetched(config: RunConfig, folder: Path) -> None:
+    """The same for a hub's model before its weights are fetched, by its small files and the headers
+    of its weights. What it notes is noted when the weights are here.
+
+    Raises:
+        ReportedError: an item is refused, or the hub does not give the model.
+    """
+    model = config.model
+    if model.source in (WeightSource.auto, WeightSource.hub):
+        identity = f"hub:{model.name}@{model.revision}, not fetched"
+        _ask(Run(folder, config, dataclasses.replace(NOWHERE, identity=identity)))
+
+
+def _ask(run: Run) -> Path:
+    """The file with the findings of a check that passed, now or before."""
     passed = passed_file(run)
     if not passed.is_file():
         path = run.folder / CONFIG
         write_config(path, run.config)
         command = [sys.executable, "-m", "ssd.check", str(path), "--into", str(passed)]
         run_child(command, "checking the model")
-    for finding in read_json(passed):
-        if finding["state"] == "note":
-            print(f"note: {finding['item']}: {finding['text']}", flush=True)
+    return passed
 
 
 def passed_file(run: Run) -> Path:

@@ -17,6 +17,7 @@ from ssd.artifacts.names import CONFIG, REPORT_PAGE, WEIGHTS
 from ssd.config.choices import DataSource
 from ssd.config.settings import DataConfig, RunConfig
 from ssd.drive.checks import check, check_data
+from ssd.drive.model_check import check_unfetched
 from ssd.drive.stages import is_current, is_made, pending, planned
 from ssd.errors import DataError, one_line
 from ssd.evaluate.table import score_table
@@ -55,6 +56,7 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
         return
     config, weights = prepare(config, folder)
     if weights is None:
+        check_unfetched(config, folder)
         weights = fetch_weights(config, folder)
         config = pin_model(config, weights)
     run = Run(folder, config, weights)

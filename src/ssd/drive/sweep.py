@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ssd.config.mistakes import explain
 from ssd.config.settings import to_run_config
 from ssd.drive.checks import check, check_data
+from ssd.drive.model_check import check_unfetched
 from ssd.drive.pipeline import follow, prepare
 from ssd.errors import PreemptedError, SSDError
 from ssd.problems.benchmarks.registry import require_benchmarks
@@ -76,7 +77,9 @@ def _check(composed: DictConfig, runs_here: bool) -> None:
         follow(config)
     elif runs_here:
         config, weights = prepare(config, folder)
-        if weights is not None:
+        if weights is None:
+            check_unfetched(config, folder)
+        else:
             check(Run(folder, config, weights))
     else:  # machines of a cluster may have what this one lacks
         require_benchmarks(config.eval)

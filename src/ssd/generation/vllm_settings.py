@@ -10,6 +10,7 @@ from ssd.config.choices import Accelerator, Dtype
 from ssd.config.settings import HardwareConfig
 from ssd.errors import HardwareError
 from ssd.generation.vllm_memory import CPU_BLOCK
+from ssd.models.miniature import layer_kinds
 from ssd.models.names import ADAPTER_CONFIG
 from ssd.models.vocabulary import unnamed_ids
 from ssd.runtime.threads import thread_settings
@@ -93,8 +94,7 @@ def _text_config(folder: Path) -> Any:
 def keeps_states(folder: Path) -> bool:
     """Whether layers of the checkpoint carry a state along instead of attending, as those of a
     gated delta net do."""
-    config = _text_config(folder)
-    kinds = getattr(config, "layer_types", None) or []
+    kinds = layer_kinds(_text_config(folder))
     return any(kind == "linear_attention" or "attention" not in kind for kind in kinds)
 
 

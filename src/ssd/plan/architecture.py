@@ -17,6 +17,7 @@ from ssd.models.miniature import layer_kinds
 from ssd.models.names import MODEL_CONFIG
 from ssd.models.random_init import RANDOM_MODELS, random_fields
 from ssd.models.weights import locate
+from ssd.plan.delta_net import DeltaNet, find_delta_net
 from ssd.problems.problem import DATA
 
 KNOWN = DATA / "architectures" / "models.json"
@@ -71,8 +72,8 @@ class Architecture:
     cached: tuple[int, ...]
     """Per layer, width of the keys that a token leaves in an engine's cache: 0 without attention,
     and where a layer takes another's."""
-    state_size: int
-    """Numbers that layers of linear attention keep of a sequence, whatever its length."""
+    delta_net: DeltaNet | None
+    """Of the layers that look back nowhere; None where all attend."""
     max_length: int | None
     """Longest sequence that the configuration states, in tokens."""
     attention: str
@@ -152,7 +153,8 @@ def measure(
     counted = _count(network) | _count_adapters(network, adapter)
     routed = num_experts(text)
     per_token = int(text.num_experts_per_tok) if routed else 0
-    heads, windows = _heads(text), _windows(text)
+    heads, delta_net = _heads(text), find_delta_net(text)
+    windows = _windows(text, delta_net)
     query_size, key_size = max(heads)
     own_keys = len(heads) - (getattr(text, "num_kv_shared_layers", None) or 0)
     width = getattr(text, "moe_intermediate_size", None) if routed else None
@@ -173,7 +175,7 @@ def measure(
             keys if window != 0 and layer < own_keys else 0
             for layer, ((_, keys), window) in enumerate(zip(heads, windows, strict=True))
         ),
-        state_size=windows.count(0) * _layer_state(text),
+        delta_net=delta_net,
         max_length=getattr(text, "max_position_embeddings", None),
         attention=attention_kind,
         norms_queries=norms_queries,
@@ -237,21 +239,11 @@ def _heads(text: Any) -> list[tuple[int, int]]:
     return sizes
 
 
-def _windows(text: Any) -> tuple[int | None, ...]:
+def _windows(text: Any, delta_net: DeltaNet | None) -> tuple[int | None, ...]:
     seen = {"sliding_attention": getattr(text, "sliding_window", None)}
-    if _layer_state(text):  # of others the state is not known: counted as attention, which is more
+    if delta_net is not None:  # of others nothing is known: counted as attention
         seen["linear_attention"] = 0
     return tuple(seen.get(kind) for kind in layer_kinds(text))
-
-
-def _layer_state(text: Any) -> int:
-    """Numbers that one gated delta net keeps of a sequence; 0 for other architectures."""
-    heads = getattr(text, "linear_num_value_heads", None)
-    if heads is None:
-        return 0
-    keys, values = text.linear_key_head_dim, text.linear_value_head_dim
-    channels = 2 * text.linear_num_key_heads * keys + heads * values
-    return int(heads * keys * values + channels * (text.linear_conv_kernel_dim - 1))
 
 
 def _download(model: ModelConfig, shipped: list[str]) -> dict[str, Any]:

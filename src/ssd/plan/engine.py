@@ -127,7 +127,9 @@ def sequence_bytes(model: Architecture, gpus: int, tokens: float) -> float:
         keys * (tokens if window is None else min(window, tokens))
         for keys, window in zip(model.cached, model.windows, strict=True)
     )
-    return (2 * BF16 * cached + FP32 * model.state_size) / min(gpus, num_heads)
+    net = model.delta_net
+    states = 0 if net is None else model.windows.count(0) * net.state_size
+    return (2 * BF16 * cached + FP32 * states) / min(gpus, num_heads)
 
 
 def _shares(hardware: HardwareConfig) -> int:

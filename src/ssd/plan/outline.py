@@ -82,7 +82,7 @@ def outline(fields: dict[str, Any], source: str) -> Architecture | None:
         experts_per_token=0,
         windows=(None,) * layers,
         cached=(key,) * layers,
-        state_size=0,
+        delta_net=None,
         max_length=fields.get("max_position_embeddings"),
         attention="ssd_varlen",
     )

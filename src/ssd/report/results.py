@@ -114,6 +114,8 @@ def _settings(facts: Facts) -> dict[str, Any]:
         "seed": config.seed,
         "prompts": _fields(config.data, "name", "split", "limit"),
         "prompt_format": config.prompt_format.name,
+        "template_args": config.model.template_args,
+        "eval_template_args": config.eval_model.template_args,
         "t_train": facts.sampled.temp,
         "truncation": _fields(facts.sampled, "top_k", "top_p"),
         **_fields(sampler, "num_samples", "max_new_tokens", "filters", "engine"),

@@ -25,9 +25,10 @@ ALONE = "model-00001-of-00001.safetensors"
 def carry_files(base: Path, folder: Path, dtype: str) -> None:
     """Copy the base's tokenizer, decoding defaults and preprocessors; and its configuration where
     the trained network is a part of the model that it describes."""
-    for name in CARRIED_FILES:
-        if (base / name).is_file():
-            shutil.copy2(base / name, folder / name)
+    for path in (path for pattern in CARRIED_FILES for path in base.glob(pattern)):
+        copy_to = folder / path.relative_to(base)
+        copy_to.parent.mkdir(exist_ok=True)
+        shutil.copy2(path, copy_to)
     whole, part = (read_model_json(path, MODEL_CONFIG) for path in (base, folder))
     if whole.get("model_type") != part.get("model_type"):
         write_json(folder / MODEL_CONFIG, _in_dtype(whole, dtype))

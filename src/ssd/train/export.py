@@ -19,6 +19,7 @@ from ssd.artifacts.files import require_space
 from ssd.artifacts.names import ADAPTER, CARD, MODEL, STEP_WEIGHTS
 from ssd.config.choices import AdapterType
 from ssd.errors import ArtifactError, ModelError
+from ssd.models.chat import configured_ends
 from ssd.models.names import GENERATION_CONFIG
 from ssd.models.network import load, unread
 from ssd.models.tensors import tensor_names
@@ -101,6 +102,8 @@ def save_model(network: Any, run: Run, folder: Path) -> tuple[float, list[str]]:
         # The base's own file is copied. transformers would check it and refuse to write a
         # temperature without do_sample, as many models have it.
         network.generation_config = GenerationConfig()
+    if not configured_ends(base):  # and not the default of its class, which transformers filled in
+        network.config.eos_token_id = network.generation_config.eos_token_id = None
     network.save_pretrained(folder)
     carry_files(base, folder, run.config.model.dtype.value)
     carried = carry_tensors(base, folder)

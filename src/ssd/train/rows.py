@@ -7,7 +7,7 @@ import torch
 
 from ssd.config.choices import Attention
 from ssd.config.settings import HardwareConfig, TrainConfig
-from ssd.errors import ModelError
+from ssd.errors import ModelError, one_line
 from ssd.models.miniature import miniature
 from ssd.train.attention import check_isolation, choose_attention
 from ssd.train.network import CompletionLoss
@@ -25,6 +25,8 @@ class Rows:
     """Whether that was tried on a small copy of the architecture."""
     note: str | None = None
     """Why documents share no row though `train.packing` is true, in one line."""
+    fault: str | None = None
+    """What the architecture's own code raised on the small copy, where it could not be tried."""
 
 
 def choose_rows(folder: Path, train: TrainConfig, hardware: HardwareConfig) -> Rows:
@@ -55,6 +57,8 @@ def choose_rows(folder: Path, train: TrainConfig, hardware: HardwareConfig) -> R
             "each has a row of its own, padded"
         )
         return Rows(packed=False, tried=True, note=note)
-    except Exception:  # the architecture's own, of any kind: it cannot be made small
-        return Rows(packed=True, tried=False)  # training tries it on the model itself
+    except Exception as error:  # the architecture's own, of any kind: it cannot be made small
+        # Training tries it on the model itself.
+        fault = f"{type(error).__name__}: {one_line(error)[:80]}"
+        return Rows(packed=True, tried=False, fault=fault)
     return Rows(packed=True, tried=True)
