@@ -127,6 +127,7 @@ def changed(tmp_path: Path, name: str, alter: Alter) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_settings_that_a_refusal_names_are_enough(tmp_path: Path, name: str) -> None:
     model, alter, settings, item, remedies = SETTINGS[name]
