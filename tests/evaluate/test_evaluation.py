@@ -110,7 +110,7 @@ def test_stored_answers_become_verdicts_scores_metrics_and_a_table(
     assert verify(verdicts.folder) == []
     rows = read_verdicts(verdicts.folder / "verdicts.parquet")
     record = read_scores(run.folder)
-    assert record is not None and scores_json(record) == scores
+    assert record is not None and scores_json(record).items() <= scores.items()
     assert [row.backend for row in rows] == [scores["sandbox"]] * 8
     assert [row[4] for row in answer_rows(run, record)].count("passed") == 8
     assert "+50.0" in capsys.readouterr().out
