@@ -18,7 +18,7 @@ from typing import Any
 from ssd import __version__
 from ssd.artifacts.files import SEALED, TEMPORARY, seal_of
 from ssd.artifacts.fingerprints import fingerprint, hash_file, plain
-from ssd.artifacts.locks import holding
+from ssd.artifacts.locks import LOCK, holding
 from ssd.artifacts.names import EXPORTED, MANIFEST
 from ssd.artifacts.seals import read_sealed, write_sealed
 from ssd.errors import ArtifactError
@@ -105,7 +105,7 @@ class Artifact:
     @contextmanager
     def writing(self) -> Iterator[Path]:
         """Hold the folder's lock; prints a line and waits while another process holds it."""
-        with holding(self.folder / ".lock", self.folder):
+        with holding(self.folder / LOCK, self.folder):
             yield self.folder
 
     def finish(self, *, started: float, counts: dict[str, Any], **facts: Any) -> None:
@@ -173,7 +173,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} has layout {manifest['version']} and this version reads {VERSION}: use the "
             "version that made it, or another output_dir"
         )
-    lacks = {"kind", "fingerprint", "inputs", "files"} - {*manifest}
+    lacks = {"kind", "fingerprint", "inputs"} - {*manifest}
     if lacks or fingerprint(manifest["inputs"]) != manifest["fingerprint"]:
         raise ArtifactError(
             f"{folder / MANIFEST} is damaged (its inputs do not give its fingerprint): {remedy}"
@@ -229,7 +229,7 @@ def record_export(folder: Path, parts: list[str]) -> None:
 
 def all_digests(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     """The hash of every file of a finished artifact, later exports included, by its path there."""
-    digests: dict[str, str] = dict(manifest["files"])
+    digests: dict[str, str] = dict(manifest.get("files", {}))  # early ones had none
     for later in sorted(folder.rglob(EXPORTED)):
         exported = read_sealed(later, "delete that file and what lies beside it, and export again")
         place = later.parent.relative_to(folder)
