@@ -1,5 +1,6 @@
 """list, show, verify and prune on stores of real run folders."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,12 @@ from run_folders import make_run
 from test_finished_store import unpack
 
 from ssd.artifacts.files import read_json, write_json
-from ssd.artifacts.names import MANIFEST
+from ssd.artifacts.names import MANIFEST, WEIGHTS
 from ssd.artifacts.store import artifact
 from ssd.errors import FLAWED, REPORTED, ArtifactError
 from ssd.inventory.holdings import DAY, take_inventory
 from ssd.inventory.prune import candidates, delete
+from ssd.models import Weights
 from ssd.run import lineage, load_run
 
 
@@ -107,8 +109,6 @@ def test_a_run_that_cannot_be_read_may_refer_to_anything(tmp_path: Path) -> None
 
 
 def test_a_clock_that_has_gone_back_makes_nothing_old(tmp_path: Path) -> None:
-    import os
-
     name = stray(tmp_path)
     file = tmp_path / "store" / "corpus" / name / "corpus.parquet"
     os.utime(file, (time.time() + 90 * DAY,) * 2)
@@ -138,8 +138,14 @@ def test_a_corpus_that_a_moved_run_names_by_its_old_place_is_found(tmp_path: Pat
     assert take_inventory(moved).unknown == {}
 
 
-def test_a_store_of_an_earlier_version_is_listed_and_its_changes_are_found(tmp_path: Path) -> None:
+def test_a_store_of_an_earlier_version_is_listed_and_its_changes_are_found(
+    tmp_path: Path, tiny_weights: Weights
+) -> None:
     unpack(tmp_path / "outputs")
+    unlocated = take_inventory(tmp_path / "outputs")
+    (folder,) = map(Path, unlocated.unknown)  # the archive does not say where the weights lie
+    assert candidates(unlocated, [], 0.0) == []
+    write_json(folder / WEIGHTS, tiny_weights)
     inventory = take_inventory(tmp_path / "outputs")
     assert inventory.unknown == {}
     assert {each.state for each in inventory.holdings} == {"finished"}
