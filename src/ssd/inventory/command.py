@@ -11,6 +11,7 @@ from ssd.artifacts.store import all_digests, read_manifest, verify
 from ssd.errors import FLAWED
 from ssd.inventory.holdings import DAY, Holding, Inventory, take_inventory
 from ssd.inventory.prune import candidates, delete, sweep
+from ssd.inventory.transfer import add_export, add_import, run_export, run_import
 from ssd.runtime.reporting import reporting_errors
 
 UNITS = {"h": DAY / 24, "d": DAY, "w": 7 * DAY}
@@ -57,6 +58,8 @@ def command_line() -> argparse.ArgumentParser:
         help="unwritten for so long, such as 12h, 30d (default) or 0d; not for named ones",
     )  # fmt: skip
     prune.add_argument("--yes", action="store_true", help="delete; without it, only say what")
+    add_export(add("export", run_export, "Write a corpus for other trainers, as chat or as ids."))
+    add_import(add("import", run_import, "Make a corpus, for train.corpus=FOLDER, of a file."))
     return parser
 
 

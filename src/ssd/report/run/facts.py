@@ -74,6 +74,11 @@ class Facts:
         config = self.run.config
         if config.train.corpus is not None and self.corpus is not None and self.corpus.manifest:
             inputs = self.corpus.manifest["inputs"]
+            if inputs["temp"] is None:
+                raise ArtifactError(
+                    f"train.corpus={config.train.corpus} does not say at which temperature it was "
+                    "drawn, which a report needs: import it again with --temp, --top-k and --top-p"
+                )
             cut = inputs["truncation"]
             return Decoding(inputs["temp"], cut["top_k"], cut["top_p"])
         return Decoding.of(config.sampler.temp, config.truncation)
