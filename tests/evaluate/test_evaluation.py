@@ -78,7 +78,9 @@ def test_stored_answers_become_verdicts_scores_metrics_and_a_table(
     finish_checkpoint(run)
     finish_answers(run, "base", solved=1)
     finish_answers(run, "tuned", solved=3)
+    (run.folder / "report.html").write_text("of other scores, by a clock that has since gone back")
     evaluate(run)
+    assert not (run.folder / "report.html").exists()
 
     scores = read_json(run.folder / "scores.json")
     one = scores["benchmarks"]["humaneval"]

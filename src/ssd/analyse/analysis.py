@@ -19,6 +19,7 @@ from ssd.analyse.probe import read_probe, token_texts, vocabulary_texts
 from ssd.analyse.summary import ALL, KindRow, kind_table
 from ssd.arms import BASE, TUNED
 from ssd.artifacts.files import explained
+from ssd.artifacts.names import REPORT_PAGE
 from ssd.artifacts.seals import drop_damaged
 from ssd.artifacts.store import Artifact
 from ssd.config.settings import TruncationConfig
@@ -67,6 +68,8 @@ def analyse(run: Run) -> None:
             print(f"up to date: {folder}", flush=True)
             return
         _write(run, analysis, steps)
+        # Not left to the times of files: a clock can go back.
+        (run.folder / REPORT_PAGE).unlink(missing_ok=True)
     content = read_analysis(analysis.intact())
     rows = kind_table(content, run.config.analyse, np.random.default_rng(run.config.seed))
     metrics = flat_metrics(rows)

@@ -41,7 +41,9 @@ def free_space(path: Path) -> str:
         folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists()
     )
     disk = next(folder for folder in (place, *place.parents) if folder.is_mount())
-    usage = shutil.disk_usage(place)
+    usage, state = shutil.disk_usage(place), os.statvfs(place)
+    if state.f_files and not state.f_favail:
+        return f"the disk at {disk} has none of its {state.f_files:,} inodes free: too many files"
     return f"the disk at {disk} has {mib(usage.free)} of {mib(usage.total)} free"
 
 

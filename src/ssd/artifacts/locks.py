@@ -138,7 +138,7 @@ def _stands_still(owner: Path, content: str) -> bool:
 
 def _read(owner: Path) -> str | None:
     try:
-        return owner.read_text()  # opened anew: NFS then asks the server
+        return owner.read_text(errors="replace")  # opened anew: NFS then asks the server
     except FileNotFoundError:
         return None
 
