@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 from runs import ROOT, compose_config
 
 from ssd.arms import INTERVALS
+from ssd.artifacts.fingerprints import fingerprint
 from ssd.artifacts.names import MANIFEST
 from ssd.artifacts.seals import read_sealed
 from ssd.artifacts.store import read_manifest, verify
@@ -178,8 +178,9 @@ def test_a_corpus_of_another_tokenizer_is_refused(
     (corpus,) = artifacts(output)["corpus"]
     copy = tmp_path / "corpus"
     copy.mkdir()
-    manifest: dict[str, Any] = json.loads((corpus / "manifest.json").read_text())
+    manifest = read_manifest(corpus)
     manifest["inputs"]["tokenizer"] = "another"
+    manifest["fingerprint"] = fingerprint(manifest["inputs"])
     (copy / "manifest.json").write_text(json.dumps(manifest))
     for setting in ("train.corpus", "analyse.probe"):
         printed = train_py(output, f"{setting}={copy}", code=REPORTED)
