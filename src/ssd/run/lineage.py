@@ -188,7 +188,7 @@ def _origin(inputs: dict[str, Any]) -> dict[str, Any]:
     template = fingerprint({name: inputs.get(name) for name in TEMPLATE})
     name = (inputs.get("prompt_format") or {}).get("name")
     return {
-        "model": inputs.get("weights") or inputs.get("model"),
+        "model": inputs.get("weights") or inputs.get("model") or "unknown",
         "tokenizer": inputs.get("tokenizer"),
         "template": f"{name}-{template[:8]}",
     }
