@@ -91,12 +91,24 @@ def show_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small"
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)],
+    yield from mounted(folder, "size=1m")
+
+
+@pytest.fixture
+def few_inodes(tmp_path: Path) -> Iterator[Path]:
+    """A disk that takes eight files and folders."""
+    folder = tmp_path / "few"
+    folder.mkdir()
+    yield from mounted(folder, "size=1m,nr_inodes=9")
+
+
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)],
         check=False,
         capture_output=True,
     )
-    if mounted.returncode != 0:
+    if done.returncode != 0:
         pytest.skip("mounting a small file system needs root")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)

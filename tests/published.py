@@ -8,7 +8,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts.files import write_json
+from ssd.artifacts.files import read_json, write_json
+from ssd.artifacts.fingerprints import hash_file
 from ssd.artifacts.names import CONFIG, MANIFEST, METRICS, VERDICTS, WEIGHTS
 from ssd.records.verdicts import Verdict, write_verdicts
 from ssd.report.publish import ANSWERS, ARCHIVE, MANIFESTS
@@ -48,6 +49,8 @@ def restore(published: Path, outputs: Path, study: str) -> Path:
             write_verdicts(store / kind / fingerprint / VERDICTS, verdicts)
         else:
             (store / kind / fingerprint / METRICS).write_bytes(content)
+    for verdicts in store.glob(f"verdicts/*/{VERDICTS}"):  # written anew, from their table
+        sign(verdicts)
     if (published / ANSWERS).is_file():
         with tarfile.open(published / ANSWERS) as archive:
             archive.extractall(store, filter="data")
@@ -56,6 +59,14 @@ def restore(published: Path, outputs: Path, study: str) -> Path:
         shutil.copytree(config.parent, run)
         write_json(run / WEIGHTS, _weights(published))
     return outputs / study
+
+
+def sign(file: Path) -> None:
+    """Write a file's hash into the manifest beside it."""
+    manifest = read_json(file.parent / MANIFEST)
+    manifest["files"][file.name] = hash_file(file)
+    manifest.pop("digest", None)
+    write_json(file.parent / MANIFEST, manifest)
 
 
 def _verdict(row: dict[str, str]) -> Verdict:

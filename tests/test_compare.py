@@ -31,14 +31,14 @@ def scored(
     name = NAMES.get(temp, f"model-tiny__sampler.temp-{temp}")
     run = make_run(tmp_path, name, f"sampler.temp={temp}")
     write_scores(run, humaneval=benchmark_scores(run, UNDECIDED, num_problems=problems))
-    folder = evidence.verdicts(run, "tuned", "humaneval").folder
-    folder.mkdir(parents=True)
+    verdicts = evidence.verdicts(run, "tuned", "humaneval")
     rows = [
         make_verdict(f"p/{problem}", index, passes(problem, index), num_tokens=num_tokens)
         for problem in range(problems)
         for index in range(ANSWERS)
     ]
-    write_verdicts(folder / VERDICTS, rows)
+    write_verdicts(verdicts.folder / VERDICTS, rows)
+    verdicts.finish(started=0.0, counts={})
     return run
 
 

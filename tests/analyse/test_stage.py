@@ -24,6 +24,7 @@ from ssd.analyse.probe import read_probe
 from ssd.analyse.summary import kind_table
 from ssd.arms import BASE, TUNED
 from ssd.artifacts.files import write_json
+from ssd.artifacts.fingerprints import fingerprint
 from ssd.artifacts.store import verify
 from ssd.config.settings import TruncationConfig
 from ssd.errors import ArtifactError, DataError
@@ -196,6 +197,7 @@ def test_completions_of_another_tokenizer_are_refused_before_a_model_loads(
 ) -> None:
     manifest = lineage.corpus(run).manifest()
     del manifest["inputs"]["tokenizer"]
+    manifest["fingerprint"] = fingerprint(manifest["inputs"])
     shutil.copy(lineage.corpus(run).folder / "corpus.parquet", tmp_path)
     write_json(tmp_path / "manifest.json", manifest)
     other = new_run(tmp_path, "stages=[analyse]", f"analyse.probe={tmp_path}")

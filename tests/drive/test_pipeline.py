@@ -1,6 +1,7 @@
 """The whole method on the tiny model with the real engine: run, run again, kill, resume, sweep."""
 
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -8,20 +9,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from random import Random
 
 import pytest
 from runs import ROOT, compose_config
 
 from ssd.arms import INTERVALS
-from ssd.artifacts.store import verify
+from ssd.artifacts.fingerprints import fingerprint
+from ssd.artifacts.names import MANIFEST
+from ssd.artifacts.seals import read_sealed
+from ssd.artifacts.store import read_manifest, verify
 from ssd.drive.pipeline import link_artifacts
 from ssd.drive.stages import is_current
-from ssd.errors import REPORTED
+from ssd.errors import REPORTED, ArtifactError
+from ssd.evaluate.evaluation import build_scores
+from ssd.evaluate.selection import list_jobs
 from ssd.records.samples import read_samples
 from ssd.records.scores import Scores, write_scores
+from ssd.report.run.facts import Facts, collect
 from ssd.run import Run, evidence, lineage, load_run, protocol
 
 
@@ -171,8 +178,9 @@ def test_a_corpus_of_another_tokenizer_is_refused(
     (corpus,) = artifacts(output)["corpus"]
     copy = tmp_path / "corpus"
     copy.mkdir()
-    manifest: dict[str, Any] = json.loads((corpus / "manifest.json").read_text())
+    manifest = read_manifest(corpus)
     manifest["inputs"]["tokenizer"] = "another"
+    manifest["fingerprint"] = fingerprint(manifest["inputs"])
     (copy / "manifest.json").write_text(json.dumps(manifest))
     for setting in ("train.corpus", "analyse.probe"):
         printed = train_py(output, f"{setting}={copy}", code=REPORTED)
@@ -410,3 +418,90 @@ def test_controls_are_trained_chosen_and_compared_and_a_killed_generation_goes_o
     assert scores["benchmarks"]["mbpp"]["regression"]
     assert "held-out problems" in (run / "report.md").read_text()
     assert "starts" not in train_py(output, *settings)
+
+
+def damage_each(path: Path, random: Random) -> Iterator[str]:
+    """The file cut short, and with one bit flipped, one after the other; whole again at the end."""
+    whole, times = path.read_bytes(), itertools.count(time.time_ns(), 10**9)
+    place = random.randrange(len(whole))
+    flipped = bytearray(whole)
+    flipped[place] ^= 1 << random.randrange(8)
+    for name, content in (("cut", whole[:place]), (f"flipped at {place}", bytes(flipped))):
+        path.write_bytes(content)
+        os.utime(path, ns=(next(times),) * 2)  # a clock's tick is longer than this loop
+        yield name
+    path.write_bytes(whole)
+    os.utime(path, ns=(next(times),) * 2)
+
+
+def refusal(read: Callable[[], object]) -> str:
+    """What a reader says of damage; empty where it says nothing."""
+    try:
+        facts = read()
+    except ArtifactError as error:
+        return str(error)
+    return " ".join(facts.missing) if isinstance(facts, Facts) else ""
+
+
+def test_a_bit_that_flips_in_any_file_of_any_artifact_is_found_and_named(
+    finished: tuple[Path, str],
+) -> None:
+    output, _ = finished
+    run, random = load_run(output / "main" / "model-tiny"), Random(0)
+    (job,) = (job for job in list_jobs(run, "tuned") if job.benchmark == "humaneval")
+    readers: dict[str, Callable[[], object]] = {
+        "corpus": lambda: lineage.require_unchanged(lineage.corpus(run)),
+        "model": lambda: lineage.require_model(run, "tuned"),
+        "metrics.jsonl": lambda: collect(run.folder, read_positions=False),
+        "generations": lambda: job.generations(run).intact("shards/"),
+        "verdicts": lambda: build_scores(run, None),
+        "analysis": lambda: collect(run.folder),
+    }
+    files = {
+        "corpus": [lineage.corpus(run).folder / "corpus.parquet"],
+        "model": sorted((lineage.checkpoint(run).folder / "model").glob("*[!d]")),  # but the card
+        "metrics.jsonl": [lineage.checkpoint(run).folder / "metrics.jsonl"],
+        "generations": sorted((job.generations(run).folder / "shards").iterdir()),
+        "verdicts": [job.verdicts(run).folder / "verdicts.parquet"],
+        "analysis": sorted(artifacts(output)["analysis"][0].glob("[!m.]*")),  # but the manifest
+    }
+    for reader, paths in files.items():
+        assert refusal(readers[reader]) == "" and paths
+        for path in paths:
+            for how in damage_each(path, random):
+                assert path.name in refusal(readers[reader]), (path, how)
+        assert refusal(readers[reader]) == ""
+
+
+def test_verify_finds_any_bit_of_any_file(finished: tuple[Path, str]) -> None:
+    output, _ = finished
+    random = Random(1)
+    for folder in itertools.chain(*artifacts(output).values()):
+        for name in [*read_manifest(folder)["files"], MANIFEST]:
+            for how in damage_each(folder / name, random):
+                assert any(name in fault for fault in verify(folder)), (folder, name, how)
+        assert verify(folder) == []
+
+
+def test_every_flipped_bit_of_a_sealed_file_changes_nothing_or_is_refused(
+    finished: tuple[Path, str],
+) -> None:
+    output, _ = finished
+    random, scores = Random(2), output / "main" / "model-tiny" / "scores.json"
+    for path in (artifacts(output)["verdicts"][0] / MANIFEST, scores):
+        whole, content = path.read_bytes(), read_sealed(path, "")
+        for place in {*random.sample(range(len(whole)), 300), *digest_places(whole)}:
+            flipped = bytearray(whole)
+            flipped[place] ^= 1 << random.randrange(8)
+            path.write_bytes(bytes(flipped))
+            try:
+                assert read_sealed(path, "") == content, place
+            except ArtifactError as error:
+                assert path.name in str(error)
+        path.write_bytes(whole)
+
+
+def digest_places(whole: bytes) -> range:
+    """Where a sealed file says its digest, its name included."""
+    start = whole.rindex(b'"digest"')
+    return range(start, len(whole))

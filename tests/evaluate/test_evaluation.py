@@ -78,7 +78,9 @@ def test_stored_answers_become_verdicts_scores_metrics_and_a_table(
     finish_checkpoint(run)
     finish_answers(run, "base", solved=1)
     finish_answers(run, "tuned", solved=3)
+    (run.folder / "report.html").write_text("of other scores, by a clock that has since gone back")
     evaluate(run)
+    assert not (run.folder / "report.html").exists()
 
     scores = read_json(run.folder / "scores.json")
     one = scores["benchmarks"]["humaneval"]
@@ -110,7 +112,7 @@ def test_stored_answers_become_verdicts_scores_metrics_and_a_table(
     assert verify(verdicts.folder) == []
     rows = read_verdicts(verdicts.folder / "verdicts.parquet")
     record = read_scores(run.folder)
-    assert record is not None and scores_json(record) == scores
+    assert record is not None and scores_json(record).items() <= scores.items()
     assert [row.backend for row in rows] == [scores["sandbox"]] * 8
     assert [row[4] for row in answer_rows(run, record)].count("passed") == 8
     assert "+50.0" in capsys.readouterr().out

@@ -11,13 +11,14 @@ from runs import compose_config
 from score_records import benchmark, model, scores
 
 from ssd.artifacts.names import VERDICTS
+from ssd.artifacts.store import Artifact, artifact, existing
 from ssd.errors import ArtifactError, ConfigError, DataError
 from ssd.evaluate.power import power_report, run_power
 from ssd.method.pilot import SAMPLES, measure, problems_needed, smallest_difference
 from ssd.method.sign_flip import sign_flip_p_value
 from ssd.models import Weights
 from ssd.records.scores import read_scores, write_scores
-from ssd.records.verdicts import write_verdicts
+from ssd.records.verdicts import Verdict, write_verdicts
 from ssd.run import Run, save_run
 
 
@@ -120,17 +121,28 @@ def run(tmp_path: Path) -> Run:
     models = {}
     arms = dict(zip(("base", "tuned"), answers(40, 2, 0.2, np.random.default_rng(0)), strict=True))
     for arm, passed_P_G in arms.items():
-        folder = run.store / "verdicts" / arm
-        folder.mkdir(parents=True)
         rows = [
             make_verdict(f"p/{problem}", index, bool(passed))
             for problem, row in enumerate(passed_P_G)
             for index, passed in enumerate(row)
         ]
-        write_verdicts(folder / VERDICTS, rows)
-        models[arm] = model(0.5, verdicts=arm)
+        models[arm] = model(0.5, verdicts=stored_verdicts(run, rows).fingerprint)
     write_scores(run.folder, scores(benchmark(models, {})))
     return run
+
+
+def stored_verdicts(run: Run, rows: list[Verdict]) -> Artifact:
+    """A finished artifact with these verdicts."""
+    verdicts = artifact(run.store, "verdicts", {"number": len(list(run.store.glob("*/*")))})
+    write_verdicts(verdicts.folder / VERDICTS, rows)
+    verdicts.finish(started=0.0, counts={})
+    return verdicts
+
+
+def folder_of(run: Run, arm: str) -> Path:
+    scored = read_scores(run.folder)
+    assert scored is not None
+    return run.store / "verdicts" / scored.benchmarks[0].models[arm].verdicts
 
 
 def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -160,7 +172,7 @@ def test_the_command_line_reads_a_run_and_explains_itself(run: Run) -> None:
 def test_folders_of_verdicts_stand_for_arms(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     run_power([str(run.folder)])
     named = capsys.readouterr().out
-    folders = [str(run.store / "verdicts" / arm) for arm in ("base", "tuned")]
+    folders = [str(folder_of(run, arm)) for arm in ("base", "tuned")]
     run_power([str(run.folder), "--arms", *folders])
     assert capsys.readouterr().out.splitlines()[3:] == named.splitlines()[3:]
 
@@ -181,11 +193,12 @@ def test_what_cannot_be_answered_is_refused(
 
 
 def test_arms_of_different_problems_are_refused(run: Run) -> None:
-    path = run.store / "verdicts" / "base" / VERDICTS
+    folder = folder_of(run, "base")
     rows = [
         make_verdict(f"other/{problem}", index, True) for problem in range(3) for index in range(2)
     ]
-    write_verdicts(path, rows)
+    write_verdicts(folder / VERDICTS, rows)
+    existing(folder, ("verdicts",), "").finish(started=0.0, counts={})
     with pytest.raises(DataError, match="different problems"):
         run_power([str(run.folder), "--benchmark", "humaneval"])
 
@@ -193,12 +206,10 @@ def test_arms_of_different_problems_are_refused(run: Run) -> None:
 def test_every_benchmark_is_answered_that_can_be(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flat = run.store / "verdicts" / "flat"
-    flat.mkdir()
-    write_verdicts(flat / VERDICTS, [make_verdict(f"p/{number}", 0, False) for number in range(9)])
+    flat = stored_verdicts(run, [make_verdict(f"p/{number}", 0, False) for number in range(9)])
     stored = read_scores(run.folder)
     assert stored is not None
-    models = {arm: model(0.5, verdicts="flat") for arm in ("base", "tuned")}
+    models = {arm: model(0.5, verdicts=flat.fingerprint) for arm in ("base", "tuned")}
     both = (*stored.benchmarks, benchmark(models, {}, name="mbpp"))
     write_scores(run.folder, scores(*both))
     run_power([str(run.folder)])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ssd.artifacts.files import holding
+from ssd.artifacts.locks import holding
 from ssd.config.choices import Extraction, Grading
 from ssd.config.settings import BenchmarkFiles
 from ssd.errors import REPORTED, ArtifactError, ConfigError, DataError

@@ -26,7 +26,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_choice(tmp_path) == CHOICE
     stored = read_json(tmp_path / SELECTION)
     assert list(stored) == [
-        "version", "inputs", "mode", "validation", "problems", "chosen", "sweeps",
+        "version", "inputs", "mode", "validation", "problems", "chosen", "sweeps", "digest",
     ]  # fmt: skip
     assert list(stored["sweeps"]["tuned"][0]) == [
         "temp", "top_k", "top_p", "checkpoint_step", "num_problems", "pass@1", "chosen",
@@ -38,7 +38,8 @@ def test_published_choices_are_rewritten_as_they_are(results: Path, tmp_path: Pa
     choice = read_choice(results.parent)
     assert choice is not None
     write_choice(tmp_path, choice)
-    assert read_json(tmp_path / SELECTION) == read_json(results)
+    written, published = read_json(tmp_path / SELECTION), read_json(results)
+    assert written | {"digest": None} == published | {"digest": None}
 
 
 def test_what_was_chosen_is_found_by_model() -> None:
@@ -55,6 +56,7 @@ def test_a_damaged_choice_is_refused(
 ) -> None:
     write_choice(tmp_path, CHOICE)
     stored = json.loads((tmp_path / SELECTION).read_text()) | changed
+    del stored["digest"]
     write_json(tmp_path / SELECTION, stored)
     with pytest.raises(ArtifactError, match=message):
         read_choice(tmp_path)

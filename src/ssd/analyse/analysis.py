@@ -19,6 +19,8 @@ from ssd.analyse.probe import read_probe, token_texts, vocabulary_texts
 from ssd.analyse.summary import ALL, KindRow, kind_table
 from ssd.arms import BASE, TUNED
 from ssd.artifacts.files import explained
+from ssd.artifacts.names import REPORT_PAGE
+from ssd.artifacts.seals import drop_damaged
 from ssd.artifacts.store import Artifact
 from ssd.config.settings import TruncationConfig
 from ssd.errors import ArtifactError
@@ -66,7 +68,9 @@ def analyse(run: Run) -> None:
             print(f"up to date: {folder}", flush=True)
             return
         _write(run, analysis, steps)
-    content = read_analysis(analysis.folder)
+        # Not left to the times of files: a clock can go back.
+        (run.folder / REPORT_PAGE).unlink(missing_ok=True)
+    content = read_analysis(analysis.intact())
     rows = kind_table(content, run.config.analyse, np.random.default_rng(run.config.seed))
     metrics = flat_metrics(rows)
     with Tracker(run, "analyse", analysis.fingerprint, run.folder) as tracker:
@@ -123,6 +127,7 @@ def measure_models(
     base: States | None = None
     ids = unnamed_ids(lineage.model_folder(run, BASE))
     unnamed = torch.tensor(ids) if ids else None
+    drop_damaged(folder)
     missing = [model for model in steps if not positions_file(folder, model).is_file()]
     for model, step in steps.items():
         path = positions_file(folder, model)

@@ -41,10 +41,12 @@ def load_network(run: Run, model: str, step: int | None) -> Any:
     """One of the run's models as it was evaluated, in `analyse.dtype`, on the run's hardware.
 
     Raises:
+        ArtifactError: it is not as it was exported.
         ModelError: its logits are not its head applied to its body.
         HardwareError: it does not fit the GPUs.
     """
     settings = run.config.analyse
+    lineage.require_model(run, model, step)
     network = load(
         lineage.model_folder(run, model, step),
         getattr(torch, settings.dtype.value),

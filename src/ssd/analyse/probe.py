@@ -19,8 +19,8 @@ def read_probe(
         DataError: no completion has a token, or one with its prompt exceeds the `max_length` tokens
             that the model takes.
     """
-    corpus = artifact.folder / CORPUS
-    stored = read_samples(corpus if corpus.is_file() else artifact.folder / SHARDS)
+    read = CORPUS if artifact.kind == "corpus" else SHARDS
+    stored = read_samples(artifact.intact(read if read == CORPUS else f"{SHARDS}/") / read)
     spoken = [sample for sample in stored if sample.completion_token_ids]
     if not spoken:
         raise DataError(

@@ -1,5 +1,5 @@
-"""Files that are whole or absent: written under another name, synced, then renamed. Locks, and the
-file system's refusals in one line."""
+"""Files that are whole or absent: written under another name, synced, then renamed. And the file
+system's refusals in one line."""
 
 import errno
 import json
@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from ssd.artifacts.fingerprints import plain
+from ssd.artifacts.fingerprints import hash_content, plain
 from ssd.artifacts.places import setting_of
 from ssd.errors import ArtifactError
+
+SEALED, TEMPORARY = ".sha256", ".tmp"
+"""Ends of the names of hidden files beside those of an unfinished artifact."""
 
 
 def refusal(error: OSError, path: Path) -> str | None:
@@ -40,7 +41,9 @@ def free_space(path: Path) -> str:
         folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists()
     )
     disk = next(folder for folder in (place, *place.parents) if folder.is_mount())
-    usage = shutil.disk_usage(place)
+    usage, state = shutil.disk_usage(place), os.statvfs(place)
+    if state.f_files and not state.f_favail:
+        return f"the disk at {disk} has none of its {state.f_files:,} inodes free: too many files"
     return f"the disk at {disk} has {mib(usage.free)} of {mib(usage.total)} free"
 
 
@@ -64,7 +67,7 @@ def explained(path: Path) -> Iterator[None]:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name to write to; the file is then synced and renamed to `path`, or deleted."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -77,21 +80,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def holding(lock_file: Path, path: Path) -> Iterator[None]:
-    """Hold the lock for writing `path`; prints a line and waits while another process holds it."""
-    with explained(path):
-        lock_file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(lock_file)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"waiting: another process is writing {path}", flush=True)
-            lock.acquire()
-    try:
-        yield
-    finally:
-        # The file stays: processes that wait for it would not see that it was deleted.
-        lock.release()
+def sealing(path: Path) -> Iterator[Path]:
+    """As `replacing`, with the file's hash beside it, so that a resumed stage knows whether it is
+    as it was written. The seals go when a manifest takes their place."""
+    with replacing(path) as temporary:
+        yield temporary
+        seal_of(path).write_text(hash_content(temporary))
+
+
+def seal_of(path: Path) -> Path:
+    """Where the hash of a file of an unfinished artifact stands."""
+    return path.with_name(f".{path.name}{SEALED}")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -118,11 +117,11 @@ def read_json(path: Path) -> Any:
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows as one Parquet file, atomically."""
+    """Write rows as one Parquet file, atomically, with its seal."""
     import pyarrow
     import pyarrow.parquet
 
-    with replacing(path) as temporary:
+    with sealing(path) as temporary:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), temporary, compression="zstd")
 
 

@@ -24,8 +24,13 @@ def plain(value: Any) -> Any:
 
 def fingerprint(inputs: dict[str, Any]) -> str:
     """Sixteen hexadecimal digits of the SHA-256 of `inputs` as canonical JSON."""
-    canonical = json.dumps(plain(inputs), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return digest(plain(inputs))[:16]
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value of JSON types, as canonical JSON."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def hash_file(path: Path) -> str:
@@ -36,5 +41,10 @@ def hash_file(path: Path) -> str:
 
 @functools.cache
 def _hash(path: Path, size: int, mtime_ns: int) -> str:
+    return hash_content(path)
+
+
+def hash_content(path: Path) -> str:
+    """SHA-256 of a file as it is on the disk now."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

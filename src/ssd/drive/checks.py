@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ssd.arms import UNIT
-from ssd.artifacts.store import existing
+from ssd.artifacts.store import Artifact, existing
 from ssd.config.choices import HASH_SPLIT, DataSource
 from ssd.config.settings import RunConfig
 from ssd.drive.model_check import check_model
@@ -21,6 +21,9 @@ from ssd.run.launch import stage_command
 from ssd.run.lineage import require_tokenizer, require_unchanged
 from ssd.runtime.installation import check_training
 
+NEEDS_DECODING = ("evaluate", "analyse", "report")
+"""Stages whose numbers depend on how the corpus was drawn."""
+
 
 def check_data(config: RunConfig) -> None:
     """Read what will be trained on, and find the benchmarks, before weights are fetched.
@@ -31,7 +34,7 @@ def check_data(config: RunConfig) -> None:
     """
     settings = config.eval
     if config.train.corpus is not None:
-        existing(Path(config.train.corpus), ("corpus",), "train.corpus")
+        require_decoding(existing(Path(config.train.corpus), ("corpus",), "train.corpus"), config)
     samples = config.train.corpus is None or UNIT in settings.controls
     if samples and "sample" in config.stages and config.data.source is not DataSource.hub:
         load_prompts(config.data)
@@ -39,6 +42,21 @@ def check_data(config: RunConfig) -> None:
         validation = [] if settings.validation == HASH_SPLIT else [settings.validation]
         for name in (*settings.benchmarks, *settings.regression, *validation):
             benchmark_identity(name, settings.files)
+
+
+def require_decoding(corpus: Artifact, config: RunConfig) -> None:
+    """Refuse an imported corpus of unknown temperature where a number depends on it.
+
+    Raises:
+        ConfigError: names the ways out.
+    """
+    live = "train" in config.stages and config.analyse.live_points > 0
+    if corpus.inputs.get("temp", 0) is None and (live or {*NEEDS_DECODING} & {*config.stages}):
+        raise ConfigError(
+            f"train.corpus={corpus.folder} does not say at which temperature it was drawn, and "
+            f"{', '.join(NEEDS_DECODING)} and analyse.live_points use that: import it again with "
+            "--temp, --top-k and --top-p, or set 'stages=[train]' and analyse.live_points=0"
+        )
 
 
 def check(run: Run) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ssd.arms import INTERVALS, TUNED
-from ssd.artifacts.names import VERDICTS
+from ssd.artifacts.names import REPORT_PAGE, VERDICTS
 from ssd.evaluate.generate import is_answered, is_whole, of_step, require_checkpoint
 from ssd.evaluate.grade import grade_answers, open_sandbox
 from ssd.evaluate.metrics import track
@@ -62,6 +62,8 @@ def evaluate(run: Run) -> None:
         write_choice(run.folder, choice)
     scores = build_scores(run, None if choice is None else choice.selection)
     write_scores(run.folder, scores)
+    # Not left to the times of files: a clock can go back.
+    (run.folder / REPORT_PAGE).unlink(missing_ok=True)
     track(run, scores)
     print(f"\n{score_table(scores)}\n", flush=True)
 
@@ -130,7 +132,10 @@ def build_scores(run: Run, selection: Selection | None) -> Scores:
                 )
                 for arm, (generations, verdicts) in stored.items()
             },
-            {arm: read_verdicts(rows.folder / VERDICTS) for arm, (_, rows) in stored.items()},
+            {
+                arm: read_verdicts(rows.intact(VERDICTS) / VERDICTS)
+                for arm, (_, rows) in stored.items()
+            },
             Estimator(
                 k=settings.k,
                 resample=settings.resample,

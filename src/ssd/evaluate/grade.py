@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from ssd.artifacts.names import SHARDS, VERDICTS
+from ssd.artifacts.seals import drop_damaged
 from ssd.evaluate.grading import as_they_come, grade_answer, require_modules
 from ssd.evaluate.reading import reader
 from ssd.evaluate.selection import Job, list_jobs, load_part
@@ -70,8 +71,9 @@ def grade(
     """A verdict per answer, in order. They are written to `folder` in parts, and parts that exist
     are reused."""
     settings, parts = run.config.eval, folder / PARTS
+    drop_damaged(parts)
     tasks = {task.problem.problem_id: task for task in benchmark.tasks}
-    samples = read_samples(job.generations(run).folder / SHARDS)
+    samples = read_samples(job.generations(run).intact(f"{SHARDS}/") / SHARDS)
     done = {
         (verdict.problem_id, verdict.sample_index): verdict
         for path in sorted(parts.glob("*.parquet"))

@@ -6,6 +6,7 @@ from typing import Any
 from ssd.arms import BASE, TUNED
 from ssd.artifacts.fingerprints import fingerprint, plain
 from ssd.artifacts.names import SHARDS, VERDICTS
+from ssd.artifacts.store import stored
 from ssd.records.benchmark_scores import Comparison, ModelScores
 from ssd.records.samples import read_samples
 from ssd.records.scores import Scores, scores_json
@@ -102,8 +103,10 @@ def answer_rows(run: Run, scores: Scores) -> list[tuple[Any, ...]]:
     each = -(-run.config.logger.num_sample_rows // len(parts))
     rows: list[tuple[Any, ...]] = []
     for benchmark, arm, model in parts:
-        verdicts = read_verdicts(run.store / "verdicts" / model.verdicts / VERDICTS)
-        samples = read_samples(run.store / "generations" / model.generations / SHARDS)
+        judged = stored(run.store, "verdicts", model.verdicts)
+        answered = stored(run.store, "generations", model.generations)
+        verdicts = read_verdicts(judged.intact(VERDICTS) / VERDICTS)
+        samples = read_samples(answered.intact(f"{SHARDS}/") / SHARDS)
         texts = {(sample.prompt_id, sample.sample_index): sample.text for sample in samples}
         for verdict in verdicts[:each]:
             place = (verdict.problem_id, verdict.sample_index)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ssd.artifacts.names import SCORES, VERDICTS
+from ssd.artifacts.names import MANIFEST, SCORES, VERDICTS
+from ssd.artifacts.store import existing, stored
 from ssd.errors import ArtifactError, ConfigError, DataError, did_you_mean
 from ssd.evaluate.scores import passed_matrix
 from ssd.evaluate.table import WIDTH, aligned
@@ -65,10 +66,23 @@ def arm_verdicts(run: Run, scored: BenchmarkScores, arm: str) -> list[Verdict]:
             f"{run.folder} has no scores of {arm} on {scored.name}, "
             f"but of {', '.join(scored.models)}"
         )
-    path = run.store / "verdicts" / scored.models[arm].verdicts / VERDICTS
-    if not path.is_file():
-        raise ArtifactError(f"{path} is gone: run python -m ssd.evaluate {run.folder} again")
-    return read_verdicts(path)
+    verdicts = stored(run.store, "verdicts", scored.models[arm].verdicts)
+    if not verdicts.done:
+        raise ArtifactError(
+            f"{verdicts.folder} is gone: run python -m ssd.evaluate {run.folder} again"
+        )
+    return read_verdicts(verdicts.intact(VERDICTS) / VERDICTS)
+
+
+def folder_verdicts(folder: Path) -> list[Verdict]:
+    """The verdicts in a folder, as they were written where it has a manifest.
+
+    Raises:
+        ArtifactError: they have changed.
+    """
+    if (folder / MANIFEST).is_file():
+        existing(folder, ("verdicts",), "--arms").intact(VERDICTS, setting="--arms")
+    return read_verdicts(folder / VERDICTS)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -112,7 +126,7 @@ def run_power(arguments: list[str]) -> None:
             raise ConfigError(f"--{name} must lie in (0, 1), got {getattr(options, name):g}")
     folders = [Path(arm) for arm in options.arms]
     if all((folder / VERDICTS).is_file() for folder in folders):
-        pairs = {"the given verdicts": [read_verdicts(folder / VERDICTS) for folder in folders]}
+        pairs = {"the given verdicts": [folder_verdicts(folder) for folder in folders]}
     else:
         run = load_run(options.run_dir)
         pairs = {

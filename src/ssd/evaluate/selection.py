@@ -206,6 +206,6 @@ def _pooled(run: Run, model: str, how: Setting) -> list[Verdict]:
         dataclasses.replace(verdict, problem_id=f"{name}:{verdict.problem_id}")
         for name, part in protocol.chosen_on(run)
         for verdict in read_verdicts(
-            evidence.verdicts(run, model, name, how, part).folder / VERDICTS
+            evidence.verdicts(run, model, name, how, part).intact(VERDICTS) / VERDICTS
         )
     ]

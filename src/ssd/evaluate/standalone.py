@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts.files import holding, write_text
+from ssd.artifacts.files import write_text
 from ssd.artifacts.fingerprints import fingerprint
+from ssd.artifacts.locks import holding
 from ssd.config.choices import Extraction, Grading
 from ssd.config.settings import BenchmarkFiles, ReasoningConfig
 from ssd.errors import ConfigError, DataError

@@ -89,8 +89,10 @@ def run_engine(
 ) -> LazyEngine:
     """The engine of one of a run's models, of a step of its training."""
     config = run.config
-    return LazyEngine(
-        lambda: load_engine(
+
+    def start() -> Engine:
+        lineage.require_model(run, model, step)
+        return load_engine(
             config.sampler.engine,
             lineage.model_folder(run, model, step),
             config.model,
@@ -98,4 +100,5 @@ def run_engine(
             max_model_len=max_model_len,
             adapter=lineage.adapter_folder(run, model, step),
         )
-    )
+
+    return LazyEngine(start)

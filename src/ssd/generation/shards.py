@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ssd.artifacts.names import SHARDS
+from ssd.artifacts.seals import drop_damaged
 from ssd.generation.engine import Completion, Request
 from ssd.generation.engines import LazyEngine
 from ssd.method.decoding import Decoding
@@ -70,6 +71,7 @@ def generate_shards(
         missing, and `engine_start_seconds`, 0 where the engine ran already.
     """
     shards = folder / SHARDS
+    drop_damaged(shards)
     done = (
         {(sample.prompt_id, sample.sample_index) for sample in read_samples(shards)}
         if shards.is_dir()

@@ -35,12 +35,15 @@ def find_workload(config: RunConfig, folder: Path) -> Workload:
     """What `config` trains on.
 
     Raises:
-        ArtifactError: `train.corpus` names no finished corpus.
+        ArtifactError: `train.corpus` names no finished corpus, or the corpus is damaged.
         DataError: the prompts are missing or malformed.
     """
     seq_len, plan = config.train.seq_len, config.plan
     corpus = find_corpus(config, folder)
-    lengths = corpus_lengths(corpus, seq_len, config.train.long_samples) if corpus else []
+    lengths: list[int] = []
+    if corpus is not None:
+        path = corpus.intact(CORPUS, setting=config.train.corpus and "train.corpus") / CORPUS
+        lengths = corpus_lengths(path, seq_len, config.train.long_samples)
     mean, context, bound = float(seq_len), float(seq_len), True
     source = "train.seq_len, the longest a sample can be"
     if lengths:
@@ -86,13 +89,12 @@ def find_corpus(config: RunConfig, folder: Path) -> Artifact | None:
     return None
 
 
-def corpus_lengths(corpus: Artifact, seq_len: int, policy: LongSamples) -> list[int]:
-    """Tokens of each sample that is trained on, found without reading them."""
+def corpus_lengths(path: Path, seq_len: int, policy: LongSamples) -> list[int]:
+    """Tokens of each sample of a corpus that is trained on, found without reading them."""
     import pyarrow.compute
     import pyarrow.parquet
 
     columns = ["prompt_token_ids", "completion_token_ids"]
-    path = corpus.folder / CORPUS
     changed = [f"train_{name}" for name in columns]  # set where training renders anew
     table = pyarrow.parquet.read_table(path, columns=columns + changed)
     names = changed if table[changed[0]].null_count == 0 else columns

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ssd.artifacts.files import read_json, read_rows, replacing, write_json, write_rows
+from ssd.artifacts.files import read_json, read_rows, sealing, write_json, write_rows
 from ssd.artifacts.names import MANIFEST, SAMPLES, TOKENS
 
 TOP = 20
@@ -135,7 +135,7 @@ def write_positions(path: Path, positions: Positions) -> None:
         if values.ndim > 1:
             flat = pyarrow.FixedSizeListArray.from_arrays(flat, values.shape[1])
         columns[name] = flat
-    with replacing(path) as temporary:
+    with sealing(path) as temporary:
         pyarrow.parquet.write_table(pyarrow.table(columns), temporary, compression="zstd")
 
 

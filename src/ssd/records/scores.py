@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from ssd.arms import TUNED
-from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.names import SCORES
+from ssd.artifacts.seals import read_sealed, write_sealed
 from ssd.errors import ArtifactError
 from ssd.records.benchmark_scores import BenchmarkScores, benchmark_json, read_benchmark
 from ssd.records.selection import Candidate, Selection, read_selection, selection_json
 
 VERSION = 2
+REMEDY = "delete it and evaluate this run again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ def write_scores(run_dir: Path, scores: Scores) -> None:
     Raises:
         ArtifactError: the folder cannot be written.
     """
-    write_json(run_dir / SCORES, scores_json(scores))
+    write_sealed(run_dir / SCORES, scores_json(scores))
 
 
 def stored_version(run_dir: Path) -> int | None:
@@ -66,7 +67,7 @@ def stored_version(run_dir: Path) -> int | None:
         ArtifactError: the file is damaged.
     """
     path = run_dir / SCORES
-    version: int | None = read_json(path).get("version") if path.is_file() else None
+    version: int | None = read_sealed(path, REMEDY).get("version") if path.is_file() else None
     return version
 
 
@@ -79,7 +80,7 @@ def read_scores(run_dir: Path) -> Scores | None:
     path = run_dir / SCORES
     if not path.is_file():
         return None
-    stored = read_json(path)
+    stored = read_sealed(path, REMEDY)
     try:
         if stored["version"] != VERSION:
             raise ArtifactError(
@@ -93,9 +94,7 @@ def read_scores(run_dir: Path) -> Scores | None:
             benchmarks=tuple(read_benchmark(name, fields) for name, fields in benchmarks.items()),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(
-            f"{path} is damaged ({error!r}): delete it and evaluate this run again"
-        ) from error
+        raise ArtifactError(f"{path} is damaged ({error!r}): {REMEDY}") from error
 
 
 def scores_json(scores: Scores) -> dict[str, Any]:

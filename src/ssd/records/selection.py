@@ -4,15 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import SELECTION
+from ssd.artifacts.seals import read_sealed, write_sealed
 from ssd.errors import ArtifactError
 from ssd.method.decoding import Setting
 from ssd.method.intervals import Interval
 from ssd.records.pass_at import pass_at_json, read_pass_at
 
 VERSION = 1
+REMEDY = "delete it and evaluate this run again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ def write_choice(run_dir: Path, choice: Choice) -> None:
     selection = selection_json(choice.selection)
     sweeps = selection.pop("sweeps")
     stored = {"version": VERSION, "inputs": choice.inputs, **selection}
-    write_json(run_dir / SELECTION, stored | {"chosen": choice.chosen, "sweeps": sweeps})
+    write_sealed(run_dir / SELECTION, stored | {"chosen": choice.chosen, "sweeps": sweeps})
 
 
 def read_choice(run_dir: Path) -> Choice | None:
@@ -76,22 +77,17 @@ def read_choice(run_dir: Path) -> Choice | None:
     path = run_dir / SELECTION
     if not path.is_file():
         return None
-    stored = read_json(path)
+    stored = read_sealed(path, REMEDY)
     try:
         if stored["version"] != VERSION:
-            raise ArtifactError(
-                f"{path} has version {stored['version']}, not {VERSION}: "
-                "delete it and evaluate this run again"
-            )
+            raise ArtifactError(f"{path} has version {stored['version']}, not {VERSION}: {REMEDY}")
         return Choice(
             inputs=stored["inputs"],
             chosen={model: Setting(**setting) for model, setting in stored["chosen"].items()},
             selection=read_selection(stored),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(
-            f"{path} is damaged ({error!r}): delete it and evaluate this run again"
-        ) from error
+        raise ArtifactError(f"{path} is damaged ({error!r}): {REMEDY}") from error
 
 
 def selection_json(selection: Selection) -> dict[str, Any]:

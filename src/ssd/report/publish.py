@@ -120,6 +120,7 @@ def _evidence(artifacts: Iterable[Artifact]) -> Iterator[tuple[str, bytes]]:
     for artifact in artifacts:
         name = f"{artifact.kind}-{artifact.fingerprint}"
         metrics, verdicts = artifact.folder / METRICS, artifact.folder / VERDICTS
+        artifact.intact(METRICS, VERDICTS)
         if metrics.is_file():
             yield f"{name}.jsonl", without_paths(metrics.read_text(encoding="utf-8")).encode()
         if verdicts.is_file():
@@ -131,6 +132,7 @@ def _whole(artifacts: Iterable[Artifact]) -> Iterator[tuple[str, bytes]]:
     for artifact in artifacts:
         for name in (*artifact.manifest()["files"], MANIFEST):
             path = f"{artifact.kind}/{artifact.fingerprint}/{name}"
+            artifact.intact(name)
             yield path, (artifact.folder / name).read_bytes()
 
 

@@ -1,6 +1,7 @@
 """A run folder: its configuration, its weights, and the command that made it."""
 
 import argparse
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,8 +73,28 @@ def load_run(folder: Path) -> Run:
         raise ArtifactError(
             f"{folder} holds no run ({CONFIG}, {WEIGHTS}): make one with python train.py"
         )
-    config = read_config(folder / CONFIG)
+    config = follow_store(read_config(folder / CONFIG), folder)
     return Run(folder=folder, config=config, weights=Weights(**read_json(folder / WEIGHTS)))
+
+
+def follow_store(config: RunConfig, folder: Path) -> RunConfig:
+    """The configuration of a run folder that was moved together with its store, with the store's
+    new place. Fingerprints do not depend on places."""
+    moved_to = folder.absolute().parents[1]
+    if (Path(config.output_dir) / STORE).is_dir() or not (moved_to / STORE).is_dir():
+        return config
+    corpus, probe = (
+        str(moved_to / STORE / Path(path).relative_to(Path(config.output_dir) / STORE))
+        if path is not None and Path(path).is_relative_to(Path(config.output_dir) / STORE)
+        else path
+        for path in (config.train.corpus, config.analyse.probe)
+    )
+    return dataclasses.replace(
+        config,
+        output_dir=str(moved_to),
+        train=dataclasses.replace(config.train, corpus=corpus),
+        analyse=dataclasses.replace(config.analyse, probe=probe),
+    )
 
 
 def stage_parser(module: str, description: str) -> argparse.ArgumentParser:

@@ -10,11 +10,11 @@ from typing import Any
 from ssd.arms import BASE, TUNED, UNIT
 from ssd.artifacts.fingerprints import fingerprint, hash_file, plain
 from ssd.artifacts.names import ADAPTER, CHECKPOINTS, CORPUS, MODEL, SHARDS
-from ssd.artifacts.store import Artifact, artifact, changed_files, existing
+from ssd.artifacts.store import Artifact, artifact, existing
 from ssd.config.choices import AdapterType, DataSource, SystemRole
 from ssd.config.run_name import between
 from ssd.config.settings import DataConfig, ModelConfig, TruncationConfig
-from ssd.errors import ArtifactError, DataError
+from ssd.errors import DataError
 from ssd.problems.problem import prompt_file
 from ssd.run.folder import Run
 
@@ -188,7 +188,7 @@ def _origin(inputs: dict[str, Any]) -> dict[str, Any]:
     template = fingerprint({name: inputs.get(name) for name in TEMPLATE})
     name = (inputs.get("prompt_format") or {}).get("name")
     return {
-        "model": inputs.get("weights") or inputs.get("model"),
+        "model": inputs.get("weights") or inputs.get("model") or "unknown",
         "tokenizer": inputs.get("tokenizer"),
         "template": f"{name}-{template[:8]}",
     }
@@ -207,15 +207,20 @@ def require_unchanged(samples: Artifact, setting: str | None = None) -> None:
     Raises:
         ArtifactError: a file is missing or has changed; says how to get it back.
     """
-    read = CORPUS if samples.kind == "corpus" else f"{SHARDS}/"
-    files = samples.manifest()["files"]
-    digests = {name: digest for name, digest in files.items() if name.startswith(read)}
-    fault = next(changed_files(samples.folder, digests), None)
-    if fault is not None:
-        place = samples.folder if setting is None else f"{setting}={samples.folder}"
-        again = "delete that folder, and the same command makes it anew"
-        remedy = again if setting is None else "copy it again, or name another one"
-        raise ArtifactError(f"{place} is damaged ({fault}): {remedy}")
+    samples.intact(CORPUS if samples.kind == "corpus" else f"{SHARDS}/", setting=setting)
+
+
+def require_model(run: Run, model: str, step: int | None = None) -> None:
+    """Refuse a trained model that is not as it was exported. The base model's files are no
+    artifact: a hash of a local folder, or a commit of the hub, is its identity.
+
+    Raises:
+        ArtifactError: a file is missing or has changed.
+    """
+    if model != BASE:
+        checkpoint_ = checkpoint(trainings(run)[model])
+        folder = adapter_folder(run, model, step) or model_folder(run, model, step)
+        checkpoint_.intact(f"{folder.relative_to(checkpoint_.folder)}/")
 
 
 def step_folder(checkpoint: Path, step: int) -> Path:

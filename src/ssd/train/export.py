@@ -17,6 +17,7 @@ from transformers import GenerationConfig
 from ssd.arms import TUNED
 from ssd.artifacts.files import require_space
 from ssd.artifacts.names import ADAPTER, CARD, MODEL, STEP_WEIGHTS
+from ssd.artifacts.store import record_export
 from ssd.config.choices import AdapterType
 from ssd.errors import ArtifactError, ModelError
 from ssd.models.chat import configured_ends
@@ -197,11 +198,13 @@ def export_again(run: Run, step: int | None) -> None:
     merged model of a training that kept only its adapter.
 
     Raises:
-        ArtifactError: no checkpoint of that step was kept.
+        ArtifactError: no checkpoint of that step was kept, or it is damaged.
     """
     folder = lineage.trained_folder(run, TUNED, step)
     if step is None or (folder / ADAPTER).is_dir():
+        _require_intact(run, folder / ADAPTER)
         merge(run, folder)
+        record_export(folder, [ADAPTER, MODEL])
         return
     if not folder.is_dir():
         checkpoint = lineage.checkpoint(run).folder
@@ -211,12 +214,19 @@ def export_again(run: Run, step: int | None) -> None:
             f"(kept: {kept}); before training, set train.checkpoint_every and "
             "train.keep_checkpoints=null"
         )
+    _require_intact(run, folder / STEP_WEIGHTS)
     temporary = folder / ".export"
     shutil.rmtree(temporary, ignore_errors=True)
     export(read_weights(folder / STEP_WEIGHTS), run, temporary)
-    for part in temporary.iterdir():
-        part.rename(folder / part.name)
+    parts = [part.rename(folder / part.name).name for part in temporary.iterdir()]
     temporary.rmdir()
+    record_export(folder, parts)
+
+
+def _require_intact(run: Run, part: Path) -> None:
+    checkpoint = lineage.checkpoint(run)
+    if checkpoint.done:
+        checkpoint.intact(f"{part.relative_to(checkpoint.folder)}/")
 
 
 def main() -> None:

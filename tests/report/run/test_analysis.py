@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from analyses import finish_analysis
+from published import sign
 from run_folders import (
     BETTER,
     benchmark_scores,
@@ -131,6 +132,7 @@ def test_measurements_during_training_are_drawn_without_an_analysis(tmp_path: Pa
     last = {**first, "step": 16, "decomposition/kept_mass": 0.99}
     lines = [first, *map(json.loads, path.read_text(encoding="utf-8").splitlines()), last]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    sign(path)
     (figure,) = blocks_of(section_of(collect(run.folder)), Figure)
     assert figure.name == "live_decomposition"
     assert "KeptMass from 0.9500 to 0.9900" in figure.alt

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from published import sign
 from run_folders import (
     ALIKE,
     BETTER,
@@ -356,6 +357,7 @@ def test_an_artifact_older_than_the_last_start_was_reused(tmp_path: Path) -> Non
     run = make_run(tmp_path)
     manifest = lineage.corpus(run).folder / "manifest.json"
     stored = json.loads(manifest.read_text(encoding="utf-8"))
+    del stored["digest"]
     older = {**stored, "finished": "2026-01-02T03:04:05+0000", "wall_seconds": 8000.0}
     manifest.write_text(json.dumps(older), encoding="utf-8")
     text = " ".join(markdown_of(run).split())
@@ -379,6 +381,7 @@ def test_a_diverged_loss_does_not_stop_the_report(tmp_path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     lines[-1] = json.dumps({**json.loads(lines[-1]), "train/loss": float("nan")})
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    sign(path)
     assert "1 of 16 steps have a loss that is not finite" in markdown_of(run)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from ssd.arms import INTERVALS, UNIT
 from ssd.artifacts.files import read_json
-from ssd.artifacts.names import COMMAND, SCORES
+from ssd.artifacts.names import COMMAND, METRICS, SCORES
 from ssd.artifacts.store import Artifact, stored
-from ssd.errors import SSDError, one_line
+from ssd.errors import ArtifactError, SSDError, one_line
 from ssd.method.decoding import Decoding
 from ssd.records.analysis import Analysis, read_analysis
 from ssd.records.benchmark_scores import BenchmarkScores
@@ -74,6 +74,11 @@ class Facts:
         config = self.run.config
         if config.train.corpus is not None and self.corpus is not None and self.corpus.manifest:
             inputs = self.corpus.manifest["inputs"]
+            if inputs["temp"] is None:
+                raise ArtifactError(
+                    f"train.corpus={config.train.corpus} does not say at which temperature it was "
+                    "drawn, which a report needs: import it again with --temp, --top-k and --top-p"
+                )
             cut = inputs["truncation"]
             return Decoding(inputs["temp"], cut["top_k"], cut["top_p"])
         return Decoding.of(config.sampler.temp, config.truncation)
@@ -101,19 +106,19 @@ def collect(run_dir: Path, *, read_positions: bool = True) -> Facts:
     command = read_json(command_file)["command"] if command_file.is_file() else None
     corpus = checkpoint = None
     control: tuple[StageResult, ...] = ()
-    metrics: list[dict[str, Any]] = []
     missing: list[str] = []
     try:
         corpus = _result("Corpus", lineage.corpus(run))
         checkpoint = _result("Checkpoint", lineage.checkpoint(run))
-        metrics = read_metrics(lineage.checkpoint(run).folder)
         control = _control(run)
     except (SSDError, OSError) as error:
         missing.append(
             f"The corpus cannot be located, and the checkpoint not without it: {one_line(error)}."
         )
+    metrics, unread_metrics = ([], []) if checkpoint is None else _metrics(lineage.checkpoint(run))
     analysed, analysis, unread = _analysis(run, read_positions)
     missing += [
+        *unread_metrics,
         *_unfinished(run, "sample", corpus),
         *_unfinished(run, "train", checkpoint),
         *unread,
@@ -202,6 +207,16 @@ def stale_scores(run: Run, scores: Scores | None) -> list[str]:
     return sentences
 
 
+def _metrics(checkpoint: Artifact) -> tuple[list[dict[str, Any]], list[str]]:
+    """The metrics of a training so far, or the reason why they cannot be read."""
+    try:
+        if checkpoint.done:
+            checkpoint.intact(METRICS)
+        return read_metrics(checkpoint.folder), []
+    except ArtifactError as error:
+        return [], [f"The metrics of the training are left out: {one_line(error)}."]
+
+
 def _result(label: str, artifact: Artifact) -> StageResult:
     manifest = artifact.manifest() if artifact.done else None
     return StageResult(label=label, fingerprint=artifact.fingerprint, manifest=manifest)
@@ -227,7 +242,7 @@ def _analysis(
         result = StageResult(label="Analysis", fingerprint=artifact.fingerprint, manifest=None)
         return (result if has_stage else None), None, _unfinished(run, "analyse", result)
     try:
-        analysis = read_analysis(artifact.folder) if read_positions else None
+        analysis = read_analysis(artifact.intact()) if read_positions else None
         return _result("Analysis", artifact), analysis, []
     except (SSDError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         damaged = (
