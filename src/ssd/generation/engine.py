@@ -1,6 +1,6 @@
 """What an engine receives and returns."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -55,7 +55,7 @@ class Engine(Protocol):
 
     def generate(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request | None],
         decoding: Decoding,
         *,
         logprobs: int | None,
@@ -64,6 +64,9 @@ class Engine(Protocol):
         """Each request with its completion, in the order in which they end.
 
         Args:
+            requests: a list, or an iterator that gets them meanwhile. Such a one yields None where
+                it has none at present, and waits for the next only once all that it has yielded
+                are answered.
             logprobs: None for none; otherwise completions carry those of the drawn tokens and of
                 this many most likely ones.
             tick: called now and then with the number of tokens drawn since the last call.

@@ -3,7 +3,7 @@
 B rows, T tokens, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +21,8 @@ from ssd.models.vocabulary import unnamed_ids
 from ssd.runtime.progress import silence_loading_bars
 
 MAX_BATCH = 16
-"""Rows decoded together; a batch runs until its longest row ends, so larger ones wait longer."""
+"""Most rows decoded together; a batch runs until its longest row ends, so larger ones wait
+longer."""
 
 
 class TransformersEngine:
@@ -39,6 +40,7 @@ class TransformersEngine:
         from transformers import AutoModelForCausalLM
 
         silence_loading_bars()
+        self.max_batch = min(hardware.max_num_seqs or MAX_BATCH, MAX_BATCH)
         self.device = torch.device("cuda" if hardware.accelerator is Accelerator.gpu else "cpu")
         network: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, model.dtype.value)
@@ -61,16 +63,23 @@ class TransformersEngine:
 
     def generate(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request | None],
         decoding: Decoding,
         *,
         logprobs: int | None,
         tick: Callable[[int], None],
     ) -> Iterator[tuple[Request, Completion]]:
         """Each request with its completion, a batch after the other."""
-        for first in range(0, len(requests), MAX_BATCH):
-            batch = requests[first : first + MAX_BATCH]
+        incoming = iter(requests)
+        while batch := self._take(incoming):
             yield from zip(batch, self._batch(batch, decoding, logprobs, tick), strict=True)
+
+    def _take(self, incoming: Iterator[Request | None]) -> list[Request]:
+        """The requests that are there, as many as are decoded together."""
+        batch: list[Request] = []
+        while len(batch) < self.max_batch and (request := next(incoming, None)) is not None:
+            batch.append(request)
+        return batch
 
     @torch.inference_mode()
     def _batch(

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -58,13 +58,13 @@ class VllmEngine:
     ) -> None:
         prepare_environment(hardware)
         self.on_cpu = hardware.accelerator is Accelerator.cpu
+        self.num_asked = 0
         if self.on_cpu and adapter is not None and has_experts(folder):
             raise HardwareError(
                 f"{adapter} adapts a mixture of experts, which vLLM takes on a GPU alone: {MERGE}"
             )
         if self.on_cpu:
             require_dtype_on_cpu(folder, model.dtype)
-        self.num_asked = 0
         self.llm: Any = None
         self.tokenizer = load_tokenizer(str(folder))
         self.dropped = dropped_tokens(self.tokenizer, model.reasoning)
@@ -162,7 +162,7 @@ class VllmEngine:
 
     def generate(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request | None],
         decoding: Decoding,
         *,
         logprobs: int | None,
@@ -173,32 +173,44 @@ class VllmEngine:
         Raises:
             HardwareError: the engine's process died.
         """
-        from vllm import TokensPrompt
-
-        first, self.num_asked = self.num_asked, self.num_asked + len(requests)
-        with self._explaining_death():
-            self.llm.enqueue(
-                [TokensPrompt(prompt_token_ids=request.prompt_token_ids) for request in requests],
-                [self.params(decoding, request, logprobs) for request in requests],
-                lora_request=self.adapter,
-                use_tqdm=False,
-            )
+        incoming, unanswered = iter(requests), dict[str, Request]()
         num_ended = num_counted = 0  # tokens
         last_tick = time.monotonic()
-        while self.llm.llm_engine.has_unfinished_requests():
+        while True:
+            unanswered |= self._enqueue(incoming, decoding, logprobs)
+            if not unanswered:
+                break
             with self._explaining_death():
                 outputs = self.llm.llm_engine.step()
             for output in outputs:
                 if output.finished:
                     completion = self._completion(output.outputs[0], logprobs)
                     num_ended += len(completion.token_ids)
-                    # The engine numbers requests in the order in which they came.
-                    yield requests[int(output.request_id) - first], completion
+                    yield unanswered.pop(output.request_id), completion
             if time.monotonic() - last_tick > TICK_SECONDS:
                 num_drawn = num_ended + self._tokens_in_flight()
                 tick(num_drawn - num_counted)
                 num_counted, last_tick = num_drawn, time.monotonic()
         tick(num_ended - num_counted)
+
+    def _enqueue(
+        self, incoming: Iterator[Request | None], decoding: Decoding, logprobs: int | None
+    ) -> dict[str, Request]:
+        """Give vLLM the requests that are there; by vLLM's names for them."""
+        from vllm import TokensPrompt
+
+        requests = list(_at_hand(incoming))
+        if requests:
+            with self._explaining_death():
+                self.llm.enqueue(
+                    [TokensPrompt(prompt_token_ids=r.prompt_token_ids) for r in requests],
+                    [self.params(decoding, request, logprobs) for request in requests],
+                    lora_request=self.adapter,
+                    use_tqdm=False,
+                )
+        first, self.num_asked = self.num_asked, self.num_asked + len(requests)
+        # The engine numbers requests in the order in which they came.
+        return {str(number): request for number, request in enumerate(requests, start=first)}
 
     def _completion(self, output: Any, num_logprobs: int | None) -> Completion:
         ids = list(output.token_ids)
@@ -233,6 +245,11 @@ class VllmEngine:
         from ssd.generation.vllm_truncation import ask
 
         return ask(plain)
+
+
+def _at_hand(incoming: Iterator[Request | None]) -> Iterator[Request]:
+    while (request := next(incoming, None)) is not None:
+        yield request
 
 
 def sampling_params(
