@@ -49,6 +49,11 @@ class Engine(Protocol):
     """A loaded model that draws completions. Whoever starts one closes it, by `with`: processes and
     device memory are then released in a known order, unlike by exit handlers."""
 
+    @property
+    def num_sequences(self) -> int:
+        """Most requests that it draws at once."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exception: object) -> None: ...
@@ -72,3 +77,9 @@ class Engine(Protocol):
             tick: called now and then with the number of tokens drawn since the last call.
         """
         ...
+
+
+def at_hand(incoming: Iterator[Request | None]) -> Iterator[Request]:
+    """The requests of an iterator as `generate` takes it, up to where it has none at present."""
+    while (request := next(incoming, None)) is not None:
+        yield request

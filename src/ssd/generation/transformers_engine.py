@@ -3,6 +3,7 @@
 B rows, T tokens, V vocabulary.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ssd.config.choices import Accelerator
 from ssd.config.settings import HardwareConfig, ModelConfig
-from ssd.generation.engine import Completion, Logprobs, Request
+from ssd.generation.engine import Completion, Logprobs, Request, at_hand
 from ssd.method.decoding import Decoding
 from ssd.method.truncation import tempered_probabilities
 from ssd.models.chat import load_tokenizer, stop_token_ids
@@ -40,7 +41,7 @@ class TransformersEngine:
         from transformers import AutoModelForCausalLM
 
         silence_loading_bars()
-        self.max_batch = min(hardware.max_num_seqs or MAX_BATCH, MAX_BATCH)
+        self.num_sequences = min(hardware.max_num_seqs or MAX_BATCH, MAX_BATCH)
         self.device = torch.device("cuda" if hardware.accelerator is Accelerator.gpu else "cpu")
         network: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, model.dtype.value)
@@ -71,15 +72,8 @@ class TransformersEngine:
     ) -> Iterator[tuple[Request, Completion]]:
         """Each request with its completion, a batch after the other."""
         incoming = iter(requests)
-        while batch := self._take(incoming):
+        while batch := list(itertools.islice(at_hand(incoming), self.num_sequences)):
             yield from zip(batch, self._batch(batch, decoding, logprobs, tick), strict=True)
-
-    def _take(self, incoming: Iterator[Request | None]) -> list[Request]:
-        """The requests that are there, as many as are decoded together."""
-        batch: list[Request] = []
-        while len(batch) < self.max_batch and (request := next(incoming, None)) is not None:
-            batch.append(request)
-        return batch
 
     @torch.inference_mode()
     def _batch(

@@ -19,7 +19,7 @@ from typing import Any, Self
 from ssd.config.choices import Accelerator
 from ssd.config.settings import HardwareConfig, ModelConfig
 from ssd.errors import HardwareError, one_line
-from ssd.generation.engine import Completion, Logprobs, Request
+from ssd.generation.engine import Completion, Logprobs, Request, at_hand
 from ssd.generation.vllm_log import find_cause, own_cause, printing_to
 from ssd.generation.vllm_memory import cache_blocks, memory_share
 from ssd.generation.vllm_process import notice_death
@@ -81,7 +81,7 @@ class VllmEngine:
             "dtype": model.dtype.value,
             "max_model_len": max_model_len,
             "max_num_seqs": hardware.max_num_seqs,
-            "tensor_parallel_size": hardware.tensor_parallel_size,
+            "tensor_parallel_size": hardware.engine_devices,
             "gpu_memory_utilization": memory_share(folder, hardware),
             "enforce_eager": not hardware.compile_engine,
             "num_gpu_blocks_override": cache_blocks(folder, hardware, max_model_len),
@@ -142,10 +142,15 @@ class VllmEngine:
         if self.adapter is not None:
             self.llm.llm_engine.add_lora(self.adapter)
 
+    @property
+    def num_sequences(self) -> int:
+        """Most requests that it draws at once."""
+        return int(self.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs)
+
     def _cause(self, error: BaseException) -> str:
         """Why vLLM failed, in one line, and where its log is kept; `error` says it where the engine
         runs in this process."""
-        copy = Path(self.scratch.name).with_suffix(".log")
+        copy = Path(tempfile.gettempdir()) / f"{Path(self.scratch.name).name}.log"
         shutil.copyfile(self.log, copy)
         cause = find_cause(self.log) or own_cause(one_line(error))
         return f"{cause[:400]} (vLLM's log: {copy})"
@@ -199,7 +204,7 @@ class VllmEngine:
         """Give vLLM the requests that are there; by vLLM's names for them."""
         from vllm import TokensPrompt
 
-        requests = list(_at_hand(incoming))
+        requests = list(at_hand(incoming))
         if requests:
             with self._explaining_death():
                 self.llm.enqueue(
@@ -245,11 +250,6 @@ class VllmEngine:
         from ssd.generation.vllm_truncation import ask
 
         return ask(plain)
-
-
-def _at_hand(incoming: Iterator[Request | None]) -> Iterator[Request]:
-    while (request := next(incoming, None)) is not None:
-        yield request
 
 
 def sampling_params(

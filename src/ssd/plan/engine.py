@@ -45,7 +45,7 @@ def engine_speed(
         words = f"assumed: {CPU_SHARE:.0%} of this machine's {peak:.3g} TFLOP/s"
         speed = CPU_SHARE * peak * 1e12 / (2 * model.num_active)
         return speed, f"{words}; plan.engine_tokens_per_second"
-    gpus = hardware.tensor_parallel_size
+    gpus = hardware.engine_devices
     num_sequences = sequences_in_flight(model, config, capacity, context)
     if num_sequences < 1:
         return None, (
@@ -70,7 +70,7 @@ def sequences_in_flight(
     beside the weights holds, and at most `hardware.max_num_seqs`."""
     hardware = config.hardware
     room = cache_room(model, config, capacity)
-    fitting = room / sequence_bytes(model, hardware.tensor_parallel_size, context)
+    fitting = room / sequence_bytes(model, hardware.engine_devices, context)
     return min(hardware.max_num_seqs or SEQUENCES, fitting)
 
 
@@ -131,4 +131,4 @@ def sequence_bytes(model: Architecture, gpus: int, tokens: float) -> float:
 
 
 def _shares(hardware: HardwareConfig) -> int:
-    return hardware.tensor_parallel_size if hardware.accelerator is Accelerator.gpu else 1
+    return hardware.engine_devices if hardware.accelerator is Accelerator.gpu else 1
