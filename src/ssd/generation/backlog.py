@@ -7,7 +7,8 @@ from ssd.generation.engine import Request
 from ssd.generation.messages import Key, key
 
 STRIKES = 3
-"""Replicas that a request may end; it is refused when it does so alone after that."""
+"""Times that a replica has ended with a request, the last time with it alone, when the request is
+refused."""
 
 
 class Backlog:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 
 from ssd.config.choices import Accelerator
 from ssd.errors import HardwareError
-from ssd.generation.backlog import Backlog
+from ssd.generation.backlog import STRIKES, Backlog
 from ssd.generation.engine import Completion, Request, at_hand
 from ssd.generation.local_replica import Ending, Worker
 from ssd.generation.messages import Answered, Draw, Key, Load, Ready, Ticked, key
@@ -92,10 +92,11 @@ class Replica:
         return request
 
     def finish(self) -> None:
-        """Tell it that its job has no more requests."""
+        """Tell it that its job has no more requests, if it has one."""
         if self.job:
             with suppress(OSError):
                 self.worker.connection.send(None)
+        self.job = self.num_ticked = self.num_answered = 0
 
     def is_silent(self, seconds: float) -> bool:
         """Whether it has not been heard for so long while it had something to do."""
@@ -185,9 +186,8 @@ class Replicas:
                     backlog.num_unanswered -= 1
                     yield request, message.completion
         for replica in self.replicas:
-            if replica.job == draw.job:
-                replica.finish()
-                tick(replica.num_answered - replica.num_ticked)
+            tick(replica.num_answered - replica.num_ticked)
+            replica.finish()
         if backlog.refused:
             raise HardwareError(_refusal(backlog.refused))
 
@@ -273,6 +273,6 @@ def _refusal(requests: list[Request]) -> str:
         f"{request.prompt_id} (sample {request.sample_index})" for request in requests
     )
     return (
-        f"{len(requests)} request(s) ended every engine that drew them: {names}; everything else "
-        "is on disk: leave these prompts out, or look at the engines' logs named above"
+        f"{len(requests)} request(s) ended each engine that drew them, {STRIKES} times: {names}; "
+        "everything else is on disk: leave these prompts out, or see the logs named above"
     )
