@@ -53,7 +53,7 @@ def test_more_replicas_than_gpus_hold_are_refused() -> None:
         resolve(HardwareConfig(replicas=3))
     with pytest.raises(HardwareError, match=r"tensor_parallel_size=2 needs 4 GPUs"):
         resolve(HardwareConfig(replicas=2, tensor_parallel_size=2))
-    with pytest.raises(ConfigError, match="hardware.replicas must be positive"):
+    with pytest.raises(ConfigError, match=r"hardware\.replicas must be positive"):
         HardwareConfig(replicas=0)
 
 
