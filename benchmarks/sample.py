@@ -2,6 +2,7 @@
 
     python benchmarks/sample.py                                  the packaged SmolLM2-135M
     python benchmarks/sample.py --model FOLDER --prompts 512 hardware.max_num_seqs=512
+    python benchmarks/sample.py --replicas 1,2                   engines side by side, against one
 
 One engine, with the settings that a run has, draws the same answers in several ways, in turn:
   bare        LLM.generate with temperature alone
@@ -14,10 +15,14 @@ One engine, with the settings that a run has, draws the same answers in several 
 
 `seeds`, `engine` and `sampled` draw the same tokens. The figure that counts is `sampled` against
 `seeds`: what is lost between vLLM and a stored corpus. Prompts are prefilled anew each time.
+
+With `--replicas` the same requests are drawn by so many engines in turn. Each has the same part of
+the machine whatever their number: with `1,2` on two cores, one core. They take `sampled`'s way.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import statistics
 import sys
@@ -43,6 +48,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="rounds over all ways (default 3)")
     parser.add_argument("--hardware", default="auto", help="option of the group (default auto)")
     parser.add_argument("--only", type=lambda text: text.split(","), help="some of the ways")
+    parser.add_argument(
+        "--replicas", type=lambda text: [*map(int, text.split(","))], help="numbers, such as 1,2"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures there")
     parser.add_argument("overrides", nargs="*", help="settings, such as hardware.max_num_seqs=512")
     return parser.parse_args()
@@ -64,6 +72,19 @@ def main() -> None:
     problems, _ = load_prompts(dataclasses.replace(config.data, limit=None))
     requests = make_requests(problems, config, folder, arguments.prompts, arguments.max_new_tokens)
     longest = max(len(request.prompt_token_ids) for request in requests)
+    if arguments.replicas is not None:
+        from ssd.generation.messages import Load
+
+        load = Load(
+            name=config.sampler.engine, folder=folder, model=config.model,
+            hardware=dataclasses.replace(hardware, replicas=max(arguments.replicas)),
+            max_model_len=longest + arguments.max_new_tokens, adapter=None,
+        )  # fmt: skip
+        figures = side_by_side(load, arguments.replicas, requests, arguments.repeats)
+        print_linearity(figures)
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps(figures, indent=2))
+        return
     with LazyEngine(
         lambda: load_engine(
             config.sampler.engine, folder, config.model, hardware,
@@ -104,11 +125,9 @@ def make_ways(lazy: Any, requests: list[Any]) -> dict[str, Callable[[list[Any]],
     """Functions that draw requests and return how many tokens they drew."""
     from vllm import TokensPrompt
 
-    from ssd.generation import generate_shards
     from ssd.generation.vllm_engine import sampling_params
     from ssd.generation.vllm_truncation import ask
     from ssd.method.decoding import Decoding
-    from ssd.records.samples import read_samples
 
     engine: Any = lazy.get()
     cut, whole = Decoding(TEMP, TOP_K, TOP_P), Decoding(TEMP)
@@ -133,12 +152,6 @@ def make_ways(lazy: Any, requests: list[Any]) -> dict[str, Callable[[list[Any]],
         answers = engine.generate(requests, cut, logprobs=None, tick=lambda _: None)
         return sum(len(answer.token_ids) for _, answer in answers)
 
-    def sampled(requests: list[Any]) -> int:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            generate_shards(folder, requests, cut, engine=lazy, shard_size=64, label="sampled")
-            return sum(len(s.completion_token_ids) for s in read_samples(folder / "shards"))
-
     ways = {
         "bare": bare(whole, seeds=False, logprobs=None, ours=False),
         "truncation": bare(cut, seeds=False, logprobs=None, ours=False),
@@ -146,9 +159,54 @@ def make_ways(lazy: Any, requests: list[Any]) -> dict[str, Callable[[list[Any]],
         "seeds": bare(cut, seeds=True, logprobs=None, ours=engine.on_cpu),
         "logprobs": bare(cut, seeds=True, logprobs=0, ours=engine.on_cpu),
         "engine": through_engine,
-        "sampled": sampled,
+        "sampled": functools.partial(sampled, lazy),
     }
     return {name: way for name, way in ways.items() if engine.on_cpu or name != "ours_cut"}
+
+
+def sampled(lazy: Any, requests: list[Any]) -> int:
+    """Draw and store requests as a run does; how many tokens they were."""
+    from ssd.generation import generate_shards
+    from ssd.method.decoding import Decoding
+    from ssd.records.samples import read_samples
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, cut = Path(scratch), Decoding(TEMP, TOP_K, TOP_P)
+        generate_shards(folder, requests, cut, engine=lazy, shard_size=64, label="sampled")
+        return sum(len(s.completion_token_ids) for s in read_samples(folder / "shards"))
+
+
+def side_by_side(
+    load: Any, numbers: list[int], requests: list[Any], repeats: int
+) -> dict[int, list[float]]:
+    """Tokens per second of the first so many of all replicas, while the others wait idle."""
+    from ssd.generation.engines import LazyEngine, start_engine
+
+    rates: dict[int, list[float]] = {number: [] for number in numbers}
+    with LazyEngine(lambda: start_engine(load)) as lazy:
+        engine: Any = lazy.get()
+        replicas = engine.replicas
+        while not all(replica.num_sequences for replica in replicas):
+            sampled(lazy, requests[: len(requests) // 4])
+        sampled(lazy, requests)  # the first batch after a start is slower than the next ones
+        for _ in range(repeats):
+            for number in numbers:
+                engine.replicas = replicas[:number]
+                started = time.monotonic()
+                rates[number].append(sampled(lazy, requests) / (time.monotonic() - started))
+                print(f"{number}: {rates[number][-1]:.0f} tok/s", file=sys.stderr, flush=True)
+        engine.replicas = replicas
+    return rates
+
+
+def print_linearity(rates: dict[int, list[float]]) -> None:
+    """Medians, and the ratio within each round to as many times the rate of the fewest."""
+    fewest = min(rates)
+    print("| replicas | tokens/s | of linear |\n|---|---|---|")
+    for number, values in rates.items():
+        pairs = zip(values, rates[fewest], strict=True)
+        share = statistics.median(rate / base * fewest / number for rate, base in pairs)
+        print(f"| {number} | {statistics.median(values):,.0f} | {share:.2f} |")
 
 
 def timed(engine: Any, way: Callable[[list[Any]], int], requests: list[Any]) -> float:

@@ -124,6 +124,25 @@ def test_a_seed_gives_the_same_answer_in_any_order_and_company(engine: Engine) -
     assert len({tuple(c.token_ids) for c in together}) == 6
 
 
+def test_requests_that_come_while_others_are_drawn_get_the_same_answers(engine: Engine) -> None:
+    asked, answered = requests(6), list[Request]()
+
+    def incoming() -> Iterator[Request | None]:
+        yield from asked[:3]
+        yield None
+        while not answered:  # none at present, while three are drawn
+            yield None
+        yield from asked[3:]
+
+    pairs = []
+    for pair in engine.generate(incoming(), SAMPLED, logprobs=None, tick=lambda _: None):
+        answered.append(pair[0])
+        pairs.append((pair[0].seed, pair[1].token_ids))
+    together = drawn(engine, asked, SAMPLED)
+    expected = {r.seed: c.token_ids for r, c in zip(asked, together, strict=True)}
+    assert (len(pairs), dict(pairs)) == (6, expected)
+
+
 def test_the_length_cap_is_reported_as_length(engine: Engine) -> None:
     (completion,) = drawn(engine, requests(1), GREEDY)
     assert completion.finish_reason == "length"

@@ -47,6 +47,24 @@ def test_more_gpus_than_there_are_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("two_gpus")
+def test_more_replicas_than_gpus_hold_are_refused() -> None:
+    assert resolve(HardwareConfig(replicas=2)).replicas == 2
+    with pytest.raises(HardwareError, match=r"hardware.replicas=3 .* 3 GPUs.*hardware.replicas=2"):
+        resolve(HardwareConfig(replicas=3))
+    with pytest.raises(HardwareError, match=r"tensor_parallel_size=2 needs 4 GPUs"):
+        resolve(HardwareConfig(replicas=2, tensor_parallel_size=2))
+    with pytest.raises(ConfigError, match=r"hardware\.replicas must be positive"):
+        HardwareConfig(replicas=0)
+
+
+@pytest.mark.usefixtures("no_gpus")
+def test_a_replica_on_a_cpu_has_a_core_at_least() -> None:
+    assert resolve(HardwareConfig()).replicas == 1
+    with pytest.raises(HardwareError, match=r"hardware.replicas=1000 exceeds the \d+ core"):
+        resolve(HardwareConfig(replicas=1000))
+
+
+@pytest.mark.usefixtures("two_gpus")
 def test_a_batch_smaller_than_the_devices_resolved_is_refused() -> None:
     config = compose_config("model=tiny", "train.global_batch_size=1")
     with pytest.raises(ConfigError, match=r"global_batch_size=1 leaves some of the 2 .* processes"):

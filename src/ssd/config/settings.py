@@ -405,14 +405,18 @@ class HardwareConfig:
     """Compile decoder layers (torch.compile): faster steps and less memory on GPUs, for a longer
     start. On GPUs when null. Where the compiler fails, one line says why and training goes on
     without it, also when this is true."""
-    tensor_parallel_size: int = positive(1)
-    """GPUs that one engine is spread over."""
+    tensor_parallel_size: int | None = positive(None)
+    """GPUs that one engine is spread over. When null: on GPUs what draws fastest on all `devices`
+    together by the plan, mostly the fewest that hold weights and cache; on a CPU 1."""
+    replicas: int | None = positive(None)
+    """Engines side by side, which share the requests, each on `tensor_parallel_size` GPUs or on its
+    part of the CPU's cores. When null: on GPUs as many as `devices` hold, on a CPU 1."""
     memory_utilization: float | None = within("(0, 1)", None)
     """Share of GPU memory (main memory on CPU) for vLLM; 0.9 on GPU and 0.5 on CPU when null."""
     kv_cache_gib: int = positive(1)
-    """vLLM's key-value cache on CPU, in GiB."""
+    """vLLM's key-value cache on CPU, in GiB, of all replicas together; each has 1 at least."""
     max_num_seqs: int | None = positive(None)
-    """Sequences that the engine decodes at once. When null: on GPUs as many of mean length as the
+    """Sequences that an engine decodes at once. When null: on GPUs as many of mean length as the
     key-value cache holds, at most 512; on a CPU 64."""
     compile_engine: bool | None = None
     """Let vLLM compile the model: faster decoding for a start of one to two minutes. When null: on
@@ -433,6 +437,16 @@ class HardwareConfig:
         return (
             num_layers if self.recompute_layers is None else min(self.recompute_layers, num_layers)
         )
+
+    @property
+    def engine_devices(self) -> int:
+        """Devices of one engine; one while that is open."""
+        return self.tensor_parallel_size or 1
+
+    @property
+    def num_replicas(self) -> int:
+        """Engines side by side; one while that is open."""
+        return self.replicas or 1
 
     @property
     def num_processes(self) -> int:

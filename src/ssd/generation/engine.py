@@ -1,6 +1,6 @@
 """What an engine receives and returns."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -49,13 +49,18 @@ class Engine(Protocol):
     """A loaded model that draws completions. Whoever starts one closes it, by `with`: processes and
     device memory are then released in a known order, unlike by exit handlers."""
 
+    @property
+    def num_sequences(self) -> int:
+        """Most requests that it draws at once."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exception: object) -> None: ...
 
     def generate(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request | None],
         decoding: Decoding,
         *,
         logprobs: int | None,
@@ -64,8 +69,17 @@ class Engine(Protocol):
         """Each request with its completion, in the order in which they end.
 
         Args:
+            requests: a list, or an iterator that gets them meanwhile. Such a one yields None where
+                it has none at present, and waits for the next only once all that it has yielded
+                are answered.
             logprobs: None for none; otherwise completions carry those of the drawn tokens and of
                 this many most likely ones.
             tick: called now and then with the number of tokens drawn since the last call.
         """
         ...
+
+
+def at_hand(incoming: Iterator[Request | None]) -> Iterator[Request]:
+    """The requests of an iterator as `generate` takes it, up to where it has none at present."""
+    while (request := next(incoming, None)) is not None:
+        yield request

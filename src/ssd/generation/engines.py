@@ -12,6 +12,9 @@ from ssd.arms import BASE
 from ssd.config.choices import EngineName
 from ssd.config.settings import HardwareConfig, ModelConfig
 from ssd.generation.engine import Engine
+from ssd.generation.local_replica import divide, part_of
+from ssd.generation.messages import Load
+from ssd.generation.replicas import Replicas
 from ssd.run import Run, lineage
 from ssd.runtime.precision import compute_dtype
 
@@ -92,13 +95,29 @@ def run_engine(
 
     def start() -> Engine:
         lineage.require_model(run, model, step)
-        return load_engine(
-            config.sampler.engine,
-            lineage.model_folder(run, model, step),
-            config.model,
-            config.hardware,
-            max_model_len=max_model_len,
-            adapter=lineage.adapter_folder(run, model, step),
+        return start_engine(
+            Load(
+                name=config.sampler.engine,
+                folder=lineage.model_folder(run, model, step),
+                model=config.model,
+                hardware=config.hardware,
+                max_model_len=max_model_len,
+                adapter=lineage.adapter_folder(run, model, step),
+            )
         )
 
     return LazyEngine(start)
+
+
+def start_engine(load: Load) -> Engine:
+    """The engine in this process, or `hardware.replicas` of them in processes of their own."""
+    if load.hardware.num_replicas > 1:
+        return Replicas(divide(load.hardware), replace(load, hardware=part_of(load.hardware)))
+    return load_engine(
+        load.name,
+        load.folder,
+        load.model,
+        load.hardware,
+        max_model_len=load.max_model_len,
+        adapter=load.adapter,
+    )

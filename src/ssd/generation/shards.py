@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ssd.artifacts.names import SHARDS
 from ssd.artifacts.seals import drop_damaged
+from ssd.errors import PreemptedError, SSDError
 from ssd.generation.engine import Completion, Request
 from ssd.generation.engines import LazyEngine
 from ssd.method.decoding import Decoding
@@ -100,13 +101,21 @@ def generate_shards(
 def _shards(samples: Iterable[Sample], shard_size: int) -> Iterator[list[Sample]]:
     ended: list[Sample] = []
     begun = time.monotonic()
-    for sample in samples:
-        ended.append(sample)
-        if len(ended) == shard_size or time.monotonic() - begun > SHARD_SECONDS:
-            yield ended
-            ended, begun = [], time.monotonic()
+    failure: SSDError | None = None
+    try:
+        for sample in samples:
+            ended.append(sample)
+            if len(ended) == shard_size or time.monotonic() - begun > SHARD_SECONDS:
+                yield ended
+                ended, begun = [], time.monotonic()
+    except PreemptedError:  # there may be no time for more
+        raise
+    except SSDError as error:  # engines died, after what they had answered
+        failure = error
     if ended:
         yield ended
+    if failure is not None:
+        raise failure
 
 
 def _sample(request: Request, completion: Completion) -> Sample:

@@ -3,7 +3,8 @@
 B rows, T tokens, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ssd.config.choices import Accelerator
 from ssd.config.settings import HardwareConfig, ModelConfig
-from ssd.generation.engine import Completion, Logprobs, Request
+from ssd.generation.engine import Completion, Logprobs, Request, at_hand
 from ssd.method.decoding import Decoding
 from ssd.method.truncation import tempered_probabilities
 from ssd.models.chat import load_tokenizer, stop_token_ids
@@ -21,7 +22,8 @@ from ssd.models.vocabulary import unnamed_ids
 from ssd.runtime.progress import silence_loading_bars
 
 MAX_BATCH = 16
-"""Rows decoded together; a batch runs until its longest row ends, so larger ones wait longer."""
+"""Most rows decoded together; a batch runs until its longest row ends, so larger ones wait
+longer."""
 
 
 class TransformersEngine:
@@ -39,6 +41,7 @@ class TransformersEngine:
         from transformers import AutoModelForCausalLM
 
         silence_loading_bars()
+        self.num_sequences = min(hardware.max_num_seqs or MAX_BATCH, MAX_BATCH)
         self.device = torch.device("cuda" if hardware.accelerator is Accelerator.gpu else "cpu")
         network: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, model.dtype.value)
@@ -61,15 +64,15 @@ class TransformersEngine:
 
     def generate(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request | None],
         decoding: Decoding,
         *,
         logprobs: int | None,
         tick: Callable[[int], None],
     ) -> Iterator[tuple[Request, Completion]]:
         """Each request with its completion, a batch after the other."""
-        for first in range(0, len(requests), MAX_BATCH):
-            batch = requests[first : first + MAX_BATCH]
+        incoming = iter(requests)
+        while batch := list(itertools.islice(at_hand(incoming), self.num_sequences)):
             yield from zip(batch, self._batch(batch, decoding, logprobs, tick), strict=True)
 
     @torch.inference_mode()

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +19,7 @@ from typing import Any, Self
 from ssd.config.choices import Accelerator
 from ssd.config.settings import HardwareConfig, ModelConfig
 from ssd.errors import HardwareError, one_line
-from ssd.generation.engine import Completion, Logprobs, Request
+from ssd.generation.engine import Completion, Logprobs, Request, at_hand
 from ssd.generation.vllm_log import find_cause, own_cause, printing_to
 from ssd.generation.vllm_memory import cache_blocks, memory_share
 from ssd.generation.vllm_process import notice_death
@@ -58,13 +58,13 @@ class VllmEngine:
     ) -> None:
         prepare_environment(hardware)
         self.on_cpu = hardware.accelerator is Accelerator.cpu
+        self.num_asked = 0
         if self.on_cpu and adapter is not None and has_experts(folder):
             raise HardwareError(
                 f"{adapter} adapts a mixture of experts, which vLLM takes on a GPU alone: {MERGE}"
             )
         if self.on_cpu:
             require_dtype_on_cpu(folder, model.dtype)
-        self.num_asked = 0
         self.llm: Any = None
         self.tokenizer = load_tokenizer(str(folder))
         self.dropped = dropped_tokens(self.tokenizer, model.reasoning)
@@ -81,7 +81,7 @@ class VllmEngine:
             "dtype": model.dtype.value,
             "max_model_len": max_model_len,
             "max_num_seqs": hardware.max_num_seqs,
-            "tensor_parallel_size": hardware.tensor_parallel_size,
+            "tensor_parallel_size": hardware.engine_devices,
             "gpu_memory_utilization": memory_share(folder, hardware),
             "enforce_eager": not hardware.compile_engine,
             "num_gpu_blocks_override": cache_blocks(folder, hardware, max_model_len),
@@ -142,10 +142,15 @@ class VllmEngine:
         if self.adapter is not None:
             self.llm.llm_engine.add_lora(self.adapter)
 
+    @property
+    def num_sequences(self) -> int:
+        """Most requests that it draws at once."""
+        return int(self.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs)
+
     def _cause(self, error: BaseException) -> str:
         """Why vLLM failed, in one line, and where its log is kept; `error` says it where the engine
         runs in this process."""
-        copy = Path(self.scratch.name).with_suffix(".log")
+        copy = Path(tempfile.gettempdir()) / f"{Path(self.scratch.name).name}.log"
         shutil.copyfile(self.log, copy)
         cause = find_cause(self.log) or own_cause(one_line(error))
         return f"{cause[:400]} (vLLM's log: {copy})"
@@ -162,7 +167,7 @@ class VllmEngine:
 
     def generate(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request | None],
         decoding: Decoding,
         *,
         logprobs: int | None,
@@ -173,32 +178,44 @@ class VllmEngine:
         Raises:
             HardwareError: the engine's process died.
         """
-        from vllm import TokensPrompt
-
-        first, self.num_asked = self.num_asked, self.num_asked + len(requests)
-        with self._explaining_death():
-            self.llm.enqueue(
-                [TokensPrompt(prompt_token_ids=request.prompt_token_ids) for request in requests],
-                [self.params(decoding, request, logprobs) for request in requests],
-                lora_request=self.adapter,
-                use_tqdm=False,
-            )
+        incoming, unanswered = iter(requests), dict[str, Request]()
         num_ended = num_counted = 0  # tokens
         last_tick = time.monotonic()
-        while self.llm.llm_engine.has_unfinished_requests():
+        while True:
+            unanswered |= self._enqueue(incoming, decoding, logprobs)
+            if not unanswered:
+                break
             with self._explaining_death():
                 outputs = self.llm.llm_engine.step()
             for output in outputs:
                 if output.finished:
                     completion = self._completion(output.outputs[0], logprobs)
                     num_ended += len(completion.token_ids)
-                    # The engine numbers requests in the order in which they came.
-                    yield requests[int(output.request_id) - first], completion
+                    yield unanswered.pop(output.request_id), completion
             if time.monotonic() - last_tick > TICK_SECONDS:
                 num_drawn = num_ended + self._tokens_in_flight()
                 tick(num_drawn - num_counted)
                 num_counted, last_tick = num_drawn, time.monotonic()
         tick(num_ended - num_counted)
+
+    def _enqueue(
+        self, incoming: Iterator[Request | None], decoding: Decoding, logprobs: int | None
+    ) -> dict[str, Request]:
+        """Give vLLM the requests that are there; by vLLM's names for them."""
+        from vllm import TokensPrompt
+
+        requests = list(at_hand(incoming))
+        if requests:
+            with self._explaining_death():
+                self.llm.enqueue(
+                    [TokensPrompt(prompt_token_ids=r.prompt_token_ids) for r in requests],
+                    [self.params(decoding, request, logprobs) for request in requests],
+                    lora_request=self.adapter,
+                    use_tqdm=False,
+                )
+        first, self.num_asked = self.num_asked, self.num_asked + len(requests)
+        # The engine numbers requests in the order in which they came.
+        return {str(number): request for number, request in enumerate(requests, start=first)}
 
     def _completion(self, output: Any, num_logprobs: int | None) -> Completion:
         ids = list(output.token_ids)

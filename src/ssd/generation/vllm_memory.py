@@ -29,7 +29,7 @@ def memory_share(folder: Path, hardware: HardwareConfig) -> float:
     if hardware.memory_utilization is not None:
         return hardware.memory_utilization
     if hardware.accelerator is not Accelerator.cpu:
-        gpus = visible_gpus()[: hardware.tensor_parallel_size]
+        gpus = visible_gpus()[: hardware.engine_devices]
         free = min((gpu.free / gpu.memory for gpu in gpus if gpu.memory), default=1.0)
         return UTILIZATION * free
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

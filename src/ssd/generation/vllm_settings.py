@@ -13,6 +13,7 @@ from ssd.generation.vllm_memory import CPU_BLOCK
 from ssd.models.miniature import layer_kinds
 from ssd.models.names import ADAPTER_CONFIG
 from ssd.models.vocabulary import unnamed_ids
+from ssd.runtime.reporting import REASON
 from ssd.runtime.threads import thread_settings
 
 SOCKETS = "VLLM_RPC_BASE_PATH"
@@ -43,9 +44,10 @@ def prepare_environment(hardware: HardwareConfig) -> None:
 
 
 def short_folder() -> str:
-    """The folder for temporary files, or /tmp if its name is too long for sockets."""
-    folder = tempfile.gettempdir()
-    return folder if len(folder) <= LONGEST_FOLDER else "/tmp"
+    """The folder that goes with this process, even if it is killed, or else that for temporary
+    files; /tmp if the name is too long for sockets."""
+    folder = os.path.dirname(os.environ.get(REASON, "")) or tempfile.gettempdir()
+    return folder if len(folder) <= LONGEST_FOLDER and os.path.isdir(folder) else "/tmp"
 
 
 def cpu_settings(folder: Path) -> dict[str, Any]:

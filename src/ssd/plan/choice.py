@@ -10,7 +10,13 @@ from typing import Any
 from ssd.config.choices import Accelerator, Recompute
 from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.plan.architecture import Architecture
-from ssd.plan.engine import SEQUENCES, sequences_in_flight
+from ssd.plan.engine import (
+    SEQUENCES,
+    engine_bytes,
+    engine_capacity,
+    engine_speed,
+    sequences_in_flight,
+)
 from ssd.plan.memory import Memory, memory
 from ssd.plan.work import dense_utilization, longest_row
 from ssd.plan.workload import Workload
@@ -32,9 +38,10 @@ def choose_hardware(
     model: Architecture, config: RunConfig, workload: Workload, capacity: float
 ) -> HardwareConfig:
     """`config.hardware` with every value set that depends on memory; on a CPU none does."""
+    if config.hardware.accelerator is not Accelerator.gpu:
+        return config.hardware
+    config = choose_engines(model, config, workload, capacity)
     hardware = config.hardware
-    if hardware.accelerator is not Accelerator.gpu:
-        return hardware
     unlimited = with_hardware(config, max_num_seqs=SEQUENCES)
     fitting = sequences_in_flight(model, unlimited, capacity, workload.mean_tokens)
     compiles = hardware.compile_engine
@@ -43,6 +50,45 @@ def choose_hardware(
         max_num_seqs=hardware.max_num_seqs or max(1, int(fitting)),
         compile_engine=True if compiles is None else compiles,
     )
+
+
+def choose_engines(
+    model: Architecture, config: RunConfig, workload: Workload, capacity: float
+) -> RunConfig:
+    """`config` with engines over so many GPUs, and so many of them, that all of its GPUs together
+    draw fastest. Where none fits, with the one that takes least of a GPU."""
+    hardware = config.hardware
+    devices = hardware.devices or 1
+    if hardware.accelerator is not Accelerator.gpu:
+        return config
+    candidates = [
+        with_hardware(
+            config,
+            tensor_parallel_size=spread,
+            replicas=hardware.replicas or max(1, devices // spread),
+        )
+        for spread in _spreads(model, hardware, devices)
+    ]
+
+    def speed(candidate: RunConfig) -> float:
+        context = workload.context_tokens / 2
+        return engine_speed(model, candidate, capacity, context)[0] or 0.0
+
+    fitting = [
+        candidate
+        for candidate in candidates
+        if engine_bytes(model, candidate) <= engine_capacity(candidate, capacity)
+    ]
+    return max(fitting, key=speed, default=candidates[-1])  # the first of those equally fast
+
+
+def _spreads(model: Architecture, hardware: HardwareConfig, devices: int) -> list[int]:
+    """GPUs that one engine can be spread over, the fewest first: attention heads are divided
+    evenly, and engines for which a number is set have to find their place."""
+    if hardware.tensor_parallel_size is not None:
+        return [hardware.tensor_parallel_size]
+    most = max(1, devices // hardware.num_replicas)
+    return [spread for spread in range(1, most + 1) if model.num_heads % spread == 0]
 
 
 def _choose_training(

@@ -30,8 +30,8 @@ NEEDS = {
 }
 """The stages whose memory or disk may not be enough."""
 OPEN = (
-    "activation_checkpointing", "recompute_layers", "micro_batch_tokens", "max_num_seqs",
-    "compile_engine",
+    "activation_checkpointing", "recompute_layers", "micro_batch_tokens", "tensor_parallel_size",
+    "replicas", "max_num_seqs", "compile_engine",
 )  # fmt: skip
 """Settings of hardware that memory decides on GPUs."""
 

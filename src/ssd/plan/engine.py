@@ -30,8 +30,8 @@ SEQUENCES = 512
 def engine_speed(
     model: Architecture, config: RunConfig, capacity: float, context: float
 ) -> tuple[float | None, str]:
-    """Tokens per second of one engine over all its GPUs, and how that is known; None where the
-    weights leave no room.
+    """Tokens per second of all engines together, and how that is known; None where the weights
+    leave no room.
 
     Args:
         capacity: bytes of one GPU.
@@ -39,13 +39,14 @@ def engine_speed(
     """
     plan, hardware = config.plan, config.hardware
     if plan.engine_tokens_per_second is not None:
-        return plan.engine_tokens_per_second, "from plan.engine_tokens_per_second"
+        words = "from plan.engine_tokens_per_second" + _each(hardware)
+        return plan.engine_tokens_per_second * hardware.num_replicas, words
     if hardware.accelerator is Accelerator.cpu:
         peak = cpu_tflops()
         words = f"assumed: {CPU_SHARE:.0%} of this machine's {peak:.3g} TFLOP/s"
         speed = CPU_SHARE * peak * 1e12 / (2 * model.num_active)
         return speed, f"{words}; plan.engine_tokens_per_second"
-    gpus = hardware.tensor_parallel_size
+    gpus = hardware.engine_devices
     num_sequences = sequences_in_flight(model, config, capacity, context)
     if num_sequences < 1:
         return None, (
@@ -55,12 +56,20 @@ def engine_speed(
     cache = num_sequences * sequence_bytes(model, gpus, context)
     bandwidth = REACHED * (find_card(hardware) or ASSUMED).bandwidth * 1e12
     step = (BF16 * model.num_parameters / gpus + cache) / bandwidth
-    speed = num_sequences / (step + num_sequences * SEQUENCE_SECONDS)
-    devices = hardware.devices or 1
-    words = f"assumed, {num_sequences:,.0f} sequences in flight; plan.engine_tokens_per_second"
-    if gpus < devices:
-        words += f"; uses {gpus} of {devices} GPUs: raise hardware.tensor_parallel_size"
+    speed = hardware.num_replicas * num_sequences / (step + num_sequences * SEQUENCE_SECONDS)
+    devices, used = hardware.devices or 1, gpus * hardware.num_replicas
+    words = f"assumed, {num_sequences:,.0f} sequences in flight{_each(hardware)}"
+    words += "; plan.engine_tokens_per_second"
+    if used < devices:
+        words += f"; uses {used} of {devices} GPUs: leave hardware.replicas null"
     return speed, words
+
+
+def _each(hardware: HardwareConfig) -> str:
+    """Of how many engines side by side, where there are several."""
+    number, gpus = hardware.num_replicas, hardware.engine_devices
+    over = f" over {gpus} GPUs" if gpus > 1 else ""
+    return f" in each of {number} engines{over}" if number > 1 else ""
 
 
 def sequences_in_flight(
@@ -70,7 +79,7 @@ def sequences_in_flight(
     beside the weights holds, and at most `hardware.max_num_seqs`."""
     hardware = config.hardware
     room = cache_room(model, config, capacity)
-    fitting = room / sequence_bytes(model, hardware.tensor_parallel_size, context)
+    fitting = room / sequence_bytes(model, hardware.engine_devices, context)
     return min(hardware.max_num_seqs or SEQUENCES, fitting)
 
 
@@ -79,7 +88,7 @@ def cache_room(model: Architecture, config: RunConfig, capacity: float) -> float
     engine's share, on a CPU `hardware.kv_cache_gib`."""
     hardware = config.hardware
     if hardware.accelerator is Accelerator.cpu:
-        return float(hardware.kv_cache_gib * GIB)
+        return float(max(1, hardware.kv_cache_gib // hardware.num_replicas) * GIB)
     claimed = (hardware.memory_utilization or UTILIZATION) * capacity
     return claimed - engine_weights(model, config) - RESERVE[Accelerator.gpu]
 
@@ -94,13 +103,15 @@ def engine_weights(model: Architecture, config: RunConfig) -> float:
 
 def engine_bytes(model: Architecture, config: RunConfig) -> float:
     """Bytes that a device needs for an engine that can answer at all: the weights, the cache of one
-    sequence of the longest `max_model_len`, and what the engine takes beside them. On a CPU the
-    whole of `hardware.kv_cache_gib` is claimed."""
+    sequence of the longest `max_model_len`, and what the engine takes beside them. On a CPU all
+    replicas share the memory, and the whole of `hardware.kv_cache_gib` is claimed."""
     hardware = config.hardware
+    on_cpu = hardware.accelerator is Accelerator.cpu
     cache = sequence_bytes(model, _shares(hardware), longest_context(model, config))
-    if hardware.accelerator is Accelerator.cpu and config.sampler.engine is EngineName.vllm:
-        cache = max(cache, hardware.kv_cache_gib * GIB)
-    return engine_weights(model, config) + cache + RESERVE[hardware.accelerator]
+    if on_cpu and config.sampler.engine is EngineName.vllm:
+        cache = max(cache, cache_room(model, config, 0.0))
+    engines = hardware.num_replicas if on_cpu else 1
+    return engines * (engine_weights(model, config) + cache + RESERVE[hardware.accelerator])
 
 
 def engine_capacity(config: RunConfig, capacity: float) -> float:
@@ -133,4 +144,4 @@ def sequence_bytes(model: Architecture, gpus: int, tokens: float) -> float:
 
 
 def _shares(hardware: HardwareConfig) -> int:
-    return hardware.tensor_parallel_size if hardware.accelerator is Accelerator.gpu else 1
+    return hardware.engine_devices if hardware.accelerator is Accelerator.gpu else 1

@@ -10,6 +10,7 @@ from ssd.plan.choice import TIGHT, least_memory, memory_of
 from ssd.plan.engine import (
     BF16,
     RESERVE,
+    cache_room,
     engine_bytes,
     engine_capacity,
     longest_context,
@@ -26,7 +27,7 @@ from ssd.plan.remedies import (
 )
 from ssd.plan.work import disk_bytes
 from ssd.plan.workload import Workload
-from ssd.runtime.devices import GIB, gib
+from ssd.runtime.devices import gib
 
 TRAINING, ENGINE, DISK, ANALYSIS = "training", "engine", "disk", "analysis"
 LEFT_FREE = 2**30
@@ -92,6 +93,13 @@ def _training(
 
 
 def _engine(model: Architecture, config: RunConfig, capacity: float) -> str | None:
+    spread, on_gpu = config.hardware.engine_devices, config.hardware.accelerator is Accelerator.gpu
+    if on_gpu and config.sampler.engine is EngineName.vllm and model.num_heads % spread:
+        fewer = max(number for number in range(1, spread) if model.num_heads % number == 0)
+        return (
+            f"hardware.tensor_parallel_size={spread} does not divide the model's {model.num_heads} "
+            f"attention heads: set hardware.tensor_parallel_size={fewer}, or leave it null"
+        )
     needed = partial(engine_bytes, model)
 
     def room(candidate: RunConfig) -> float:
@@ -114,7 +122,7 @@ def engine_room(model: Architecture, config: RunConfig, capacity: float) -> floa
     hardware = config.hardware
     if hardware.accelerator is not Accelerator.gpu and config.sampler.engine is EngineName.vllm:
         sequence = sequence_bytes(model, 1, longest_context(model, config))
-        if sequence > hardware.kv_cache_gib * GIB:
+        if sequence > cache_room(model, config, capacity):
             return 0.0
     return engine_capacity(config, capacity)
 

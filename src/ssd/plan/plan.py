@@ -7,7 +7,7 @@ from typing import Any
 from ssd.artifacts.fingerprints import plain
 from ssd.config.settings import RunConfig
 from ssd.plan.architecture import Architecture, find_architecture
-from ssd.plan.choice import TIGHT, choose_hardware, memory_of
+from ssd.plan.choice import TIGHT, choose_engines, choose_hardware, memory_of
 from ssd.plan.enforcement import identity
 from ssd.plan.engine import engine_bytes, engine_capacity
 from ssd.plan.hours import Hours, num_trainings, planned_run, run_hours
@@ -120,6 +120,8 @@ def make_plan(
     workload = find_workload(config, folder)
     capacity, source = device_memory(open_config.hardware, config.plan.device_memory_gib)
     config = replace(open_config, hardware=choose_hardware(model, open_config, workload, capacity))
+    # What fits is judged with the engines that were chosen, whatever training can still give way.
+    engines = choose_engines(model, open_config, workload, capacity)
     needed = memory_of(model, config, workload.longest_tokens)
     mean_tokens = round(mean_row(config, workload.mean_tokens))
     work, run = estimate(model, config, workload), planned_run(config, folder)
@@ -141,7 +143,7 @@ def make_plan(
         host=host_bytes(model, config, needed),
         hours=run_hours(model, run, workload, work, capacity),
         disk=disk_bytes(model, config, num_trainings(run)),
-        misfits=find_misfits(model, open_config, workload, capacity, free_disk, trainings),
+        misfits=find_misfits(model, engines, workload, capacity, free_disk, trainings),
         tight=_tight(model, open_config, workload, needed, capacity),
     )
 

@@ -146,7 +146,7 @@ def engine_families(model: Architecture, config: RunConfig) -> list[Family]:
     if hardware.accelerator is not Accelerator.gpu:
         return [_cache_sizes(model, config), _shorter_answers(model, config)]
     devices, setting = hardware.devices or 1, "hardware.tensor_parallel_size"
-    spread = hardware.tensor_parallel_size
+    spread = hardware.engine_devices
     return [
         _gpus((setting,), "an engine over more of the GPUs", spread, devices),
         _shorter_answers(model, config),

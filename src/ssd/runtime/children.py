@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ LOOK_SECONDS = 5.0
 """Seconds between two checks of a running stage."""
 LINGER_SECONDS = 120.0
 """Seconds that a stage's process may outlive its whole result; W&B may still be sending."""
+ENDING_SECONDS = 20.0
+"""Seconds that a process which works beside another one gets to close what it has opened."""
 KILL_SECONDS = 10.0
 """Seconds that a killed process may take to release its memory."""
 PR_SET_PDEATHSIG = 1
@@ -44,16 +46,8 @@ def run_child(
         PreemptedError: it was asked to stop, and did.
         StageError: it crashed or was killed.
     """
-    # Within this process's own folder, so that its parent also finds the grandchildren.
-    own = Path(os.environ[REASON]).parent if REASON in os.environ else None
-    above = own if own is not None and own.is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="ssd-", dir=above) as folder:
-        reason = Path(folder) / "reason"
-        variables = {
-            **(os.environ if environment is None else environment),
-            REASON: str(reason),
-            "SPT_NOENV": "1",  # or vLLM's processes write their titles over what `end_all` reads
-        }
+    with _own_folder() as folder:
+        reason, variables = _marked(folder, os.environ if environment is None else environment)
         process = subprocess.Popen(command, preexec_fn=_prepare, env=variables)
         code, stopped = _wait(process, what, is_whole, Path(folder))
         message = reason.read_text(encoding="utf-8") if reason.is_file() else what
@@ -76,6 +70,66 @@ def run_child(
             "the same command goes on from what is finished",
             what,
         )
+
+
+class Companion:
+    """A child process that works beside this one and writes what it prints to a log; it ends with
+    this process at the latest."""
+
+    def __init__(
+        self,
+        command: list[str],
+        environment: Mapping[str, str],
+        *,
+        cores: Collection[int] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        """Start it, bound to some of the CPU's cores unless None, with open files passed on."""
+        self.folder = _own_folder()
+        self.log = Path(self.folder.name) / "log"
+        self.reason, variables = _marked(self.folder.name, environment)
+
+        def prepare() -> None:
+            _prepare()
+            if cores is not None:  # before any library counts the cores and starts threads
+                os.sched_setaffinity(0, cores)
+
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                preexec_fn=prepare,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=pass_fds,
+            )
+
+    def end(self, seconds: float) -> int:
+        """Kill what is left of it, and of what it started, after so many seconds in which it may
+        end by itself; its exit code. Its folder stays until `forget`."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        end_all(Path(self.folder.name))
+        return self.process.wait()
+
+    def forget(self) -> None:
+        """Delete its folder, with log and reason."""
+        self.folder.cleanup()
+
+
+def _own_folder() -> tempfile.TemporaryDirectory[str]:
+    # Within this process's own folder, so that its parent also finds the grandchildren.
+    own = Path(os.environ[REASON]).parent if REASON in os.environ else None
+    above = own if own is not None and own.is_dir() else None
+    return tempfile.TemporaryDirectory(prefix="ssd-", dir=above)
+
+
+def _marked(folder: str, environment: Mapping[str, str]) -> tuple[Path, dict[str, str]]:
+    """The file for a child's reason, and its environment, by which `end_all` finds it."""
+    reason = Path(folder) / "reason"
+    # Without SPT_NOENV vLLM's processes write their titles over what `end_all` reads.
+    return reason, {**environment, REASON: str(reason), "SPT_NOENV": "1"}
 
 
 def _wait(
@@ -125,14 +179,15 @@ def _wait_or_end(process: subprocess.Popen[bytes], what: str, is_whole: Callable
 def end_all(folder: Path) -> None:
     """Kill the processes that a child has left, and wait until they are gone: an engine's processes
     outlive a killed stage and would keep a GPU's memory. They are found by an environment variable
-    that the child passes on; it names a file in `folder`."""
+    that the child passes on; it names a file in `folder`. This process itself is left alone."""
     mark = f"{REASON}={folder}/".encode()
     for environment in Path("/proc").glob("[0-9]*/environ"):
         # Processes end meanwhile, and those of other users are not ours to read.
         with contextlib.suppress(OSError):
             variables = environment.read_bytes().split(b"\0")
-            if any(variable.startswith(mark) for variable in variables):
-                _kill(int(environment.parent.name))
+            pid = int(environment.parent.name)
+            if pid != os.getpid() and any(variable.startswith(mark) for variable in variables):
+                _kill(pid)
 
 
 def _kill(pid: int) -> None:

@@ -7,6 +7,7 @@ from ssd.config.choices import Accelerator, Recompute
 from ssd.config.settings import HardwareConfig
 from ssd.errors import HardwareError
 from ssd.runtime.gpus import visible_gpus
+from ssd.runtime.threads import allowed_cores
 
 CPU_SEQUENCES = 64
 """Sequences that the engine decodes at once on a CPU; more would only wait for each other."""
@@ -34,6 +35,8 @@ def assume(hardware: HardwareConfig) -> HardwareConfig:
         hardware,
         activation_checkpointing=recompute,
         max_num_seqs=hardware.max_num_seqs or CPU_SEQUENCES,
+        tensor_parallel_size=hardware.engine_devices,
+        replicas=hardware.num_replicas,
         compile_engine=bool(hardware.compile_engine),
     )
 
@@ -42,7 +45,7 @@ def resolve(hardware: HardwareConfig) -> HardwareConfig:
     """`assume`, for a run on this very machine.
 
     Raises:
-        HardwareError: a GPU was asked for and there are fewer.
+        HardwareError: more GPUs or cores are asked for than there are.
     """
     gpus = 0 if hardware.accelerator is Accelerator.cpu else len(visible_gpus())
     if hardware.accelerator is Accelerator.gpu and gpus < (hardware.devices or 1):
@@ -51,12 +54,29 @@ def resolve(hardware: HardwareConfig) -> HardwareConfig:
             f"this machine shows {gpus}: "
             "use hardware=cpu, or check nvidia-smi and CUDA_VISIBLE_DEVICES"
         )
-    if gpus and hardware.tensor_parallel_size > gpus:
-        raise HardwareError(
-            f"hardware.tensor_parallel_size={hardware.tensor_parallel_size} exceeds "
-            f"the {gpus} GPU(s) of this machine"
-        )
+    _require_engines_fit(hardware, gpus)
     return assume(hardware)
+
+
+def _require_engines_fit(hardware: HardwareConfig, gpus: int) -> None:
+    """Raise `HardwareError` where this machine's GPUs, or the cores without any, are too few."""
+    spread, replicas = hardware.engine_devices, hardware.num_replicas
+    usable = min(hardware.devices or gpus, gpus)
+    if gpus and spread > gpus:
+        raise HardwareError(
+            f"hardware.tensor_parallel_size={spread} exceeds the {gpus} GPU(s) of this machine"
+        )
+    if gpus and replicas > 1 and spread * replicas > usable:
+        each = f" of hardware.tensor_parallel_size={spread}" if spread > 1 else ""
+        raise HardwareError(
+            f"hardware.replicas={replicas}{each} needs {spread * replicas} GPUs, the run has "
+            f"{usable}: set hardware.replicas={max(usable // spread, 1)} at most, or leave it null"
+        )
+    if not gpus and replicas > (cores := allowed_cores()):
+        raise HardwareError(
+            f"hardware.replicas={replicas} exceeds the {cores} core(s) of this machine: each needs "
+            f"one of its own, set hardware.replicas={cores} at most"
+        )
 
 
 def available_memory() -> int:

@@ -1,0 +1,63 @@
+"""What a replica is told, and what it answers; all of it is plain and can be pickled."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssd.config.choices import EngineName
+from ssd.config.settings import HardwareConfig, ModelConfig
+from ssd.generation.engine import Completion, Request
+from ssd.method.decoding import Decoding
+
+Key = tuple[str, int]
+"""What a request is called: its prompt and the number of its sample."""
+
+
+def key(request: Request) -> Key:
+    """The name of a request."""
+    return request.prompt_id, request.sample_index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """The engine to start: the arguments of `load_engine`."""
+
+    name: EngineName
+    folder: Path
+    model: ModelConfig
+    hardware: HardwareConfig
+    max_model_len: int | None
+    adapter: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How the requests that follow are drawn."""
+
+    job: int
+    decoding: Decoding
+    logprobs: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The engine is loaded."""
+
+    num_sequences: int
+    """Most requests that it draws at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Tokens were drawn."""
+
+    job: int
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request is answered."""
+
+    job: int
+    request: Key
+    completion: Completion
