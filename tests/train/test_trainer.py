@@ -187,8 +187,7 @@ def test_a_killed_training_resumes_to_the_uninterrupted_curve(
     assert not lineage.checkpoint(run).done
     assert 3 <= len(losses(run)) < 40
     assert (
-        checkpoints.last_step(lineage.checkpoint(run).folder, lineage.checkpoint(run).fingerprint)
-        >= 3
+        checkpoints.newest(lineage.checkpoint(run).folder, lineage.checkpoint(run).fingerprint) >= 3
     )
     train(run)
     near = 1e-5 if precision == "fp32" else 2e-3
@@ -245,8 +244,7 @@ def test_a_checkpoint_cut_short_is_passed_over_and_cleared(make_run: Make) -> No
     cut = lineage.checkpoint(run).folder / "checkpoints" / ".step-000006.tmp" / "weights"
     cut.mkdir(parents=True)
     assert (
-        checkpoints.last_step(lineage.checkpoint(run).folder, lineage.checkpoint(run).fingerprint)
-        == 0
+        checkpoints.newest(lineage.checkpoint(run).folder, lineage.checkpoint(run).fingerprint) == 0
     )
     train(run)
     assert not cut.parent.exists()
@@ -271,10 +269,10 @@ def test_a_checkpoint_whose_file_is_cut_short_is_named(make_run: Make, file: str
     run = make_run(*FP32)
     folder, owner = lineage.checkpoint(run).folder, lineage.checkpoint(run).fingerprint
     write_step(folder, 4, owner)
-    assert checkpoints.last_step(folder, owner) == 4
+    assert checkpoints.newest(folder, owner) == 4
     cut_short(step_folder(folder, 4) / file)
     with pytest.raises(ArtifactError) as refused:
-        checkpoints.last_step(folder, owner)
+        checkpoints.newest(folder, owner)
     assert file in str(refused.value)
     assert f"{step_folder(folder, 4)} is damaged" in str(refused.value)
     assert "delete that folder" in str(refused.value)

@@ -8,7 +8,7 @@ time, by file lock. `python -m ssd.artifacts verify` checks that files are as th
 import importlib.metadata
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,13 +76,22 @@ class Artifact:
         with holding(self.folder / ".lock", self.folder):
             yield self.folder
 
-    def finish(self, *, started: float, counts: dict[str, Any], **facts: Any) -> None:
-        """Write the manifest: inputs in full, file hashes, counts, versions,
-        wall time since `started` (epoch seconds)."""
+    def finish(
+        self,
+        leaving_out: Sequence[Path] = (),
+        /,
+        *,
+        started: float,
+        counts: dict[str, Any],
+        **facts: Any,
+    ) -> None:
+        """Write the manifest: inputs in full, file hashes, counts, versions, wall time since
+        `started` (epoch seconds). `leaving_out` names what is deleted once the manifest stands."""
         files = {
             str(path.relative_to(self.folder)): hash_file(path)
             for path in sorted(self.folder.rglob("*"))
             if path.is_file() and path.name != MANIFEST and not path.name.startswith(".")
+            if not {path, *path.parents} & set(leaving_out)
         }
         write_json(
             self.folder / MANIFEST,
