@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -257,10 +258,10 @@ KILLS = {
     "the stage": (the_stage, 1, "train.precision=fp32"),
     "the stage, in bf16": (the_stage, 2, "train.precision=bf16"),
     "the stage, often": (the_stage, 8, "train.precision=fp32", "train.checkpoint_every=1"),
-    "one rank of two": (one_rank, 5, "hardware.devices=2", "train.checkpoint_every=1"),
-    "torchrun": (the_stage, 4, "hardware.devices=2", "train.checkpoint_every=1"),
+    "one rank of two": (one_rank, 3, "hardware.devices=2", "train.checkpoint_every=1"),
+    "torchrun": (the_stage, 2, "hardware.devices=2", "train.checkpoint_every=1"),
     "a rank of LoRA with DDP": (
-        one_rank, 3, "hardware.devices=2", "hardware.strategy=ddp", "adapter=lora",
+        one_rank, 1, "hardware.devices=2", "hardware.strategy=ddp", "adapter=lora",
     ),
 }  # fmt: skip
 """Who is killed, how often, and of which training."""
@@ -418,6 +419,41 @@ def test_two_checkpoints_can_be_resumed_and_what_was_being_written_is_removed(
         "step-000004",
         "step-000006",
     ]
+
+
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_checkpoint_that_cannot_be_written_to_its_end_is_removed_and_told_in_one_line(
+    make_run: Make, devices: int
+) -> None:
+    """A limit of file sizes cuts a write short as a disk does that others fill meanwhile."""
+    settings = (*FP32, f"hardware.devices={devices}", "train.checkpoint_every=2")
+    run = make_run(*settings)
+    write_corpus(run, LENGTHS)
+    folder = lineage.checkpoint(run).folder
+    limited = f"ulimit -f 400 && exec {shlex.join(stage_command(run, 'train'))}"  # KiB
+    stage = subprocess.run(
+        ["bash", "-c", limited], env=stage_environment(run, "train"), capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert stage.returncode == REPORTED, stage.stderr
+    (line,) = [text for text in stage.stderr.splitlines() if text.startswith("error: ")]
+    assert f"the checkpoint after step 2 was not written to {folder}" in line
+    assert "Traceback" not in stage.stderr
+    assert list((folder / "checkpoints").iterdir()) == []
+    if devices == 1:
+        train(run)
+        assert_same_training(run, trained(make_run, "whole", *settings))
+
+
+def test_ctrl_c_ends_a_training_where_it_stands(
+    make_run: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("train.max_steps=400", "train.checkpoint_every=1")
+    write_corpus(run, LENGTHS)
+    assert interrupted(run, signal.SIGINT, lambda: has_checkpoint(run)) == 128 + signal.SIGINT
+    printed = capfd.readouterr().err
+    assert "interrupted: " in printed
+    assert "Traceback" not in printed
 
 
 def test_a_checkpoint_says_how_much_the_disk_lacks(small_disk: Path) -> None:

@@ -5,7 +5,7 @@ import sys
 
 from ssd.run import load_run, stage_parser
 from ssd.runtime.children import end_with_parent
-from ssd.runtime.reporting import reporting_errors
+from ssd.runtime.reporting import end_when_interrupted, reporting_errors
 
 
 def main() -> None:
@@ -14,6 +14,7 @@ def main() -> None:
     arguments = stage_parser("ssd.train", description).parse_args()
     if "RANK" in os.environ:
         end_with_parent()  # a killed torchrun would leave its ranks training
+    end_when_interrupted()
     with reporting_errors():
         run = load_run(arguments.run_dir)
 

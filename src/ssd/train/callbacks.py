@@ -103,3 +103,8 @@ class StepMetrics(Callback):
     def on_train_end(self, *_: Any) -> None:
         """Leave the full bar standing."""
         self.bar.close()
+
+    def on_exception(self, *_: Any) -> None:
+        """End the bar's line, so that the message has its own."""
+        if self.bar is not None:
+            self.bar.close()

@@ -28,14 +28,12 @@ from torch.distributed.checkpoint.state_dict_saver import save as write_state
 from ssd.artifacts.files import free_space, require_space
 from ssd.artifacts.names import CHECKPOINTS, STEP_OPTIMIZER, STEP_WEIGHTS
 from ssd.artifacts.places import setting_of
-from ssd.run.lineage import step_folder, step_folders
+from ssd.run.lineage import RESUMABLE, step_folder, step_folders
 from ssd.train import integrity
 from ssd.train.processes import barrier, from_first, grouped, leads, refusal
 
 METADATA = 2**20
 """Bytes that a checkpoint takes beside its tensors, at most, for models of some hundred layers."""
-RESUMABLE = 2
-"""Checkpoints that keep the optimizer's state while training goes on."""
 
 
 def save(
