@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import shlex
 import signal
 import socket
@@ -421,7 +422,25 @@ def test_two_checkpoints_can_be_resumed_and_what_was_being_written_is_removed(
     ]
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("limited", ["weights", "optimizer"])
+def test_a_checkpoint_that_is_cut_short_while_it_is_written_leaves_the_one_before(
+    tmp_path: Path, limited: str
+) -> None:
+    write_step(tmp_path, 1, "owner", width=256)
+    sizes = {"weights": 100_000, "optimizer": 400_000}  # 263 kB of weights, 526 of moments
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (sizes[limited], hard))
+    try:
+        with pytest.raises(ArtifactError, match=r"step 2 was not written.*\(File too large"):
+            write_step(tmp_path, 2, "owner", width=256)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000001"]
+    assert checkpoints.newest(tmp_path, "owner") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
 def test_a_checkpoint_that_cannot_be_written_to_its_end_is_removed_and_told_in_one_line(
     make_run: Make, devices: int
 ) -> None:
