@@ -1,15 +1,13 @@
 import base64
 import json
 import signal
-import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from wandb_records import closed, offline_history
 from wandb_server import history, serving
 
 from ssd.config.choices import WandbMode
@@ -72,38 +70,6 @@ def test_a_resumed_run_counts_a_repeated_step_once(tmp_path: Path) -> None:
         (2, 3),
         (3, 4),
     ]
-
-
-def logged(folder: Path) -> Iterator[Any]:
-    """What an offline W&B run keeps for `wandb sync`: protocol records in LevelDB's log format,
-    32 KiB blocks of fragments with a checksum, a length and a kind each."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    (path,) = folder.glob("*.wandb")
-    raw, place, whole = path.read_bytes(), 7, b""  # the file's own header
-    while place + 7 <= len(raw):
-        left = 32768 - place % 32768
-        if left < 7:
-            place += left
-            continue
-        _, length, kind = struct.unpack("<IHB", raw[place : place + 7])
-        whole += raw[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (1, 4):  # a whole record, or the last of its fragments
-            record = Record()
-            record.ParseFromString(whole)
-            yield record
-            whole = b""
-
-
-def closed(folder: Path) -> list[Any]:
-    """The records of a run that has ended, whose file W&B's service closes a moment later."""
-    for _ in range(100):
-        records = list(logged(folder))
-        if records and records[-1].HasField("exit"):
-            return records
-        time.sleep(0.1)
-    raise AssertionError(f"{folder} was not closed within ten seconds")
 
 
 def test_an_offline_run_keeps_everything_and_says_how_to_sync(
@@ -179,21 +145,11 @@ def test_wandb_has_every_step_of_a_killed_run_once_and_none_that_was_rolled_back
         expected = [(step, step) for step in range(1, 6)] + [(6, 60), (7, 70), (8, 800), (9, 900)]
         if not online:
             (folder,) = (run.folder / "wandb").glob("offline-run-*")
-            assert offline_history(closed(folder)) == expected
+            assert offline_history(closed(folder), "loss") == expected
             sync = ["wandb", "sync", str(run.folder / "wandb")]
             monkeypatch.setenv("WANDB_MODE", "online")
             subprocess.run(sync, check=True, capture_output=True, timeout=120)
         assert [(line["_step"], line["loss"]) for line in history(runs, "train-abc")] == expected
-
-
-def offline_history(records: list[Any]) -> list[tuple[int, float]]:
-    """Steps and losses of an offline run."""
-    lines = [
-        {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
-        for record in records
-        if record.HasField("history")
-    ]
-    return [(int(line["_step"]), float(line["loss"])) for line in lines]
 
 
 def test_the_mode_follows_login_setting_and_environment(

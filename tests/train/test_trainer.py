@@ -16,6 +16,7 @@ from corpora import write_corpus
 from filelock import FileLock
 from kills import MARK, children, ignored, require_none_left, wait_for_moment
 from transformers import AutoModelForCausalLM
+from wandb_records import closed, offline_history
 
 from ssd.artifacts.names import BASE_TARGET
 from ssd.artifacts.store import verify
@@ -258,6 +259,7 @@ SETTINGS_OF_KILLS = ("train.max_steps=40", "train.checkpoint_every=2")
 KILLS = {
     "the stage": (the_stage, 1, "train.precision=fp32"),
     "the stage, in bf16": (the_stage, 2, "train.precision=bf16"),
+    "the stage, with W&B": (the_stage, 2, "logger.wandb=true", "logger.mode=offline"),
     "the stage, often": (the_stage, 8, "train.precision=fp32", "train.checkpoint_every=1"),
     "one rank of two": (one_rank, 3, "hardware.devices=2", "train.checkpoint_every=1"),
     "torchrun": (the_stage, 2, "hardware.devices=2", "train.checkpoint_every=1"),
@@ -279,10 +281,15 @@ def test_a_training_killed_at_random_moments_ends_as_if_it_had_not_been(
     whole = trained(make_run, "whole", *settings)
     run = make_run(*settings, name="killed")
     write_corpus(run, LENGTHS)
+    os.environ.pop("WANDB_SERVICE", None)  # that of this process knows no kills
     hits = killed_often(run, victim, seed=list(KILLS).index(name), times=times)
     assert hits, "every training ended before it was killed"
-    train(run) if run.config.hardware.num_processes == 1 else in_child(run)
+    in_child(run)
     assert_same_training(run, whole)
+    if run.config.logger.wandb:
+        (folder,) = (run.folder / "wandb").glob("offline-run-*")
+        expected = list(enumerate(losses(whole), start=1))
+        assert offline_history(closed(folder), "train/loss") == expected
 
 
 @pytest.mark.slow
@@ -437,6 +444,16 @@ def test_a_checkpoint_that_is_cut_short_while_it_is_written_leaves_the_one_befor
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000001"]
     assert checkpoints.newest(tmp_path, "owner") == 1
+
+
+def test_a_store_that_cannot_be_written_is_told_in_one_line(
+    make_run: Make, small_disk: Path
+) -> None:
+    run = make_run(*FP32, f"output_dir={small_disk}/out")
+    write_corpus(run, LENGTHS)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(ArtifactError, match=rf"{small_disk}.*Read-only.*output_dir"):
+        train(run)
 
 
 @pytest.mark.slow
