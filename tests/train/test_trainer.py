@@ -555,6 +555,10 @@ def test_an_earlier_checkpoint_exports_what_training_to_there_gives(make_run: Ma
     reference = trained(make_run, "short", *FP32, *short)
     assert losses(reference) == pytest.approx(losses(run)[:4], rel=1e-4)
 
+    (kept,) = (step_folder(lineage.checkpoint(run).folder, 4) / "weights").glob("*.distcp")
+    flip_bit(kept, 12_345)
+    with pytest.raises(ArtifactError, match=rf"step 4: .* is damaged \(weights/{kept.name}"):
+        export_again(run, 4)
     with pytest.raises(ArtifactError, match=r"step 5: .* was not kept \(kept: 4"):
         export_again(run, 5)
 

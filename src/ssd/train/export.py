@@ -29,6 +29,7 @@ from ssd.runtime.progress import silence_loading_bars
 from ssd.runtime.reporting import reporting_errors
 from ssd.train.carried import carry_files, carry_tensors
 from ssd.train.checkpoints import stored_bytes, trained_weights
+from ssd.train.integrity import damaged_file
 from ssd.train.network import adapt
 
 PREFIX = "network."
@@ -194,7 +195,7 @@ def export_again(run: Run, step: int | None) -> None:
     merged model of a training that kept only its adapter.
 
     Raises:
-        ArtifactError: no checkpoint of that step was kept.
+        ArtifactError: no checkpoint of that step was kept, or it is damaged.
     """
     folder = lineage.trained_folder(run, TUNED, step)
     if step is None or (folder / ADAPTER).is_dir():
@@ -207,6 +208,10 @@ def export_again(run: Run, step: int | None) -> None:
             f"eval.checkpoint_step {step}: that checkpoint of {checkpoint} was not kept "
             f"(kept: {kept}); before training, set train.checkpoint_every and "
             "train.keep_checkpoints=null"
+        )
+    if (file := damaged_file(folder, (STEP_WEIGHTS,))) is not None:
+        raise ArtifactError(
+            f"eval.checkpoint_step {step}: {folder} is damaged ({file}): choose another step"
         )
     temporary = folder / ".export"
     shutil.rmtree(temporary, ignore_errors=True)
