@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from kills import MARK, ignored, require_none_left, wait_for_moment
 from runs import ROOT, compose_config
 
 from ssd.arms import INTERVALS
@@ -306,8 +308,55 @@ def test_a_killed_sampling_loses_one_shard_and_training_resumes(tmp_path: Path) 
     steps = [
         json.loads(line)["step"] for line in (checkpoint / "metrics.jsonl").read_text().splitlines()
     ]
-    assert steps[-1] == 60
-    assert set(steps) == set(range(61))  # 0 is before training
+    assert steps == list(range(61))  # 0 is before training
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_driver_that_is_ended_at_random_moments_of_its_training_loses_nothing(
+    tmp_path: Path, number: signal.Signals, devices: int
+) -> None:
+    settings = ("data.limit=16", "sampler=transformers", "sampler.max_new_tokens=16",
+                "logger=none", "stages=[sample,train]", "train.max_steps=40",
+                "train.checkpoint_every=1", f"hardware.devices={devices}")  # fmt: skip
+    train_py(tmp_path / "whole", *settings)
+    (whole,) = artifacts(tmp_path / "whole")["checkpoint"]
+    output, random = tmp_path / "out", Random(number * devices)
+    shutil.copytree(tmp_path / "whole" / "store" / "corpus", output / "store" / "corpus")
+
+    def num_lines() -> int:
+        files = list(output.glob("store/checkpoint/*/metrics.jsonl"))
+        return len(files[0].read_text().splitlines()) if files else 0
+
+    for attempt in range(3):
+        mark = f"{tmp_path}-{attempt}"
+        driver = subprocess.Popen(
+            command(output, *settings), cwd=ROOT, env=os.environ | {MARK: mark},
+            stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        drawn = wait_for_moment(random, 40, num_lines, lambda: driver.poll() is None)  # noqa: B023
+        print(f"signal {number}, {devices} processes, attempt {attempt}: {drawn}", flush=True)
+        if number is signal.SIGKILL:
+            ignored(driver.pid, number)
+        elif num_lines():  # a terminal tells the group; before, libraries are still imported
+            os.killpg(driver.pid, number)
+        _, printed = driver.communicate(timeout=240)
+        require_none_left(mark)
+        assert number is signal.SIGKILL or "Traceback" not in printed, printed
+    train_py(output, *settings)
+    (checkpoint,) = artifacts(output)["checkpoint"]
+    assert verify(checkpoint) == []
+    for name in ("model/model.safetensors", "model/config.json"):
+        assert (checkpoint / name).read_bytes() == (whole / name).read_bytes()
+    mine, expected = (
+        [
+            (line["step"], line.get("train/loss"), line.get("train/grad_norm"))
+            for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+        ]
+        for folder in (checkpoint, whole)
+    )
+    assert mine == expected
 
 
 def test_a_killed_pipeline_takes_its_stage_along(tmp_path: Path) -> None:

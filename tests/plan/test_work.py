@@ -185,17 +185,19 @@ def test_rows_are_as_long_as_training_makes_them(tmp_path: Path) -> None:
     assert mean_row(shorter, 3_000) == 6_000
 
 
-def test_disk_holds_two_checkpoints_and_the_exported_model() -> None:
+def test_disk_holds_three_checkpoints_and_the_exported_model() -> None:
     model = sized("Qwen/Qwen3-4B-Instruct-2507")
     count = model.num_parameters
     full = compose_config("model=qwen3_4b")
     assert disk_bytes(model, full) == {
-        "checkpoint to resume from": 12 * count,
+        "checkpoints to resume from": 24 * count,
         "the next one while it is written": 12 * count,
         "exported model": 2 * count,
     }
+    once = disk_bytes(model, compose_config("model=qwen3_4b", "train.checkpoint_every=2500"))
+    assert once == {"checkpoints to resume from": 12 * count, "exported model": 2 * count}
     adapter = disk_bytes(model, compose_config("model=qwen3_4b", "adapter=lora"))
-    assert adapter["checkpoint to resume from"] == 12 * model.num_adapter
+    assert adapter["checkpoints to resume from"] == 24 * model.num_adapter
     assert adapter["exported adapter"] == 4 * model.num_adapter
     unmerged = compose_config("model=qwen3_4b", "adapter=lora", "adapter.merge=false")
     assert "exported model" not in disk_bytes(model, unmerged)
@@ -205,5 +207,7 @@ def test_kept_checkpoints_are_weights_only() -> None:
     model = sized("Qwen/Qwen3-4B-Instruct-2507")
     config = compose_config("model=qwen3_4b", "train.keep_checkpoints=null")
     assert num_earlier(config.train) == 9
-    assert disk_bytes(model, config)["earlier checkpoints"] == 9 * 4 * model.num_parameters
+    sizes = disk_bytes(model, config, num_trainings=2)
+    assert sizes["earlier checkpoints"] == 7 * 4 * model.num_parameters  # two are there whole
+    assert sizes["the same of the control t1"] == (9 * 4 + 2) * model.num_parameters
     assert num_earlier(compose_config("model=qwen3_4b", "train.keep_checkpoints=3").train) == 2

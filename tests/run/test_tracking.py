@@ -1,12 +1,14 @@
 import base64
 import json
-import struct
-import time
-from collections.abc import Callable, Iterator
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from wandb_records import closed, offline_history
+from wandb_server import history, serving
 
 from ssd.config.choices import WandbMode
 from ssd.config.settings import LoggerConfig
@@ -27,6 +29,31 @@ def test_metrics_land_in_jsonl_without_wandb(make_run: Callable[..., Run], tmp_p
     assert not list(tmp_path.rglob("wandb"))
 
 
+@pytest.mark.parametrize(("step", "kept"), [(2, [1, 2]), (0, [])])
+def test_a_resumed_run_drops_the_steps_that_it_takes_again(
+    make_run: Callable[..., Run], tmp_path: Path, step: int, kept: list[int]
+) -> None:
+    lines = [{"loss": number, "time": 1.5, "step": number} for number in (1, 2, 3)]
+    text = "\n".join(map(json.dumps, lines)) + '\n{"loss": 4, "st'  # cut by a kill
+    (tmp_path / "metrics.jsonl").write_text(text)
+    with Tracker(make_run(), "train", "abc", tmp_path) as tracker:
+        tracker.resume(step)
+        tracker.log({"loss": 30}, step=step + 1)
+    written = list(map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()))
+    assert [line["step"] for line in written] == [*kept, step + 1]
+    assert written[-1]["loss"] == 30
+
+
+def test_a_line_that_a_kill_cut_short_spoils_no_later_one(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"score": 1, "time": 1}\n{"sco')
+    with Tracker(make_run(), "evaluate", "abc", tmp_path) as tracker:
+        tracker.log({"score": 2})
+    written = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert [line["score"] for line in written] == [1, 2]
+
+
 def test_a_resumed_run_counts_a_repeated_step_once(tmp_path: Path) -> None:
     lines = [
         {"loss": 1, "step": 1},
@@ -43,38 +70,6 @@ def test_a_resumed_run_counts_a_repeated_step_once(tmp_path: Path) -> None:
         (2, 3),
         (3, 4),
     ]
-
-
-def logged(folder: Path) -> Iterator[Any]:
-    """What an offline W&B run keeps for `wandb sync`: protocol records in LevelDB's log format,
-    32 KiB blocks of fragments with a checksum, a length and a kind each."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    (path,) = folder.glob("*.wandb")
-    raw, place, whole = path.read_bytes(), 7, b""  # the file's own header
-    while place + 7 <= len(raw):
-        left = 32768 - place % 32768
-        if left < 7:
-            place += left
-            continue
-        _, length, kind = struct.unpack("<IHB", raw[place : place + 7])
-        whole += raw[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (1, 4):  # a whole record, or the last of its fragments
-            record = Record()
-            record.ParseFromString(whole)
-            yield record
-            whole = b""
-
-
-def closed(folder: Path) -> list[Any]:
-    """The records of a run that has ended, whose file W&B's service closes a moment later."""
-    for _ in range(100):
-        records = list(logged(folder))
-        if records and records[-1].HasField("exit"):
-            return records
-        time.sleep(0.1)
-    raise AssertionError(f"{folder} was not closed within ten seconds")
 
 
 def test_an_offline_run_keeps_everything_and_says_how_to_sync(
@@ -111,6 +106,50 @@ def test_an_offline_run_keeps_everything_and_says_how_to_sync(
     (entry,) = reference.manifest.contents
     assert entry.ref == (model / "model.safetensors").as_uri()
     assert not list(folder.rglob("model.safetensors"))
+
+
+TRAINING = """
+import os, signal
+from pathlib import Path
+from ssd.run import load_run
+from ssd.run.tracking import Tracker
+with Tracker(load_run(Path({run!r})), "train", "abc", Path({folder!r})) as tracker:
+    tracker.resume({resumed})
+    for step in range({resumed} + 1, {last} + 1):
+        tracker.log({{"loss": {factor} * step}}, step=step)
+    if {killed}:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+"""A training that goes on from a step, and ends or is killed after its last one."""
+
+
+@pytest.mark.parametrize("online", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_wandb_has_every_step_of_a_killed_run_once_and_none_that_was_rolled_back(
+    make_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, online: bool
+) -> None:
+    with serving() as (address, runs):
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setenv("WANDB_MODE", "online" if online else "offline")
+        monkeypatch.delenv("WANDB_SERVICE", raising=False)  # that of this process's other runs
+        run = make_run("logger.wandb=true")
+        places = {"run": str(run.folder), "folder": str(tmp_path)}
+        for resumed, last, factor in ((0, 7, 1), (5, 8, 10), (7, 9, 100)):
+            killed = last < 9 and not online  # online it would not have sent anything yet
+            program = TRAINING.format(
+                **places, resumed=resumed, last=last, factor=factor, killed=killed
+            )
+            done = subprocess.run([sys.executable, "-c", program], check=False, timeout=120)
+            assert done.returncode == (-signal.SIGKILL if killed else 0)
+            assert not online or len(history(runs, "train-abc")) == last
+        expected = [(step, step) for step in range(1, 6)] + [(6, 60), (7, 70), (8, 800), (9, 900)]
+        if not online:
+            (folder,) = (run.folder / "wandb").glob("offline-run-*")
+            assert offline_history(closed(folder), "loss") == expected
+            sync = ["wandb", "sync", str(run.folder / "wandb")]
+            monkeypatch.setenv("WANDB_MODE", "online")
+            subprocess.run(sync, check=True, capture_output=True, timeout=120)
+        assert [(line["_step"], line["loss"]) for line in history(runs, "train-abc")] == expected
 
 
 def test_the_mode_follows_login_setting_and_environment(

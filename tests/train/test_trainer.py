@@ -1,19 +1,25 @@
 import json
 import os
-import shutil
+import resource
+import shlex
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
 from corpora import write_corpus
+from filelock import FileLock
+from kills import MARK, children, ignored, require_none_left, wait_for_moment
 from transformers import AutoModelForCausalLM
+from wandb_records import closed, offline_history
 
 from ssd.artifacts.names import BASE_TARGET
+from ssd.artifacts.store import verify
 from ssd.drive.checks import check
 from ssd.errors import (
     REPORTED,
@@ -29,7 +35,7 @@ from ssd.run.launch import stage_command, stage_environment
 from ssd.run.lineage import step_folder, step_folders
 from ssd.run.tracking import read_metrics
 from ssd.runtime.children import run_child
-from ssd.train import checkpoints
+from ssd.train import checkpoints, integrity
 from ssd.train.export import export_again
 from ssd.train.module import SelfDistillation
 from ssd.train.trainer import train
@@ -65,8 +71,42 @@ def trained(make_run: Make, name: str, *settings: str) -> Run:
     if run.config.hardware.num_processes == 1:
         train(run)
     else:
-        run_child(stage_command(run, "train"), "training", stage_environment(run, "train"))
+        in_child(run)
     return run
+
+
+def in_child(run: Run) -> None:
+    """Train as the pipeline would, in a process of its own."""
+    run_child(stage_command(run, "train"), "training", stage_environment(run, "train"))
+
+
+def killed_often(run: Run, victim: Callable[[int, Random], int], seed: int, times: int) -> int:
+    """Train and kill: `victim` says which process, from the stage's own and a source of random
+    numbers. How many kills hit a running training; it is then unfinished or just done."""
+    random, hits = Random(seed), 0
+    folder = lineage.checkpoint(run).folder
+    for number in range(times):
+        mark = f"{run.folder}-{seed}-{number}"
+        environment = stage_environment(run, "train") | {MARK: mark}
+        process = subprocess.Popen(stage_command(run, "train"), env=environment)
+        drawn = wait_for_moment(
+            random, run.config.train.max_steps, lambda: len(metrics_lines(run)),
+            lambda: process.poll() is None,  # noqa: B023
+        )  # fmt: skip
+        hits += process.poll() is None
+        print(f"seed {seed}, kill {number}: {drawn}", flush=True)
+        ignored(victim(process.pid, random), signal.SIGKILL)
+        process.wait(timeout=120)
+        require_none_left(mark)
+        if folder.is_dir():
+            with FileLock(folder / ".lock", timeout=0):
+                pass
+    return hits
+
+
+def metrics_lines(run: Run) -> list[str]:
+    path = lineage.checkpoint(run).folder / "metrics.jsonl"
+    return path.read_text().splitlines() if path.is_file() else []
 
 
 def interrupted(run: Run, number: signal.Signals, when: Callable[[], bool]) -> int:
@@ -93,8 +133,39 @@ def write_step(folder: Path, step: int, fingerprint: str, width: int = 8) -> Non
     checkpoints.save(folder, step, layer, optimizer, fingerprint=fingerprint, keep=1)
 
 
+def flip_bit(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place // 8] ^= 1 << place % 8
+    path.write_bytes(content)
+
+
 def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def assert_same_training(run: Run, whole: Run) -> None:
+    """Every step's metrics once, equal to the last bit but for times; equal weights; nothing left
+    behind."""
+    timed = {"time", "train/tokens_per_second"}
+    folders = [lineage.checkpoint(training).folder for training in (run, whole)]
+    mine, expected = (
+        [
+            {name: value for name, value in json.loads(text).items() if name not in timed}
+            for text in (folder / "metrics.jsonl").read_text().splitlines()
+        ]
+        for folder in folders
+    )
+    assert mine == expected
+    mine, expected = (
+        {path.name: path.read_bytes() for path in (folder / "model").glob("*.safetensors")}
+        for folder in folders
+    )
+    assert mine == expected
+    assert verify(folders[0]) == []
+    names = [{path.name for path in folder.rglob("*")} for folder in folders]
+    assert names[0] == names[1]
+    with FileLock(folders[0] / ".lock", timeout=0):
+        pass
 
 
 def has_checkpoint(run: Run) -> bool:
@@ -185,25 +256,50 @@ def test_two_sharded_processes_in_bf16_stay_near_one_in_fp32(make_run: Make) -> 
     assert losses(run) == pytest.approx(losses(whole), rel=5e-3)
 
 
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
-def test_a_killed_training_resumes_to_the_uninterrupted_curve(
-    make_run: Make, precision: str
+def the_stage(pid: int, _: Random) -> int:
+    return pid
+
+
+def one_rank(pid: int, random: Random) -> int:
+    ranks = children(pid)
+    return random.choice(ranks) if ranks else pid
+
+
+SETTINGS_OF_KILLS = ("train.max_steps=40", "train.checkpoint_every=2")
+KILLS = {
+    "the stage": (the_stage, 1, "train.precision=fp32"),
+    "the stage, in bf16": (the_stage, 2, "train.precision=bf16"),
+    "the stage, with W&B": (the_stage, 2, "logger.wandb=true", "logger.mode=offline"),
+    "the stage, often": (the_stage, 8, "train.precision=fp32", "train.checkpoint_every=1"),
+    "one rank of two": (one_rank, 3, "hardware.devices=2", "train.checkpoint_every=1"),
+    "torchrun": (the_stage, 2, "hardware.devices=2", "train.checkpoint_every=1"),
+    "a rank of LoRA with DDP": (
+        one_rank, 1, "hardware.devices=2", "hardware.strategy=ddp", "adapter=lora",
+    ),
+}  # fmt: skip
+"""Who is killed, how often, and of which training."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "the stage")) for name in KILLS]
+)
+def test_a_training_killed_at_random_moments_ends_as_if_it_had_not_been(
+    make_run: Make, name: str
 ) -> None:
-    settings = ("train.max_steps=40", "train.checkpoint_every=3", f"train.precision={precision}")
+    victim, times, *settings = KILLS[name]
+    settings = [*SETTINGS_OF_KILLS, *settings]
     whole = trained(make_run, "whole", *settings)
     run = make_run(*settings, name="killed")
     write_corpus(run, LENGTHS)
-    assert interrupted(run, signal.SIGKILL, lambda: has_checkpoint(run)) == -signal.SIGKILL
-    assert not lineage.checkpoint(run).done
-    assert 3 <= len(losses(run)) < 40
-    assert (
-        checkpoints.last_step(lineage.checkpoint(run).folder, lineage.checkpoint(run).fingerprint)
-        >= 3
-    )
-    train(run)
-    near = 1e-5 if precision == "fp32" else 2e-3
-    assert losses(run) == pytest.approx(losses(whole), rel=near)
-    assert live(run) == pytest.approx(live(whole), rel=near, abs=near)
+    os.environ.pop("WANDB_SERVICE", None)  # that of this process knows no kills
+    hits = killed_often(run, victim, seed=list(KILLS).index(name), times=times)
+    assert hits, "every training ended before it was killed"
+    in_child(run)
+    assert_same_training(run, whole)
+    if run.config.logger.wandb:
+        (folder,) = (run.folder / "wandb").glob("offline-run-*")
+        expected = list(enumerate(losses(whole), start=1))
+        assert offline_history(closed(folder), "train/loss") == expected
 
 
 @pytest.mark.slow
@@ -224,7 +320,7 @@ def test_a_signal_leaves_a_checkpoint_that_any_number_of_processes_resumes(
     last = make_run(*settings, "hardware.devices=2", name="last")
     measured = len(live(last))
     (lineage.checkpoint(last).folder / BASE_TARGET).unlink()  # as in folders of an older version
-    run_child(stage_command(last, "train"), "training", stage_environment(last, "train"))
+    in_child(last)
     assert losses(last) == pytest.approx(losses(whole), rel=1e-4)
     assert 0 < len(live(last)) == measured < len(live(whole))
 
@@ -255,8 +351,7 @@ def test_a_checkpoint_cut_short_is_passed_over_and_cleared(make_run: Make) -> No
     cut = lineage.checkpoint(run).folder / "checkpoints" / ".step-000006.tmp" / "weights"
     cut.mkdir(parents=True)
     assert (
-        checkpoints.last_step(lineage.checkpoint(run).folder, lineage.checkpoint(run).fingerprint)
-        == 0
+        checkpoints.newest(lineage.checkpoint(run).folder, lineage.checkpoint(run).fingerprint) == 0
     )
     train(run)
     assert not cut.parent.exists()
@@ -274,20 +369,137 @@ def test_a_checkpoint_of_another_configuration_is_refused(make_run: Make) -> Non
         train(run)
 
 
-@pytest.mark.parametrize(
-    "file", ["weights/__0_0.distcp", "optimizer/__0_0.distcp", "optimizer/.metadata", "state.json"]
-)
-def test_a_checkpoint_whose_file_is_cut_short_is_named(make_run: Make, file: str) -> None:
+CHECKPOINT_FILES = [
+    "weights/__0_0.distcp", "weights/.metadata", "optimizer/__0_0.distcp", "optimizer/.metadata",
+    "state.json",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("file", CHECKPOINT_FILES)
+@pytest.mark.parametrize("old", [False, True], ids=["", "without digests"])
+def test_a_checkpoint_whose_file_is_cut_short_is_named(
+    make_run: Make, file: str, old: bool
+) -> None:
     run = make_run(*FP32)
     folder, owner = lineage.checkpoint(run).folder, lineage.checkpoint(run).fingerprint
     write_step(folder, 4, owner)
-    assert checkpoints.last_step(folder, owner) == 4
-    cut_short(step_folder(folder, 4) / file)
+    step = step_folder(folder, 4)
+    if old:
+        (step / "state.json").write_text(json.dumps({"step": 4, "fingerprint": owner}))
+    assert checkpoints.newest(folder, owner) == 4
+    cut_short(step / file)
     with pytest.raises(ArtifactError) as refused:
-        checkpoints.last_step(folder, owner)
-    assert file in str(refused.value)
-    assert f"{step_folder(folder, 4)} is damaged" in str(refused.value)
-    assert "delete that folder" in str(refused.value)
+        checkpoints.newest(folder, owner)
+    assert f"{step} is damaged ({file})" in str(refused.value)
+    assert f"delete {step}" in str(refused.value)
+
+
+def test_any_bit_flipped_in_the_newest_checkpoint_is_seen_and_the_one_before_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = Random(20)
+    for step in (2, 4):
+        write_step(tmp_path, step, "owner")
+    newest = step_folder(tmp_path, 4)
+    files = {str(path.relative_to(newest)) for path in newest.rglob("*") if path.is_file()}
+    assert files == set(CHECKPOINT_FILES)
+    for file in CHECKPOINT_FILES * 10:
+        whole = (newest / file).read_bytes()
+        place = random.randrange(8 * len(whole))
+        flip_bit(newest / file, place)
+        if file == "state.json" and integrity.read_manifest(newest) is not None:
+            assert not whole[place // 8 :][:1].strip(), "only white space may change"
+        else:
+            assert integrity.damaged_file(newest) == file, f"bit {place} of {file}"
+        (newest / file).write_bytes(whole)
+    assert checkpoints.newest(tmp_path, "owner") == 4
+    flip_bit(newest / "optimizer" / "__0_0.distcp", 12_345)
+    assert checkpoints.newest(tmp_path, "owner") == 2
+    (line,) = capsys.readouterr().out.splitlines()
+    assert f"{newest} is damaged (optimizer/__0_0.distcp)" in line
+    assert not newest.exists()
+    flip_bit(step_folder(tmp_path, 2) / "weights" / "__0_0.distcp", 12_345)
+    with pytest.raises(ArtifactError, match=f"delete {step_folder(tmp_path, 2)}"):
+        checkpoints.newest(tmp_path, "owner")
+
+
+def test_two_checkpoints_can_be_resumed_and_what_was_being_written_is_removed(
+    tmp_path: Path,
+) -> None:
+    for step in (2, 4, 6):
+        write_step(tmp_path, step, "owner")
+    assert list(checkpoints.resumable(tmp_path)) == [4, 6]
+    assert list(step_folders(tmp_path)) == [4, 6]
+    for name in (".step-000008.tmp", ".step-000002-removed.tmp"):
+        (tmp_path / "checkpoints" / name / "weights").mkdir(parents=True)
+    assert checkpoints.newest(tmp_path, "owner") == 6
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "step-000004",
+        "step-000006",
+    ]
+
+
+@pytest.mark.parametrize("limited", ["weights", "optimizer"])
+def test_a_checkpoint_that_is_cut_short_while_it_is_written_leaves_the_one_before(
+    tmp_path: Path, limited: str
+) -> None:
+    write_step(tmp_path, 1, "owner", width=256)
+    sizes = {"weights": 100_000, "optimizer": 400_000}  # 263 kB of weights, 526 of moments
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (sizes[limited], hard))
+    try:
+        with pytest.raises(ArtifactError, match=r"step 2 was not written.*\(File too large"):
+            write_step(tmp_path, 2, "owner", width=256)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000001"]
+    assert checkpoints.newest(tmp_path, "owner") == 1
+
+
+def test_a_store_that_cannot_be_written_is_told_in_one_line(
+    make_run: Make, small_disk: Path
+) -> None:
+    run = make_run(*FP32, f"output_dir={small_disk}/out")
+    write_corpus(run, LENGTHS)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(ArtifactError, match=rf"{small_disk}.*Read-only.*output_dir"):
+        train(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_checkpoint_that_cannot_be_written_to_its_end_is_removed_and_told_in_one_line(
+    make_run: Make, devices: int
+) -> None:
+    """A limit of file sizes cuts a write short as a disk does that others fill meanwhile."""
+    settings = (*FP32, f"hardware.devices={devices}", "train.checkpoint_every=2")
+    run = make_run(*settings)
+    write_corpus(run, LENGTHS)
+    folder = lineage.checkpoint(run).folder
+    limited = f"ulimit -f 400 && exec {shlex.join(stage_command(run, 'train'))}"  # KiB
+    stage = subprocess.run(
+        ["bash", "-c", limited], env=stage_environment(run, "train"), capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert stage.returncode == REPORTED, stage.stderr
+    (line,) = [text for text in stage.stderr.splitlines() if text.startswith("error: ")]
+    assert f"the checkpoint after step 2 was not written to {folder}" in line
+    assert "Traceback" not in stage.stderr
+    assert list((folder / "checkpoints").iterdir()) == []
+    if devices == 1:
+        train(run)
+        assert_same_training(run, trained(make_run, "whole", *settings))
+
+
+def test_ctrl_c_ends_a_training_where_it_stands(
+    make_run: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("train.max_steps=400", "train.checkpoint_every=1")
+    write_corpus(run, LENGTHS)
+    assert interrupted(run, signal.SIGINT, lambda: has_checkpoint(run)) == 128 + signal.SIGINT
+    printed = capfd.readouterr().err
+    assert "interrupted: " in printed
+    assert "Traceback" not in printed
 
 
 def test_a_checkpoint_says_how_much_the_disk_lacks(small_disk: Path) -> None:
@@ -301,24 +513,29 @@ def test_a_checkpoint_says_how_much_the_disk_lacks(small_disk: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
 def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
-    make_run: Make, capsys: pytest.CaptureFixture[str]
+    make_run: Make, capfd: pytest.CaptureFixture[str], devices: int
 ) -> None:
-    whole = trained(make_run, "whole", *FP32)
-    run = make_run(*FP32, "train.checkpoint_every=2", "train.keep_checkpoints=2", name="cut")
+    settings = (*FP32, f"hardware.devices={devices}", "train.checkpoint_every=1")
+    whole = trained(make_run, "whole", *settings)
+    run = make_run(*settings, name="cut")
     write_corpus(run, LENGTHS)
     folder = lineage.checkpoint(run).folder
+    # Two processes are torchrun's, whose ranks end with it.
     interrupted(run, signal.SIGKILL, lambda: 4 in step_folders(folder))
-    newest = max(step_folders(folder))
+    with FileLock(folder / ".lock", timeout=60):
+        pass
+    *_, before, newest = step_folders(folder)
     assert newest < 8
-    # As where the kill came before the older optimizer states were dropped.
-    shutil.copytree(step_folder(folder, newest), step_folder(folder, newest + 2))
-    cut_short(step_folder(folder, newest + 2) / "optimizer" / "__0_0.distcp")
-    train(run)
-    printed = capsys.readouterr().out
-    assert f"{step_folder(folder, newest + 2)} is damaged (optimizer/__0_0.distcp)" in printed
-    assert f"resuming from {step_folder(folder, newest)}" in printed
-    assert losses(run) == pytest.approx(losses(whole), rel=1e-5)
+    # Where two processes wrote it, the second one's file.
+    file = sorted((step_folder(folder, newest) / "optimizer").glob("*.distcp"))[-1]
+    flip_bit(file, 12_345)
+    train(run) if devices == 1 else in_child(run)
+    printed = capfd.readouterr().out
+    assert f"{step_folder(folder, newest)} is damaged (optimizer/{file.name})" in printed
+    assert f"resuming from {step_folder(folder, before)}" in printed
+    assert_same_training(run, whole)
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("1", []), ("2", [6]), ("null", [2, 4, 6])])
@@ -348,6 +565,10 @@ def test_an_earlier_checkpoint_exports_what_training_to_there_gives(make_run: Ma
     reference = trained(make_run, "short", *FP32, *short)
     assert losses(reference) == pytest.approx(losses(run)[:4], rel=1e-4)
 
+    (kept,) = (step_folder(lineage.checkpoint(run).folder, 4) / "weights").glob("*.distcp")
+    flip_bit(kept, 12_345)
+    with pytest.raises(ArtifactError, match=rf"step 4: .* is damaged \(weights/{kept.name}"):
+        export_again(run, 4)
     with pytest.raises(ArtifactError, match=r"step 5: .* was not kept \(kept: 4"):
         export_again(run, 5)
 

@@ -9,7 +9,7 @@ which compares what is read with the manifest's digests.
 import importlib.metadata
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,9 +108,18 @@ class Artifact:
         with holding(self.folder / LOCK, self.folder):
             yield self.folder
 
-    def finish(self, *, started: float, counts: dict[str, Any], **facts: Any) -> None:
-        """Write the manifest: inputs in full, file hashes, counts, versions,
-        wall time since `started` (epoch seconds), 0 where the clock has gone back."""
+    def finish(
+        self,
+        leaving_out: Sequence[Path] = (),
+        /,
+        *,
+        started: float,
+        counts: dict[str, Any],
+        **facts: Any,
+    ) -> None:
+        """Write the manifest: inputs in full, file hashes, counts, versions, wall time since
+        `started` (epoch seconds), 0 where the clock has gone back. `leaving_out` names what is
+        deleted once the manifest stands."""
         write_sealed(
             self.folder / MANIFEST,
             {
@@ -120,7 +129,7 @@ class Artifact:
                 "inputs": self.inputs,
                 "counts": counts,
                 **facts,
-                "files": sealed_digests(self.folder),
+                "files": sealed_digests(self.folder, leaving_out),
                 "libraries": library_versions(),
                 "wall_seconds": round(max(time.time() - started, 0.0), 3),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -196,8 +205,8 @@ def verify(folder: Path) -> list[str]:
     return [*changed_files(folder, digests), *unknown_rows(folder, digests)]
 
 
-def sealed_digests(folder: Path) -> dict[str, str]:
-    """The hash of every file in a folder, by its path there.
+def sealed_digests(folder: Path, leaving_out: Sequence[Path]) -> dict[str, str]:
+    """The hash of every file in a folder that is not left out, by its path there.
 
     Raises:
         ArtifactError: a file is not as it was written.
@@ -206,6 +215,7 @@ def sealed_digests(folder: Path) -> dict[str, str]:
         str(path.relative_to(folder)): hash_file(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MANIFEST and not path.name.startswith(".")
+        if not {path, *path.parents} & set(leaving_out)
     }
     for name, value in digests.items():
         seal = seal_of(folder / name)

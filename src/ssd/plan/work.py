@@ -8,6 +8,7 @@ from ssd.config.settings import AdapterConfig, HardwareConfig, RunConfig, TrainC
 from ssd.plan.architecture import Architecture
 from ssd.plan.memory import FP32, moment_bytes, num_trained
 from ssd.plan.workload import Workload
+from ssd.run.lineage import RESUMABLE
 from ssd.runtime.devices import peak_tflops
 
 UTILIZATION = {
@@ -141,15 +142,17 @@ def dense_utilization(hardware: HardwareConfig, num_layers: int) -> float:
 
 
 def disk_bytes(model: Architecture, config: RunConfig, num_trainings: int = 1) -> dict[str, float]:
-    """Disk space of a training: the checkpoint to resume from, twice while a new one replaces it;
+    """Disk space of a training: two checkpoints to resume from, and a third while it is written;
     earlier checkpoints that are kept, weights only; the exported model; and the kept files of
     earlier trainings."""
     trained = FP32 * num_trained(model, config.adapter)
     resume = trained + moment_bytes(model, config)
+    others = num_checkpoints(config.train) - 1
+    kept = config.train.keep_checkpoints or others
     sizes = {
-        "checkpoint to resume from": resume,
-        "the next one while it is written": resume,
-        "earlier checkpoints": trained * num_earlier(config.train),
+        "checkpoints to resume from": resume * max(1, min(RESUMABLE, others)),
+        "the next one while it is written": resume * (others > 0),
+        "earlier checkpoints": trained * max(0, min(kept, others) - RESUMABLE),
         "exported model": 0.0,
     }
     if config.adapter.type is not AdapterType.none:
@@ -157,13 +160,18 @@ def disk_bytes(model: Architecture, config: RunConfig, num_trainings: int = 1) -
     if config.adapter.type is AdapterType.none or config.adapter.merge:
         dtype = FP32 if config.model.dtype is Dtype.float32 else 2
         sizes["exported model"] = float(dtype * model.num_parameters)
-    lasting = ("earlier checkpoints", "exported model", "exported adapter")
-    stays = sum(size for name, size in sizes.items() if name in lasting)
+    exports = sum(size for name, size in sizes.items() if name.startswith("exported"))
+    stays = trained * num_earlier(config.train) + exports
     sizes["the same of the control t1"] = stays * (num_trainings - 1)
     return {name: size for name, size in sizes.items() if size}
 
 
+def num_checkpoints(train: TrainConfig) -> int:
+    """Checkpoints that an undisturbed training writes, the last step's counted."""
+    return math.ceil(train.max_steps / train.checkpoint_every)
+
+
 def num_earlier(train: TrainConfig) -> int:
-    """Checkpoints beside the newest that are on disk at once."""
-    num_checkpoints = math.ceil(train.max_steps / train.checkpoint_every)
-    return min(num_checkpoints, train.keep_checkpoints or num_checkpoints) - 1
+    """Checkpoints that stay beside the exported model."""
+    written = num_checkpoints(train)
+    return min(written, train.keep_checkpoints or written) - 1

@@ -24,6 +24,8 @@ NOT_COMPUTED = (
 """Training settings that do not change the trained weights; the corpus enters by fingerprint."""
 
 
+RESUMABLE = 2
+"""Checkpoints that keep the optimizer's state while training goes on."""
 TEMPLATE = ("model_kind", "reasoning_effort", "template_args", "system_role", "prompt_format")
 """Inputs of a corpus that decide a prompt's text."""
 

@@ -3,11 +3,14 @@
 import json
 import netrc
 import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ssd.artifacts.files import write_text
 from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import METRICS
 from ssd.artifacts.places import user_folder
@@ -30,6 +33,8 @@ class Tracker:
     def __init__(self, run: Run, stage: str, fingerprint: str, folder: Path) -> None:
         # Before the file is opened: a failed start leaves nothing open.
         self.wandb: Any = _start_wandb(run, stage, fingerprint) if run.config.logger.wandb else None
+        self.folder = folder
+        write_lines(folder, whole_lines(folder))  # a kill can leave half a line
         self.file = (folder / METRICS).open("a", encoding="utf-8")
 
     def __enter__(self) -> "Tracker":
@@ -40,13 +45,34 @@ class Tracker:
         if self.wandb is not None:
             self.wandb.finish(exit_code=0 if exception[0] is None else 1)
 
+    def resume(self, step: int) -> None:
+        """Go on after optimizer step `step`: later lines, which are of steps that will be taken
+        again, are dropped, and trackers are told the history up to there. At 0 all lines go."""
+        self.file.close()
+        lines = read_metrics(self.folder) if step else []
+        history = [line for line in lines if line.get("step", 0) <= step]
+        write_lines(self.folder, history)
+        self.file = (self.folder / METRICS).open("a", encoding="utf-8")
+        for line in history:
+            self._mirror(line)
+
     def log(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append one line of metrics; `step` counts optimizer steps."""
         line = {**metrics, "time": round(time.time(), 3)} | ({} if step is None else {"step": step})
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
+        self._mirror(line)
+
+    def sync(self) -> None:
+        """Return once all lines are on the disk: a checkpoint must not outlive its history."""
+        os.fsync(self.file.fileno())
+
+    def _mirror(self, line: Mapping[str, Any]) -> None:
+        """Pass a line of the metrics file on; each process begins with the first one."""
         if self.wandb is not None:
-            self.wandb.log(metrics, step=step)
+            names = {"time": "_timestamp"}
+            values = {names.get(key, key): value for key, value in line.items() if key != "step"}
+            self.wandb.log(values, step=line.get("step"))
 
     def summary(self, values: dict[str, Any]) -> None:
         """Final values, shown in W&B's run table;
@@ -81,15 +107,31 @@ class Tracker:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Lines of a folder's metrics file; a resumed run repeats steps: the last of each counts."""
+    """Lines of a folder's metrics file; of a step that stands there twice, as in folders of an
+    older version, the last counts."""
+    steps: dict[Any, dict[str, Any]] = {}
+    for number, line in enumerate(whole_lines(folder)):
+        steps[line.get("step", f"line {number}")] = line
+    return list(steps.values())
+
+
+def whole_lines(folder: Path) -> list[dict[str, Any]]:
+    """Lines of a folder's metrics file as they stand there, without those that a kill cut short."""
     path = folder / METRICS
     if not path.is_file():
         return []
-    whole = (text for text in path.read_text(encoding="utf-8").splitlines() if text.endswith("}"))
-    steps: dict[Any, dict[str, Any]] = {}
-    for number, line in enumerate(map(json.loads, whole)):
-        steps[line.get("step", f"line {number}")] = line
-    return list(steps.values())
+    lines = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError):
+            lines.append(json.loads(text))
+    return [line for line in lines if isinstance(line, dict)]
+
+
+def write_lines(folder: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Replace a folder's metrics file, atomically, if it holds anything else."""
+    path, text = folder / METRICS, "".join(json.dumps(line) + "\n" for line in lines)
+    if path.is_file() and path.read_bytes() != text.encode():
+        write_text(path, text)
 
 
 def has_login() -> bool:
@@ -133,12 +175,18 @@ def _start_wandb(run: Run, stage: str, fingerprint: str) -> Any:
     import wandb
 
     config, mode = run.config, wandb_mode(run.config.logger)
+    # A second process for the same artifact tells W&B everything again, from the first line on, and
+    # replaces what W&B has. To resume that would keep steps that were rolled back, and offline
+    # nobody knows what W&B has. Its rewinding is a preview, of some of its servers.
+    name = f"{stage}-{fingerprint}"
+    for earlier in (run.folder / "wandb").glob(f"offline-run-*-{name}"):
+        # Where a kill left one unreadable, `wandb sync` of all would send none.
+        shutil.rmtree(earlier)
     started = wandb.init(
         project=config.logger.project,
         entity=config.logger.entity,
         dir=str(run.folder),
-        id=f"{stage}-{fingerprint}",  # the same artifact continues the same W&B run
-        resume="allow",
+        id=name,
         group=config.study,
         name=config.run_name,
         job_type=stage,

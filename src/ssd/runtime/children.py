@@ -204,5 +204,10 @@ def _prepare() -> None:
     # which would end a stage without its checkpoint. The driver answers it, and stops the stage.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     # Without this a killed pipeline leaves a stage behind that holds the artifact's lock.
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Let this process be asked to stop when the one that started it ends, however it ends."""
     if LIBC is not None:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -17,6 +17,7 @@ from ssd.errors import REPORTED, RESUMABLE, PreemptedError, ReportedError, SSDEr
 
 PREEMPTION_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """Signals that clusters send before they take a machine away; SLURM's is set with --signal."""
+INTERRUPTED = "interrupted: what is finished is kept, the same command goes on from there"
 REASON = "SSD_REASON_FILE"
 """Environment variable: the file into which a child process writes its reason."""
 
@@ -57,12 +58,20 @@ def reporting_errors() -> Iterator[None]:
             raise
         _report(reason)
     except KeyboardInterrupt:
-        print(
-            "interrupted: what is finished is kept, the same command goes on from there",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(INTERRUPTED, file=sys.stderr, flush=True)
         sys.exit(128 + signal.SIGINT)
+
+
+def end_when_interrupted() -> None:
+    """Let Ctrl-C end this process where it stands, as a kill would: for work that may be cut
+    anywhere, in libraries that wrap KeyboardInterrupt or make an exit code 1 of it."""
+
+    def end(*_: Any) -> None:
+        if os.environ.get("RANK", "0") == "0" and REASON not in os.environ:  # else a parent says it
+            os.write(sys.stderr.fileno(), f"\n{INTERRUPTED}\n".encode())
+        os._exit(128 + signal.SIGINT)
+
+    signal.signal(signal.SIGINT, end)
 
 
 def has_no_reader(stream: TextIO) -> bool:

@@ -4,13 +4,17 @@ import os
 import sys
 
 from ssd.run import load_run, stage_parser
-from ssd.runtime.reporting import reporting_errors
+from ssd.runtime.children import end_with_parent
+from ssd.runtime.reporting import end_when_interrupted, reporting_errors
 
 
 def main() -> None:
     """Command line of this module."""
     description = "Train the run's model on its corpus; resumes from the last checkpoint."
     arguments = stage_parser("ssd.train", description).parse_args()
+    if "RANK" in os.environ:
+        end_with_parent()  # a killed torchrun would leave its ranks training
+    end_when_interrupted()
     with reporting_errors():
         run = load_run(arguments.run_dir)
 

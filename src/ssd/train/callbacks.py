@@ -7,22 +7,40 @@ from lightning import Callback, LightningModule, Trainer
 
 from ssd.artifacts.store import Artifact
 from ssd.config.settings import RunConfig
+from ssd.run.lineage import step_folder
 from ssd.run.tracking import Tracker
 from ssd.runtime.progress import progress_bar
 from ssd.runtime.reporting import PREEMPTION_SIGNALS
 from ssd.train import checkpoints
+from ssd.train.data import Steps
 from ssd.train.module import SelfDistillation
 
 
 class Checkpoints(Callback):
-    """Restores the newest checkpoint, writes one every few steps and one when a signal asks the
-    process to stop, as a cluster's preemption does."""
+    """Restores the newest whole checkpoint, writes one every few steps, and one when a signal asks
+    the process to stop, as a cluster's preemption does."""
 
-    def __init__(self, checkpoint: Artifact, config: RunConfig) -> None:
+    def __init__(
+        self, checkpoint: Artifact, config: RunConfig, steps: Steps, tracker: Tracker | None
+    ) -> None:
         self.folder = checkpoint.folder
         self.fingerprint = checkpoint.fingerprint
         self.train = config.train
+        self.steps = steps
+        self.tracker = tracker
+        """Of the first process; None in the others."""
         self.previous: dict[int, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the step to go on from, before weights are loaded. Only now can the processes talk
+        to each other, and each looks at a share of the checkpoint."""
+        assert isinstance(pl_module, SelfDistillation)
+        step = checkpoints.newest(self.folder, self.fingerprint)
+        self.steps.first = pl_module.step = step
+        if self.tracker is not None:
+            self.tracker.resume(step)
+            if step:
+                print(f"training: resuming from {step_folder(self.folder, step)}", flush=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore weights and optimizer, and take over the signals from Lightning."""
@@ -44,6 +62,8 @@ class Checkpoints(Callback):
         assert isinstance(pl_module, SelfDistillation)
         step, stops = pl_module.step, pl_module.stops
         if step % self.train.checkpoint_every == 0 or (stops and step < self.train.max_steps):
+            if self.tracker is not None:
+                self.tracker.sync()
             checkpoints.save(
                 self.folder, step, pl_module.loss, trainer.optimizers[0],
                 fingerprint=self.fingerprint, keep=self.train.keep_checkpoints,
@@ -83,3 +103,8 @@ class StepMetrics(Callback):
     def on_train_end(self, *_: Any) -> None:
         """Leave the full bar standing."""
         self.bar.close()
+
+    def on_exception(self, *_: Any) -> None:
+        """End the bar's line, so that the message has its own."""
+        if self.bar is not None:
+            self.bar.close()

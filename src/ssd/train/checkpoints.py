@@ -1,20 +1,20 @@
-"""Checkpoints of a training: weights, and in the newest one the optimizer's state.
+"""Checkpoints of a training: weights, and in the newest two the optimizer's state.
 
 `checkpoints/step-000012/` holds `weights/` and `optimizer/` in torch's distributed format, which
-any number of processes writes and any other number reads. A folder appears under its name only when
-it is whole. Learning rate and data order follow from the step, so nothing else is stored.
+any number of processes writes and any other number reads, and `state.json` with the digests of
+their files, written last. A folder appears under its name only when it is whole. Learning rate and
+data order follow from the step, so nothing else is stored.
+
+Two can be resumed: nobody has read the newest one yet, and a disk does not say when it loses a bit.
 """
 
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -25,10 +25,12 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load as read_state
 from torch.distributed.checkpoint.state_dict_saver import save as write_state
 
-from ssd.artifacts.files import read_json, require_space, write_json
-from ssd.artifacts.names import CHECKPOINTS, STEP_OPTIMIZER, STEP_STATE, STEP_WEIGHTS
-from ssd.errors import ArtifactError
-from ssd.run.lineage import step_folder, step_folders
+from ssd.artifacts.files import free_space, require_space
+from ssd.artifacts.names import CHECKPOINTS, STEP_OPTIMIZER, STEP_WEIGHTS
+from ssd.artifacts.places import setting_of
+from ssd.run.lineage import RESUMABLE, step_folder, step_folders
+from ssd.train import integrity
+from ssd.train.processes import barrier, from_first, grouped, leads, refusal
 
 METADATA = 2**20
 """Bytes that a checkpoint takes beside its tensors, at most, for models of some hundred layers."""
@@ -51,69 +53,124 @@ def save(
     }
     final = step_folder(folder, step)
     temporary = final.with_name(f".{final.name}.tmp")
-    leads = _rank() == 0
-    if leads:
-        shutil.rmtree(temporary, ignore_errors=True)
+    if leads():
+        clear_unfinished(folder)
         require_room(folder, state, step)
         temporary.mkdir(parents=True)
-    _barrier()
+    barrier()
     try:
         for part, tensors in state.items():
-            _write(temporary / part, tensors)
-    except CheckpointException:  # does not say that the disk is full
-        shutil.rmtree(temporary)
-        require_room(folder, state, step)
-        raise
-    if leads:
-        write_json(temporary / STEP_STATE, {"step": step, "fingerprint": fingerprint})
-        shutil.rmtree(final, ignore_errors=True)
+            write_state(tensors, checkpoint_id=temporary / part, no_dist=not grouped())
+        integrity.write_manifest(temporary, {"step": step, "fingerprint": fingerprint})
+    except (CheckpointException, OSError) as error:
+        reason = _unwritten(error, folder, step)
+        if leads():
+            shutil.rmtree(temporary, ignore_errors=True)
+        if reason is None:
+            raise
+        raise refusal(reason) from error
+    if leads():
+        remove(final)
         temporary.rename(final)
         prune(folder, keep)
-    _barrier()
+    barrier()
 
 
-def prune(folder: Path, keep: int | None, *, resumable: bool = True) -> None:
-    """Drop what a kill cut short, checkpoints beyond the newest `keep` (None keeps all), and every
-    optimizer state but, where training goes on, the newest."""
+def _unwritten(error: BaseException, folder: Path, step: int) -> str | None:
+    """Why a checkpoint could not be written, in one line; None where it is not the disk's fault."""
+    wrapped = error.failures.values() if isinstance(error, CheckpointException) else [(error, None)]
+    for failure, _ in wrapped:
+        # PyTorch's own writer hides the system's error, and between processes it gets lost.
+        cause = failure if isinstance(failure, OSError) else failure.__context__
+        hidden = isinstance(failure, RuntimeError) and "inline_container" in str(failure)
+        if isinstance(cause, OSError) or hidden:
+            words = cause.strerror if isinstance(cause, OSError) else "a file was cut short"
+            return (
+                f"the checkpoint after step {step} was not written to {folder} ({words}; "
+                f"{free_space(folder)}): free some, or set {setting_of(folder)}=OTHER_FOLDER; the "
+                "same command goes on from the checkpoint before"
+            )
+    return None
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Delete what was being written or removed when a process was killed."""
     for path in (folder / CHECKPOINTS).glob(".step-*.tmp"):
         shutil.rmtree(path)
-    newest_first = sorted(step_folders(folder).items(), reverse=True)
+
+
+def prune(folder: Path, keep: int | None) -> None:
+    """Drop checkpoints beyond the newest `keep` (None keeps all), and every optimizer state, but
+    where training goes on from the newest `RESUMABLE`."""
+    for path in superfluous(step_folders(folder), keep, RESUMABLE):
+        remove(path)
+
+
+def superfluous(steps: dict[int, Path], keep: int | None, num_resumable: int) -> list[Path]:
+    """Which of these checkpoints, and of their optimizer states, are not kept where the newest
+    `num_resumable` stay whole."""
+    paths = []
+    newest_first = sorted(steps.items(), reverse=True)
     for position, (_, path) in enumerate(newest_first):
-        if keep is not None and position >= keep:
-            shutil.rmtree(path)
-        elif position or not resumable:
-            shutil.rmtree(path / STEP_OPTIMIZER, ignore_errors=True)
+        if position >= max(num_resumable, len(newest_first) if keep is None else keep):
+            paths.append(path)
+        elif position >= num_resumable and (path / STEP_OPTIMIZER).is_dir():
+            paths.append(path / STEP_OPTIMIZER)
+    return paths
 
 
-def last_step(folder: Path, fingerprint: str) -> int:
-    """The newest step to resume from; 0 where there is none.
+def remove(path: Path) -> None:
+    """Delete a checkpoint or a part of one, which at no moment looks like a whole one."""
+    if path.is_dir():
+        step = path if path.parent.name == CHECKPOINTS else path.parent
+        aside = step.with_name(f".{step.name}-removed.tmp")
+        path.rename(aside)
+        shutil.rmtree(aside)
+
+
+def newest(folder: Path, fingerprint: str) -> int:
+    """The newest step to resume from, after deleting what is unfinished, and newer checkpoints that
+    are not as they were written; 0 where there is none. Every process must call it, and each
+    compares its share of the files with their digests.
 
     Raises:
         ArtifactError: a checkpoint belongs to another configuration, or all are damaged.
     """
     damaged: dict[Path, str] = {}
-    for step, path in sorted(resumable(folder).items(), reverse=True):
+    candidates = from_first(sorted(resumable(folder).items(), reverse=True))
+    step = 0
+    for candidate, path in candidates:
         require_owner(path, fingerprint)
-        if (file := damaged_file(path)) is None:
-            return step
+        file = integrity.damaged_file(path)
+        if file is None:
+            step = candidate
+            break
         damaged[path] = file
-    for path, file in damaged.items():  # the newest
-        raise ArtifactError(
-            f"{path} is damaged ({file} is missing or cut short), and no earlier checkpoint can be "
-            "resumed: delete that folder, and the same command trains from the first step on"
+    if damaged and not step:
+        faults = " and ".join(f"{path} is damaged ({file})" for path, file in damaged.items())
+        raise refusal(
+            f"{faults}, and no other checkpoint can be resumed: delete "
+            f"{' and '.join(map(str, damaged))}, and the same command trains from the first step on"
         )
-    return 0
+    if leads():
+        clear_unfinished(folder)
+        for path, file in damaged.items():
+            print(
+                f"training: {path} is damaged ({file}) and deleted; the one before, after step "
+                f"{step}, is whole",
+                flush=True,
+            )
+            remove(path)
+    return step
 
 
 def require_owner(path: Path, fingerprint: str) -> None:
     """Raise `ArtifactError` where a checkpoint that says whose it is belongs to another
     configuration."""
-    try:
-        owner = read_json(path / STEP_STATE)["fingerprint"]
-    except (OSError, ArtifactError):  # `damaged_file` names it
-        return
+    state = integrity.read_manifest(path)
+    owner = fingerprint if state is None else state.get("fingerprint")
     if owner != fingerprint:
-        raise ArtifactError(
+        raise refusal(
             f"{path} belongs to another configuration (checkpoint {owner}, this run's is "
             f"{fingerprint}): delete {path.parents[1]}, or run in the output_dir where it was made"
         )
@@ -123,33 +180,6 @@ def resumable(folder: Path) -> dict[int, Path]:
     """The checkpoints that hold the optimizer's state, by step."""
     folders = step_folders(folder)
     return {step: path for step, path in folders.items() if (path / STEP_OPTIMIZER).is_dir()}
-
-
-def damaged_file(path: Path) -> str | None:
-    """The first file of a checkpoint that is missing or shorter than it was written; None where all
-    are whole."""
-    try:
-        read_json(path / STEP_STATE)
-    except (OSError, ArtifactError):
-        return STEP_STATE
-    for part in (STEP_WEIGHTS, STEP_OPTIMIZER):
-        try:
-            entries = FileSystemReader(path / part).read_metadata().storage_data.values()
-        except (OSError, EOFError, pickle.UnpicklingError):
-            return f"{part}/.metadata"
-        for entry in entries:
-            file = path / part / entry.relative_path
-            if not file.is_file() or file.stat().st_size < entry.offset + entry.length:
-                return f"{part}/{entry.relative_path}"
-    return None
-
-
-def drop_damaged(folder: Path) -> None:
-    """Delete checkpoints that cannot be read, and say so: `prune` would keep them as the newest."""
-    for path in resumable(folder).values():
-        if file := damaged_file(path):
-            print(f"training: {path} is damaged ({file}) and deleted", flush=True)
-            shutil.rmtree(path)
 
 
 def load(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -190,18 +220,5 @@ def stored_bytes(state: Any) -> int:
     return sum(map(stored_bytes, state.values())) if isinstance(state, dict) else 0
 
 
-def _write(folder: Path, state: dict[str, Any]) -> None:
-    write_state(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
-
-
 def _read(folder: Path, state: dict[str, Any]) -> None:
-    read_state(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def _barrier() -> None:
-    if dist.is_initialized():
-        dist.barrier()
+    read_state(state, checkpoint_id=folder, no_dist=not grouped())

@@ -31,6 +31,7 @@ from ssd.runtime.progress import silence_loading_bars
 from ssd.runtime.reporting import reporting_errors
 from ssd.train.carried import carry_files, carry_tensors
 from ssd.train.checkpoints import stored_bytes, trained_weights
+from ssd.train.integrity import damaged_file
 from ssd.train.network import adapt
 
 PREFIX = "network."
@@ -215,6 +216,10 @@ def export_again(run: Run, step: int | None) -> None:
             "train.keep_checkpoints=null"
         )
     _require_intact(run, folder / STEP_WEIGHTS)
+    if (file := damaged_file(folder, (STEP_WEIGHTS,))) is not None:
+        raise ArtifactError(
+            f"eval.checkpoint_step {step}: {folder} is damaged ({file}): choose another step"
+        )
     temporary = folder / ".export"
     shutil.rmtree(temporary, ignore_errors=True)
     export(read_weights(folder / STEP_WEIGHTS), run, temporary)

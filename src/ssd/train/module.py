@@ -95,11 +95,11 @@ class SelfDistillation(LightningModule):
     loss: CompletionLoss
     """Set by `configure_model`."""
 
-    def __init__(self, run: Run, first_step: int = 0) -> None:
+    def __init__(self, run: Run) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.run = run
-        self.step = first_step
+        self.step = 0
         """Optimizer steps taken."""
         self.compiled: CompiledLayers | None = None
         """None where layers are not compiled, or no longer."""

@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import os
 import resource
-import shutil
 import time
 import warnings
 from contextlib import nullcontext
@@ -18,7 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from transformers import AutoConfig
 
 from ssd.artifacts.files import explained
-from ssd.artifacts.names import ADAPTER, BASE_TARGET, CORPUS, MODEL
+from ssd.artifacts.names import ADAPTER, BASE_TARGET, CORPUS, MODEL, STEP_OPTIMIZER
 from ssd.artifacts.store import Artifact
 from ssd.config.choices import Accelerator, AdapterType, Precision
 from ssd.config.settings import HardwareConfig, RunConfig
@@ -27,7 +26,7 @@ from ssd.models.vocabulary import unnamed_ids
 from ssd.models.weights import has_experts
 from ssd.records.samples import read_samples
 from ssd.run import Run, lineage
-from ssd.run.lineage import step_folder
+from ssd.run.lineage import step_folders
 from ssd.run.tracking import Tracker
 from ssd.runtime.precision import product_precision
 from ssd.runtime.progress import silence_loading_bars
@@ -54,6 +53,8 @@ def train(run: Run) -> None:
     leads = int(os.environ.get("RANK", "0")) == 0
     with checkpoint.writing() if leads else nullcontext(), explained(checkpoint.folder):
         if checkpoint.done:
+            if leads:
+                drop(unlisted(checkpoint))
             print(f"up to date: {checkpoint.folder}", flush=True)
             return
         corpus = lineage.corpus(run)
@@ -74,16 +75,11 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
     steps, counts = plan_steps(run, samples)
     if note is not None and leads:
         print(f"training: {note}: {steps.padding():.0%} of what is computed", flush=True)
-    steps.first = checkpoints.last_step(checkpoint.folder, checkpoint.fingerprint)
-    if leads:
-        checkpoints.drop_damaged(checkpoint.folder)
-    if steps.first and leads:
-        print(f"training: resuming from {step_folder(checkpoint.folder, steps.first)}", flush=True)
     attention_alone = config.adapter.type is not AdapterType.none and not config.adapter.experts
     if leads and attention_alone and has_experts(lineage.model_folder(run, "base")):
         print("training: adapters in attention alone (adapter.experts=false)", flush=True)
     seed_everything(config.seed, verbose=False)
-    module = SelfDistillation(run, steps.first)
+    module = SelfDistillation(run)
     with (
         Tracker(run, "train", checkpoint.fingerprint, checkpoint.folder)
         if leads
@@ -93,7 +89,8 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
         metrics = [] if tracker is None else [StepMetrics(config.train.max_steps, tracker)]
         # Metrics first: a run that is killed between them and a checkpoint must not resume behind a
         # step that its metrics have not seen.
-        trainer = make_trainer(config, [live, *metrics, Checkpoints(checkpoint, config)])
+        saving = Checkpoints(checkpoint, config, steps, tracker)
+        trainer = make_trainer(config, [live, *metrics, saving])
         trainer.fit(module, datamodule=CorpusDataModule(steps))
         counts |= parameter_counts(module.loss)
         preempted = module.step < config.train.max_steps
@@ -111,12 +108,15 @@ def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> 
         del module, trainer
         if leads:
             export_check = export(weights, run, checkpoint.folder)
-            drop_states(checkpoint.folder, config)
             counts["peak_memory_gib"] = round(peak_memory_gib(config.hardware), 2)
             computed_in = product_precision(config.train.precision, config.hardware).value
+            leftovers = states(checkpoint.folder, config)
             checkpoint.finish(
-                started=started, counts=counts, export_check=export_check, computed_in=computed_in
-            )
+                leftovers, started=started, counts=counts, export_check=export_check,
+                computed_in=computed_in,
+            )  # fmt: skip
+            # Only now: hashing takes minutes, and whoever is killed there goes on from these.
+            drop(leftovers)
             for part in (MODEL, ADAPTER):
                 folder = checkpoint.folder / part
                 if tracker is not None and folder.is_dir():
@@ -211,13 +211,31 @@ class Sharded(ModelParallelStrategy):
         """FSDP2 brings weights to the GPU layer by layer."""
 
 
-def drop_states(folder: Path, config: RunConfig) -> None:
-    """Delete everything but what a finished training keeps: earlier checkpoints, weights only."""
-    train = config.train
-    (folder / BASE_TARGET).unlink(missing_ok=True)
-    shutil.rmtree(step_folder(folder, train.max_steps), ignore_errors=True)  # exported
-    earlier = None if train.keep_checkpoints is None else train.keep_checkpoints - 1
-    checkpoints.prune(folder, earlier, resumable=False)
+def states(folder: Path, config: RunConfig) -> list[Path]:
+    """Everything but what a finished training keeps: earlier checkpoints, weights only."""
+    train, earlier = config.train, step_folders(folder)
+    exported = [earlier.pop(train.max_steps)] if train.max_steps in earlier else []
+    keep = None if train.keep_checkpoints is None else train.keep_checkpoints - 1
+    return [folder / BASE_TARGET, *exported, *checkpoints.superfluous(earlier, keep, 0)]
+
+
+def unlisted(checkpoint: Artifact) -> list[Path]:
+    """The same of a finished training that was killed while it deleted them: what its manifest does
+    not list."""
+    folder, files = checkpoint.folder, checkpoint.manifest()["files"]
+    steps = step_folders(folder).values()
+    candidates = [folder / BASE_TARGET, *steps, *(step / STEP_OPTIMIZER for step in steps)]
+
+    def is_listed(path: Path) -> bool:
+        return any(folder / name == path or path in (folder / name).parents for name in files)
+
+    return [path for path in candidates if not is_listed(path)]
+
+
+def drop(paths: list[Path]) -> None:
+    """Delete files, checkpoints, and parts of checkpoints, as far as they are there."""
+    for path in paths:
+        path.unlink(missing_ok=True) if path.is_file() else checkpoints.remove(path)
 
 
 def peak_memory_gib(hardware: HardwareConfig) -> float:
