@@ -205,7 +205,7 @@ def verify(folder: Path) -> list[str]:
     return [*changed_files(folder, digests), *unknown_rows(folder, digests)]
 
 
-def sealed_digests(folder: Path, leaving_out: Sequence[Path]) -> dict[str, str]:
+def sealed_digests(folder: Path, leaving_out: Sequence[Path] = ()) -> dict[str, str]:
     """The hash of every file in a folder that is not left out, by its path there.
 
     Raises:
