@@ -146,7 +146,7 @@ def test_wandb_has_every_step_of_a_killed_run_once_and_none_that_was_rolled_back
         if not online:
             (folder,) = (run.folder / "wandb").glob("offline-run-*")
             assert offline_history(closed(folder), "loss") == expected
-            sync = ["wandb", "sync", str(run.folder / "wandb")]
+            sync = [sys.executable, "-m", "wandb", "sync", str(run.folder / "wandb")]
             monkeypatch.setenv("WANDB_MODE", "online")
             subprocess.run(sync, check=True, capture_output=True, timeout=120)
         assert [(line["_step"], line["loss"]) for line in history(runs, "train-abc")] == expected

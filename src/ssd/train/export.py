@@ -215,11 +215,11 @@ def export_again(run: Run, step: int | None) -> None:
             f"(kept: {kept}); before training, set train.checkpoint_every and "
             "train.keep_checkpoints=null"
         )
-    _require_intact(run, folder / STEP_WEIGHTS)
     if (file := damaged_file(folder, (STEP_WEIGHTS,))) is not None:
         raise ArtifactError(
             f"eval.checkpoint_step {step}: {folder} is damaged ({file}): choose another step"
         )
+    _require_intact(run, folder / STEP_WEIGHTS)  # one of an earlier version has no digests itself
     temporary = folder / ".export"
     shutil.rmtree(temporary, ignore_errors=True)
     export(read_weights(folder / STEP_WEIGHTS), run, temporary)
