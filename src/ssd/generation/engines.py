@@ -1,5 +1,5 @@
-"""The engines behind the protocol: vLLM, and transformers where vLLM does not install; each is
-imported when it starts, because that takes seconds and one may not be installed."""
+"""The engines behind the protocol: vLLM, transformers where vLLM does not install, and a server;
+each is imported when it starts, because that takes seconds and one may not be installed."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Self
 
 from ssd.arms import BASE
 from ssd.config.choices import EngineName
-from ssd.config.settings import HardwareConfig, ModelConfig
+from ssd.config.settings import HardwareConfig, ModelConfig, SamplerConfig
 from ssd.generation.engine import Engine
 from ssd.run import Run, lineage
 from ssd.runtime.precision import compute_dtype
@@ -31,9 +31,16 @@ def _transformers() -> Start:
     return TransformersEngine
 
 
+def _openai() -> Start:
+    from ssd.generation.openai_engine import OpenAIEngine
+
+    return OpenAIEngine
+
+
 ENGINES: dict[EngineName, Callable[[], Start]] = {
     EngineName.vllm: _vllm,
     EngineName.transformers: _transformers,
+    EngineName.openai: _openai,
 }
 
 
@@ -45,17 +52,20 @@ def load_engine(
     *,
     max_model_len: int | None,
     adapter: Path | None = None,
+    sampler: SamplerConfig | None = None,
 ) -> Engine:
     """Load the checkpoint in `folder`, and the adapter in `adapter` onto it, into the engine
     called `name`; `hardware` is resolved. A bf16 model computes in fp32 on a CPU without bf16
-    products.
+    products. A server has loaded it already: `sampler` says where it is.
 
     Raises:
-        HardwareError: the engine is not installed, or cannot get the memory it needs.
+        HardwareError: the engine is not installed, or cannot get the memory it needs; the server
+            does not answer as it has to.
     """
     model = replace(model, dtype=compute_dtype(model.dtype, hardware))
     start = ENGINES[name]()
-    return start(folder, model, hardware, max_model_len=max_model_len, adapter=adapter)
+    where = {"sampler": sampler} if name is EngineName.openai else {}
+    return start(folder, model, hardware, max_model_len=max_model_len, adapter=adapter, **where)
 
 
 class LazyEngine:
@@ -91,11 +101,12 @@ def run_engine(
     config = run.config
     return LazyEngine(
         lambda: load_engine(
-            config.sampler.engine,
+            lineage.engine(run, model),
             lineage.model_folder(run, model, step),
             config.model,
             config.hardware,
             max_model_len=max_model_len,
             adapter=lineage.adapter_folder(run, model, step),
+            sampler=config.sampler,
         )
     )

@@ -5,8 +5,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from ssd.artifacts.names import SHARDS
+from ssd.errors import HardwareError
 from ssd.generation.engine import Completion, Request
 from ssd.generation.engines import LazyEngine
 from ssd.method.decoding import Decoding
@@ -56,7 +58,7 @@ def generate_shards(
     shard_size: int,
     label: str,
     logprobs: int | None = None,
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """Draw every request that the shards under `folder` do not hold yet; without any, no engine
     starts.
 
@@ -67,7 +69,8 @@ def generate_shards(
 
     Returns:
         The facts of a manifest: `tokens_per_second` (engine start excluded), None where nothing was
-        missing, and `engine_start_seconds`, 0 where the engine ran already.
+        missing, and `engine_start_seconds`, 0 where the engine ran already; and what a server says
+        of itself.
     """
     shards = folder / SHARDS
     done = (
@@ -92,19 +95,26 @@ def generate_shards(
     return {
         "tokens_per_second": round(progress.rate, 1),
         "engine_start_seconds": round(engine.start_seconds, 1) if starts else 0.0,
+        **getattr(running, "facts", {}),
     }
 
 
 def _shards(samples: Iterable[Sample], shard_size: int) -> Iterator[list[Sample]]:
     ended: list[Sample] = []
     begun = time.monotonic()
-    for sample in samples:
-        ended.append(sample)
-        if len(ended) == shard_size or time.monotonic() - begun > SHARD_SECONDS:
-            yield ended
-            ended, begun = [], time.monotonic()
+    failure: HardwareError | None = None
+    try:
+        for sample in samples:
+            ended.append(sample)
+            if len(ended) == shard_size or time.monotonic() - begun > SHARD_SECONDS:
+                yield ended
+                ended, begun = [], time.monotonic()
+    except HardwareError as error:  # an engine's process or a server is gone; these had ended
+        failure = error
     if ended:
         yield ended
+    if failure is not None:
+        raise failure
 
 
 def _sample(request: Request, completion: Completion) -> Sample:

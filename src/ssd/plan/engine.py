@@ -8,6 +8,7 @@ from ssd.config.choices import Accelerator, EngineName
 from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.plan.architecture import Architecture
 from ssd.runtime.devices import ASSUMED, GIB, UTILIZATION, cpu_tflops, find_card
+from ssd.runtime.installation import local_engine
 from ssd.runtime.precision import compute_dtype
 
 BF16, FP32 = 2, 4
@@ -98,7 +99,8 @@ def engine_bytes(model: Architecture, config: RunConfig) -> float:
     whole of `hardware.kv_cache_gib` is claimed."""
     hardware = config.hardware
     cache = sequence_bytes(model, _shares(hardware), longest_context(model, config))
-    if hardware.accelerator is Accelerator.cpu and config.sampler.engine is EngineName.vllm:
+    on_cpu = hardware.accelerator is Accelerator.cpu
+    if on_cpu and local_engine(config.sampler.engine) is EngineName.vllm:
         cache = max(cache, hardware.kv_cache_gib * GIB)
     return engine_weights(model, config) + cache + RESERVE[hardware.accelerator]
 

@@ -27,6 +27,7 @@ from ssd.plan.remedies import (
 from ssd.plan.work import disk_bytes
 from ssd.plan.workload import Workload
 from ssd.runtime.devices import GIB, gib
+from ssd.runtime.installation import local_engine
 
 TRAINING, ENGINE, DISK, ANALYSIS = "training", "engine", "disk", "analysis"
 LEFT_FREE = 2**30
@@ -93,6 +94,8 @@ def _training(
 
 def _engine(model: Architecture, config: RunConfig, capacity: float) -> str | None:
     needed = partial(engine_bytes, model)
+    if not config.draws_here:
+        return None
 
     def room(candidate: RunConfig) -> float:
         return engine_room(model, candidate, capacity)
@@ -112,7 +115,8 @@ def engine_room(model: Architecture, config: RunConfig, capacity: float) -> floa
     """Bytes of a device of `capacity` bytes that the engine may take; 0 where the key-value cache
     of a fixed size, which vLLM has on a CPU, does not hold one sequence."""
     hardware = config.hardware
-    if hardware.accelerator is not Accelerator.gpu and config.sampler.engine is EngineName.vllm:
+    has_cache = local_engine(config.sampler.engine) is EngineName.vllm
+    if hardware.accelerator is not Accelerator.gpu and has_cache:
         sequence = sequence_bytes(model, 1, longest_context(model, config))
         if sequence > hardware.kv_cache_gib * GIB:
             return 0.0
