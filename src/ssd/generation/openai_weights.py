@@ -41,8 +41,8 @@ def weights_distance(
         answer = connection.complete({**body, "prompt_logprobs": 0}).result()
     except Refusal as error:
         return _note(str(error))
-    positions = answer.get("prompt_logprobs")
-    if positions is None:
+    positions = answer.get("prompt_logprobs") or ()
+    if len(positions) != len(ids):
         return _note("it returns no log-probabilities of prompts")
     theirs = [
         position[str(token_id)]["logprob"]
