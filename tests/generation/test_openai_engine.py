@@ -15,6 +15,7 @@ from test_engines import GREEDY, requests
 
 from ssd.arms import BASE, TUNED
 from ssd.config.choices import EngineName
+from ssd.drive.checks import check_server, draws_base
 from ssd.errors import ConfigError, HardwareError
 from ssd.generation import generate_shards
 from ssd.generation.engine import Engine
@@ -34,7 +35,7 @@ def server(tiny_weights: Weights) -> Iterator[SmallServer]:
 
 def start(server: SmallServer, weights: Weights, *overrides: str, length: int = 512) -> Engine:
     config = compose_config(
-        "model=tiny", "sampler=openai", f"sampler.url={server.url}", "sampler.retry_seconds=2",
+        "model=tiny", "sampler=openai", f"sampler.url={server.url}", "sampler.retry_seconds=1",
         *overrides,
     )  # fmt: skip
     return load_engine(
@@ -118,11 +119,9 @@ def test_nothing_is_left_of_an_engine_that_is_closed_while_answers_are_under_way
     engine = start(server, tiny_weights)
     server.hold = Event()
     with engine:
-        answers = engine.generate(requests(3), GREEDY, logprobs=None, tick=lambda _: None)
-        first = engine.connection.complete({"prompt": [1]})  # type: ignore[attr-defined]
-        del answers
-    # That this returns shows that nothing waits for the answers.
-    assert first.cancelled()
+        answer = engine.connection.complete({"prompt": [1]})  # type: ignore[attr-defined]
+    # That this returns shows that nothing waits for the answer.
+    assert answer.cancelled()
     assert not [thread for thread in set(threads()) - before if thread.name == "server requests"]
     server.hold.set()
 
@@ -229,6 +228,25 @@ def test_the_key_is_sent_from_the_environment_alone(
     with pytest.raises(ConfigError, match="OPENAI_API_KEY") as refused:
         compose_config("model=tiny", "sampler.url='http://user:sk-secret@host/v1'")
     assert "sk-secret" not in str(refused.value)
+
+
+def test_the_driver_asks_the_server_while_the_base_model_has_anything_to_draw(
+    server: SmallServer, make_run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ("stages=[sample,train,evaluate]", "sampler=openai", "sampler.max_model_len=512",
+           "sampler.max_new_tokens=9", "eval.max_model_len=512", "eval.max_new_tokens=9",
+           f"sampler.url={server.url}")  # fmt: skip
+    run = make_run(*few)
+    assert draws_base(run)
+    check_server(run)
+    printed = capsys.readouterr().out
+    assert "some/model" in printed and "vllm here draws for tuned" in printed
+    assert not draws_base(make_run(*few, "stages=[train]"))
+    server.change = {"token_ids": None}
+    with pytest.raises(HardwareError, match="return_token_ids"):
+        check_server(run)
+    with pytest.raises(ConfigError, match="--max-model-len 4096"):
+        check_server(make_run(*few, "eval.max_model_len=4096"))
 
 
 def test_only_the_base_model_is_drawn_by_the_server(make_run: Any) -> None:
