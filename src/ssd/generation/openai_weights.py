@@ -21,7 +21,9 @@ TEXT = (
 CHEAP = 8 * 2**30
 """Bytes of weights in fp32 up to which they are loaded for this: seconds, and one forward pass."""
 LARGEST = 0.3
-"""Mean distance in nats per token that counts as the same model in another precision."""
+"""Mean distance in nats per token that counts as the same model in another precision.
+SmolLM2-135M in fp32 is 0.026 away from itself in bf16, 0.057 from its rows rounded to 8 bits, 0.62
+from itself with a tenth of their deviation as noise on all weights, and 1.1 from 4 bits."""
 
 
 def weights_distance(
@@ -56,6 +58,7 @@ def weights_distance(
             f"log-probabilities of a text are {distance:.2f} nats per token away from those of "
             f"{folder}: let it serve that folder"
         )
+    print(f"the server's log-probabilities are {distance:.4f} nats per token from ours", flush=True)
     return round(distance, 6)
 
 
