@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -111,23 +112,13 @@ def test_a_corpus_is_whole_though_the_server_was_killed_twice_and_the_run_interr
         assert code == 130 and "interrupted" in printed, printed
         assert num_drawn() < 48
 
-        def restart(_: object) -> None:
-            kill_tree(server)
-            again.start()
+        with ExitStack() as later:  # the second server, started while the run goes on
 
-        from threading import Thread
+            def restart(_: object) -> None:
+                kill_tree(server)
+                later.enter_context(vllm_server(*start))
 
-        ended = []
-
-        def serve_again() -> None:
-            with vllm_server(*start):
-                while not ended:
-                    time.sleep(0.2)
-
-        again = Thread(target=serve_again)
-        code, printed = draw(restart)
-        ended.append(True)
-        again.join()
+            code, printed = draw(restart)
     assert code == 0, printed
     _, samples = only_corpus(out)
     offline = tmp_path / "offline"
