@@ -76,6 +76,25 @@ def test_a_run_records_the_server_that_drew_its_corpus(vllm_url: str, tmp_path: 
     )
 
 
+def test_the_base_models_answers_come_from_the_server_and_the_tuned_models_from_here(
+    vllm_url: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    few = ("data.limit=8", "sampler.max_new_tokens=16", "train.max_steps=2", "train.warmup_steps=1",
+           "eval.benchmarks=[mbpp]", "eval.limit=2", "eval.max_new_tokens=16",
+           "stages=[sample,train,evaluate]")  # fmt: skip
+    served = command(out, *few, "sampler=openai", f"sampler.url={vllm_url}")
+    done = subprocess.run(served, check=True, cwd=tmp_path, capture_output=True, text=True)
+    assert "vllm here draws for tuned" in done.stdout
+    manifests = [read_json(file) for file in out.glob("store/generations/*/manifest.json")]
+    assert sorted(
+        (manifest["inputs"]["engine"], "server" in manifest) for manifest in manifests
+    ) == [
+        ("openai", True),
+        ("vllm", False),
+    ]
+
+
 def test_a_corpus_is_whole_though_the_server_was_killed_twice_and_the_run_interrupted(
     tiny_weights: Weights, tmp_path: Path
 ) -> None:
