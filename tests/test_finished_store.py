@@ -26,7 +26,11 @@ COMMAND_LINE = [
 ]  # fmt: skip
 PLACE = b"OUTPUT_DIR"
 WITH_PLACE = {".json", ".yaml", ".md"}
-SINCE = ("template_args: {}", "system_role: system", "reasoning: null")
+SINCE = (
+    "template_args: {}", "system_role: system", "reasoning: null",
+    "url: http://localhost:8000/v1", "served_name: null", "max_concurrency: 512",
+    "retry_seconds: 600.0",
+)  # fmt: skip
 """Settings that have come since, at their default: lines of a configuration."""
 
 

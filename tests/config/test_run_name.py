@@ -31,7 +31,14 @@ def said(overrides: list[str]) -> list[str]:
 
 def test_a_run_is_named_by_what_changes_its_numbers() -> None:
     assert run_slug([]) == "defaults"
-    overrides = ["sampler.temp=1.6", "model=tiny", "study=x", "hardware=cpu", "seed=-1"]
+    overrides = [
+        "sampler.temp=1.6",
+        "model=tiny",
+        "study=x",
+        "hardware=cpu",
+        "seed=-1",
+        "sampler.url=x",
+    ]
     assert run_slug(overrides) == "model-tiny__sampler.temp-1.6__seed--1"
     assert re.fullmatch(r"eval\.k-1_2-[0-9a-f]{8}", run_slug(["eval.k=[1,2]"]))
     assert re.fullmatch(

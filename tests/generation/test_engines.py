@@ -1,4 +1,4 @@
-"""Both real engines on the tiny model."""
+"""Every real engine on the tiny model."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -58,15 +58,24 @@ def requests(count: int) -> list[Request]:
     ]
 
 
-@pytest.fixture(scope="module", params=EngineName)
+LOCAL = [name for name in EngineName if name is not EngineName.openai]
+"""Engines that load what they are told to; a server has loaded it."""
+
+
+@pytest.fixture(
+    scope="module", params=[*LOCAL, pytest.param(EngineName.openai, marks=pytest.mark.slow)]
+)
 def engine(request: pytest.FixtureRequest, tiny_weights: Weights) -> Iterator[Engine]:
-    config = compose_config("model=tiny", "model.dtype=float32")
+    serves = request.param is EngineName.openai
+    where = [f"sampler.url={request.getfixturevalue('vllm_url')}"] if serves else []
+    config = compose_config("model=tiny", "model.dtype=float32", *where)
     with load_engine(
         request.param,
         Path(tiny_weights.path),
         config.model,
         resolve(config.hardware),
         max_model_len=512,
+        sampler=config.sampler,
     ) as engine:
         yield engine
 
@@ -103,7 +112,7 @@ def test_logprobs_are_drawn_only_where_they_are_asked_for(engine: Engine) -> Non
 
 def test_vllms_cache_has_the_blocks_that_it_is_given(engine: Any, tiny_weights: Weights) -> None:
     if not hasattr(engine, "llm"):
-        pytest.skip("transformers' cache grows with its batch")
+        pytest.skip("transformers' cache grows with its batch, and a server's is its own")
     hardware = resolve(compose_config("model=tiny").hardware)
     blocks = engine.llm.llm_engine.vllm_config.cache_config.num_gpu_blocks
     assert blocks == cache_blocks(Path(tiny_weights.path), hardware, 512)
@@ -195,7 +204,7 @@ def test_every_engine_draws_from_the_tempered_and_truncated_distribution(
 ) -> None:
     if truncated_by == "vLLM":
         if not hasattr(engine, "on_cpu"):
-            pytest.skip("transformers draws by this project's own truncation alone")
+            pytest.skip("the others know one truncation each")
         monkeypatch.setattr(engine, "on_cpu", False)  # vLLM's own, as on a GPU
     (asked,) = requests(1)
     repeated = [
@@ -316,7 +325,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Weights) -> 
     return Adapted(folder, network.merge_and_unload())
 
 
-@pytest.mark.parametrize("name", EngineName)
+@pytest.mark.parametrize("name", LOCAL)
 def test_an_adapter_on_its_base_answers_as_the_merged_model(
     name: EngineName, adapted: Adapted, tiny_weights: Weights
 ) -> None:

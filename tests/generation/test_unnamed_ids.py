@@ -9,10 +9,12 @@ import pytest
 import torch
 from runs import compose_config
 from safetensors.torch import load_file, save_file
-from test_engines import GREEDY, drawn, requests
+from servers import free_port, vllm_server
+from test_engines import GREEDY, LOCAL, drawn, requests
 from transformers import AutoModelForCausalLM
 
 from ssd.config.choices import EngineName
+from ssd.generation.engine import Engine
 from ssd.generation.engines import load_engine
 from ssd.method.decoding import Decoding
 from ssd.models import Weights
@@ -44,14 +46,31 @@ def test_the_rows_that_no_token_has_are_known(padded: Path, tiny_weights: Weight
     assert unnamed_ids(Path(tiny_weights.path)) == ()
 
 
-@pytest.mark.parametrize("name", EngineName)
+@pytest.mark.parametrize("name", LOCAL)
 def test_no_engine_draws_an_id_without_a_token_and_log_probabilities_stay_the_models(
     name: EngineName, padded: Path
 ) -> None:
     config = compose_config("model=tiny", "model.dtype=float32")
     hardware = resolve(config.hardware)
     with load_engine(name, padded, config.model, hardware, max_model_len=512) as engine:
-        answers = {how: drawn(engine, requests(6), how) for how in (GREEDY, WHOLE)}
+        require_named(engine, padded)
+
+
+@pytest.mark.slow
+def test_a_server_draws_no_id_without_a_token_either(padded: Path, tmp_path: Path) -> None:
+    port = free_port()
+    url = f"sampler.url=http://127.0.0.1:{port}/v1"
+    config = compose_config("model=tiny", "model.dtype=float32", url)
+    start = EngineName.openai, padded, config.model, resolve(config.hardware)
+    with (
+        vllm_server(padded, tmp_path / "log", port, "--max-model-len", "512"),
+        load_engine(*start, max_model_len=512, sampler=config.sampler) as engine,
+    ):
+        require_named(engine, padded)
+
+
+def require_named(engine: Engine, padded: Path) -> None:
+    answers = {how: drawn(engine, requests(6), how) for how in (GREEDY, WHOLE)}
     network: Any = AutoModelForCausalLM.from_pretrained(padded, dtype=torch.float32)
     unnamed_first = 0
     for how, completions in answers.items():

@@ -12,11 +12,12 @@ from ssd.check.registry import (
 from ssd.check.subject import Finding, State, Subject, ok, refused
 from ssd.config.choices import AdapterType, EngineName
 from ssd.models.weights import quantisation
+from ssd.runtime.installation import local_engine
 
 
 def vllm(subject: Subject) -> Finding:
     """vLLM has code for it, and what that code imports is installed."""
-    draws = subject.config.sampler.engine is EngineName.vllm
+    draws = draws_with_vllm(subject)
     if not has_vllm():
         state = State.refused if draws else State.ok
         return Finding(item="vllm", state=state, text="not installed: sampler=transformers draws")
@@ -35,6 +36,12 @@ def vllm(subject: Subject) -> Finding:
     return ok("vllm", f"{fault}; sampler=transformers draws without it")
 
 
+def draws_with_vllm(subject: Subject) -> bool:
+    """Whether vLLM is to draw on this machine."""
+    config = subject.config
+    return config.draws_here and local_engine(config.sampler.engine) is EngineName.vllm
+
+
 def takes(subject: Subject) -> str:
     """What vLLM does with a checkpoint of these tensors, as a verb."""
     if not has_vllm() or fault_of(subject) is not None:
@@ -45,7 +52,7 @@ def takes(subject: Subject) -> str:
 def rank_fault(subject: Subject) -> str | None:
     """What vLLM says to the rank of an adapter that stays alone, with the remedy; None where it
     takes it or does not draw."""
-    adapter, draws = subject.config.adapter, subject.config.sampler.engine is EngineName.vllm
+    adapter, draws = subject.config.adapter, draws_with_vllm(subject)
     alone = adapter.type is not AdapterType.none and not adapter.merge
     limit = largest_rank() if draws and alone else None
     if limit is None or adapter.rank <= limit:

@@ -22,8 +22,9 @@ LongPrompts = StrEnum("LongPrompts", "error skip")
 """What happens to a prompt that leaves no room for an answer."""
 LongSamples = StrEnum("LongSamples", "error skip truncate")
 """What happens to a sample longer than `train.seq_len`; `truncate` keeps its beginning."""
-EngineName = StrEnum("EngineName", "vllm transformers")
-"""Which generation engine samples and decodes."""
+EngineName = StrEnum("EngineName", "vllm transformers openai")
+"""Which generation engine samples and decodes. `openai` is a server that holds the base model:
+trained models answer with an engine of this machine."""
 Norm = StrEnum("Norm", "token sample")
 """What the summed cross-entropy of one optimizer step is divided by."""
 AdapterType = StrEnum("AdapterType", "none lora qlora")

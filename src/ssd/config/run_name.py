@@ -12,6 +12,7 @@ from pathlib import Path
 
 UNNAMED = (
     "study", "run_name", "output_dir", "stages", "plan", "report", "logger", "hardware", "hydra",
+    "sampler.url", "sampler.served_name", "sampler.max_concurrency", "sampler.retry_seconds",
 )  # fmt: skip
 """Settings that do not change a run's numbers, and so not its name."""
 NO_OVERRIDES = "defaults"
@@ -75,7 +76,8 @@ def shared_parts(names: Sequence[str]) -> set[str]:
 
 
 def _is_named(override: str) -> bool:
-    return setting_of(override).split(".")[0] not in UNNAMED
+    setting = setting_of(override)
+    return setting not in UNNAMED and setting.split(".")[0] not in UNNAMED
 
 
 def _tight(override: str) -> str:

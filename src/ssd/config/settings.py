@@ -11,6 +11,7 @@ import dataclasses
 import os
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
@@ -257,6 +258,28 @@ class SamplerConfig:
     this project reads them, and on a GPU they cost a third of the engine's speed."""
     shard_size: int = positive(64)
     """Answers per shard: a killed run loses fewer finished ones than that, and those under way."""
+    url: str = "http://localhost:8000/v1"
+    """Where the server of `sampler=openai` answers, `/v1` included. A key that it asks for is the
+    environment variable OPENAI_API_KEY."""
+    served_name: str | None = None
+    """The server's name for the model; the only one that it lists when null."""
+    max_concurrency: int = positive(512)
+    """Requests that the server has at once. It queues those that it cannot decode together."""
+    retry_seconds: float = not_negative(600.0)
+    """How long the server may be away or too busy (connections refused or lost, HTTP 408, 429 and
+    5xx) before the stage ends; until then requests are sent again, in growing intervals."""
+
+    def __post_init__(self) -> None:
+        url = urlsplit(self.url)
+        require(
+            url.scheme in ("http", "https") and bool(url.hostname),
+            f"sampler.url={self.url} is no address: write http://HOST:PORT/v1",
+        )
+        require(
+            url.username is None,
+            "sampler.url names a user: leave that out, and set the environment variable "
+            "OPENAI_API_KEY",
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -750,6 +773,11 @@ class RunConfig:
         """The model with the template's arguments while it answers benchmarks."""
         arguments = {**self.model.template_args, **self.eval.template_args}
         return dataclasses.replace(self.model, template_args=arguments)
+
+    @property
+    def draws_here(self) -> bool:
+        """Whether an engine starts on this machine: a server holds the base model alone."""
+        return self.sampler.engine is not EngineName.openai or "evaluate" in self.stages
 
     def _check_evaluation(self) -> None:
         settings, last = self.eval, self.train.max_steps

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
-from ssd.arms import UNIT
+from ssd.arms import BASE, UNIT
 from ssd.artifacts.store import Artifact, existing
-from ssd.config.choices import HASH_SPLIT, DataSource
+from ssd.config.choices import HASH_SPLIT, DataSource, EngineName
 from ssd.config.settings import RunConfig
+from ssd.drive.draw import longest_model_len
 from ssd.drive.model_check import check_model
-from ssd.drive.stages import pending, planned, scores_are_current
+from ssd.drive.stages import is_current, pending, planned, scores_are_current
 from ssd.errors import ConfigError
+from ssd.evaluate.generate import is_whole
 from ssd.evaluate.grade import open_sandbox
 from ssd.evaluate.grading import require_modules
 from ssd.evaluate.selection import take_part
@@ -19,7 +21,7 @@ from ssd.problems.prompts import load_prompts
 from ssd.run import Run, evidence, lineage, protocol
 from ssd.run.launch import stage_command
 from ssd.run.lineage import require_tokenizer, require_unchanged
-from ssd.runtime.installation import check_training
+from ssd.runtime.installation import check_training, local_engine
 
 NEEDS_DECODING = ("evaluate", "analyse", "report")
 """Stages whose numbers depend on how the corpus was drawn."""
@@ -102,6 +104,38 @@ def check(run: Run) -> None:
         stage_command(run, "train")
     if pending(run):
         check_model(run)
+        if config.sampler.engine is EngineName.openai and draws_base(run):
+            check_server(run)
+
+
+def draws_base(run: Run) -> bool:
+    """Whether the base model has anything left to draw."""
+    stages = [name for _, name in planned(run)]
+    sampled = "sample" not in stages or is_current(run, "sample")
+    return not sampled or ("evaluate" in stages and not is_whole(run, BASE))
+
+
+def check_server(run: Run) -> None:
+    """Ask the server of `sampler=openai` for what a run needs of it, and say what it draws.
+
+    Raises:
+        ConfigError, HardwareError: it does not answer, or not as it has to.
+    """
+    from ssd.generation import openai_server  # imports an HTTP client, which most runs do without
+
+    sampler = run.config.sampler
+    with openai_server.open_connection(sampler, is_patient=False) as connection:
+        server = openai_server.find_server(connection, sampler.served_name)
+        length = longest_model_len(run) or model_length(Path(run.weights.path))
+        openai_server.require_length(server, length)
+        openai_server.require_abilities(connection, server, sampler.logprobs)
+    others = [model for model in protocol.models(run) if model != BASE]
+    here = f"; {local_engine(sampler.engine)} here draws for {' and '.join(others)}"
+    print(
+        f"{sampler.url} ({server.root or server.name}) draws for the base model"
+        + (here if others and "evaluate" in run.config.stages else ""),
+        flush=True,
+    )
 
 
 def check_evaluation(run: Run) -> None:

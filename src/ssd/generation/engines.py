@@ -1,5 +1,5 @@
-"""The engines behind the protocol: vLLM, and transformers where vLLM does not install; each is
-imported when it starts, because that takes seconds and one may not be installed."""
+"""The engines behind the protocol: vLLM, transformers where vLLM does not install, and a server;
+each is imported when it starts, because that takes seconds and one may not be installed."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Self
 
 from ssd.arms import BASE
 from ssd.config.choices import EngineName
-from ssd.config.settings import HardwareConfig, ModelConfig
+from ssd.config.settings import HardwareConfig, ModelConfig, SamplerConfig
 from ssd.generation.engine import Engine
 from ssd.generation.local_replica import divide, part_of
 from ssd.generation.messages import Load
@@ -34,9 +34,16 @@ def _transformers() -> Start:
     return TransformersEngine
 
 
+def _openai() -> Start:
+    from ssd.generation.openai_engine import OpenAIEngine
+
+    return OpenAIEngine
+
+
 ENGINES: dict[EngineName, Callable[[], Start]] = {
     EngineName.vllm: _vllm,
     EngineName.transformers: _transformers,
+    EngineName.openai: _openai,
 }
 
 
@@ -48,17 +55,20 @@ def load_engine(
     *,
     max_model_len: int | None,
     adapter: Path | None = None,
+    sampler: SamplerConfig | None = None,
 ) -> Engine:
     """Load the checkpoint in `folder`, and the adapter in `adapter` onto it, into the engine
     called `name`; `hardware` is resolved. A bf16 model computes in fp32 on a CPU without bf16
-    products.
+    products. A server has loaded it already: `sampler` says where it is.
 
     Raises:
-        HardwareError: the engine is not installed, or cannot get the memory it needs.
+        HardwareError: the engine is not installed, or cannot get the memory it needs; the server
+            does not answer as it has to.
     """
     model = replace(model, dtype=compute_dtype(model.dtype, hardware))
     start = ENGINES[name]()
-    return start(folder, model, hardware, max_model_len=max_model_len, adapter=adapter)
+    where = {"sampler": sampler} if name is EngineName.openai else {}
+    return start(folder, model, hardware, max_model_len=max_model_len, adapter=adapter, **where)
 
 
 class LazyEngine:
@@ -97,12 +107,13 @@ def run_engine(
         lineage.require_model(run, model, step)
         return start_engine(
             Load(
-                name=config.sampler.engine,
+                name=lineage.engine(run, model),
                 folder=lineage.model_folder(run, model, step),
                 model=config.model,
                 hardware=config.hardware,
                 max_model_len=max_model_len,
                 adapter=lineage.adapter_folder(run, model, step),
+                sampler=config.sampler,
             )
         )
 
@@ -110,8 +121,9 @@ def run_engine(
 
 
 def start_engine(load: Load) -> Engine:
-    """The engine in this process, or `hardware.replicas` of them in processes of their own."""
-    if load.hardware.num_replicas > 1:
+    """The engine in this process, or `hardware.replicas` of them in processes of their own; a
+    server decides by itself how many it is."""
+    if load.hardware.num_replicas > 1 and load.name is not EngineName.openai:
         return Replicas(divide(load.hardware), replace(load, hardware=part_of(load.hardware)))
     return load_engine(
         load.name,
@@ -120,4 +132,5 @@ def start_engine(load: Load) -> Engine:
         load.hardware,
         max_model_len=load.max_model_len,
         adapter=load.adapter,
+        sampler=load.sampler,
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssd.config.choices import EngineName
-from ssd.config.settings import HardwareConfig, ModelConfig
+from ssd.config.settings import HardwareConfig, ModelConfig, SamplerConfig
 from ssd.generation.engine import Completion, Request
 from ssd.method.decoding import Decoding
 
@@ -27,6 +27,7 @@ class Load:
     hardware: HardwareConfig
     max_model_len: int | None
     adapter: Path | None
+    sampler: SamplerConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from ssd.artifacts.names import SHARDS
 from ssd.artifacts.seals import drop_damaged
@@ -58,7 +59,7 @@ def generate_shards(
     shard_size: int,
     label: str,
     logprobs: int | None = None,
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """Draw every request that the shards under `folder` do not hold yet; without any, no engine
     starts.
 
@@ -69,7 +70,8 @@ def generate_shards(
 
     Returns:
         The facts of a manifest: `tokens_per_second` (engine start excluded), None where nothing was
-        missing, and `engine_start_seconds`, 0 where the engine ran already.
+        missing, and `engine_start_seconds`, 0 where the engine ran already; and what a server says
+        of itself.
     """
     shards = folder / SHARDS
     drop_damaged(shards)
@@ -95,6 +97,7 @@ def generate_shards(
     return {
         "tokens_per_second": round(progress.rate, 1),
         "engine_start_seconds": round(engine.start_seconds, 1) if starts else 0.0,
+        **getattr(running, "facts", {}),
     }
 
 

@@ -26,6 +26,7 @@ from ssd.models.names import (
     VOCABULARIES,
     WEIGHTS_INDEX,
 )
+from ssd.runtime.installation import local_engine
 
 ELSEWHERE = ("original/*", "metal/*", "onnx/*", "consolidated*.safetensors")
 """Where hub repositories keep the same weights in other formats."""
@@ -247,7 +248,8 @@ def require_trainable(folder: Path, config: RunConfig) -> None:
         )
     alone = config.adapter.type is not AdapterType.none and not config.adapter.merge
     on_cpu = config.hardware.accelerator is Accelerator.cpu
-    if alone and on_cpu and config.sampler.engine is EngineName.vllm and has_experts(folder):
+    vllm_draws = local_engine(config.sampler.engine) is EngineName.vllm
+    if alone and on_cpu and vllm_draws and has_experts(folder):
         raise ModelError(
             f"adapter.merge=false: vLLM on CPU runs no adapter beside the experts of {name}: "
             "use adapter.merge=true, or sampler=transformers"

@@ -8,6 +8,7 @@ from ssd.config.choices import Accelerator, EngineName
 from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.plan.architecture import Architecture
 from ssd.runtime.devices import ASSUMED, GIB, UTILIZATION, cpu_tflops, find_card
+from ssd.runtime.installation import local_engine
 from ssd.runtime.precision import compute_dtype
 
 BF16, FP32 = 2, 4
@@ -108,7 +109,7 @@ def engine_bytes(model: Architecture, config: RunConfig) -> float:
     hardware = config.hardware
     on_cpu = hardware.accelerator is Accelerator.cpu
     cache = sequence_bytes(model, _shares(hardware), longest_context(model, config))
-    if on_cpu and config.sampler.engine is EngineName.vllm:
+    if on_cpu and local_engine(config.sampler.engine) is EngineName.vllm:
         cache = max(cache, cache_room(model, config, 0.0))
     engines = hardware.num_replicas if on_cpu else 1
     return engines * (engine_weights(model, config) + cache + RESERVE[hardware.accelerator])

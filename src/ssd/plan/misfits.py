@@ -28,6 +28,7 @@ from ssd.plan.remedies import (
 from ssd.plan.work import disk_bytes
 from ssd.plan.workload import Workload
 from ssd.runtime.devices import gib
+from ssd.runtime.installation import local_engine
 
 TRAINING, ENGINE, DISK, ANALYSIS = "training", "engine", "disk", "analysis"
 LEFT_FREE = 2**30
@@ -94,13 +95,16 @@ def _training(
 
 def _engine(model: Architecture, config: RunConfig, capacity: float) -> str | None:
     spread, on_gpu = config.hardware.engine_devices, config.hardware.accelerator is Accelerator.gpu
-    if on_gpu and config.sampler.engine is EngineName.vllm and model.num_heads % spread:
+    splits_heads = on_gpu and local_engine(config.sampler.engine) is EngineName.vllm
+    if splits_heads and model.num_heads % spread:
         fewer = max(number for number in range(1, spread) if model.num_heads % number == 0)
         return (
             f"hardware.tensor_parallel_size={spread} does not divide the model's {model.num_heads} "
             f"attention heads: set hardware.tensor_parallel_size={fewer}, or leave it null"
         )
     needed = partial(engine_bytes, model)
+    if not config.draws_here:
+        return None
 
     def room(candidate: RunConfig) -> float:
         return engine_room(model, candidate, capacity)
@@ -120,7 +124,8 @@ def engine_room(model: Architecture, config: RunConfig, capacity: float) -> floa
     """Bytes of a device of `capacity` bytes that the engine may take; 0 where the key-value cache
     of a fixed size, which vLLM has on a CPU, does not hold one sequence."""
     hardware = config.hardware
-    if hardware.accelerator is not Accelerator.gpu and config.sampler.engine is EngineName.vllm:
+    has_cache = local_engine(config.sampler.engine) is EngineName.vllm
+    if hardware.accelerator is not Accelerator.gpu and has_cache:
         sequence = sequence_bytes(model, 1, longest_context(model, config))
         if sequence > cache_room(model, config, capacity):
             return 0.0

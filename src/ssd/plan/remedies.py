@@ -22,6 +22,7 @@ from ssd.plan.choice import LESS_AND_LESS
 from ssd.plan.engine import longest_context, sequence_bytes
 from ssd.plan.workload import Workload
 from ssd.runtime.devices import GIB, gib
+from ssd.runtime.installation import local_engine
 
 SHORTEST = 1024
 """Tokens of a row, a sample or an answer; shorter ones are never offered."""
@@ -238,7 +239,7 @@ def _shorter_answers(model: Architecture, config: RunConfig) -> Family:
 
 def _cache_sizes(model: Architecture, config: RunConfig) -> Family:
     """The cache that one sequence takes, in whole GiB, where another size is set."""
-    if config.sampler.engine is not EngineName.vllm:
+    if local_engine(config.sampler.engine) is not EngineName.vllm:
         return []
     size = math.ceil(sequence_bytes(model, 1, longest_context(model, config)) / GIB)
     now = config.hardware.kv_cache_gib

@@ -43,7 +43,7 @@ def generations(
             "num_samples": protocol.num_samples(run, benchmark, part),
             "max_new_tokens": settings.max_new_tokens,
             "max_model_len": settings.max_model_len,
-            "engine": run.config.sampler.engine,
+            "engine": lineage.engine(run, model),
             "seed": run.config.seed,
         },
     )

@@ -11,12 +11,13 @@ from ssd.arms import BASE, TUNED, UNIT
 from ssd.artifacts.fingerprints import fingerprint, hash_file, plain
 from ssd.artifacts.names import ADAPTER, CHECKPOINTS, CORPUS, MODEL, SHARDS
 from ssd.artifacts.store import Artifact, artifact, existing
-from ssd.config.choices import AdapterType, DataSource, SystemRole
+from ssd.config.choices import AdapterType, DataSource, EngineName, SystemRole
 from ssd.config.run_name import between
 from ssd.config.settings import DataConfig, ModelConfig, TruncationConfig
 from ssd.errors import DataError
 from ssd.problems.problem import prompt_file
 from ssd.run.folder import Run
+from ssd.runtime.installation import local_engine
 
 NOT_COMPUTED = (
     "corpus", "checkpoint_every", "keep_checkpoints", "packing", "isolation_check",
@@ -136,6 +137,12 @@ def identity(run: Run, model: str, step: int | None = None) -> str:
     unmerged = adapter_folder(run, model, step) is not None
     identity = checkpoint(trainings(run)[model]).fingerprint
     return identity + ("" if step is None else f"@{step}") + ("+adapter" if unmerged else "")
+
+
+def engine(run: Run, model: str) -> EngineName:
+    """The engine that draws a model's answers: a server holds the base model alone."""
+    name = run.config.sampler.engine
+    return name if model == BASE else local_engine(name)
 
 
 def trained_folder(run: Run, model: str, step: int | None = None) -> Path:

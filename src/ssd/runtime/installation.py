@@ -9,7 +9,7 @@ import sysconfig
 import tempfile
 from dataclasses import replace
 
-from ssd.config.choices import Accelerator, Attention, HeadKernel, Precision
+from ssd.config.choices import Accelerator, Attention, EngineName, HeadKernel, Precision
 from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.errors import HardwareError
 from ssd.runtime.gpus import visible_gpus
@@ -58,6 +58,15 @@ def check_installation() -> None:
                 f"{name} {version} does not work beside the CPU build of torch, and nothing here "
                 f"needs it: pip uninstall -y {' '.join(COMPANIONS)}"
             )
+
+
+def local_engine(name: EngineName) -> EngineName:
+    """The engine that starts on this machine where `name` is chosen: beside a server, which holds
+    the base model alone, vLLM where it is installed."""
+    if name is not EngineName.openai:
+        return name
+    has_vllm = importlib.util.find_spec("vllm") is not None
+    return EngineName.vllm if has_vllm else EngineName.transformers
 
 
 def check_wandb_reports() -> None:
