@@ -78,6 +78,7 @@ def test_what_is_typed_wins(tmp_path: Path) -> None:
     typed = (
         "hardware.activation_checkpointing=selective", "hardware.micro_batch_tokens=10000",
         "hardware.max_num_seqs=7", "hardware.compile_engine=false",
+        "hardware.tensor_parallel_size=1", "hardware.replicas=1",
         EAGER,
     )  # fmt: skip
     asked = compose_config(*QWEN, *typed).hardware
