@@ -17,6 +17,8 @@ from ssd.plan.architecture import Architecture
 NORM = 4
 """Bytes per element that a norm computes in: fp32."""
 EAGER, SDPA = "eager", "sdpa"
+IN_TRANSIT = 2
+"""Layers' inputs that are on a device although they are kept in main memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,11 @@ def attention_mask(model: Architecture, width: Widths, tokens: int) -> int:
     return (1 + width.compute) * tokens**2 if model.attention in (EAGER, SDPA) else 0
 
 
+def input_bytes(model: Architecture, width: Widths, tokens: int) -> int:
+    """Bytes of a layer's input, all that full recomputation keeps of it."""
+    return width.residual * model.hidden_size * tokens
+
+
 def activation_bytes(
     model: Architecture,
     recompute: Recompute,
@@ -97,8 +104,10 @@ def activation_bytes(
     tokens: int,
     *,
     packing: bool,
+    offload: bool = False,
 ) -> int:
-    """Bytes of activations at the worst moment of a micro-batch of `tokens` tokens.
+    """Bytes of activations at the worst moment of a micro-batch of `tokens` tokens; with `offload`,
+    without the inputs that lie in main memory, but with the two on their way there or back.
 
     Of the first `recomputed` layers their products' (`selective`) or their input (`full`) are kept,
     of the others everything, while one layer runs backward. That layer has everything in either
@@ -110,10 +119,11 @@ def activation_bytes(
     stored = {
         Recompute.none: whole,
         Recompute.selective: products_per_token(model, width) * tokens + width.compute * scores,
-        Recompute.full: width.residual * model.hidden_size * tokens,
+        Recompute.full: input_bytes(model, width, tokens),
     }[recompute]
     recomputed = min(recomputed, model.num_layers - 1)
-    layers = recomputed * stored + (model.num_layers - recomputed) * whole
+    held = min(recomputed, IN_TRANSIT) if offload else recomputed
+    layers = held * stored + (model.num_layers - recomputed) * whole
     running = backward_per_token(model, width) * tokens
     ends = (NORM + width.residual + width.compute) * model.hidden_size * tokens  # the final norm
     mask = attention_mask(model, width, tokens) if packing else 0
