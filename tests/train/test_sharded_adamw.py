@@ -168,3 +168,16 @@ def test_two_hundred_steps_of_a_mixture_end_near_those_with_whole_moments(
     assert largest < 0.03
     assert ends[0] == pytest.approx(ends[1], rel=0.02)
     assert apart < 0.15
+
+
+@pytest.mark.slow
+def test_two_compiled_sharded_processes_learn_what_eager_ones_do(
+    make_run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE", raising=False)
+    settings = (*FP32, "train.max_steps=4", EIGHT, "hardware.devices=2")
+    settings += ("hardware.offload_activations=true",)
+    eager = trained(make_run, "eager", *settings)
+    compiled = trained(make_run, "compiled", *settings, "hardware.compile_training=true")
+    assert losses(compiled) == pytest.approx(losses(eager), rel=1e-3)
+    assert distance(compiled, eager) < 0.05
