@@ -260,6 +260,7 @@ class SamplerConfig:
 
 
 SHARDED_8BIT = "ssd.train.sharded_adamw.ShardedAdamW8bit"
+"""The optimizer whose 8-bit moments FSDP2 shards."""
 
 
 @dataclass(kw_only=True, slots=True)

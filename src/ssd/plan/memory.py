@@ -30,6 +30,7 @@ RESERVE = {Accelerator.gpu: 2 * GIB, Accelerator.cpu: GIB}
 """Bytes that a process takes besides tensors: CUDA context and communication, or Python and its
 libraries; an assumption."""
 INPUTS = "inputs of layers"
+"""The item that `hardware.offload_activations` moves to main memory."""
 
 
 @dataclass(frozen=True, slots=True)
