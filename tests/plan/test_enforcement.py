@@ -144,7 +144,7 @@ def test_a_plan_alone_prints_what_is_chosen_and_leaves_the_asking_open(
     assert done.returncode == 0, done.stderr
     assert "chosen by memory" in done.stdout
     assert "this machine's GPUs" in done.stdout
-    assert "optimizer=adamw8bit (" in done.stdout
+    assert "hardware.offload_activations=true (" in done.stdout
     saved = yaml.safe_load((tmp_path / "out" / "main" / "x" / "config.yaml").read_text())
     assert saved["hardware"]["activation_checkpointing"] == "auto"
 

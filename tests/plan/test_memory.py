@@ -14,7 +14,7 @@ from ssd.config.choices import Accelerator
 from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.generation.vllm_memory import memory_share
 from ssd.plan.architecture import KNOWN, Architecture, measure
-from ssd.plan.memory import NF4, RESERVE, Memory, host_bytes, memory
+from ssd.plan.memory import INPUTS, NF4, RESERVE, Memory, host_bytes, memory
 from ssd.runtime.devices import GIB, UNKNOWN, device_memory, find_card, peak_tflops
 from ssd.runtime.hardware import assume
 
@@ -119,6 +119,28 @@ def test_offloaded_state_counts_as_main_memory() -> None:
     host = host_bytes(model, config, there)
     assert host["offloaded state"] == 16 * model.num_parameters
     assert host["loading the weights"] == 2 * model.num_parameters
+
+
+def test_moments_that_shard_take_nine_bits_of_each_weight() -> None:
+    needed, model, _ = planned("hardware=gpu_8", "optimizer=adamw8bit_sharded")
+    embedding = 151_936 * 2560
+    moments = 8 * embedding + 2 * (1 + 4 / 64) * (model.num_parameters - embedding)
+    assert sizes(needed)["optimizer state"] == moments / 8
+
+
+def test_inputs_that_are_moved_count_as_main_memory() -> None:
+    here, model, _ = planned("model=qwen3_30b", "hardware=gpu_8")
+    there, _, config = planned("model=qwen3_30b", "hardware=gpu_8_80gb")
+    state = 2 * 2048 * ROW  # bf16
+    # Of 48 layers, the last one's input is on the device in any case; two are on their way.
+    assert here.needed - there.needed == (47 - 2) * state
+    assert there.on_host == 48 * state
+    host = host_bytes(model, config, there)
+    assert host[INPUTS] == 8 * 48 * state
+    assert host["exporting"] == 6 * model.num_parameters
+    # PyTorch takes pinned memory by powers of two.
+    longer, _, _ = planned("model=qwen3_30b", "hardware=gpu_8_80gb", tokens=ROW + 1)
+    assert longer.on_host == 2 * there.on_host
 
 
 FULL, SELECTIVE, NONE = (

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from runs import compose_config
 
+from ssd.config.choices import Recompute
 from ssd.plan.misfits import ANALYSIS, DISK, ENGINE, TRAINING
 from ssd.plan.plan import Plan, make_plan
 
@@ -74,10 +75,24 @@ def test_full_fine_tuning_of_4b_on_one_card_of_80_gib_is_offered_before_a_second
 ) -> None:
     message = planned(tmp_path, "model=qwen3_4b", GPU, "plan.device_memory_gib=80").misfits
     commands = offers(message[TRAINING])
-    assert commands[0].startswith("optimizer=adamw8bit train.seq_len=")
-    assert commands[1] == "adapter=lora"
-    assert commands.index("hardware.devices=2") > 1
+    assert commands[0] == "hardware.offload_activations=true optimizer=adamw8bit"
+    assert "optimizer=adamw8bit train.seq_len=32768" in commands
+    assert commands.index("hardware.devices=2") > commands.index("adapter=lora") > 2
     assert "moments in 8 bits" in message[TRAINING]
+
+
+def test_a_mixture_of_30b_on_eight_cards_of_80_gib_is_told_what_goes_with_them(
+    tmp_path: Path,
+) -> None:
+    typed = ("model=qwen3_30b", "hardware=gpu_8_80gb", "plan.device_memory_gib=80")
+    message = planned(tmp_path, *typed).misfits[TRAINING]
+    assert offers(message)[0] == "optimizer=adamw8bit_sharded"
+    for gib in (80, 79.1):  # as nvidia-smi reports an H100's
+        memory = f"plan.device_memory_gib={gib}"
+        plan = planned(tmp_path, *typed, memory, "optimizer=adamw8bit_sharded")
+        assert not plan.misfits and plan.tight is None
+        assert plan.config.hardware.activation_checkpointing is Recompute.full
+        assert plan.config.hardware.micro_batch_tokens == 65_536
 
 
 def test_nothing_is_offered_that_holds_another_offer_whole(tmp_path: Path) -> None:

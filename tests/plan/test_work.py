@@ -54,6 +54,22 @@ def test_the_papers_run_is_7_9_epochs_of_240_million_tokens(tmp_path: Path) -> N
     assert estimate(model, measured, workload(config)).seconds == 240e6 / (8 * 6e3)
 
 
+def test_what_crosses_the_bus_takes_its_time(tmp_path: Path) -> None:
+    typed = ("model=qwen3_30b", f"output_dir={tmp_path}")
+    model = sized("Qwen/Qwen3-30B-A3B-Instruct-2507")
+    here, there = (
+        estimate(model, config, workload(config))
+        for config in (
+            compose_config(*typed, f"hardware={name}", "hardware.activation_checkpointing=full")
+            for name in ("gpu_8", "gpu_8_80gb")
+        )
+    )
+    moved = 2 * 48 * 2 * 2048  # there and back, all layers, bf16
+    more = 1 / there.tokens_per_second - 1 / here.tokens_per_second
+    assert more == pytest.approx(moved / 25e9)
+    assert "bus of 25 GB/s" in there.speed_source
+
+
 def test_operations_per_token_are_six_per_parameter_and_causal_attention() -> None:
     dense = sized("Qwen/Qwen3-4B-Instruct-2507")
     total, attention = flop_per_token(dense, FULL, 16_384)

@@ -1,6 +1,7 @@
 """What the installed packages and compilers allow."""
 
 import dataclasses
+import importlib.util
 import shutil
 from collections.abc import Callable
 from importlib.metadata import version
@@ -32,12 +33,23 @@ CPU_BUILD = pytest.mark.skipif("+cpu" not in version("torch"), reason="torch is 
         (["hardware.attention=flash_attention_2"], "use hardware.attention=varlen"),
         (["hardware.attention=flash_attention_3"], "use hardware.attention=varlen"),
         (["hardware.cpu_offload=true", "hardware.devices=2"], "cpu_offload=true needs an NVIDIA"),
+        (["hardware.offload_activations=true"], "offload_activations=true needs an NVIDIA GPU"),
     ],
 )
 def test_what_needs_a_gpu_is_refused_without_one(overrides: list[str], message: str) -> None:
     config = compose_config("model=tiny", "hardware=cpu", *overrides)
     with pytest.raises(HardwareError, match=message):
         check_training(dataclasses.replace(config, hardware=resolve(config.hardware)))
+
+
+def test_moments_that_shard_need_torchao(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose_config("model=tiny", "hardware=cpu", "optimizer=adamw8bit_sharded")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "torchao" else find(name)
+    )
+    with pytest.raises(HardwareError, match=r"\.\[torchao\].*use optimizer=adamw"):
+        check_training(config)
 
 
 FLASH_3 = "hardware.attention=flash_attention_3"

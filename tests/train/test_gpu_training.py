@@ -37,8 +37,10 @@ KINDS: dict[str, tuple[str, ...]] = {
     "lora": ("adapter=lora",),
     "qlora": ("adapter=qlora",),
     "8-bit moments": ("optimizer=adamw8bit",),
+    "8-bit moments that shard": ("optimizer=adamw8bit_sharded",),
     "selective recomputation": ("hardware.activation_checkpointing=selective",),
     "one layer recomputed": (FULL, "hardware.recompute_layers=1"),
+    "inputs in main memory": (FULL, "hardware.offload_activations=true"),
     "experts": ("model=tiny_moe",),
     UNCOMPILED: ("model=tiny_moe", "adapter=lora", "adapter.experts=true"),
 }
@@ -48,6 +50,7 @@ MEMORY = {
     # the kernels, rounding by the allocator, the product that is added to the head's gradient.
     "full recomputation": ((FULL, EAGER), (0.9, 1.15)),
     "8-bit moments": ((FULL, EAGER, "optimizer=adamw8bit"), (0.9, 1.15)),
+    "inputs in main memory": ((FULL, EAGER, "hardware.offload_activations=true"), (0.9, 1.2)),
     "adapters": ((FULL, EAGER, "adapter=lora"), (0.85, 1.2)),  # of 2.4 GiB by the plan
     "half of the layers recomputed": ((FULL, EAGER, "hardware.recompute_layers=10"), (0.9, 1.15)),
     # Where layers are compiled the plan is a bound.

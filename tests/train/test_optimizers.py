@@ -166,7 +166,7 @@ def test_moments_in_paged_memory_stay_there_when_a_checkpoint_is_read(
 
 
 def test_8_bit_moments_are_not_sharded(make_run: Callable[..., Run]) -> None:
-    with pytest.raises(ConfigError, match=r"8-bit moments.*use optimizer=adamw, or hardware.stra"):
+    with pytest.raises(ConfigError, match=r"8-bit moments.*use optimizer=adamw8bit_sharded, or"):
         make_run("optimizer=adamw8bit", "hardware.devices=2")
     make_run("optimizer=adamw8bit", "hardware.devices=2", "hardware.strategy=ddp")
 

@@ -282,12 +282,17 @@ class SamplerConfig:
         )
 
 
+SHARDED_8BIT = "ssd.train.sharded_adamw.ShardedAdamW8bit"
+"""The optimizer whose 8-bit moments FSDP2 shards."""
+
+
 @dataclass(kw_only=True, slots=True)
 class OptimizerConfig:
     """The optimizer, built from `_target_` with every other field as a keyword argument."""
 
     _target_: str = "torch.optim.AdamW"
-    """Class in dotted notation; the groups name torch's and bitsandbytes' AdamW."""
+    """Class in dotted notation; the groups name AdamW of torch, of bitsandbytes and, with 8-bit
+    moments that shard, of this project through torchao."""
     lr: float = positive(MISSING)
     """Peak learning rate, reached after `train.warmup_steps`."""
     betas: tuple[float, float] = within("[0, 1)", (0.9, 0.95))
@@ -298,7 +303,12 @@ class OptimizerConfig:
     @property
     def is_8bit(self) -> bool:
         """Whether the moments are kept in 8 bits."""
-        return self._target_.startswith("bitsandbytes.")
+        return self._target_ == SHARDED_8BIT or not self.may_shard
+
+    @property
+    def may_shard(self) -> bool:
+        """Whether the moments can be split over processes (FSDP2)."""
+        return not self._target_.startswith("bitsandbytes.")
 
     @property
     def is_paged(self) -> bool:
@@ -421,6 +431,9 @@ class HardwareConfig:
     others keep everything. When null: all, or under `auto` on GPUs the fewest that fit."""
     cpu_offload: bool = False
     """Keep sharded weights and optimizer state in main memory; needs GPUs and FSDP2."""
+    offload_activations: bool = False
+    """Keep the inputs of layers that recompute, which is all that full recomputation keeps of them,
+    in main memory between forward and backward pass; needs GPUs."""
     attention: Attention = Attention.auto
     """`auto` is `varlen` where the model allows it, otherwise `sdpa`, otherwise `eager`."""
     head: HeadKernel = HeadKernel.chunked
@@ -451,6 +464,18 @@ class HardwareConfig:
             not self.recompute_layers or self.activation_checkpointing is not Recompute.none,
             f"hardware.recompute_layers={self.recompute_layers} has nothing to do under "
             "hardware.activation_checkpointing=none: set that to full or selective",
+        )
+        require(
+            not self.offload_activations
+            or self.activation_checkpointing in (Recompute.auto, Recompute.full),
+            "hardware.offload_activations=true moves the inputs of layers that recompute from "
+            f"them, and hardware.activation_checkpointing={self.activation_checkpointing.value} "
+            "keeps more than these: set that to full, or leave it auto",
+        )
+        require(
+            not self.offload_activations or self.recompute_layers != 0,
+            "hardware.offload_activations=true has nothing to move under "
+            "hardware.recompute_layers=0: raise that, or leave it null",
         )
 
     def num_recomputed(self, num_layers: int) -> int:
@@ -813,9 +838,9 @@ class RunConfig:
             "raise hardware.devices, or leave hardware.strategy=auto",
         )
         require(
-            not (optimizer.is_8bit and hardware.shards),
+            optimizer.may_shard or not hardware.shards,
             f"optimizer={optimizer._target_} keeps 8-bit moments, which break on sharded weights "
-            "(bitsandbytes issues 1633 and 2080): use optimizer=adamw, "
+            "(bitsandbytes issues 1633 and 2080): use optimizer=adamw8bit_sharded, "
             "or hardware.strategy=ddp where the model fits on one device",
         )
         require(

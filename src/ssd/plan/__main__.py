@@ -7,6 +7,7 @@ from ssd.artifacts.files import write_json
 from ssd.artifacts.names import CONFIG
 from ssd.errors import ArtifactError
 from ssd.run.folder import read_config
+from ssd.runtime.progress import silence_imports
 from ssd.runtime.reporting import reporting_errors
 
 
@@ -46,6 +47,7 @@ def main() -> None:
             )
         config, folder = read_config(file), file.parent
 
+        silence_imports()
         # After the cheap checks: torch and transformers take seconds to import.
         from ssd.artifacts.names import PLAN
         from ssd.plan.plan import make_plan

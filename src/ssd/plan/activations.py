@@ -17,6 +17,8 @@ from ssd.plan.architecture import Architecture
 NORM = 4
 """Bytes per element that a norm computes in: fp32."""
 EAGER, SDPA = "eager", "sdpa"
+IN_TRANSIT = 2
+"""Layers' inputs that are on a device although they are kept in main memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,11 @@ def attention_mask(model: Architecture, width: Widths, tokens: int) -> int:
     return (1 + width.compute) * tokens**2 if model.attention in (EAGER, SDPA) else 0
 
 
+def input_bytes(model: Architecture, width: Widths, tokens: int) -> int:
+    """Bytes of a layer's input, all that full recomputation keeps of it."""
+    return width.residual * model.hidden_size * tokens
+
+
 def activation_bytes(
     model: Architecture,
     recompute: Recompute,
@@ -101,8 +108,10 @@ def activation_bytes(
     tokens: int,
     *,
     packing: bool,
+    offload: bool = False,
 ) -> int:
-    """Bytes of activations at the worst moment of a micro-batch of `tokens` tokens.
+    """Bytes of activations at the worst moment of a micro-batch of `tokens` tokens; with `offload`,
+    without the inputs that lie in main memory, but with the two on their way there or back.
 
     Of the first `recomputed` layers their products' (`selective`) or their input (`full`) are kept,
     of the others everything, while one layer runs backward. That layer has everything in either
@@ -119,7 +128,7 @@ def activation_bytes(
         True: products_per_token(model, width) * tokens + width.compute * scores,
         False: products_per_token(model, width, attends=False) * tokens,
     }
-    inputs = dict.fromkeys((True, False), width.residual * model.hidden_size * tokens)
+    inputs = dict.fromkeys((True, False), input_bytes(model, width, tokens))
     stored = {
         Recompute.none: whole, Recompute.selective: products, Recompute.full: inputs,
     }[recompute]  # fmt: skip
@@ -127,7 +136,8 @@ def activation_bytes(
     rest = sum(whole[attends] for attends in layers[len(again) :])
     # A layer that is computed again comes when those behind it are done.
     largest = max((whole[attends] for attends in again), default=0)
-    kept = sum(stored[attends] for attends in again) + max(rest, largest)
+    held = again[:IN_TRANSIT] if offload else again
+    kept = sum(stored[attends] for attends in held) + max(rest, largest)
     running = backward_per_token(model, width) * tokens
     ends = (NORM + width.residual + width.compute) * model.hidden_size * tokens  # the final norm
     mask = attention_mask(model, width, tokens) if packing else 0

@@ -4,7 +4,6 @@ The model is built on PyTorch's meta device, where parameters have shapes and ta
 what is counted is what transformers would train.
 """
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from ssd.models.random_init import RANDOM_MODELS, random_fields
 from ssd.models.weights import locate
 from ssd.plan.delta_net import DeltaNet, find_delta_net
 from ssd.problems.problem import DATA
+from ssd.runtime.progress import silence_imports
 
 KNOWN = DATA / "architectures" / "models.json"
 """Configuration fields that decide sizes, by hub id: facts of the published `config.json` files."""
@@ -220,7 +220,7 @@ def _count_adapters(network: Any, adapter: AdapterConfig) -> dict[str, int]:
 
     from ssd.train.network import adapt
 
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it
+    silence_imports()
     with torch.device("meta"):
         adapted = adapt(network, adapter, empty=True)
     trained = {n: p.numel() for n, p in adapted.named_parameters() if p.requires_grad}

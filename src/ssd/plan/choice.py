@@ -136,6 +136,8 @@ def _recomputing(hardware: HardwareConfig, num_layers: int) -> list[tuple[Recomp
     if kind is not Recompute.auto:
         return [(kind, layers)]
     numbers = range(num_layers) if layers is None else [layers]
+    if hardware.offload_activations:  # which only full recomputation leaves something to
+        return [(Recompute.full, number) for number in numbers if number]
     # Full recomputation first, so that it is chosen unless the other was measured to be faster.
     kinds = itertools.product((Recompute.full, Recompute.selective), numbers)
     return [(kind, number) if number else (Recompute.none, 0) for kind, number in kinds]

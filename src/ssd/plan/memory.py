@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from ssd.config.choices import Accelerator, AdapterType, Dtype, Precision
 from ssd.config.settings import AdapterConfig, RunConfig
-from ssd.plan.activations import Widths, activation_bytes, widths
+from ssd.plan.activations import Widths, activation_bytes, input_bytes, widths
 from ssd.plan.architecture import Architecture
 from ssd.runtime.devices import GIB
 from ssd.runtime.precision import product_precision
-from ssd.train.chunks import chunk_size
+from ssd.train.chunks import MOMENT_BLOCK, chunk_size
 
 FP32 = 4
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -21,12 +21,16 @@ and an fp32 scale of 256 such scales (Dettmers et al. 2023, arXiv:2305.14314, se
 EIGHT_BIT = 1 + FP32 / 256
 """Bytes per weight of one 8-bit moment: with an fp32 scale per block of 256
 (Dettmers et al. 2021, arXiv:2110.02861)."""
+SHARDED_EIGHT_BIT = 1 + FP32 / MOMENT_BLOCK
+"""The same of moments that shard, whose blocks are smaller."""
 COMPILED = 0.75
 """Share of the copies and activations of eager autocast that remains with compiled layers. By the
 peaks measured on one H200 (4B): 0.55 under full recomputation, 0.71 under none; a bound on both."""
 RESERVE = {Accelerator.gpu: 2 * GIB, Accelerator.cpu: GIB}
 """Bytes that a process takes besides tensors: CUDA context and communication, or Python and its
 libraries; an assumption."""
+INPUTS = "inputs of layers"
+"""The item that `hardware.offload_activations` moves to main memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Item:
     name: str
     num_bytes: float
     on_host: bool = False
-    """In main memory instead of the device's, under `hardware.cpu_offload`."""
+    """In main memory instead of the device's, by an `offload` setting of hardware."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class Memory:
 
     @property
     def on_host(self) -> float:
-        """Bytes of offloaded state in main memory."""
+        """Bytes in main memory."""
         return sum(item.num_bytes for item in self.items if item.on_host)
 
 
@@ -73,7 +77,13 @@ def memory(model: Architecture, config: RunConfig, tokens: int) -> Memory:
     share = COMPILED if cast and hardware.compile_training else 1.0
     recompute, layers = hardware.activation_checkpointing, hardware.num_recomputed(model.num_layers)
     activations = activation_bytes(
-        model, recompute, layers, width, tokens, packing=config.train.packing
+        model,
+        recompute,
+        layers,
+        width,
+        tokens,
+        packing=config.train.packing,
+        offload=hardware.offload_activations,
     )
     state = "optimizer state, in pages" if config.optimizer.is_paged else "optimizer state"
     items = [
@@ -82,10 +92,21 @@ def memory(model: Architecture, config: RunConfig, tokens: int) -> Memory:
         Item(state, moment_bytes(model, config) / shared, on_host=offload),
         *_copies(model, config, width, share),
         Item("activations", share * activations),
+        *_offloaded(config, layers * pinned(input_bytes(model, width, tokens))),
         Item("head and loss", head_bytes(model, config.adapter, width, tokens)),
         Item("reserve", RESERVE[hardware.accelerator]),
     ]
     return Memory(tuple(items))
+
+
+def _offloaded(config: RunConfig, num_bytes: int) -> list[Item]:
+    moves = config.hardware.offload_activations
+    return [Item(INPUTS, num_bytes, on_host=True)] if moves else []
+
+
+def pinned(num_bytes: int) -> int:
+    """Bytes that PyTorch takes for a tensor in pinned memory: the next power of two."""
+    return 1 << (num_bytes - 1).bit_length()
 
 
 def weight_bytes(model: Architecture, config: RunConfig, precision: Precision) -> float:
@@ -104,9 +125,10 @@ def moment_bytes(model: Architecture, config: RunConfig) -> float:
     trained = num_trained(model, config.adapter)
     if not config.optimizer.is_8bit:
         return 2 * FP32 * trained
+    width = SHARDED_EIGHT_BIT if config.optimizer.may_shard else EIGHT_BIT
     full = config.adapter.type is AdapterType.none
     embedding = model.vocab_size * model.hidden_size if full else 0
-    return 2 * EIGHT_BIT * (trained - embedding) + 2 * FP32 * embedding
+    return 2 * width * (trained - embedding) + 2 * FP32 * embedding
 
 
 def head_bytes(model: Architecture, adapter: AdapterConfig, width: Widths, tokens: int) -> float:
@@ -146,15 +168,18 @@ def _copies(model: Architecture, config: RunConfig, width: Widths, share: float)
 
 
 def host_bytes(model: Architecture, config: RunConfig, needed: Memory) -> dict[str, float]:
-    """Main memory of the first machine: offloaded state of its processes; the whole model, as it is
+    """Main memory of the first machine: what its processes offload; the whole model, as it is
     stored, which its first process loads and spreads; trained weights beside the exported model."""
     trained = num_trained(model, config.adapter)
     stored = FP32 if config.model.dtype is Dtype.float32 else 2
     export = stored if config.adapter.type is AdapterType.none else FP32  # adapters merge in fp32
     loaded = stored * model.num_parameters if config.hardware.shards else 0
+    devices = config.hardware.devices or 1
+    inputs = sum(item.num_bytes for item in needed.items if item.name == INPUTS)
     sizes = {
         "loading the weights": float(loaded),
-        "offloaded state": needed.on_host * (config.hardware.devices or 1),
+        "offloaded state": (needed.on_host - inputs) * devices,
+        INPUTS: inputs * devices,
         "exporting": float(FP32 * trained + export * model.num_parameters),
     }
     return {name: size for name, size in sizes.items() if size}

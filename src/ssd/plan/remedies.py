@@ -15,7 +15,7 @@ from ssd.config.choices import (
     Recompute,
     Strategy,
 )
-from ssd.config.settings import HardwareConfig, RunConfig
+from ssd.config.settings import SHARDED_8BIT, HardwareConfig, RunConfig
 from ssd.errors import ConfigError
 from ssd.plan.architecture import Architecture
 from ssd.plan.choice import LESS_AND_LESS
@@ -54,6 +54,9 @@ EIGHT_BIT = Change(
     "optimizer=adamw8bit",
     (("optimizer._target_", "bitsandbytes.optim.AdamW8bit"),),
     "moments in 8 bits",
+)
+SHARDED_EIGHT_BIT = Change(
+    "optimizer=adamw8bit_sharded", (("optimizer._target_", SHARDED_8BIT),), "moments in 8 bits"
 )
 
 
@@ -125,6 +128,7 @@ def training_families(config: RunConfig, workload: Workload, *, desperate: bool)
     copies = hardware.num_processes > 1 and not hardware.shards
     rows = _change("hardware.micro_batch_tokens", longest, "more and smaller passes")
     shards = _change("hardware.strategy", Strategy.fsdp, "communication in every layer")
+    inputs = _change("hardware.offload_activations", True, "time: over the bus and back")
     offload = _change("hardware.cpu_offload", True, "much time: the optimizer steps on the CPU")
     nodes = [hardware.num_nodes << doubled for doubled in range(1, 6)]
     machines = [_change("hardware.num_nodes", count, "more machines") for count in nodes]
@@ -132,13 +136,19 @@ def training_families(config: RunConfig, workload: Workload, *, desperate: bool)
         _recomputing(hardware),
         [rows] * (longest < tokens),
         [shards] * copies,
-        [EIGHT_BIT] * (on_gpu and not config.optimizer.is_8bit),
+        [inputs] * (on_gpu and not hardware.offload_activations),
+        _eight_bit(config) * on_gpu,
         _shorter_samples(config, workload, most=False),
         _adapters(config),
         [offload] * (on_gpu and not hardware.cpu_offload),
         [*_gpus(("hardware.devices",), "more GPUs", hardware.devices or 1), *machines] * on_gpu,
         *([_shorter_samples(config, workload, most=True)] if desperate else []),
     ]
+
+
+def _eight_bit(config: RunConfig) -> Family:
+    """Those of one process, and those that shard, where the first do not."""
+    return [EIGHT_BIT, SHARDED_EIGHT_BIT] * (not config.optimizer.is_8bit)
 
 
 def engine_families(model: Architecture, config: RunConfig) -> list[Family]:
@@ -160,7 +170,7 @@ def disk_families(config: RunConfig) -> list[Family]:
     fewer = _change("train.keep_checkpoints", 1, "earlier steps cannot be evaluated")
     return [
         [fewer] * (config.train.keep_checkpoints != 1),
-        [EIGHT_BIT] * (not config.optimizer.is_8bit),
+        _eight_bit(config),
         _adapters(config),
     ]
 

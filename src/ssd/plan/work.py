@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from ssd.config.choices import Accelerator, AdapterType, Dtype, Recompute
 from ssd.config.settings import AdapterConfig, HardwareConfig, RunConfig, TrainConfig
+from ssd.plan.activations import input_bytes, widths
 from ssd.plan.architecture import Architecture
 from ssd.plan.memory import FP32, moment_bytes, num_trained
 from ssd.plan.workload import Workload
 from ssd.run.lineage import RESUMABLE
 from ssd.runtime.devices import peak_tflops
+from ssd.runtime.precision import product_precision
 
 UTILIZATION = {
     Recompute.full: (0.248, 0.341),
@@ -22,6 +24,9 @@ with compiled layers (12,980 and 15,910). Selective recomputation has not been r
 share of full recomputation, which does more again. Several GPUs have not been measured."""
 EXPERTS_UTILIZATION = 0.18
 """The same of mixtures of experts: of prime-rl's 30B-A3B on 8 x H200 (docs/training.md)."""
+BUS = 25e9
+"""Bytes per second between a GPU and pinned main memory, in each direction: of the 32 GB/s of PCIe
+4.0 with 16 lanes; an assumption, on the safe side of an H100's PCIe 5.0."""
 CPU_UTILIZATION = 0.75
 """The same of the rate of fp32 products on a CPU: 200 tokens per second of SmolLM2-135M, in bf16,
 where numpy's products ran at 0.205 TFLOP/s, on two cores one of which was busy."""
@@ -119,7 +124,21 @@ def _speed(model: Architecture, config: RunConfig, context: float) -> tuple[floa
         f"assumed: {share:.0%} of {whose}{peak:.3g} TFLOP/s (plan.utilization, plan.peak_tflops)"
     )
     full, _ = flop_per_token(model, AdapterConfig(), context)
-    return peak * 1e12 * share / full, words
+    speed = peak * 1e12 * share / full
+    if moved := bus_bytes(model, config):
+        words += f", and {moved / 2**20:.2f} MiB of a token over a bus of {BUS / 1e9:.0f} GB/s"
+    return 1 / (1 / speed + moved / BUS), words
+
+
+def bus_bytes(model: Architecture, config: RunConfig) -> int:
+    """Bytes of a token that cross a GPU's bus under `hardware.offload_activations`, there and back.
+    Nothing is taken to be computed meanwhile."""
+    hardware = config.hardware
+    if not hardware.offload_activations:
+        return 0
+    precision = product_precision(config.train.precision, hardware)
+    width = widths(precision, config.adapter.type, shards=hardware.shards)
+    return 2 * hardware.num_recomputed(model.num_layers) * input_bytes(model, width, 1)
 
 
 def utilization(model: Architecture, config: RunConfig) -> float:

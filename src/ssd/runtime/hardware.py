@@ -30,7 +30,8 @@ def assume(hardware: HardwareConfig) -> HardwareConfig:
         return hardware
     recompute = hardware.activation_checkpointing
     if recompute is Recompute.auto:
-        recompute = Recompute.full if hardware.recompute_layers else Recompute.none
+        recomputes = hardware.recompute_layers or hardware.offload_activations
+        recompute = Recompute.full if recomputes else Recompute.none
     return replace(
         hardware,
         activation_checkpointing=recompute,

@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import replace
 
 from ssd.config.choices import Accelerator, Attention, EngineName, HeadKernel, Precision
-from ssd.config.settings import HardwareConfig, RunConfig
+from ssd.config.settings import SHARDED_8BIT, HardwareConfig, RunConfig
 from ssd.errors import HardwareError
 from ssd.runtime.gpus import visible_gpus
 
@@ -34,6 +34,7 @@ FLASH = {
 PACKAGES = {
     "liger_kernel": "pip install liger-kernel",
     "flash_attn": "pip install flash-attn",
+    "torchao": "pip install -e '.[torchao]'",
     "flash_attn_interface": "flash_attn_3, from the folder hopper of Dao-AILab/flash-attention",
 }
 """How to install the package that a setting needs."""
@@ -154,8 +155,9 @@ def check_training(config: RunConfig) -> None:
     """
     hardware = config.hardware
     needs: list[tuple[str, str | None, str]] = []
-    if hardware.cpu_offload:
-        needs.append(("hardware.cpu_offload=true", None, "leave it false"))
+    for name in ("cpu_offload", "offload_activations"):
+        if getattr(hardware, name):
+            needs.append((f"hardware.{name}=true", None, "leave it false"))
     if config.optimizer.is_paged:
         remedy = "its pages are CUDA's unified memory: use optimizer=adamw8bit"
         needs.append((f"optimizer={config.optimizer._target_}", None, remedy))
@@ -167,10 +169,17 @@ def check_training(config: RunConfig) -> None:
     for setting, package, remedy in needs:
         if hardware.accelerator is not Accelerator.gpu:
             raise HardwareError(f"{setting} needs an NVIDIA GPU, training here is on CPU: {remedy}")
-        if package is not None and importlib.util.find_spec(package) is None:
-            raise HardwareError(f"{setting} needs a package: {PACKAGES[package]}, or {remedy}")
+        if package is not None:
+            _require_package(setting, package, remedy)
+    if config.optimizer._target_ == SHARDED_8BIT:
+        _require_package("optimizer=adamw8bit_sharded", "torchao", "use optimizer=adamw")
     if hardware.attention is Attention.flash_attention_3:
         _check_flash_3(config.train.precision)
+
+
+def _require_package(setting: str, package: str, remedy: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise HardwareError(f"{setting} needs a package: {PACKAGES[package]}, or {remedy}")
 
 
 def _check_flash_3(precision: Precision) -> None:

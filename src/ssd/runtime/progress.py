@@ -25,15 +25,22 @@ def progress_bar(label: str, total: int, *, done: int = 0, unit: str, hidden: bo
 
 def silence_loading_bars() -> None:
     """Turn off transformers' bars for loading and saving weights, which last a moment and bury
-    the stage's own, bitsandbytes' advice at import to install a CPU kernel it does without, and
-    torch's warning that one process reads what several wrote, and the table of stored tensors that
-    transformers passes over, which the model's check has listed."""
+    the stage's own, torch's warning that one process reads what several wrote, and the table of
+    stored tensors that transformers passes over, which the model's check has listed."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*assuming the intent is to (save|load) in a s.*")
-    getLogger("bitsandbytes.backends.cpu.ops").setLevel("ERROR")
     getLogger("transformers.modeling_utils").addFilter(_tells_more)
+    silence_imports()
+
+
+def silence_imports() -> None:
+    """Turn off what is said when peft imports bitsandbytes, which advises to install a CPU kernel
+    it does without, and torchao, whose kernels nothing here uses and whose settings use a call that
+    torch gives up."""
+    for name in ("bitsandbytes.backends.cpu.ops", "torchao", "torch.utils._pytree"):
+        getLogger(name).setLevel("ERROR")
 
 
 def _tells_more(record: LogRecord) -> bool:

@@ -8,6 +8,7 @@ data order follow from the step, so nothing else is stored.
 Two can be resumed: nobody has read the newest one yet, and a disk does not say when it loses a bit.
 """
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -216,8 +217,15 @@ def require_room(folder: Path, state: dict[str, Any], step: int) -> None:
 def stored_bytes(state: Any) -> int:
     """Bytes of all tensors in nested dictionaries, sharded ones counted whole."""
     if isinstance(state, torch.Tensor):
-        return state.numel() * state.element_size()
+        return math.ceil(state.numel() * _width(getattr(state, "_local_tensor", state)))
     return sum(map(stored_bytes, state.values())) if isinstance(state, dict) else 0
+
+
+def _width(tensor: Any) -> float:
+    """Bytes per element, of torchao's 8-bit moments with their scales."""
+    if not hasattr(tensor, "codes"):
+        return float(tensor.element_size())
+    return 1 + float(tensor.scale.element_size() / tensor.block_size)
 
 
 def _read(folder: Path, state: dict[str, Any]) -> None:

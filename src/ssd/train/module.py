@@ -55,17 +55,25 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def make_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+def make_optimizer(
+    config: OptimizerConfig, model: nn.Module, *, compiles: bool = False
+) -> torch.optim.Optimizer:
     """The configured optimizer; in 8 bits, embeddings keep 32-bit moments, whose rare and large
-    gradients need them (Dettmers et al. 2021, arXiv:2110.02861, section 2.3)."""
+    gradients need them (Dettmers et al. 2021, arXiv:2110.02861, section 2.3).
+
+    Args:
+        compiles: whether 8-bit moments that shard are updated by a compiled step.
+    """
     settings = plain(config)
     groups = parameter_groups(model, settings.pop("weight_decay"))
-    if config.is_8bit:
+    embeddings = [m.weight for m in model.modules() if isinstance(m, nn.Embedding)]
+    if config.is_8bit and config.may_shard:
+        settings |= {"whole": embeddings, "compiles": compiles}
+    elif config.is_8bit:
         from bitsandbytes.optim import GlobalOptimManager
 
         manager = GlobalOptimManager.get_instance()
         manager.initialize()  # it knows weights by id(), also those of an earlier optimizer
-        embeddings = [m.weight for m in model.modules() if isinstance(m, nn.Embedding)]
         manager.override_config(embeddings, "optim_bits", 32)
     if config._target_ == "torch.optim.AdamW":
         settings["fused"] = True  # the default makes a temporary as large as the weights
@@ -256,4 +264,6 @@ class SelfDistillation(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The configured optimizer; its learning rate is set at every step."""
-        return make_optimizer(self.run.config.optimizer, self.loss)
+        config = self.run.config
+        compiles = bool(config.hardware.compile_training)
+        return make_optimizer(config.optimizer, self.loss, compiles=compiles)

@@ -1,6 +1,7 @@
 """The model that is trained: built, adapted, and its loss."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,12 @@ def build(
             nf4 = four_bits(settings["dtype"])
             settings |= {"quantization_config": nf4, "device_map": {"": device}}
         network = load(folder, **settings)
-    set_recompute(network, hardware.activation_checkpointing, hardware.recompute_layers)
+    set_recompute(
+        network,
+        hardware.activation_checkpointing,
+        hardware.recompute_layers,
+        offload=hardware.offload_activations,
+    )
     set_router(network, train)
     for parameter in unread(network):
         parameter.requires_grad_(False)
@@ -247,9 +253,15 @@ EXPENSIVE = (
 """Operations whose results selective recomputation keeps."""
 
 
-def set_recompute(network: Any, recompute: Recompute, num_layers: int | None = None) -> None:
+def set_recompute(
+    network: Any, recompute: Recompute, num_layers: int | None = None, *, offload: bool = False
+) -> None:
     """Choose what the backward pass computes again in the first `num_layers` decoder layers, or in
-    all. The first ones, because theirs are kept longest; the last layers run backward first."""
+    all. The first ones, because theirs are kept longest; the last layers run backward first.
+
+    Args:
+        offload: keep these layers' inputs in main memory meanwhile.
+    """
     from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
     def policy(context: Any, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:
@@ -264,6 +276,17 @@ def set_recompute(network: Any, recompute: Recompute, num_layers: int | None = N
     if recompute is Recompute.selective:
         settings["context_fn"] = functools.partial(create_selective_checkpoint_contexts, policy)
     network.gradient_checkpointing_enable(settings)
-    if num_layers is not None:
-        for layer in body(network).layers[num_layers:]:
+    for number, layer in enumerate(body(network).layers):
+        if num_layers is not None and number >= num_layers:
             layer.gradient_checkpointing = False
+        elif offload:
+            checkpoint = layer._gradient_checkpointing_func
+            layer._gradient_checkpointing_func = functools.partial(offloaded, checkpoint)
+
+
+def offloaded(checkpoint: Callable[..., Any], *args: Any) -> Any:
+    """A layer under torch's `checkpoint`, which keeps the layer's input, a hidden state of every
+    position: there in main memory. It goes and comes on the GPU's own queue, so nothing waits but
+    the GPU, for its bus."""
+    with torch.autograd.graph.save_on_cpu(pin_memory=True):
+        return checkpoint(*args)
