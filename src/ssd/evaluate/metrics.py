@@ -7,8 +7,8 @@ from ssd.arms import BASE, TUNED
 from ssd.artifacts.fingerprints import fingerprint, plain
 from ssd.artifacts.names import SHARDS, VERDICTS
 from ssd.records.benchmark_scores import Comparison, ModelScores
-from ssd.records.samples import read_samples
 from ssd.records.scores import Scores, scores_json
+from ssd.records.tables import read_chosen, shard_files
 from ssd.records.verdicts import read_verdicts
 from ssd.run import Run, lineage
 from ssd.run.cost import costs, scored_artifacts
@@ -102,8 +102,10 @@ def answer_rows(run: Run, scores: Scores) -> list[tuple[Any, ...]]:
     each = -(-run.config.logger.num_sample_rows // len(parts))
     rows: list[tuple[Any, ...]] = []
     for benchmark, arm, model in parts:
+        answers = run.store / "generations" / model.generations / SHARDS
         verdicts = read_verdicts(run.store / "verdicts" / model.verdicts / VERDICTS)
-        samples = read_samples(run.store / "generations" / model.generations / SHARDS)
+        shown = {(verdict.problem_id, verdict.sample_index) for verdict in verdicts[:each]}
+        samples = read_chosen(shard_files(answers), shown)
         texts = {(sample.prompt_id, sample.sample_index): sample.text for sample in samples}
         for verdict in verdicts[:each]:
             place = (verdict.problem_id, verdict.sample_index)
