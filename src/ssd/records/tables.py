@@ -188,19 +188,19 @@ def common_schema(files: Sequence[Path]) -> Any:
     """A schema of `COLUMNS` that takes the samples of all files."""
     import pyarrow.parquet
 
-    every = pyarrow.schema([(name, pyarrow.null()) for name in COLUMNS])
     # Corpora of earlier versions have a column more, `logprob_sum`; nothing has read it.
-    merged = pyarrow.unify_schemas(
-        [every, *{_known(pyarrow.parquet.read_schema(path)) for path in files}],
-        promote_options="permissive",
-    )
-    return merged
+    nothing = pyarrow.schema([(name, pyarrow.null()) for name in COLUMNS])
+    schemas = {pyarrow.parquet.read_schema(path) for path in files}
+    merged = pyarrow.unify_schemas([nothing, *schemas], promote_options="permissive")
+    return pyarrow.schema([(name, _as_made(merged.field(name).type)) for name in COLUMNS])
 
 
-def _known(schema: Any) -> Any:
+def _as_made(kind: Any) -> Any:
+    """A type as lists of Python have it: read from Parquet, the items of lists are called
+    elements, and what is written from it is another file, byte for byte."""
     import pyarrow
 
-    return pyarrow.schema([field for field in schema if field.name in COLUMNS])
+    return pyarrow.list_(_as_made(kind.value_type)) if pyarrow.types.is_list(kind) else kind
 
 
 def _places(files: Sequence[Path]) -> NDArray[np.int64]:
@@ -222,7 +222,8 @@ def _kept(
     empty = schema.empty_table()
     for table in read_tables(files):
         wanted = keep[start : start + len(table)]
-        yield joined([empty, table]).filter(wanted), start + np.flatnonzero(wanted)
+        whole = joined([empty, table]).cast(schema)
+        yield whole.filter(wanted), start + np.flatnonzero(wanted)
         start += len(table)
 
 
