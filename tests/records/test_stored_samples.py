@@ -78,7 +78,7 @@ def test_shards_need_not_agree_on_the_type_of_what_they_hold_none_of(tmp_path: P
 
 def test_a_small_corpus_is_the_file_that_earlier_versions_wrote(tmp_path: Path) -> None:
     samples = store(tmp_path / "shards", [drawn(number) for number in range(40)])
-    counts = write_corpus(tmp_path, np.ones(40, dtype=bool), None)
+    counts = write_corpus(tmp_path, np.ones(40, dtype=bool))
     write_samples(tmp_path / "before.parquet", samples)
     before, after = (tmp_path / name for name in ("before.parquet", "corpus.parquet"))
     assert after.read_bytes() == before.read_bytes()

@@ -20,7 +20,7 @@ from ssd.records.tables import Table, row_groups
 GROUP_TOKENS = 2**18
 """Tokens of a row group, the least that is read at once: 7 ms on a core. Its entry in the footer
 takes 13 KB of memory."""
-CACHED_GROUPS = 16
+CACHED_GROUPS = 8
 LENGTHS = b"ssd.lengths"
 """Of the footer: tokens of prompt and completion of each sample, as 32-bit integers, compressed and
 in base64. To count them from the ids would be to read all of them."""

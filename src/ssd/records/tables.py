@@ -22,7 +22,7 @@ COLUMNS = tuple(field.name for field in fields)
 DRAWN = tuple(field.name for field in fields if field.default is dataclasses.MISSING)
 """Those that every sample has."""
 PART_BYTES = 2**26
-"""Of samples that are in memory at once, as stored: several times as many where they are sorted."""
+"""Of samples that are sorted at once, in memory; several copies of them exist meanwhile."""
 ORDERING = ".ordering"
 """Holds samples on their way from shards to their order; hidden, so no manifest names it."""
 
@@ -150,24 +150,16 @@ def ordered_tables(
     folder: Path, keep: NDArray[np.bool_], scratch: Path, part_bytes: int = PART_BYTES
 ) -> Iterator[Table]:
     """The samples of a folder's files by prompt id and sample index, since shards hold them in the
-    order in which they ended: tables of about `part_bytes` as stored, with all of `COLUMNS`.
+    order in which they ended: tables of about `part_bytes`, with all of `COLUMNS`.
 
     Samples that do not fit into one part go through files below `scratch`, one for each part.
 
     Args:
         keep: (N,) whether a sample, as stored, is wanted.
     """
-    import pyarrow.parquet
-
     files = shard_files(folder)
-    stored = [pyarrow.parquet.read_metadata(path) for path in files]
-    num_bytes = sum(
-        meta.row_group(number).total_byte_size
-        for meta in stored
-        for number in range(meta.num_row_groups)
-    )
     places = _places(files)
-    part_rows = max(1, len(places) * part_bytes // max(num_bytes, 1))
+    part_rows = max(1, len(places) * part_bytes // max(sum(map(_num_bytes, files)), 1))
     schema = common_schema(files)
     tables = _kept(files, keep, schema)
     if part_rows >= len(places):
@@ -201,6 +193,19 @@ def _as_made(kind: Any) -> Any:
     import pyarrow
 
     return pyarrow.list_(_as_made(kind.value_type)) if pyarrow.types.is_list(kind) else kind
+
+
+def _num_bytes(path: Path) -> int:
+    """What a file's samples take in memory, about: numbers have 8 bytes there."""
+    import pyarrow.parquet
+
+    footer = pyarrow.parquet.read_metadata(path)
+    columns = (
+        footer.row_group(number).column(index)
+        for number in range(footer.num_row_groups)
+        for index in range(footer.num_columns)
+    )
+    return sum(max(8 * column.num_values, column.total_uncompressed_size) for column in columns)
 
 
 def _places(files: Sequence[Path]) -> NDArray[np.int64]:

@@ -24,6 +24,7 @@ from ssd.problems.problem import Problem
 from ssd.problems.prompts import load_prompts
 from ssd.records.stored import in_groups, with_train_ids, writing_samples
 from ssd.records.tables import (
+    PART_BYTES,
     Table,
     common_schema,
     iterate_samples,
@@ -135,13 +136,17 @@ def check_logprobs(logprobs: int | None, vocabulary: int) -> None:
 
 
 def write_corpus(
-    folder: Path, keep: NDArray[np.bool_], as_chat: Callable[[Table], Table] | None
+    folder: Path,
+    keep: NDArray[np.bool_],
+    as_chat: Callable[[Table], Table] | None = None,
+    part_bytes: int = PART_BYTES,
 ) -> dict[str, Any]:
     """Write the wanted samples of a folder's shards as its corpus, by prompt id and sample index.
 
     Args:
         keep: (N,) whether a sample, as the shards hold it, is wanted.
         as_chat: adds what training uses instead, to samples at a time.
+        part_bytes: of samples that are sorted at once.
 
     Returns:
         Size and shape of the corpus: that of its samples, and their share with a code fence.
@@ -151,7 +156,7 @@ def write_corpus(
         schema = with_train_ids(schema.empty_table(), [], []).schema
     outlines, num_fenced = [], 0
     with writing_samples(folder / CORPUS, schema) as corpus:
-        for table in ordered_tables(folder / SHARDS, keep, scratch=folder):
+        for table in ordered_tables(folder / SHARDS, keep, folder, part_bytes):
             for group in in_groups(table):
                 corpus.write(group if as_chat is None else as_chat(group))
                 outlines.append(outline(group))
