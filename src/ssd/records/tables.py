@@ -15,16 +15,16 @@ from ssd.records.samples import Sample
 Table = Any
 """A `pyarrow.Table`; pyarrow is imported where it is used, because commands that read no samples
 start without it."""
-fields = dataclasses.fields(Sample)
+FIELDS = dataclasses.fields(Sample)
 Key = tuple[str, int]
 KEY = ("prompt_id", "sample_index")
-COLUMNS = tuple(field.name for field in fields)
-DRAWN = tuple(field.name for field in fields if field.default is dataclasses.MISSING)
+COLUMNS = tuple(field.name for field in FIELDS)
+DRAWN = tuple(field.name for field in FIELDS if field.default is dataclasses.MISSING)
 """Those that every sample has."""
 PART_BYTES = 2**26
 """Of samples that are sorted at once, in memory; several copies of them exist meanwhile."""
 ORDERING = ".ordering"
-"""Holds samples on their way from shards to their order; hidden, so no manifest names it."""
+"""Holds samples on their way from shards to their order, and is gone once they are there."""
 
 
 def shard_files(folder: Path) -> list[Path]:
@@ -157,6 +157,8 @@ def ordered_tables(
     Args:
         keep: (N,) whether a sample, as stored, is wanted.
     """
+    parts = scratch / ORDERING
+    shutil.rmtree(parts, ignore_errors=True)  # of a killed process
     files = shard_files(folder)
     places = _places(files)
     part_rows = max(1, len(places) * part_bytes // max(sum(map(_num_bytes, files)), 1))
@@ -165,8 +167,6 @@ def ordered_tables(
     if part_rows >= len(places):
         yield in_order(joined([table for table, _ in tables]))
         return
-    shutil.rmtree(scratch / ORDERING, ignore_errors=True)  # of a killed process
-    parts = scratch / ORDERING
     parts.mkdir()
     for table, rows in _gathered(tables, part_bytes):
         _distribute(table, places[rows] // part_rows, parts)
