@@ -24,6 +24,8 @@ CACHED_GROUPS = 8
 LENGTHS = b"ssd.lengths"
 """Of the footer: tokens of prompt and completion of each sample, as 32-bit integers, compressed and
 in base64. To count them from the ids would be to read all of them."""
+LONGEST_TEXT = 50_000_000
+"""Parquet's readers refuse a footer with a text of 100 MB."""
 IDS = ("prompt_token_ids", "completion_token_ids")
 TRAIN_IDS = ("train_prompt_token_ids", "train_completion_token_ids")
 """Hold what training uses instead, in all samples or in none."""
@@ -188,8 +190,9 @@ def writing_samples(path: Path, schema: Any) -> Iterator[SampleWriter]:
         samples = SampleWriter(writer, TRAIN_IDS if rendered else IDS)
         yield samples
         if len(samples.lengths) > 1:  # one row group is soon counted
-            lengths = encoded(np.concatenate(samples.lengths))
-            writer.add_key_value_metadata({LENGTHS.decode(): lengths.decode()})
+            text = encoded(np.concatenate(samples.lengths))
+            if len(text) < LONGEST_TEXT:
+                writer.add_key_value_metadata({LENGTHS.decode(): text.decode()})
 
 
 def in_groups(table: Table, num_tokens: int = GROUP_TOKENS) -> Iterator[Table]:
