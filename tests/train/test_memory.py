@@ -75,13 +75,13 @@ def write(path: Path, tables: list[pyarrow.Table]) -> None:
 
 @pytest.mark.slow
 def test_training_on_four_times_as_many_samples_takes_no_more_memory(
-    make_run: Callable[..., Run],
+    make_run: Callable[..., Run], tmp_path: Path
 ) -> None:
     peaks = []
     for count in (FEW, MANY):
         run = make_run(
             "train.max_steps=2", "train.global_batch_size=2", "train.seq_len=1024",
-            "analyse.live_points=0", name=str(count),
+            "analyse.live_points=0", f"output_dir={tmp_path}/{count}", name=str(count),
         )  # fmt: skip
         corpus = lineage.corpus(run)
         parts = [answers(first, 600, (0, 256)) for first in range(0, count, 600)]

@@ -99,7 +99,9 @@ def in_order(table: Table) -> Table:
     import pyarrow.compute
 
     keys = [(name, "ascending") for name in KEY]
-    return table.take(pyarrow.compute.sort_indices(table.select(KEY), sort_keys=keys))
+    return table.combine_chunks().take(
+        pyarrow.compute.sort_indices(table.select(KEY), sort_keys=keys)
+    )
 
 
 def outline(table: Table) -> Table:
@@ -252,13 +254,15 @@ def _distribute(table: Table, parts: NDArray[np.int64], folder: Path) -> None:
     import pyarrow
 
     options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
-    for part in np.unique(parts):
-        rows = table.take(np.flatnonzero(parts == part)).combine_chunks()
+    # Once for all parts: to take rows from a table in pieces is to copy the table.
+    table = table.combine_chunks().take(np.argsort(parts, kind="stable"))
+    present, starts = np.unique(np.sort(parts), return_index=True)
+    for part, start, end in zip(present, starts, [*starts[1:], len(table)], strict=True):
         with (
             (folder / f"{part:09d}").open("ab") as file,
             pyarrow.ipc.new_stream(file, table.schema, options=options) as stream,
         ):
-            stream.write_table(rows)
+            stream.write_table(table.slice(start, end - start))
 
 
 def _read_part(path: Path) -> Table:
