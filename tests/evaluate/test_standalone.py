@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ssd.config.choices import Extraction, Grading
 from ssd.config.settings import BenchmarkFiles
 from ssd.errors import REPORTED, ArtifactError, ConfigError, DataError
 from ssd.evaluate.answers import Answer, read_answers
-from ssd.evaluate.grading import as_they_come
+from ssd.evaluate.grading import WAITING, as_they_come
 from ssd.evaluate.options import naming_options
 from ssd.evaluate.standalone import marks_of, parse, require_answers, scored_problems
 from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows, write_row
@@ -439,3 +439,20 @@ def test_a_slow_program_holds_up_no_verdict_of_the_others() -> None:
         assert [next(results) for _ in range(3)] == [1, 2, 3]
         others_are_there.set()
         assert next(results) == 0
+
+
+def test_answers_are_taken_as_workers_come_free() -> None:
+    taken = []
+
+    def items() -> Iterator[int]:
+        for item in range(1000):
+            taken.append(item)
+            yield item
+
+    with (
+        load_sandbox("none", memory_mib=64, workers=2) as sandbox,
+        as_they_come(lambda item: item, items(), sandbox) as results,
+    ):
+        first = next(results)
+        assert len(taken) <= WAITING * 2
+        assert sorted([first, *results]) == [*range(1000)]

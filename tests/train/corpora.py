@@ -1,13 +1,19 @@
 """Corpora and checkpoints made here, so that training is tested without an engine or a hub."""
 
+import tempfile
 import time
 from pathlib import Path
+
+import numpy as np
 
 from ssd.artifacts.files import read_json
 from ssd.models.random_init import byte_tokenizer
 from ssd.plan.architecture import KNOWN
 from ssd.records.samples import Sample, write_samples
+from ssd.records.stored import StoredSamples
 from ssd.run import Run, lineage
+from ssd.train.batches import Example
+from ssd.train.examples import Examples
 
 
 def write_corpus(run: Run, lengths: list[tuple[int, int]]) -> list[Sample]:
@@ -29,6 +35,34 @@ def write_corpus(run: Run, lengths: list[tuple[int, int]]) -> list[Sample]:
         write_samples(folder / "corpus.parquet", samples)
         lineage.corpus(run).finish(started=time.time(), counts={"num_samples": len(samples)})
     return samples
+
+
+def stored(samples: list[Sample]) -> StoredSamples:
+    """Samples as a corpus has them; the file has no name any more once it is open."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_samples(Path(folder) / "corpus.parquet", samples)
+        return StoredSamples(Path(folder) / "corpus.parquet")
+
+
+def stored_examples(examples: list[Example]) -> Examples:
+    """Examples whose ids are on disk."""
+    samples = [
+        Sample(
+            prompt_id=example.prompt_id,
+            sample_index=0,
+            seed=0,
+            prompt_token_ids=list(example.token_ids[: example.num_prompt]),
+            completion_token_ids=list(example.token_ids[example.num_prompt :]),
+            text="",
+            finish_reason="stop",
+        )
+        for example in examples
+    ]
+    lengths = [len(example.token_ids) for example in examples]
+    num_prompt = [example.num_prompt for example in examples]
+    return Examples(
+        stored(samples), np.arange(len(examples)), np.array(num_prompt), np.array(lengths)
+    )
 
 
 def save_random(folder: Path, name: str, **changes: int) -> Path:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from corpora import stored, stored_examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -7,7 +8,9 @@ from ssd.config.choices import LongSamples, Norm
 from ssd.errors import DataError
 from ssd.records.samples import Sample
 from ssd.train.batches import Example, collate
-from ssd.train.data import Steps, loss_weights, make_examples, step_indices
+from ssd.train.data import Steps, step_indices
+from ssd.train.examples import make_examples
+from ssd.train.objective import OBJECTIVES
 
 
 def example(prompt: int, completion: int, name: str = "p") -> Example:
@@ -37,7 +40,7 @@ def steps(examples: list[Example], **changes: object) -> Steps:
         "seed": 1,
         "max_steps": 5,
     }
-    return Steps(examples, **{**settings, **changes})  # type: ignore[arg-type]
+    return Steps(stored_examples(examples), **{**settings, **changes})  # type: ignore[arg-type]
 
 
 @given(st.integers(1, 40), st.integers(1, 16), st.integers(0, 3))
@@ -81,15 +84,14 @@ def test_a_packed_row_restarts_positions_and_predicts_across_no_border() -> None
 @pytest.mark.parametrize("norm", list(Norm))
 def test_weights_of_a_step_sum_to_one(norm: Norm) -> None:
     examples = [example(2, n) for n in (1, 5, 9)]
-    weights = loss_weights(examples, norm)
+    weights = OBJECTIVES[norm].weigh([example.num_loss_tokens for example in examples])
     assert sum(
         w * e.num_loss_tokens for w, e in zip(weights, examples, strict=True)
     ) == pytest.approx(1.0)
 
 
 def test_sample_norm_weighs_samples_alike_and_token_norm_weighs_tokens_alike() -> None:
-    examples = [example(2, 1), example(2, 9)]
-    by_sample, by_token = loss_weights(examples, Norm.sample), loss_weights(examples, Norm.token)
+    by_sample, by_token = (OBJECTIVES[norm].weigh([1, 9]) for norm in (Norm.sample, Norm.token))
     assert by_sample[0] * 1 == pytest.approx(by_sample[1] * 9)
     assert by_token[0] == by_token[1]
 
@@ -130,8 +132,8 @@ def test_a_process_without_a_sample_computes_one_that_weighs_nothing() -> None:
 
 def test_steps_begin_where_a_resumed_training_stands() -> None:
     examples = [example(2, 3 + i, f"p{i}") for i in range(10)]
-    whole = [step.prompt_ids for step in steps(examples)]
-    assert [step.prompt_ids for step in steps(examples, first=3)] == whole[3:]
+    whole = [step.prompt_ids() for step in steps(examples)]
+    assert [step.prompt_ids() for step in steps(examples, first=3)] == whole[3:]
     assert len(steps(examples, first=3)) == 2
 
 
@@ -150,27 +152,27 @@ def test_a_long_sample_stops_or_is_counted() -> None:
     with pytest.raises(
         DataError, match=r"has 8 tokens, train.seq_len is 6.*train.long_samples=skip"
     ):
-        make_examples(samples, 6, LongSamples.error, 100)
-    examples, counts = make_examples(samples, 6, LongSamples.skip, 100)
+        make_examples(stored(samples), 6, LongSamples.error, 100)
+    examples, counts = make_examples(stored(samples), 6, LongSamples.skip, 100)
     assert len(examples) == 1
     assert counts == {"skipped_long_samples": 2, "truncated_samples": 0}
-    examples, counts = make_examples(samples, 6, LongSamples.truncate, 100)
-    assert [one.num_loss_tokens for one in examples] == [2, 2]
+    examples, counts = make_examples(stored(samples), 6, LongSamples.truncate, 100)
+    assert examples.num_loss_tokens.tolist() == [2, 2]
     assert counts == {"skipped_long_samples": 1, "truncated_samples": 1}
 
 
 def test_ids_beyond_the_vocabulary_are_refused() -> None:
     with pytest.raises(DataError, match="token id 300, the model knows 259"):
-        make_examples([sample(2, 2, top=300)], 10, LongSamples.error, 259)
+        make_examples(stored([sample(2, 2, top=300)]), 10, LongSamples.error, 259)
 
 
 def test_nothing_left_is_refused() -> None:
     with pytest.raises(DataError, match=r"no sample fits train.seq_len=3"):
-        make_examples([sample(4, 4)], 3, LongSamples.skip, 100)
+        make_examples(stored([sample(4, 4)]), 3, LongSamples.skip, 100)
 
 
 def test_samples_with_ids_that_no_token_has_are_counted_and_left_out() -> None:
     samples = [sample(2, 2, top=95), sample(2, 2), sample(3, 1, top=99)]
-    examples, counts = make_examples(samples, 10, LongSamples.error, 100, unnamed=(95, 99))
-    assert [max(example.token_ids) for example in examples] == [5]
+    examples, counts = make_examples(stored(samples), 10, LongSamples.error, 100, unnamed=(95, 99))
+    assert [max(examples[i].token_ids) for i in range(len(examples))] == [5]
     assert counts["skipped_unnamed_ids"] == 2

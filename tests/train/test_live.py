@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from corpora import write_corpus
+from corpora import stored_examples, write_corpus
 from safetensors.torch import load_file
 from test_trainer import LENGTHS
 from torch import nn
@@ -129,14 +129,18 @@ def examples(num_prompts: int) -> list[Example]:
     ]
 
 
+def chosen(examples: list[Example], **settings: int) -> list[tuple[str, list[int]]]:
+    live = choose(stored_examples(examples), AnalyseConfig(**settings))
+    return [(example.prompt_id, example.token_ids.tolist()) for example in live]
+
+
 def test_live_examples_are_one_completion_of_a_prompt_with_its_prompt_whole() -> None:
-    few, more = (choose(examples(20), AnalyseConfig(live_samples=n, live_tokens=5)) for n in (3, 6))
+    few, more = (chosen(examples(20), live_samples=n, live_tokens=5) for n in (3, 6))
     assert more[:3] == few
-    assert len({one.prompt_id for one in more}) == 6
-    assert all(one.token_ids == list(range(15)) for one in more)
-    assert choose(list(reversed(examples(20))), AnalyseConfig(live_samples=3, live_tokens=5)) == few
-    prompt_alone = Example(prompt_id="p", token_ids=[1, 2], num_prompt=2)
-    assert choose([prompt_alone], AnalyseConfig()) == []
+    assert len({name for name, _ in more}) == 6
+    assert all(ids == list(range(15)) for _, ids in more)
+    assert chosen(list(reversed(examples(20))), live_samples=3, live_tokens=5) == few
+    assert chosen([Example(prompt_id="p", token_ids=[1, 2], num_prompt=2)]) == []
 
 
 def test_rows_hold_neighbours_up_to_the_capacity() -> None:
@@ -144,7 +148,7 @@ def test_rows_hold_neighbours_up_to_the_capacity() -> None:
     for capacity, sizes in ((0, [1] * 5), (59, [1] * 5), (60, [2, 2, 1]), (1000, [5])):
         rows = in_rows(five, capacity)
         assert [len(row) for row in rows] == sizes
-        assert [one for row in rows for one in row] == five
+        assert [example for row in rows for example in row] == five
     assert in_rows([], 60) == []
 
 

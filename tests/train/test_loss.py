@@ -17,10 +17,10 @@ from ssd.method.packing import packed_rows
 from ssd.train.attention import choose_attention
 from ssd.train.batches import Example, MicroBatch, collate
 from ssd.train.chunks import chunk_size
-from ssd.train.data import loss_weights
 from ssd.train.loss import weighted_cross_entropy
 from ssd.train.module import learning_rate_factor, parameter_groups
 from ssd.train.network import CompletionLoss
+from ssd.train.objective import OBJECTIVES
 
 VOCABULARY = 97
 
@@ -50,6 +50,10 @@ def examples() -> list[Example]:
         )
         for n in (1, 4, 9, 2)
     ]
+
+
+def loss_weights(rows: list[Example], norm: Norm) -> list[float]:
+    return OBJECTIVES[norm].weigh([row.num_loss_tokens for row in rows])
 
 
 def gradients(model: nn.Module) -> Tensor:

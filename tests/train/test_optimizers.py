@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from corpora import write_corpus
+from corpora import stored, write_corpus
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -133,7 +133,7 @@ def test_8_bit_moments_continue_from_a_checkpoint_bit_by_bit(
     make_run: Callable[..., Run], start: Callable[[], tuple[CompletionLoss, Any]], tmp_path: Path
 ) -> None:
     run = make_run()
-    steps, _ = plan_steps(run, write_corpus(run, LENGTHS))
+    steps, _ = plan_steps(run, stored(write_corpus(run, LENGTHS)))
     loss, optimizer = start()
     train(steps, loss, optimizer, 0, 3)
     checkpoints.save(tmp_path, 3, loss, optimizer, fingerprint="any", keep=1)

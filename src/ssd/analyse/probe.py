@@ -1,12 +1,14 @@
 """The probe set: the completions that every model reads, and the text of their tokens."""
 
+import hashlib
+import heapq
 from typing import Any
 
 from ssd.artifacts.names import CORPUS, SHARDS
 from ssd.artifacts.store import Artifact
 from ssd.errors import DataError
-from ssd.problems.rows import fixed_subset
-from ssd.records.samples import Sample, read_samples
+from ssd.records.samples import Sample
+from ssd.records.tables import read_chosen, read_lengths, shard_files
 
 
 def read_probe(
@@ -19,17 +21,17 @@ def read_probe(
         DataError: no completion has a token, or one with its prompt exceeds the `max_length` tokens
             that the model takes.
     """
-    read = CORPUS if artifact.kind == "corpus" else SHARDS
-    stored = read_samples(artifact.intact(read if read == CORPUS else f"{SHARDS}/") / read)
-    spoken = [sample for sample in stored if sample.completion_token_ids]
-    if not spoken:
+    if artifact.kind == "corpus":
+        files = [artifact.intact(CORPUS) / CORPUS]
+    else:
+        files = shard_files(artifact.intact(f"{SHARDS}/") / SHARDS)
+    keys = (key for key, num_tokens in read_lengths(files) if num_tokens)
+    chosen = read_chosen(files, heapq.nsmallest(num_samples, keys, key=_hash))
+    if not chosen:
         raise DataError(
             f"analyse.probe={artifact.folder} holds no completion with a token: "
             "name another corpus or other generations"
         )
-    chosen = fixed_subset(
-        spoken, num_samples, key=lambda sample: f"{sample.prompt_id}\0{sample.sample_index}"
-    )
     for sample in chosen:
         del sample.completion_token_ids[max_tokens:]
         length = len(sample.prompt_token_ids) + len(sample.completion_token_ids)
@@ -39,6 +41,11 @@ def read_probe(
                 f"model takes {max_length}: lower analyse.max_tokens, or name another probe"
             )
     return chosen
+
+
+def _hash(key: tuple[str, int]) -> bytes:
+    prompt_id, sample_index = key
+    return hashlib.sha256(f"{prompt_id}\0{sample_index}".encode()).digest()
 
 
 def token_texts(tokenizer: Any, token_ids: list[int]) -> list[str]:

@@ -12,7 +12,7 @@ from ssd.errors import DataError
 from ssd.problems.benchmarks.tasks import Task
 from ssd.problems.extraction import extract, final_answer, has_fences
 from ssd.problems.rows import read_jsonl
-from ssd.records.samples import read_samples
+from ssd.records.tables import read_named_texts
 
 IDS = ("task_id", "question_id", "id")
 """Fields that name a problem: EvalPlus's and HumanEval's, LiveCodeBench's, and common ones."""
@@ -119,8 +119,8 @@ def answer_fields(path: Path) -> Iterator[tuple[str, str, str]]:
     """
     if path.is_dir() or path.suffix == ".parquet":
         shards = path / SHARDS if (path / SHARDS).is_dir() else path
-        for sample in read_samples(shards):
-            yield sample.prompt_id, "text", sample.text
+        for problem, text in read_named_texts(shards):
+            yield problem, "text", text
         return
     for number, row in enumerate(read_jsonl(path), start=1):
         name = next((row[field] for field in IDS if field in row), None)

@@ -19,7 +19,7 @@ from ssd.generation.engines import LazyEngine, run_engine
 from ssd.generation.requests import build_requests
 from ssd.models.chat import load_tokenizer
 from ssd.models.weights import model_length
-from ssd.records.samples import read_samples, sample_counts
+from ssd.records.tables import read_outline, sample_counts, shard_files
 from ssd.run import Run, lineage, load_run, protocol, stage_parser
 from ssd.run.protocol import MODELS
 from ssd.runtime.children import run_child
@@ -106,11 +106,11 @@ def answer(
                 shard_size=run.config.eval.shard_size,
                 label=job.label,
             )
-            samples = read_samples(folder / SHARDS)
-            num_problems = len({sample.prompt_id for sample in samples})
+            drawn = read_outline(shard_files(folder / SHARDS))
+            num_problems = len(drawn["prompt_id"].unique())
             answers.finish(
                 started=started,
-                counts={"num_problems": num_problems, **sample_counts(samples)},
+                counts={"num_problems": num_problems, **sample_counts(drawn)},
                 decoding={
                     **plain(job.how.decoding),
                     "max_new_tokens": run.config.eval.max_new_tokens,

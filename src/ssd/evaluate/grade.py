@@ -2,8 +2,8 @@
 
 import shutil
 import time
-from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from ssd.artifacts.names import SHARDS, VERDICTS
 from ssd.artifacts.seals import drop_damaged
@@ -12,8 +12,9 @@ from ssd.evaluate.reading import reader
 from ssd.evaluate.selection import Job, list_jobs, load_part
 from ssd.problems.benchmarks.tasks import Benchmark
 from ssd.problems.extraction import RULES
-from ssd.records.samples import Sample, read_samples
-from ssd.records.verdicts import Verdict, read_verdicts, write_verdicts
+from ssd.records.samples import Sample
+from ssd.records.tables import DRAWN, iterate_samples, num_rows, shard_files
+from ssd.records.verdicts import Verdict, join_verdicts, verdict_keys, write_verdicts
 from ssd.run import Run, load_run, stage_parser
 from ssd.run.protocol import MODELS
 from ssd.runtime.progress import progress_bar
@@ -45,14 +46,7 @@ def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:
         started = time.time()
         benchmark = load_part(settings, job.benchmark, job.part)
         require_modules(benchmark, sandbox)
-        rows = grade(run, job, benchmark, sandbox, folder)
-        statuses = Counter(row.status for row in rows)
-        counts = {
-            "num_problems": len({row.problem_id for row in rows}),
-            "num_samples": len(rows),
-            "num_passed": sum(row.passed for row in rows),
-            "statuses": dict(statuses.most_common()),
-        }
+        counts = grade(run, job, benchmark, sandbox, folder)
         verdicts.finish(
             started=started,
             counts=counts,
@@ -67,19 +61,19 @@ def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:
 
 def grade(
     run: Run, job: Job, benchmark: Benchmark, sandbox: Sandbox, folder: Path
-) -> list[Verdict]:
-    """A verdict per answer, in order. They are written to `folder` in parts, and parts that exist
-    are reused."""
+) -> dict[str, Any]:
+    """Write a verdict per answer, in order, and count them. They are written to `folder` in parts,
+    and parts that exist are reused."""
     settings, parts = run.config.eval, folder / PARTS
     drop_damaged(parts)
     tasks = {task.problem.problem_id: task for task in benchmark.tasks}
-    samples = read_samples(job.generations(run).intact(f"{SHARDS}/") / SHARDS)
-    done = {
-        (verdict.problem_id, verdict.sample_index): verdict
-        for path in sorted(parts.glob("*.parquet"))
-        for verdict in read_verdicts(path)
-    }
-    missing = [s for s in samples if (s.prompt_id, s.sample_index) not in done]
+    answers = shard_files(job.generations(run).intact(f"{SHARDS}/") / SHARDS)
+    done = verdict_keys(parts)
+    missing = (
+        sample
+        for sample in iterate_samples(answers, DRAWN)
+        if (sample.prompt_id, sample.sample_index) not in done
+    )
     read = reader(run)
 
     def verdict_on(sample: Sample) -> Verdict:
@@ -93,21 +87,22 @@ def grade(
         )
 
     fresh: list[Verdict] = []
+    num_answers = num_rows(answers)
     with (
-        progress_bar(f"grading {job.label}", len(samples), done=len(done), unit="program") as bar,
+        progress_bar(f"grading {job.label}", num_answers, done=len(done), unit="program") as bar,
         as_they_come(verdict_on, missing, sandbox) as verdicts_as_they_come,
     ):
-        for number, verdict in enumerate(verdicts_as_they_come, start=1):
+        for verdict in verdicts_as_they_come:
             fresh.append(verdict)
             bar.update(1)
-            if len(fresh) == PART_SIZE or number == len(missing):
+            if len(fresh) == PART_SIZE:
                 write_verdicts(parts / f"{time.time_ns()}.parquet", fresh)
-                done |= {(v.problem_id, v.sample_index): v for v in fresh}
                 fresh = []
-    verdicts = [done[sample.prompt_id, sample.sample_index] for sample in samples]
-    write_verdicts(folder / VERDICTS, verdicts)
+    if fresh:
+        write_verdicts(parts / f"{time.time_ns()}.parquet", fresh)
+    counts = join_verdicts(parts, folder / VERDICTS)
     shutil.rmtree(parts, ignore_errors=True)
-    return verdicts
+    return counts
 
 
 def main() -> None:

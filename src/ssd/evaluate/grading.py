@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -20,6 +20,8 @@ from ssd.sandbox.pool import Sandbox
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 NO_CODE, NO_TESTS = "no_code", "no_tests"
+WAITING = 16
+"""Items per thread that are in memory: enough that none idles behind a slow one."""
 WHOLE_LIMITS = 100
 """Limits of a call that a whole judgement may take where each call has its own: no benchmark has
 many more tests, and a candidate could otherwise answer for ever."""
@@ -133,11 +135,21 @@ def as_they_come(
     work: Callable[[Item], Result], items: Iterable[Item], sandbox: Sandbox
 ) -> Iterator[Iterator[Result]]:
     """The results of `work` on the items, computed on several threads and yielded as they finish. A
-    slow program delays neither the others nor Ctrl-C, which ends the running programs."""
+    slow program delays neither the others nor Ctrl-C, which ends the running programs. Items are
+    taken as threads come free, so that not all of them are in memory."""
     pool = ThreadPoolExecutor(sandbox.workers)
+
+    def results() -> Iterator[Result]:
+        pending: set[Future[Result]] = set()
+        for item in items:
+            pending.add(pool.submit(work, item))
+            while len(pending) >= WAITING * sandbox.workers:
+                ended, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in ended)
+        yield from (future.result() for future in as_completed(pending))
+
     try:
-        futures = [pool.submit(work, item) for item in items]
-        yield (future.result() for future in as_completed(futures))
+        yield results()
     except BaseException:
         sandbox.stop()
         raise

@@ -8,8 +8,8 @@ from ssd.artifacts.fingerprints import fingerprint, plain
 from ssd.artifacts.names import SHARDS, VERDICTS
 from ssd.artifacts.store import stored
 from ssd.records.benchmark_scores import Comparison, ModelScores
-from ssd.records.samples import read_samples
 from ssd.records.scores import Scores, scores_json
+from ssd.records.tables import read_chosen, shard_files
 from ssd.records.verdicts import read_verdicts
 from ssd.run import Run, lineage
 from ssd.run.cost import costs, scored_artifacts
@@ -106,7 +106,8 @@ def answer_rows(run: Run, scores: Scores) -> list[tuple[Any, ...]]:
         judged = stored(run.store, "verdicts", model.verdicts)
         answered = stored(run.store, "generations", model.generations)
         verdicts = read_verdicts(judged.intact(VERDICTS) / VERDICTS)
-        samples = read_samples(answered.intact(f"{SHARDS}/") / SHARDS)
+        shown = {(verdict.problem_id, verdict.sample_index) for verdict in verdicts[:each]}
+        samples = read_chosen(shard_files(answered.intact(f"{SHARDS}/") / SHARDS), shown)
         texts = {(sample.prompt_id, sample.sample_index): sample.text for sample in samples}
         for verdict in verdicts[:each]:
             place = (verdict.problem_id, verdict.sample_index)

@@ -13,7 +13,8 @@ from ssd.errors import PreemptedError, SSDError
 from ssd.generation.engine import Completion, Request
 from ssd.generation.engines import LazyEngine
 from ssd.method.decoding import Decoding
-from ssd.records.samples import Sample, read_samples, write_samples
+from ssd.records.samples import Sample, write_samples
+from ssd.records.tables import read_keys
 from ssd.runtime.progress import progress_bar
 
 SHARD_SECONDS = 120.0
@@ -75,11 +76,7 @@ def generate_shards(
     """
     shards = folder / SHARDS
     drop_damaged(shards)
-    done = (
-        {(sample.prompt_id, sample.sample_index) for sample in read_samples(shards)}
-        if shards.is_dir()
-        else set()
-    )
+    done = read_keys(shards)
     missing = [
         request for request in requests if (request.prompt_id, request.sample_index) not in done
     ]

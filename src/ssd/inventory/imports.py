@@ -22,8 +22,8 @@ from ssd.models.templates import end_token, render
 from ssd.models.weights import Weights, vocabulary_size
 from ssd.problems.rows import numbered_rows
 from ssd.records.samples import Sample, write_samples
+from ssd.records.tables import read_outline, sample_counts
 from ssd.run.lineage import template_inputs
-from ssd.sample.corpus import corpus_counts
 
 ROLES = {"human": "user", "gpt": "assistant"}
 """ShareGPT's names."""
@@ -82,11 +82,13 @@ def import_corpus(
         if not samples:
             raise DataError(f"{file} holds no answer with a token")
         write_samples(folder / CORPUS, samples)
+        num_fenced = sum("```" in sample.text for sample in samples)
         counts = {
             "num_prompts": len({sample.prompt_id for sample in samples}),
             "rows": len(samples) + num_empty, "not_passed": 0, "duplicates": 0, "beyond_limit": 0,
             "skipped_long_prompts": 0, "num_drawn": len(samples) + num_empty,
-            "dropped": {"empty": num_empty}, **corpus_counts(samples),
+            "dropped": {"empty": num_empty}, **sample_counts(read_outline([folder / CORPUS])),
+            "fence_share": round(num_fenced / len(samples), 4),
         }  # fmt: skip
         unknown = [
             name for name in ("weights", "temp", "truncation", "seed") if inputs.get(name) is None

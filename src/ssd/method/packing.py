@@ -3,6 +3,8 @@
 Pure functions of lengths, so every process plans the same step without talking to the others.
 """
 
+import bisect
+import heapq
 from collections.abc import Sequence
 
 Rows = list[list[int]]
@@ -15,17 +17,23 @@ def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> Rows:
     A sample longer than `capacity` gets a row of its own.
     """
     rows: Rows = []
-    room: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        fitting = [row for row in range(len(rows)) if room[row] >= lengths[index]]
-        if fitting:
-            best = min(fitting, key=lambda row: room[row])
-            rows[best].append(index)
-            room[best] -= lengths[index]
+    rooms: list[tuple[int, int]] = []  # what each row still takes, and the row; ascending
+    for index in longest_first(lengths):
+        length = lengths[index]
+        place = bisect.bisect_left(rooms, (length, 0))  # of equally full rows the first
+        if place < len(rooms):
+            room, row = rooms.pop(place)
         else:
-            rows.append([index])
-            room.append(capacity - lengths[index])
+            room, row = capacity, len(rows)
+            rows.append([])
+        rows[row].append(index)
+        bisect.insort(rooms, (room - length, row))
     return rows
+
+
+def longest_first(lengths: Sequence[int]) -> list[int]:
+    """Indices by falling length, equals in their order."""
+    return sorted(range(len(lengths)), key=lambda index: -lengths[index])
 
 
 def packed_rows(lengths: Sequence[int], capacity: int, multiple: int) -> Rows:
@@ -49,7 +57,7 @@ def packed_rows(lengths: Sequence[int], capacity: int, multiple: int) -> Rows:
 def padded_rows(lengths: Sequence[int], capacity: int, multiple: int) -> Rows:
     """Batches of samples of like length, whose padded size stays within `capacity` tokens."""
     rows: Rows = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+    for index in longest_first(lengths):
         if rows and (len(rows[-1]) + 1) * lengths[rows[-1][0]] <= capacity:
             rows[-1].append(index)
         else:
@@ -59,7 +67,20 @@ def padded_rows(lengths: Sequence[int], capacity: int, multiple: int) -> Rows:
 
 def _fill_up(rows: Rows, lengths: Sequence[int], multiple: int) -> Rows:
     """Split rows until `multiple` divides their number; empty rows if no sample is left to move."""
+    totals = [sum(lengths[i] for i in row) for row in rows]
+    # The longest row that holds two samples or more; of equals the first.
+    divisible = [(-totals[i], i) for i, row in enumerate(rows) if len(row) > 1]
+    heapq.heapify(divisible)
     while len(rows) % multiple:
-        longest = max(rows, key=lambda row: (len(row) > 1, sum(lengths[i] for i in row)))
-        rows.append([longest.pop()] if len(longest) > 1 else [])
-    return sorted(rows, key=lambda row: -sum(lengths[i] for i in row))
+        if not divisible:
+            rows.append([])
+            totals.append(0)
+            continue
+        _, longest = heapq.heappop(divisible)
+        index = rows[longest].pop()
+        totals[longest] -= lengths[index]
+        if len(rows[longest]) > 1:
+            heapq.heappush(divisible, (-totals[longest], longest))
+        rows.append([index])
+        totals.append(lengths[index])
+    return [rows[i] for i in longest_first(totals)]

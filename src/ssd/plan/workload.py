@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ssd.artifacts.files import read_json
 from ssd.artifacts.names import CORPUS
 from ssd.artifacts.store import Artifact, existing
@@ -10,6 +13,7 @@ from ssd.config.choices import DataSource, LongSamples
 from ssd.config.settings import RunConfig
 from ssd.models.weights import locate
 from ssd.problems.prompts import load_prompts
+from ssd.records.stored import StoredSamples
 from ssd.run import Run, lineage
 
 
@@ -40,15 +44,16 @@ def find_workload(config: RunConfig, folder: Path) -> Workload:
     """
     seq_len, plan = config.train.seq_len, config.plan
     corpus = find_corpus(config, folder)
-    lengths: list[int] = []
+    lengths = np.zeros(0, dtype=np.int64)
     if corpus is not None:
-        path = corpus.intact(CORPUS, setting=config.train.corpus and "train.corpus") / CORPUS
-        lengths = corpus_lengths(path, seq_len, config.train.long_samples)
+        corpus.intact(CORPUS, setting=config.train.corpus and "train.corpus")
+        lengths = corpus_lengths(corpus, seq_len, config.train.long_samples)
     mean, context, bound = float(seq_len), float(seq_len), True
     source = "train.seq_len, the longest a sample can be"
-    if lengths:
-        mean, bound = sum(lengths) / len(lengths), False
-        context = sum(length**2 for length in lengths) / sum(lengths)
+    if len(lengths):
+        total = int(lengths.sum())
+        mean, bound = total / len(lengths), False
+        context = int((lengths**2).sum()) / total
         source = "the corpus"
     elif plan.tokens_per_sample is not None:
         mean = context = float(min(plan.tokens_per_sample, seq_len))
@@ -61,7 +66,7 @@ def find_workload(config: RunConfig, folder: Path) -> Workload:
         tokens_source=source,
         is_upper_bound=bound,
         context_tokens=context,
-        longest_tokens=max(lengths, default=seq_len),
+        longest_tokens=int(lengths.max(initial=0)) or seq_len,
     )
 
 
@@ -89,20 +94,13 @@ def find_corpus(config: RunConfig, folder: Path) -> Artifact | None:
     return None
 
 
-def corpus_lengths(path: Path, seq_len: int, policy: LongSamples) -> list[int]:
-    """Tokens of each sample of a corpus that is trained on, found without reading them."""
-    import pyarrow.compute
-    import pyarrow.parquet
-
-    columns = ["prompt_token_ids", "completion_token_ids"]
-    changed = [f"train_{name}" for name in columns]  # set where training renders anew
-    table = pyarrow.parquet.read_table(path, columns=columns + changed)
-    names = changed if table[changed[0]].null_count == 0 else columns
-    parts = [pyarrow.compute.list_value_length(table[name]).to_pylist() for name in names]
-    lengths = [prompt + completion for prompt, completion in zip(*parts, strict=True)]
+def corpus_lengths(corpus: Artifact, seq_len: int, policy: LongSamples) -> NDArray[np.int64]:
+    """(N,) tokens of each sample that is trained on, found without reading them."""
+    lengths = StoredSamples(corpus.folder / CORPUS).lengths().sum(axis=1, dtype=np.int64)
     if policy is LongSamples.skip:
-        return [length for length in lengths if length <= seq_len]
-    return [min(length, seq_len) for length in lengths]
+        lengths = lengths[lengths <= seq_len]
+    trained: NDArray[np.int64] = np.minimum(lengths, seq_len)
+    return trained
 
 
 def _num_samples(config: RunConfig, in_corpus: int) -> tuple[int | None, str]:

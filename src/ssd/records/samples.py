@@ -1,7 +1,8 @@
-"""The Parquet record of what was drawn, of a corpus or of a benchmark's answers."""
+"""The Parquet record of what was drawn, of a corpus or of a benchmark's answers.
+
+What holds them as objects reads few: `tables` and `stored`, beside this module, read many."""
 
 import dataclasses
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,17 +50,6 @@ def read_samples(path: Path) -> list[Sample]:
         return [_sample(row) for row in read_rows(path)]
     samples = [_sample(row) for file in path.glob("*.parquet") for row in read_rows(file)]
     return sorted(samples, key=lambda sample: (sample.prompt_id, sample.sample_index))
-
-
-def sample_counts(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Size of a set of samples, in completion tokens too, and why they ended."""
-    num_tokens = sum(len(sample.completion_token_ids) for sample in samples)
-    return {
-        "num_samples": len(samples),
-        "num_tokens": num_tokens,
-        "mean_tokens": round(num_tokens / len(samples), 1),
-        "finish_reasons": dict(Counter(sample.finish_reason for sample in samples)),
-    }
 
 
 def _sample(row: dict[str, Any]) -> Sample:

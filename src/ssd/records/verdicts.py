@@ -1,12 +1,16 @@
 """The verdict on each answer, stored as Parquet."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ssd.artifacts.files import read_rows, write_rows
+from ssd.artifacts.files import read_rows, sealing, write_rows
+from ssd.records.tables import joined, read_tables, shard_files
 
+KEY = ("problem_id", "sample_index")
 NO_REASONING, CLOSED, UNCLOSED = "none", "closed", "unclosed"
 """How the reasoning of an answer went; an unclosed one holds no answer."""
 
@@ -53,3 +57,30 @@ def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> None:
 def read_verdicts(path: Path) -> list[Verdict]:
     """Verdicts of one Parquet file written by `write_verdicts`."""
     return [Verdict(**row) for row in read_rows(path)]
+
+
+def verdict_keys(folder: Path) -> set[tuple[str, int]]:
+    """Problem id and sample index of every verdict in a folder's files."""
+    return {
+        key
+        for table in read_tables(shard_files(folder), KEY)
+        for key in zip(*(table[name].to_pylist() for name in KEY), strict=True)
+    }
+
+
+def join_verdicts(folder: Path, path: Path) -> dict[str, Any]:
+    """Write the verdicts of a folder's files as one, by problem id and sample index, and count
+    them."""
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    parts = [pyarrow.parquet.ParquetFile(file).read() for file in shard_files(folder)]
+    table = joined(parts).sort_by([(name, "ascending") for name in KEY])
+    with sealing(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary, compression="zstd")
+    return {
+        "num_problems": len(table["problem_id"].unique()),
+        "num_samples": len(table),
+        "num_passed": pyarrow.compute.sum(table["passed"]).as_py(),
+        "statuses": dict(Counter(table["status"].to_pylist()).most_common()),
+    }

@@ -1,8 +1,13 @@
 """The corpus: what the frozen model answered, with the token ids that training will use."""
 
-import dataclasses
 import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import CORPUS, SHARDS
@@ -17,11 +22,23 @@ from ssd.models.templates import end_token
 from ssd.models.weights import model_length, vocabulary_size
 from ssd.problems.problem import Problem
 from ssd.problems.prompts import load_prompts
-from ssd.records.samples import Sample, read_samples, sample_counts, write_samples
+from ssd.records.stored import in_groups, with_train_ids, writing_samples
+from ssd.records.tables import (
+    PART_BYTES,
+    Table,
+    common_schema,
+    iterate_samples,
+    joined,
+    ordered_tables,
+    outline,
+    read_texts,
+    sample_counts,
+    shard_files,
+)
 from ssd.run import Run, lineage
 from ssd.run.tracking import Tracker
 from ssd.runtime.precision import compute_dtype
-from ssd.sample.filters import apply_filters
+from ssd.sample.filters import apply_filters, measure
 
 
 def sample(run: Run, engine: LazyEngine) -> None:
@@ -53,23 +70,21 @@ def sample(run: Run, engine: LazyEngine) -> None:
             label="sampling",
             logprobs=config.sampler.logprobs,
         )
-        drawn = read_samples(folder / SHARDS)
-        kept, dropped = apply_filters(drawn, config.sampler.filters)
-        if not kept:
+        kept, dropped = apply_filters(measure(read_texts(folder / SHARDS)), config.sampler.filters)
+        if not kept.any():
             raise DataError(
-                f"no sample is left after sampler.filters ({dropped} of {len(drawn)} dropped): "
+                f"no sample is left after sampler.filters ({dropped} of {len(kept)} dropped): "
                 "loosen the filters, or raise sampler.max_new_tokens"
             )
-        if config.prompt_format.train_as_chat:
-            kept = _as_chat(run, kept, problems, tokenizer)
-        write_samples(folder / CORPUS, kept)
+        as_chat = _as_chat(run, problems, tokenizer) if config.prompt_format.train_as_chat else None
+        sizes = write_corpus(folder, kept, as_chat)
         counts: dict[str, Any] = {
             "num_prompts": len(problems),
             **prompt_counts,
             "skipped_long_prompts": skipped,
         }
-        counts |= {"num_drawn": len(drawn), "dropped": dropped, **corpus_counts(kept)}
-        _track(run, counts, speed["tokens_per_second"], kept)
+        counts |= {"num_drawn": len(kept), "dropped": dropped, **sizes}
+        _track(run, counts, speed["tokens_per_second"], folder / CORPUS)
         corpus.finish(
             started=started,
             counts=counts,
@@ -120,41 +135,63 @@ def check_logprobs(logprobs: int | None, vocabulary: int) -> None:
         )
 
 
-def corpus_counts(samples: list[Sample]) -> dict[str, Any]:
-    """Size and shape of a corpus: that of its samples, and their share with a code fence."""
-    fenced = sum("```" in sample.text for sample in samples)
-    return {**sample_counts(samples), "fence_share": round(fenced / len(samples), 4)}
+def write_corpus(
+    folder: Path,
+    keep: NDArray[np.bool_],
+    as_chat: Callable[[Table], Table] | None = None,
+    part_bytes: int = PART_BYTES,
+) -> dict[str, Any]:
+    """Write the wanted samples of a folder's shards as its corpus, by prompt id and sample index.
+
+    Args:
+        keep: (N,) whether a sample, as the shards hold it, is wanted.
+        as_chat: adds what training uses instead, to samples at a time.
+        part_bytes: of samples that are sorted at once.
+
+    Returns:
+        Size and shape of the corpus: that of its samples, and their share with a code fence.
+    """
+    schema = common_schema(shard_files(folder / SHARDS))
+    if as_chat is not None:
+        schema = with_train_ids(schema.empty_table(), [], []).schema
+    outlines, num_fenced = [], 0
+    with writing_samples(folder / CORPUS, schema) as corpus:
+        for table in ordered_tables(folder / SHARDS, keep, folder, part_bytes):
+            for group in in_groups(table):
+                corpus.write(group if as_chat is None else as_chat(group))
+                outlines.append(outline(group))
+                num_fenced += sum("```" in text for text in group["text"].to_pylist())
+    counts = sample_counts(joined(outlines))
+    return {**counts, "fence_share": round(num_fenced / counts["num_samples"], 4)}
 
 
-def _as_chat(
-    run: Run, samples: list[Sample], problems: list[Problem], tokenizer: Any
-) -> list[Sample]:
-    """The samples with what training uses instead of them: the prompt as chat, the answer without
+def _as_chat(run: Run, problems: list[Problem], tokenizer: Any) -> Callable[[Table], Table]:
+    """Adds to samples what training uses instead of them: the prompt as chat, the answer without
     white space at its ends, and the chat's end of an answer where the model ended its own."""
     config = run.config
     stops = stop_token_ids(run.weights.path, tokenizer)
     end = end_token(config.model, tokenizer, stops)
     by_id = {problem.problem_id: problem for problem in problems}
-    changed = []
-    for sample in samples:
-        problem = by_id[sample.prompt_id]
-        ended = sample.completion_token_ids[-1] in stops
-        answer = sample.completion_token_ids[:-1] if ended else sample.completion_token_ids
-        changed.append(
-            dataclasses.replace(
-                sample,
-                train_prompt_token_ids=encode_chat(
-                    problem, config.prompt_format, config.model, tokenizer
-                ),
-                # An answer of white space alone stays as it is: training needs a token.
-                train_completion_token_ids=(stripped(answer, tokenizer) or answer)
-                + ([end] if ended and end is not None else []),
-            )
-        )
-    return changed
+
+    def prompt_ids(name: str) -> list[int]:
+        return encode_chat(by_id[name], config.prompt_format, config.model, tokenizer)
+
+    def answer_ids(completion: list[int]) -> list[int]:
+        ended = completion[-1] in stops
+        answer = completion[:-1] if ended else completion
+        # An answer of white space alone stays as it is: training needs a token.
+        kept = stripped(answer, tokenizer) or answer
+        return kept + ([end] if ended and end is not None else [])
+
+    def as_chat(table: Table) -> Table:
+        prompts = [prompt_ids(name) for name in table["prompt_id"].to_pylist()]
+        answers = [answer_ids(ids) for ids in table["completion_token_ids"].to_pylist()]
+        return with_train_ids(table, prompts, answers)
+
+    return as_chat
 
 
-def _track(run: Run, counts: dict[str, Any], rate: float | None, samples: list[Sample]) -> None:
+def _track(run: Run, counts: dict[str, Any], rate: float | None, corpus: Path) -> None:
     numbers = {
         f"sample/{name}": value for name, value in counts.items() if isinstance(value, (int, float))
     }
@@ -164,6 +201,6 @@ def _track(run: Run, counts: dict[str, Any], rate: float | None, samples: list[S
         tracker.log(numbers | ({"sample/tokens_per_second": rate} if rate else {}))
         rows = [
             (sample.prompt_id, sample.text, len(sample.completion_token_ids), sample.finish_reason)
-            for sample in samples[: run.config.logger.num_sample_rows]
+            for sample in islice(iterate_samples([corpus]), run.config.logger.num_sample_rows)
         ]
         tracker.table("samples", ("prompt_id", "text", "tokens", "finish_reason"), rows)

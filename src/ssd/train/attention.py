@@ -229,7 +229,7 @@ def check_isolation(loss: Any, attention: str, vocab_size: int, device: torch.de
         ModelError: they moved, so documents of a packed row see each other.
     """
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(vocab_size, (3, DOCUMENT_TOKENS), generator=generator).tolist()
+    ids = torch.randint(vocab_size, (3, DOCUMENT_TOKENS), generator=generator).numpy()
     states: list[Tensor] = []
 
     def watch(_: nn.Module, __: Any, output: Any) -> None:

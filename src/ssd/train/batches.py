@@ -6,7 +6,9 @@ B rows, T tokens.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ssd.train.loss import IGNORE
@@ -17,8 +19,8 @@ class Example:
     """One sample as training sees it."""
 
     prompt_id: str
-    token_ids: list[int]
-    """Prompt and completion."""
+    token_ids: NDArray[np.int64]
+    """(T,) prompt and completion."""
     num_prompt: int
 
     @property
@@ -66,7 +68,7 @@ def collate(examples: Sequence[Example], weights: Sequence[float], *, packing: b
     )
     start = 0
     for row, (example, weight) in enumerate(zip(examples, weights, strict=True)):
-        ids = torch.tensor(example.token_ids)
+        ids = torch.as_tensor(example.token_ids)
         place = (0, slice(start, start + len(ids))) if packing else (row, slice(0, len(ids)))
         batch.input_ids[place] = ids
         batch.position_ids[place] = torch.arange(len(ids))

@@ -4,64 +4,20 @@ Which samples a step trains on depends on seed and epoch only, so packing, devic
 resumption do not change it; a resumed run begins at the step after its last.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from lightning import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from ssd.config.choices import LongSamples, Norm
-from ssd.errors import DataError
+from ssd.config.choices import Norm
 from ssd.method.packing import packed_rows, padded_rows
-from ssd.records.samples import Sample
-from ssd.train.batches import Example, MicroBatch, collate
+from ssd.train.batches import MicroBatch, collate
+from ssd.train.examples import Examples
 from ssd.train.objective import OBJECTIVES
-
-
-def make_examples(
-    samples: Sequence[Sample],
-    seq_len: int,
-    policy: LongSamples,
-    vocab_size: int,
-    unnamed: Collection[int] = (),
-) -> tuple[list[Example], dict[str, int]]:
-    """Examples in corpus order, and how many were skipped or truncated as longer than `seq_len`, or
-    skipped for an id of `unnamed`, which no token has: corpora from before engines masked them.
-
-    Raises:
-        DataError: a sample is too long and `policy` is `error`, ids exceed the vocabulary,
-            or nothing is left.
-    """
-    examples, skipped, truncated, nameless = [], 0, 0, 0
-    barred, lowest = set(unnamed), min(unnamed, default=vocab_size)
-    for sample in samples:
-        prompt, completion = sample.training_ids()
-        ids = [*prompt, *completion]
-        if max(ids) >= vocab_size:
-            raise DataError(
-                f"sample {sample.prompt_id} holds token id {max(ids)}, "
-                f"the model knows {vocab_size}: the corpus was made with another tokenizer"
-            )
-        if max(ids) >= lowest and not barred.isdisjoint(ids):
-            nameless += 1
-            continue
-        if len(ids) > seq_len:
-            if policy is LongSamples.error:
-                raise DataError(
-                    f"sample {sample.prompt_id} has {len(ids)} tokens, train.seq_len is {seq_len}: "
-                    "raise it, or set train.long_samples=skip or truncate"
-                )
-            if policy is LongSamples.skip or len(prompt) >= seq_len:
-                skipped += 1
-                continue
-            truncated += 1
-            ids = ids[:seq_len]
-        examples.append(Example(prompt_id=sample.prompt_id, token_ids=ids, num_prompt=len(prompt)))
-    if not examples:
-        raise DataError(f"no sample fits train.seq_len={seq_len}: raise it")
-    counts = {"skipped_long_samples": skipped, "truncated_samples": truncated}
-    return examples, counts | ({"skipped_unnamed_ids": nameless} if nameless else {})
 
 
 def step_indices(num_examples: int, batch_size: int, step: int, seed: int) -> list[int]:
@@ -70,16 +26,16 @@ def step_indices(num_examples: int, batch_size: int, step: int, seed: int) -> li
     position = step * batch_size
     while len(indices) < batch_size:
         epoch, offset = divmod(position + len(indices), num_examples)
-        order = torch.randperm(
-            num_examples, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        ).tolist()
-        indices += order[offset : offset + batch_size - len(indices)]
+        order = epoch_order(num_examples, seed, epoch)
+        indices += order[offset : offset + batch_size - len(indices)].tolist()
     return indices
 
 
-def loss_weights(examples: Sequence[Example], norm: Norm) -> list[float]:
-    """The weight of one loss token in each example, for one whole optimizer step."""
-    return OBJECTIVES[norm].weigh([example.num_loss_tokens for example in examples])
+@lru_cache(maxsize=2)  # neighbouring steps share an epoch, whose shuffling takes as long as it is
+def epoch_order(num_examples: int, seed: int, epoch: int) -> Tensor:
+    """(num_examples,) the order in which an epoch visits the examples."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(num_examples, generator=generator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +44,9 @@ class Step:
 
     index: int
     """From 0."""
-    prompt_ids: list[str]
-    """Of all samples of the step, on whichever process."""
+    examples: Examples
+    members: list[int]
+    """Examples of the step, on whichever process."""
     micro_batches: list[MicroBatch]
     num_tokens: int
     """Prompt and completion tokens of the step over all processes."""
@@ -99,13 +56,17 @@ class Step:
     """Share of computed positions that are tokens of samples; padding lowers it, and so does
     waiting for the longest row of another process."""
 
+    def prompt_ids(self, limit: int | None = None) -> list[str]:
+        """Of the first `limit` examples of the step, or of all; read when they are asked for."""
+        return [self.examples.prompt_id(index) for index in self.members[:limit]]
+
 
 class Steps(IterableDataset[Step]):
     """The steps `first` to `max_steps` of one process."""
 
     def __init__(
         self,
-        examples: list[Example],
+        examples: Examples,
         *,
         batch_size: int,
         micro_batch_tokens: int,
@@ -138,43 +99,44 @@ class Steps(IterableDataset[Step]):
         """Share of computed positions that are no tokens of samples, over all steps."""
         tokens = positions = 0
         for index in range(self.max_steps):
-            lengths = [len(example.token_ids) for example in self._samples(index)]
+            lengths = self.examples.lengths[self._members(index)].tolist()
             tokens += sum(lengths)
             positions += self._positions(self._rows(lengths), lengths)
         return 1 - tokens / positions
 
-    def _samples(self, index: int) -> list[Example]:
-        chosen = step_indices(len(self.examples), self.batch_size, index, self.seed)
-        return [self.examples[i] for i in chosen]
+    def _members(self, index: int) -> list[int]:
+        return step_indices(len(self.examples), self.batch_size, index, self.seed)
 
     def _rows(self, lengths: list[int]) -> list[list[int]]:
         plan = packed_rows if self.packing else padded_rows
         return plan(lengths, self.micro_batch_tokens, self.world_size)
 
     def step(self, index: int) -> Step:
-        """Step `index`, planned from its samples' lengths."""
-        samples = self._samples(index)
-        lengths = [len(example.token_ids) for example in samples]
+        """Step `index`, planned from its samples' lengths; ids of this process's rows are read."""
+        members = self._members(index)
+        lengths = self.examples.lengths[members].tolist()
+        num_loss_tokens = self.examples.num_loss_tokens[members].tolist()
         rows = self._rows(lengths)
-        weights = loss_weights(samples, self.norm)
-        shortest = min(range(len(samples)), key=lambda i: lengths[i])
+        weights = OBJECTIVES[self.norm].weigh(num_loss_tokens)
+        shortest = min(range(len(members)), key=lambda i: lengths[i])
         micro_batches = []
         for row in rows[self.rank :: self.world_size]:
             # A process without a sample of its own takes part with one whose weight is 0.
-            members = row or [shortest]
+            own = row or [shortest]
             micro_batches.append(
                 collate(
-                    [samples[i] for i in members],
-                    [weights[i] if row else 0.0 for i in members],
+                    [self.examples[members[i]] for i in own],
+                    [weights[i] if row else 0.0 for i in own],
                     packing=self.packing,
                 )
             )
         return Step(
             index=index,
-            prompt_ids=[example.prompt_id for example in samples],
+            examples=self.examples,
+            members=members,
             micro_batches=micro_batches,
             num_tokens=sum(lengths),
-            num_loss_tokens=sum(example.num_loss_tokens for example in samples),
+            num_loss_tokens=sum(num_loss_tokens),
             fill=sum(lengths) / self._positions(rows, lengths),
         )
 

@@ -31,6 +31,7 @@ from ssd.models.vocabulary import unnamed_ids
 from ssd.run import Run, lineage
 from ssd.run.tracking import Tracker
 from ssd.train.batches import Example, collate
+from ssd.train.examples import Examples
 from ssd.train.loss import loss_tokens
 from ssd.train.module import SelfDistillation
 
@@ -45,16 +46,19 @@ def sampling(run: Run) -> Decoding:
     return Decoding(inputs["temp"], **inputs["truncation"])
 
 
-def choose(examples: Sequence[Example], settings: AnalyseConfig) -> list[Example]:
+def choose(examples: Examples, settings: AnalyseConfig) -> list[Example]:
     """The first tokens of `live_samples` completions, one per prompt, chosen by the hash of their
     prompts' ids; prompts are whole."""
-    first = {
-        example.prompt_id: example for example in reversed(examples) if example.num_loss_tokens > 0
-    }
-    ordered = sorted(first, key=lambda name: hashlib.sha256(f"live\0{name}".encode()).digest())
+    chosen: dict[bytes, int] = {}  # the first example of each prompt, by the prompt's hash
+    names = zip(examples.prompt_ids(), examples.num_loss_tokens, strict=True)
+    for index, (name, num_loss_tokens) in enumerate(names):
+        if num_loss_tokens > 0:
+            chosen.setdefault(hashlib.sha256(f"live\0{name}".encode()).digest(), index)
+        if len(chosen) > settings.live_samples:
+            del chosen[max(chosen)]
     return [
         replace(example, token_ids=example.token_ids[: example.num_prompt + settings.live_tokens])
-        for example in (first[name] for name in ordered[: settings.live_samples])
+        for example in (examples[chosen[digest]] for digest in sorted(chosen))
     ]
 
 
@@ -84,9 +88,7 @@ class LiveDecomposition(Callback):
     Stands before `StepMetrics` in the trainer's list, whose line of the step then holds the terms.
     """
 
-    def __init__(
-        self, examples: Sequence[Example], run: Run, folder: Path, tracker: Tracker | None
-    ) -> None:
+    def __init__(self, examples: Examples, run: Run, folder: Path, tracker: Tracker | None) -> None:
         settings = run.config.analyse
         self.sampling = sampling(run)
         self.examples = choose(examples, settings)
@@ -111,7 +113,7 @@ class LiveDecomposition(Callback):
     @property
     def identity(self) -> str:
         """What a stored target belongs to."""
-        shown = [[example.token_ids, example.num_prompt] for example in self.examples]
+        shown = [[example.token_ids.tolist(), example.num_prompt] for example in self.examples]
         return fingerprint({"examples": shown, "sampling": self.sampling})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -247,9 +247,9 @@ class SelfDistillation(LightningModule):
     def _require_finite(self, what: str, value: float, step: Step) -> None:
         if math.isfinite(value):
             return
-        names, more = ", ".join(step.prompt_ids[:NAMED_SAMPLES]), ""
-        if len(step.prompt_ids) > NAMED_SAMPLES:
-            more = f" and {len(step.prompt_ids) - NAMED_SAMPLES} more"
+        names, more = ", ".join(step.prompt_ids(NAMED_SAMPLES)), ""
+        if len(step.members) > NAMED_SAMPLES:
+            more = f" and {len(step.members) - NAMED_SAMPLES} more"
         raise SSDError(
             f"step {step.index + 1}: the {what} is {value}, on samples {names}{more}; "
             "lower optimizer.lr, or set train.precision=fp32. The last checkpoint is kept"

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.plugins.environments import TorchElasticEnvironment
@@ -24,7 +25,7 @@ from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.errors import ArtifactError, PreemptedError
 from ssd.models.vocabulary import unnamed_ids
 from ssd.models.weights import has_experts
-from ssd.records.samples import read_samples
+from ssd.records.stored import StoredSamples
 from ssd.run import Run, lineage
 from ssd.run.lineage import step_folders
 from ssd.run.tracking import Tracker
@@ -32,7 +33,8 @@ from ssd.runtime.precision import product_precision
 from ssd.runtime.progress import silence_loading_bars
 from ssd.train import checkpoints
 from ssd.train.callbacks import Checkpoints, StepMetrics
-from ssd.train.data import CorpusDataModule, Steps, make_examples
+from ssd.train.data import CorpusDataModule, Steps
+from ssd.train.examples import make_examples
 from ssd.train.export import export, gather_weights
 from ssd.train.live import LiveDecomposition
 from ssd.train.module import SelfDistillation
@@ -64,10 +66,10 @@ def train(run: Run) -> None:
                 f"with python -m ssd.sample {run.folder}"
             )
         lineage.require_unchanged(corpus, run.config.train.corpus and "train.corpus")
-        _fit(run, checkpoint, read_samples(corpus.folder / CORPUS), leads=leads)
+        _fit(run, checkpoint, StoredSamples(corpus.folder / CORPUS), leads=leads)
 
 
-def _fit(run: Run, checkpoint: Artifact, samples: list[Any], *, leads: bool) -> None:
+def _fit(run: Run, checkpoint: Artifact, samples: StoredSamples, *, leads: bool) -> None:
     started = time.time()
     _quiet()
     run, note = with_rows(run)
@@ -132,7 +134,7 @@ def with_rows(run: Run) -> tuple[Run, str | None]:
     return dataclasses.replace(run, config=dataclasses.replace(config, train=train)), rows.note
 
 
-def plan_steps(run: Run, samples: list[Any]) -> tuple[Steps, dict[str, Any]]:
+def plan_steps(run: Run, samples: StoredSamples) -> tuple[Steps, dict[str, Any]]:
     """The run's optimizer steps, and the facts about its samples.
 
     Raises:
@@ -157,7 +159,7 @@ def plan_steps(run: Run, samples: list[Any]) -> tuple[Steps, dict[str, Any]]:
         "num_steps": train.max_steps,
         "num_samples": len(examples),
         "epochs": round(train.max_steps * train.global_batch_size / len(examples), 3),
-        "num_loss_tokens": sum(example.num_loss_tokens for example in examples),
+        "num_loss_tokens": int(examples.num_loss_tokens.sum(dtype=np.int64)),
     }
     return steps, counts | facts
 
