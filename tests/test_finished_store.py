@@ -29,7 +29,7 @@ WITH_PLACE = {".json", ".yaml", ".md"}
 SINCE = (
     "template_args: {}", "system_role: system", "reasoning: null",
     "url: http://localhost:8000/v1", "served_name: null", "max_concurrency: 512",
-    "retry_seconds: 600.0",
+    "retry_seconds: 600.0", "offload_activations: false", "replicas: 1",
 )  # fmt: skip
 """Settings that have come since, at their default: lines of a configuration."""
 

@@ -158,6 +158,7 @@ def test_a_failed_job_leaves_its_reason_and_the_same_sweep_repeats_only_it(tmp_p
     assert "job(s) failed" not in again
 
 
+@pytest.mark.slow
 def test_jobs_in_other_processes_share_the_store_and_set_the_exit_code(tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="the extra slurm is not installed")
     output, good, bad = tmp_path / "out", tmp_path / "good.jsonl", tmp_path / "bad.jsonl"

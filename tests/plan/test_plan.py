@@ -75,6 +75,7 @@ def test_a_plan_alone_fetches_nothing_and_needs_no_gpu(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_plan_goes_before_the_other_stages(tmp_path: Path) -> None:
     answer = train_py(
         tmp_path, "model=tiny", "stages=[sample,plan]", "sampler=transformers", "data.limit=2",
@@ -123,7 +124,7 @@ def test_what_barely_fits_is_called_tight(tmp_path: Path) -> None:
     needed = plan(tmp_path, *typed).memory.needed / 2**30
     tight = plan(tmp_path, *typed, f"plan.device_memory_gib={1.05 * needed}")
     assert not tight.misfits
-    assert tight.tight is not None and "train.seq_len=32768" in tight.tight
+    assert tight.tight is not None and "hardware.offload_activations=true" in tight.tight
     assert plan(tmp_path, *typed, f"plan.device_memory_gib={1.2 * needed}").tight is None
 
 

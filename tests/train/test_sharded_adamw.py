@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from corpora import write_corpus
+from corpora import stored, write_corpus
 from test_optimizers import LENGTHS, llama, take_step
 from test_optimizers import train as take_steps
 from test_trainer import FP32, interrupted, losses, trained
@@ -105,7 +105,7 @@ def fresh(run: Run) -> tuple[CompletionLoss, Any]:
 
 def test_moments_continue_from_a_checkpoint_bit_by_bit(make_run: Make, tmp_path: Path) -> None:
     run = make_run("train.precision=fp32", EIGHT)
-    steps, _ = plan_steps(run, write_corpus(run, LENGTHS))
+    steps, _ = plan_steps(run, stored(write_corpus(run, LENGTHS)))
     loss, optimizer = fresh(run)
     take_steps(steps, loss, optimizer, 0, 3)
     checkpoints.save(tmp_path, 3, loss, optimizer, fingerprint="any", keep=1)
