@@ -114,8 +114,10 @@ def _settings(facts: Facts) -> dict[str, Any]:
         "seed": config.seed,
         "prompts": _fields(config.data, "name", "split", "limit"),
         "prompt_format": config.prompt_format.name,
-        "template_args": config.model.template_args,
-        "eval_template_args": config.eval_model.template_args,
+        **_where_set(
+            template_args=config.model.template_args,
+            eval_template_args=config.eval_model.template_args,
+        ),
         "t_train": facts.sampled.temp,
         "truncation": _fields(facts.sampled, "top_k", "top_p"),
         **_fields(sampler, "num_samples", "max_new_tokens", "filters", "engine"),
@@ -131,6 +133,11 @@ def _settings(facts: Facts) -> dict[str, Any]:
         "base_temp": config.eval.base_temp,
         "base_truncation": config.eval.base_truncation,
     }
+
+
+def _where_set(**values: dict[str, Any]) -> dict[str, Any]:
+    """Without what is empty, which results of earlier versions do not have."""
+    return {name: value for name, value in values.items() if value}
 
 
 def _fields(settings: Any, *names: str) -> dict[str, Any]:
