@@ -128,16 +128,18 @@ def test_vllms_own_process_that_is_killed_is_started_again(
     tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    asked = requests(120, max_new_tokens=100)
     with start_engine(load(tiny_weights)) as engine:
-        expected = drawn(engine, requests(48))
-    with replicas(load(tiny_weights, "hardware.replicas=2")) as engine:
+        expected = drawn(engine, asked)
+    start = load(tiny_weights, "hardware.replicas=2", "hardware.max_num_seqs=4")
+    with replicas(start) as engine:
 
         def kill_core(number: int) -> None:
             if number == 1:
                 cores = [pid for pid in descendants(pids(engine)[0]) if "VLLM" in name_of(pid)]
                 os.kill(cores[0], signal.SIGKILL)
 
-        assert drawn(engine, requests(48), kill_core) == expected
+        assert drawn(engine, asked, kill_core) == expected
     assert "process died" in capfd.readouterr().out
 
 

@@ -78,12 +78,29 @@ def test_what_is_typed_wins(tmp_path: Path) -> None:
     typed = (
         "hardware.activation_checkpointing=selective", "hardware.micro_batch_tokens=10000",
         "hardware.max_num_seqs=7", "hardware.compile_engine=false",
-        "hardware.tensor_parallel_size=1", "hardware.replicas=1",
-        EAGER,
+        "hardware.tensor_parallel_size=2", "hardware.replicas=3", EAGER,
     )  # fmt: skip
     asked = compose_config(*QWEN, *typed).hardware
     assert chosen(tmp_path, 1000, *QWEN, *typed) == asked
     assert chosen(tmp_path, 16, *QWEN, *typed) == asked
+
+
+def test_engines_side_by_side_take_as_few_gpus_each_as_draw_fastest(tmp_path: Path) -> None:
+    def engines(*overrides: str) -> tuple[int | None, int | None]:
+        hardware = chosen(tmp_path, 80, "hardware=gpu_8", *overrides)
+        return hardware.tensor_parallel_size, hardware.replicas
+
+    assert engines("model=qwen3_4b") == (1, 8)
+    # The weights of 57 GiB leave one card of 80 too little cache to be worth it.
+    assert engines("model=qwen3_30b") == (2, 4)
+    assert engines("model=qwen3_4b", "hardware.tensor_parallel_size=4") == (4, 2)
+    assert engines("model=qwen3_30b", "hardware.replicas=1")[1] == 1
+    assert engines("model=qwen3_4b", "hardware.devices=1") == (1, 1)
+
+
+def test_engines_over_gpus_that_share_no_heads_evenly_are_refused(tmp_path: Path) -> None:
+    odd = ("model=qwen3_4b", "hardware=gpu_8", "hardware.tensor_parallel_size=3")
+    assert "hardware.tensor_parallel_size=2" in planned(tmp_path, 80, *odd).misfits["engine"]
 
 
 def test_a_typed_kind_or_number_of_layers_leaves_the_other_open(tmp_path: Path) -> None:
