@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,11 @@ Answers = dict[tuple[str, int], list[int]]
 two_cores = pytest.mark.skipif(
     len(os.sched_getaffinity(0)) < 2, reason="each replica needs a core of its own"
 )
+
+
+@pytest.fixture(autouse=True)
+def logs_go_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def requests(count: int, max_new_tokens: int = 24) -> list[Request]:
@@ -186,7 +192,8 @@ def test_a_place_where_no_engine_starts_leaves_the_others_working(
     start = load(tiny_weights, "sampler=transformers", "hardware.replicas=2")
     good, bad = divide(start.hardware)
     broken = dataclasses.replace(bad, environment={**bad.environment, "PYTHONPATH": "/nowhere"})
-    with Replicas([good, broken], start) as engine:
+    here = dataclasses.replace(start, hardware=part_of(start.hardware))
+    with Replicas([good, broken], here) as engine:
         assert len(drawn(engine, requests(200, max_new_tokens=200))) == 200
         assert len(engine.replicas) == 1
     printed = capfd.readouterr().out
