@@ -422,6 +422,7 @@ def test_a_sweep_preset_makes_a_run_per_value(tmp_path: Path) -> None:
     assert sorted(re.findall(r"sampler.temp-([\d.]+)", " ".join(runs))) == ["0.8", "1.2", "1.6"]
 
 
+@pytest.mark.slow
 def test_apple_release_trains_on_chat_messages_of_plain_text_samples(tmp_path: Path) -> None:
     output = tmp_path / "out"
     settings = ("experiment=apple_release", "sampler=transformers", "logger=none")

@@ -148,7 +148,8 @@ def test_wandb_has_every_step_of_a_killed_run_once_and_none_that_was_rolled_back
             assert offline_history(closed(folder), "loss") == expected
             sync = [sys.executable, "-m", "wandb", "sync", str(run.folder / "wandb")]
             monkeypatch.setenv("WANDB_MODE", "online")
-            subprocess.run(sync, check=True, capture_output=True, timeout=120)
+            # The client writes logs to the working folder.
+            subprocess.run(sync, check=True, capture_output=True, timeout=120, cwd=tmp_path)
         assert [(line["_step"], line["loss"]) for line in history(runs, "train-abc")] == expected
 
 

@@ -55,6 +55,7 @@ def untied(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Weights) -> P
     return folder
 
 
+@pytest.mark.slow
 def test_a_killed_qlora_training_resumes_to_the_uninterrupted_curve(
     make_run: Callable[..., Run],
 ) -> None:

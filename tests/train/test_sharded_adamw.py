@@ -119,6 +119,7 @@ def test_moments_continue_from_a_checkpoint_bit_by_bit(make_run: Make, tmp_path:
         assert torch.equal(some, other)
 
 
+@pytest.mark.slow
 def test_two_sharded_processes_with_offloaded_inputs_learn_what_one_does(make_run: Make) -> None:
     one = trained(make_run, "one", *FP32, EIGHT)
     offload = ("hardware.devices=2", "hardware.offload_activations=true")
