@@ -38,10 +38,6 @@ class Backlog:
         """The next requests, at most `number`."""
         return [self.waiting.popleft() for _ in range(min(number, len(self.waiting)))]
 
-    def take_suspects(self) -> list[Request]:
-        """Requests that a replica is to draw by themselves, once nothing else waits."""
-        return [] if self.waiting or not self.suspects else self.suspects.popleft()
-
     def put_back(self, requests: Sequence[Request]) -> None:
         """Take back what a replica had not answered when it ended."""
         self.strikes.update(map(key, requests))

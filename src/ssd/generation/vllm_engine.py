@@ -58,13 +58,13 @@ class VllmEngine:
     ) -> None:
         prepare_environment(hardware)
         self.on_cpu = hardware.accelerator is Accelerator.cpu
-        self.num_asked = 0
         if self.on_cpu and adapter is not None and has_experts(folder):
             raise HardwareError(
                 f"{adapter} adapts a mixture of experts, which vLLM takes on a GPU alone: {MERGE}"
             )
         if self.on_cpu:
             require_dtype_on_cpu(folder, model.dtype)
+        self.num_asked = 0
         self.llm: Any = None
         self.tokenizer = load_tokenizer(str(folder))
         self.dropped = dropped_tokens(self.tokenizer, model.reasoning)
