@@ -1,12 +1,12 @@
 """The probe set: the completions that every model reads, and the text of their tokens."""
 
-import hashlib
 import heapq
 from typing import Any
 
 from ssd.artifacts.names import CORPUS, SHARDS
 from ssd.artifacts.store import Artifact
 from ssd.errors import DataError
+from ssd.problems.rows import place_of
 from ssd.records.samples import Sample
 from ssd.records.tables import read_chosen, read_lengths, shard_files
 
@@ -26,7 +26,8 @@ def read_probe(
     else:
         files = shard_files(artifact.intact(f"{SHARDS}/") / SHARDS)
     keys = (key for key, num_tokens in read_lengths(files) if num_tokens)
-    chosen = read_chosen(files, heapq.nsmallest(num_samples, keys, key=_hash))
+    first = heapq.nsmallest(num_samples, keys, key=lambda key: place_of(f"{key[0]}\0{key[1]}"))
+    chosen = read_chosen(files, first)
     if not chosen:
         raise DataError(
             f"analyse.probe={artifact.folder} holds no completion with a token: "
@@ -41,11 +42,6 @@ def read_probe(
                 f"model takes {max_length}: lower analyse.max_tokens, or name another probe"
             )
     return chosen
-
-
-def _hash(key: tuple[str, int]) -> bytes:
-    prompt_id, sample_index = key
-    return hashlib.sha256(f"{prompt_id}\0{sample_index}".encode()).digest()
 
 
 def token_texts(tokenizer: Any, token_ids: list[int]) -> list[str]:

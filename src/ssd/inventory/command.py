@@ -106,7 +106,7 @@ def print_unknown(inventory: Inventory) -> None:
 def run_show(arguments: argparse.Namespace) -> None:
     """Print one artifact."""
     inventory = take_inventory(arguments.outputs)
-    holding = find(inventory, arguments.name)
+    holding = inventory.named(arguments.name)
     print(row(holding))
     print(f"folder      {holding.artifact.folder}")
     if holding.state == "finished":
@@ -123,16 +123,6 @@ def run_show(arguments: argparse.Namespace) -> None:
             print(f"{'used by':12}{each.artifact.kind} {each.artifact.folder.name}")
     for folder in holding.runs:
         print(f"{'run':12}{folder}")
-
-
-def find(inventory: Inventory, name: str) -> Holding:
-    """The holding that a user names by folder, link or fingerprint.
-
-    Raises:
-        ArtifactError: there is none.
-    """
-    folder = Path(name).resolve()
-    return inventory.named(folder.name if folder.is_dir() else name)
 
 
 def run_verify(arguments: argparse.Namespace) -> None:
@@ -169,9 +159,8 @@ def _verdict(folder: Path) -> str:
 def run_prune(arguments: argparse.Namespace) -> None:
     """Say what would be deleted, or delete it."""
     inventory = take_inventory(arguments.outputs)
-    names = [Path(name).resolve().name if Path(name).is_dir() else name for name in arguments.names]
-    chosen = candidates(inventory, names, arguments.older_than)
-    if not names:
+    chosen = candidates(inventory, arguments.names, arguments.older_than)
+    if not arguments.names:
         print_unknown(inventory)
     for each in chosen:
         print(row(each))

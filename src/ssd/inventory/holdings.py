@@ -50,12 +50,14 @@ class Inventory:
     """Run folders whose artifacts cannot be located, each with the reason."""
 
     def named(self, name: str) -> Holding:
-        """The holding of a fingerprint, or of its first digits.
+        """The holding of a folder, of a link to one, of a fingerprint, or of its first digits.
 
         Raises:
             ArtifactError: there is none, or more than one.
         """
-        matches = [each for each in self.holdings if each.artifact.folder.name.startswith(name)]
+        folder = Path(name)
+        start = folder.resolve().name if name and folder.is_dir() else name
+        matches = [each for each in self.holdings if each.artifact.folder.name.startswith(start)]
         if len(matches) != 1 or not name:
             count = "no artifact" if not matches else f"{len(matches)} artifacts"
             raise ArtifactError(

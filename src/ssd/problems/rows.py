@@ -70,6 +70,11 @@ def fixed_subset(items: list[Item], limit: int | None, key: Callable[[Item], str
     run, and a smaller subset lies inside a larger one."""
     if limit is None or limit >= len(items):
         return items
-    ranked = sorted(items, key=lambda item: hashlib.sha256(key(item).encode()).digest())
+    ranked = sorted(items, key=lambda item: place_of(key(item)))
     members = {key(item) for item in ranked[:limit]}
     return [item for item in items if key(item) in members]
+
+
+def place_of(name: str) -> bytes:
+    """By which something of this name comes before others in a fixed subset."""
+    return hashlib.sha256(name.encode()).digest()

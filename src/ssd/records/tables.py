@@ -62,14 +62,16 @@ def num_rows(files: Iterable[Path]) -> int:
     return sum(pyarrow.parquet.read_metadata(path).num_rows for path in files)
 
 
-def read_keys(folder: Path) -> set[Key]:
-    """Prompt id and sample index of every sample in a folder's files."""
-    return {key for table in read_tables(shard_files(folder), KEY) for key in keys_of(table)}
+def read_keys(folder: Path, names: Sequence[str] = KEY) -> set[Key]:
+    """Prompt id and sample index, by the columns that hold them, of every row in a folder's
+    files."""
+    tables = read_tables(shard_files(folder), names)
+    return {key for table in tables for key in keys_of(table, names)}
 
 
-def keys_of(table: Table) -> Iterator[Key]:
-    """Prompt id and sample index of every sample of a table."""
-    return zip(*(table[name].to_pylist() for name in KEY), strict=True)
+def keys_of(table: Table, names: Sequence[str] = KEY) -> Iterator[Key]:
+    """The same of every row of a table."""
+    return zip(*(table[name].to_pylist() for name in names), strict=True)
 
 
 def read_texts(folder: Path) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.artifacts.files import read_rows, sealing, write_rows
-from ssd.records.tables import joined, read_tables, shard_files
+from ssd.records.tables import joined, read_keys, shard_files
 
 KEY = ("problem_id", "sample_index")
 NO_REASONING, CLOSED, UNCLOSED = "none", "closed", "unclosed"
@@ -61,11 +61,7 @@ def read_verdicts(path: Path) -> list[Verdict]:
 
 def verdict_keys(folder: Path) -> set[tuple[str, int]]:
     """Problem id and sample index of every verdict in a folder's files."""
-    return {
-        key
-        for table in read_tables(shard_files(folder), KEY)
-        for key in zip(*(table[name].to_pylist() for name in KEY), strict=True)
-    }
+    return read_keys(folder, KEY)
 
 
 def join_verdicts(folder: Path, path: Path) -> dict[str, Any]:
