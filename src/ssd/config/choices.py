@@ -29,6 +29,8 @@ Norm = StrEnum("Norm", "token sample")
 """What the summed cross-entropy of one optimizer step is divided by."""
 AdapterType = StrEnum("AdapterType", "none lora qlora")
 """Full fine-tuning, low-rank adapters, or low-rank adapters on 4-bit (nf4) frozen weights."""
+PoolName = StrEnum("PoolName", "local ray")
+"""Where engines side by side run: on this machine, or on those of a Ray cluster."""
 Accelerator = StrEnum("Accelerator", "auto cpu gpu")
 """`auto` takes the GPUs this machine has, and the CPU where there are none."""
 Strategy = StrEnum("Strategy", "auto ddp fsdp")

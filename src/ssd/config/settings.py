@@ -35,6 +35,7 @@ from ssd.config.choices import (
     LongSamples,
     ModelKind,
     Norm,
+    PoolName,
     Precision,
     Recompute,
     Resample,
@@ -403,6 +404,31 @@ class TrainConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class PoolConfig:
+    """Where engines run: `hardware/pool=local`, or `hardware/pool=ray` for a cluster's machines."""
+
+    name: PoolName = PoolName.local
+    address: str = "auto"
+    """Of a Ray cluster that this machine belongs to: HOST:PORT of its head, or `auto`."""
+    cores: int | None = positive(None)
+    """Of a Ray cluster without GPUs: cores of one engine. When null: all of the machine that has
+    the fewest."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "hardware.pool")
+        require(
+            not self.address.startswith("ray://"),
+            f"hardware.pool.address={self.address} is a client's address: run on a machine of the "
+            "cluster, and set HOST:PORT of its head, or auto",
+        )
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether engines run on other machines too."""
+        return self.name is not PoolName.local
+
+
+@dataclass(kw_only=True, slots=True)
 class HardwareConfig:
     """What the run has to work with; nothing here changes what is computed.
 
@@ -446,11 +472,14 @@ class HardwareConfig:
     together by the plan, mostly the fewest that hold weights and cache; on a CPU 1."""
     replicas: int | None = positive(None)
     """Engines side by side, which share the requests, each on `tensor_parallel_size` GPUs or on its
-    part of the CPU's cores. When null: on GPUs as many as `devices` hold, on a CPU 1."""
+    part of the CPU's cores. When null: on GPUs as many as `devices` hold, on a CPU 1; in a Ray
+    cluster as many as its machines hold."""
+    pool: PoolConfig = field(default_factory=PoolConfig)
     memory_utilization: float | None = within("(0, 1)", None)
     """Share of GPU memory (main memory on CPU) for vLLM; 0.9 on GPU and 0.5 on CPU when null."""
     kv_cache_gib: int = positive(1)
-    """vLLM's key-value cache on CPU, in GiB, of all replicas together; each has 1 at least."""
+    """vLLM's key-value cache on CPU, in GiB, of all replicas together, or of each in a Ray cluster;
+    each has 1 at least."""
     max_num_seqs: int | None = positive(None)
     """Sequences that an engine decodes at once. When null: on GPUs as many of mean length as the
     key-value cache holds, at most 512; on a CPU 64."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from ssd.arms import BASE, UNIT
 from ssd.artifacts.store import Artifact, existing
 from ssd.config.choices import HASH_SPLIT, DataSource, EngineName
-from ssd.config.settings import RunConfig
+from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.drive.draw import longest_model_len
 from ssd.drive.model_check import check_model
 from ssd.drive.stages import is_current, pending, planned, scores_are_current
@@ -21,7 +21,7 @@ from ssd.problems.prompts import load_prompts
 from ssd.run import Run, evidence, lineage, protocol
 from ssd.run.launch import stage_command
 from ssd.run.lineage import require_tokenizer, require_unchanged
-from ssd.runtime.installation import check_training, local_engine
+from ssd.runtime.installation import check_training, local_engine, require_ray
 
 NEEDS_DECODING = ("evaluate", "analyse", "report")
 """Stages whose numbers depend on how the corpus was drawn."""
@@ -104,6 +104,8 @@ def check(run: Run) -> None:
         stage_command(run, "train")
     if pending(run):
         check_model(run)
+        if config.hardware.pool.is_elsewhere and {"sample", "evaluate"} & {*config.stages}:
+            check_cluster(config.hardware)
         if config.sampler.engine is EngineName.openai and draws_base(run):
             check_server(run)
 
@@ -136,6 +138,20 @@ def check_server(run: Run) -> None:
         + (here if others and "evaluate" in run.config.stages else ""),
         flush=True,
     )
+
+
+def check_cluster(hardware: HardwareConfig) -> None:
+    """Ask the Ray cluster whether it has room for the engines.
+
+    Raises:
+        HardwareError: Ray is not installed, there is no cluster, or it is too small.
+    """
+    require_ray()
+    from ssd.generation import ray_pool
+
+    with ray_pool.joined(hardware):
+        number = ray_pool.num_replicas(hardware)
+    print(f"{hardware.pool.address}: a Ray cluster with room for {number} engine(s)", flush=True)
 
 
 def check_evaluation(run: Run) -> None:

@@ -121,8 +121,12 @@ def run_engine(
 
 
 def start_engine(load: Load) -> Engine:
-    """The engine in this process, or `hardware.replicas` of them in processes of their own; a
-    server decides by itself how many it is."""
+    """The engine in this process, or `hardware.replicas` of them in processes of their own, here or
+    on a cluster; a server decides by itself how many it is."""
+    if load.hardware.pool.is_elsewhere and load.name is not EngineName.openai:
+        from ssd.generation.ray_pool import ray_replicas
+
+        return ray_replicas(load)
     if load.hardware.num_replicas > 1 and load.name is not EngineName.openai:
         return Replicas(divide(load.hardware), replace(load, hardware=part_of(load.hardware)))
     return load_engine(

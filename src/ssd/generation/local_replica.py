@@ -8,11 +8,11 @@ import socket
 import struct
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ssd.config.choices import Accelerator
 from ssd.config.settings import HardwareConfig
@@ -41,12 +41,31 @@ class Ending:
     """Whether it said why, as one does whose settings or machine are at fault."""
 
 
+STOPPED = Ending("it was stopped", out_of_memory=False, is_reported=False)
+
+
+class Channel(Protocol):
+    """To a replica's process, which speaks as `ssd.generation.replica` does."""
+
+    def fileno(self) -> int:
+        """Can be read when there is something to receive."""
+        ...
+
+    def send(self, message: Any, /) -> None:
+        """Raises OSError where it does not arrive."""
+        ...
+
+    def recv(self) -> Any:
+        """The next message; raises EOFError or OSError where the process has ended."""
+        ...
+
+
 class Worker(Protocol):
     """A replica's process, wherever it runs."""
 
     @property
-    def connection(self) -> Connection:
-        """To the process, which speaks as `ssd.generation.replica` does."""
+    def connection(self) -> Channel:
+        """To the process."""
         ...
 
     def stop(self) -> None:
@@ -123,16 +142,9 @@ class LocalWorker:
 
     def __init__(self, place: Place, load: Load) -> None:
         ours, theirs = socket.socketpair()
-        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
-            ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", SOCKET_SECONDS, 0))
-        self.connection = Connection(ours.detach())
+        self.connection = with_limits(ours)
         with theirs:
-            self.companion = Companion(
-                [sys.executable, "-m", "ssd.generation.replica", str(theirs.fileno())],
-                place.environment,
-                cores=place.cores,
-                pass_fds=(theirs.fileno(),),
-            )
+            self.companion = start_replica(theirs, place.environment, cores=place.cores)
         self.place = place
         self.is_asked = False
         self.connection.send(load)
@@ -146,21 +158,45 @@ class LocalWorker:
         """Its end, with all that it started."""
         code = self.companion.end(seconds)
         self.connection.close()
-        ending = self._ending(code)
+        ending = STOPPED if self.is_asked else ending_of(self.companion, code, self.place.number)
         self.companion.forget()
         return ending
 
-    def _ending(self, code: int) -> Ending:
-        if self.is_asked:
-            return Ending("it was stopped", out_of_memory=False, is_reported=False)
-        log = Path(tempfile.gettempdir()) / f"ssd-replica-{os.getpid()}-{self.place.number}.log"
-        shutil.copyfile(self.companion.log, log)
-        said = self.companion.log.read_text(encoding="utf-8", errors="replace")[-LOG_END:]
-        reason = f"it ended with exit code {code}"
-        if code == REPORTED and self.companion.reason.is_file():
-            reason = self.companion.reason.read_text(encoding="utf-8")
-        elif code < 0:
-            reason = f"it was ended by {signal.Signals(-code).name}"
-        # The kernel's answer to a lack of main memory is SIGKILL.
-        memory = code == -signal.SIGKILL or MEMORY.search(said) or MEMORY.search(reason)
-        return Ending(f"{reason} (its log: {log})", bool(memory), code == REPORTED)
+
+def with_limits(side: socket.socket) -> Connection:
+    """The connection to a replica, which does not wait for one that is stuck."""
+    for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+        side.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", SOCKET_SECONDS, 0))
+    return Connection(side.detach())
+
+
+def start_replica(
+    side: socket.socket, environment: Mapping[str, str], *, cores: Collection[int] | None = None
+) -> Companion:
+    """The process of a replica, which serves whoever has the other side of this socket."""
+    return Companion(
+        [sys.executable, "-m", "ssd.generation.replica", str(side.fileno())],
+        environment,
+        cores=cores,
+        pass_fds=(side.fileno(),),
+    )
+
+
+def ending_of(companion: Companion, code: int, number: int) -> Ending:
+    """Why a replica has ended with `code`; its log is kept."""
+    log = Path(tempfile.gettempdir()) / f"ssd-replica-{os.getpid()}-{number}.log"
+    shutil.copyfile(companion.log, log)
+    said = companion.log.read_text(encoding="utf-8", errors="replace")[-LOG_END:]
+    reason = f"it ended with exit code {code}"
+    if code == REPORTED and companion.reason.is_file():
+        reason = companion.reason.read_text(encoding="utf-8")
+    elif code < 0:
+        reason = f"it was ended by {signal.Signals(-code).name}"
+    # The kernel's answer to a lack of main memory is SIGKILL.
+    memory = code == -signal.SIGKILL or is_about_memory(said) or is_about_memory(reason)
+    return Ending(f"{reason} (its log: {log})", memory, code == REPORTED)
+
+
+def is_about_memory(text: str) -> bool:
+    """Whether a message says that memory was short."""
+    return MEMORY.search(text) is not None

@@ -40,6 +40,17 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """A cluster has found a machine for a replica, and the model is there."""
+
+    where: str
+    """In messages."""
+    folder: Path
+    """Of the model, there."""
+    adapter: Path | None
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """The engine is loaded."""
 

@@ -115,14 +115,23 @@ class Replicas:
     """An engine of several, each in a process of its own."""
 
     def __init__(
-        self, places: Sequence[Place], load: Load, *, silent_seconds: float | None = None
+        self,
+        places: Sequence[Place],
+        load: Load,
+        *,
+        silent_seconds: float | None = None,
+        until_closed: ExitStack | None = None,
     ) -> None:
         """Start them all, and wait for the first one.
+
+        Args:
+            until_closed: what the places need; closed after the replicas.
 
         Raises:
             HardwareError: none can start.
         """
         self.silent_seconds = silent_seconds or SILENT_SECONDS[load.hardware.accelerator]
+        self.needed = until_closed or ExitStack()
         self.jobs = itertools.count(1)
         self.has_started = False
         self.known_good: Request | None = None
@@ -155,6 +164,7 @@ class Replicas:
             seconds = latest - time.monotonic() if replica.num_sequences else 0.0
             replica.worker.end(max(0.0, seconds))
         self.replicas.clear()
+        self.needed.close()
 
     def generate(
         self,
@@ -219,7 +229,8 @@ class Replicas:
     ) -> Iterator[tuple[Replica, Any]]:
         """What replicas say within a moment; those that have ended are started again."""
         by_connection = {replica.worker.connection: replica for replica in self.replicas}
-        heard: list[Any] = connection.wait(list(by_connection), LOOK_SECONDS)
+        channels: list[Any] = list(by_connection)
+        heard: list[Any] = connection.wait(channels, LOOK_SECONDS)
         for ready in heard:
             replica = by_connection[ready]
             try:

@@ -79,7 +79,9 @@ def choose_engines(
         for candidate in candidates
         if engine_bytes(model, candidate) <= engine_capacity(candidate, capacity)
     ]
-    return max(fitting, key=speed, default=candidates[-1])  # the first of those equally fast
+    best = max(fitting, key=speed, default=candidates[-1])  # the first of those equally fast
+    # How many a cluster holds is for the cluster to say.
+    return with_hardware(best, replicas=hardware.replicas) if hardware.pool.is_elsewhere else best
 
 
 def _spreads(model: Architecture, hardware: HardwareConfig, devices: int) -> list[int]:

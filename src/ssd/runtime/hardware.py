@@ -37,7 +37,7 @@ def assume(hardware: HardwareConfig) -> HardwareConfig:
         activation_checkpointing=recompute,
         max_num_seqs=hardware.max_num_seqs or CPU_SEQUENCES,
         tensor_parallel_size=hardware.engine_devices,
-        replicas=hardware.num_replicas,
+        replicas=hardware.replicas if hardware.pool.is_elsewhere else hardware.num_replicas,
         compile_engine=bool(hardware.compile_engine),
     )
 
@@ -61,6 +61,8 @@ def resolve(hardware: HardwareConfig) -> HardwareConfig:
 
 def _require_engines_fit(hardware: HardwareConfig, gpus: int) -> None:
     """Raise `HardwareError` where this machine's GPUs, or the cores without any, are too few."""
+    if hardware.pool.is_elsewhere:
+        return
     spread, replicas = hardware.engine_devices, hardware.num_replicas
     usable = min(hardware.devices or gpus, gpus)
     if gpus and spread > gpus:

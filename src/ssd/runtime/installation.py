@@ -35,6 +35,7 @@ PACKAGES = {
     "liger_kernel": "pip install liger-kernel",
     "flash_attn": "pip install flash-attn",
     "torchao": "pip install -e '.[torchao]'",
+    "ray": "pip install -e '.[ray]'",
     "flash_attn_interface": "flash_attn_3, from the folder hopper of Dao-AILab/flash-attention",
 }
 """How to install the package that a setting needs."""
@@ -81,6 +82,11 @@ def check_wandb_reports() -> None:
             "report.wandb=true needs a package: pip install -e '.[reports]', "
             "or leave report.wandb=false"
         )
+
+
+def require_ray() -> None:
+    """Raise `HardwareError` where the package that `hardware/pool=ray` needs is not installed."""
+    _require_package("hardware/pool=ray", "ray", "use hardware/pool=local")
 
 
 def follow_installation(hardware: HardwareConfig) -> HardwareConfig:
