@@ -22,6 +22,13 @@ COPIES = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ss
 """Where copies lie; of those that nobody uses, none is kept beside a new one."""
 
 
+def read(path: Path, offset: int, size: int) -> bytes:
+    """Part of a file, on the machine that has the model."""
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        return stream.read(size)
+
+
 def listing(folder: Path) -> Listing:
     """What a folder holds, links followed."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]

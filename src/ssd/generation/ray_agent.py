@@ -43,13 +43,6 @@ class Order:
     """The model's there, and its adapter's."""
 
 
-def read(path: Path, offset: int, size: int) -> bytes:
-    """Part of a file on the machine that has the model."""
-    with path.open("rb") as stream:
-        stream.seek(offset)
-        return stream.read(size)
-
-
 class Agent:
     """Starts a replica on the machine that Ray has chosen."""
 

@@ -25,8 +25,8 @@ from ssd.config.settings import HardwareConfig, PoolConfig
 from ssd.errors import HardwareError, one_line
 from ssd.generation.local_replica import STOPPED, Ending, is_about_memory, with_limits
 from ssd.generation.messages import Load, Placed
-from ssd.generation.model_copies import Listing, listing
-from ssd.generation.ray_agent import Agent, Order, read, versions
+from ssd.generation.model_copies import Listing, listing, read
+from ssd.generation.ray_agent import Agent, Order, versions
 from ssd.generation.replicas import Replicas
 from ssd.runtime.children import ENDING_SECONDS
 from ssd.runtime.reporting import PREEMPTION_SIGNALS
