@@ -15,6 +15,7 @@ from pathlib import Path
 from runs import ROOT
 
 FIRST, SECOND = "10.77.0.1", "10.77.0.2"
+OWN_NETWORK = Path("/proc/self/ns/net")
 
 
 def why_not() -> str | None:
@@ -28,12 +29,12 @@ def why_not() -> str | None:
 class Machine:
     """A network and a file system of its own."""
 
-    def __init__(self, *within: str) -> None:
+    def __init__(self, *within: str, apart_from: Sequence[Path]) -> None:
+        others = {network.readlink() for network in apart_from}
         self.process = subprocess.Popen([*within, "sleep", "1000000"])
         self.network = Path(f"/proc/{self.process.pid}/ns/net")
-        while not self.network.exists() or self.network.readlink() in _known():
+        while not self.network.exists() or self.network.readlink() in others:
             time.sleep(0.01)
-        _taken.append(self.network.readlink())
 
     def command(self, *words: str) -> list[str]:
         """A command as it is run there."""
@@ -64,26 +65,20 @@ class Machine:
                 os.kill(pid, signal.SIGKILL)
 
 
-_taken: list[Path] = []
-
-
-def _known() -> list[Path]:
-    return [Path("/proc/self/ns/net").readlink(), *_taken]
-
-
 def environment() -> dict[str, str]:
     """For commands on a machine: Ray that notices a death in seconds and tells nobody."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     quick = {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "4"}
-    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0"}
     return {**os.environ, **quick, **quiet, "PATH": path, "PYTHONPATH": str(ROOT / "src")}
 
 
 @contextmanager
 def two_machines(hidden: Sequence[Path] = ()) -> Iterator[tuple[Machine, Machine]]:
     """Two machines that form a cluster; the second one finds these folders empty."""
-    first = Machine("unshare", "-rnm")
-    second = Machine(*first.command("unshare", "-nm"))
+    first = Machine("unshare", "-rnm", apart_from=[OWN_NETWORK])
+    within = first.command("unshare", "-nm")
+    second = Machine(*within, apart_from=[OWN_NETWORK, first.network])
     folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # names of sockets are short
     try:
         wire = ("ip", "link", "add", "w0", "type", "veth", "peer", "name", "w1")

@@ -233,5 +233,9 @@ class RayWorker:
             return Ending("it did not end when asked to", out_of_memory=False, is_reported=False)
         except ray.exceptions.RayError as error:
             reason = one_line(getattr(error, "cause", None) or error)
+            if isinstance(
+                error, ray.exceptions.ActorDiedError | ray.exceptions.ActorUnavailableError
+            ):
+                return Ending("its machine or its agent died", is_about_memory(reason), False)
             return Ending(f"Ray says: {reason[:300]}", is_about_memory(reason), is_reported=False)
         return ending
