@@ -41,11 +41,12 @@ class Machine:
         enter = ["nsenter", "-t", str(self.process.pid), "-U", "-n", "-m", "--preserve-credentials"]
         return [*enter, *words]
 
-    def run(self, *words: str) -> str:
-        """Run a command there to its end."""
+    def run(self, *words: str, modules: Path | None = None) -> str:
+        """Run a command there to its end; Python finds what is in `modules` first."""
         done = subprocess.run(
-            self.command(*words), capture_output=True, text=True, check=False, env=environment()
-        )
+            self.command(*words), capture_output=True, text=True, check=False,
+            env=environment(modules),
+        )  # fmt: skip
         assert done.returncode == 0, f"{words}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
         return done.stdout
 
@@ -65,17 +66,21 @@ class Machine:
                 os.kill(pid, signal.SIGKILL)
 
 
-def environment() -> dict[str, str]:
+def environment(modules: Path | None = None) -> dict[str, str]:
     """For commands on a machine: Ray that notices a death in seconds and tells nobody."""
+    python_path = os.pathsep.join(map(str, filter(None, (modules, ROOT / "src"))))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     quick = {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "4"}
     quiet = {"RAY_USAGE_STATS_ENABLED": "0"}
-    return {**os.environ, **quick, **quiet, "PATH": path, "PYTHONPATH": str(ROOT / "src")}
+    return {**os.environ, **quick, **quiet, "PATH": path, "PYTHONPATH": python_path}
 
 
 @contextmanager
-def two_machines(hidden: Sequence[Path] = ()) -> Iterator[tuple[Machine, Machine]]:
-    """Two machines that form a cluster; the second one finds these folders empty."""
+def two_machines(
+    hidden: Sequence[Path] = (), modules: Path | None = None
+) -> Iterator[tuple[Machine, Machine]]:
+    """Two machines that form a cluster; the second one finds folders `hidden` empty, and `modules`
+    before the installed packages."""
     first = Machine("unshare", "-rnm", apart_from=[OWN_NETWORK])
     within = first.command("unshare", "-nm")
     second = Machine(*within, apart_from=[OWN_NETWORK, first.network])
@@ -94,7 +99,8 @@ def two_machines(hidden: Sequence[Path] = ()) -> Iterator[tuple[Machine, Machine
             "ray", "start", "--head", f"--node-ip-address={FIRST}", "--port=6379",
             f"--temp-dir={folder}", "--include-dashboard=false", *small,
         )  # fmt: skip
-        second.run("ray", "start", f"--address={FIRST}:6379", f"--node-ip-address={SECOND}", *small)
+        join = ("ray", "start", f"--address={FIRST}:6379", f"--node-ip-address={SECOND}")
+        second.run(*join, *small, modules=modules)
         yield first, second
     finally:
         for machine in (second, first):

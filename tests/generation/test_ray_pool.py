@@ -150,6 +150,18 @@ def is_driver(process: psutil.Process) -> bool:
     return any(word.endswith("train.py") for word in process.cmdline())
 
 
+def test_a_machine_with_another_version_is_named_and_left_out(tmp_path: Path) -> None:
+    other = tmp_path / "modules" / "torch-9.9.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 9.9\n")
+    output, log = tmp_path / "outputs", tmp_path / "log"
+    with two_machines(modules=other.parent) as (first, _):
+        run = on(first, command(output, "stages=[sample]", "data.limit=8", *RAY), log)
+        assert run.wait(timeout=200) == 0, log.read_text()
+    said = log.read_text()
+    assert f"({machines.SECOND}): torch 9.9 instead of" in said and "left out" in said
+
+
 def test_a_cluster_that_is_too_small_or_not_there_is_named_before_anything_starts(
     cluster: tuple[Machine, Machine], tmp_path: Path
 ) -> None:

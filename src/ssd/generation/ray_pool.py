@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,7 @@ class Line:
         self.connection.send(message)
 
     def recv(self) -> Any:
-        """The next message.
+        """The next message; None after a call that was not the replica's.
 
         Raises:
             EOFError, OSError: nobody will call any more, or the replica has ended.
@@ -167,8 +168,12 @@ class Line:
             return self.connection.recv()
         side, _ = self.listener.accept()
         connection = with_limits(side)
-        deliver_challenge(connection, self.secret)
-        answer_challenge(connection, self.secret)
+        try:
+            deliver_challenge(connection, self.secret)
+            answer_challenge(connection, self.secret)
+        except (AuthenticationError, EOFError, OSError):  # somebody else; the agent will call
+            connection.close()
+            return None
         placed: Placed = connection.recv()
         print(f"{self.name} runs on {placed.where}", flush=True)
         connection.send(replace(self.load, folder=placed.folder, adapter=placed.adapter))
