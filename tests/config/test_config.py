@@ -136,6 +136,8 @@ def test_an_experiment_wins_over_the_recipe_and_loses_to_the_command_line() -> N
             "hardware.strategy=fsdp shards over processes",
         ),
         (["hardware.devices=1", "hardware.cpu_offload=true"], "nothing is sharded"),
+        (["hardware/pool=ray", "hardware.pool.address=head"], "must be HOST:PORT"),
+        (["hardware/pool=ray", "hardware.pool.address=ray://head:1"], "is a client's address"),
         (["eval.checkpoint_step=0"], r"eval.checkpoint_step=0 must lie in \[1, train.max_steps"),
         (["train.router_aux_coef=-1"], "train.router_aux_coef must not be negative"),
         (["sampler.max_model_len=100"], "must exceed sampler.max_new_tokens"),

@@ -9,6 +9,7 @@ Paper means "Embarrassingly Simple Self-Distillation Improves Code Generation", 
 
 import dataclasses
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -420,6 +421,10 @@ class PoolConfig:
             not self.address.startswith("ray://"),
             f"hardware.pool.address={self.address} is a client's address: run on a machine of the "
             "cluster, and set HOST:PORT of its head, or auto",
+        )
+        require(
+            self.address == "auto" or re.fullmatch(r"[^:/]+:\d+", self.address) is not None,
+            f"hardware.pool.address={self.address} must be HOST:PORT of a cluster's head, or auto",
         )
 
     @property

@@ -32,6 +32,9 @@ from ssd.generation.replicas import Replicas
 from ssd.runtime.children import ENDING_SECONDS
 from ssd.runtime.reporting import PREEMPTION_SIGNALS
 
+CALL_SECONDS = 5.0
+"""Seconds until a cluster's head that does not answer counts as not there."""
+
 
 def ray_replicas(load: Load) -> Replicas:
     """As many replicas as `hardware.replicas` says, or as the cluster has room for.
@@ -63,8 +66,11 @@ def joined(hardware: HardwareConfig) -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (*PREEMPTION_SIGNALS, signal.SIGINT)}
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
+        if address != "auto":  # Ray itself tries for minutes
+            host, port = address.rsplit(":", 1)
+            socket.create_connection((host, int(port)), CALL_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise HardwareError(
             f"hardware.pool.address={address}: {one_line(error)[:200]}: start a cluster with "
             "ray start --head on this machine, or use hardware/pool=local"
