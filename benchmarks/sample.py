@@ -3,6 +3,8 @@
     python benchmarks/sample.py                                  the packaged SmolLM2-135M
     python benchmarks/sample.py --model FOLDER --prompts 512 hardware.max_num_seqs=512
     python benchmarks/sample.py --replicas 1,2                   engines side by side, against one
+    python benchmarks/sample.py --replicas 1,2 hardware/pool=ray hardware.pool.cores=1     on a cluster
+    python benchmarks/sample.py --settings 6                     settings as one queue, and one by one
 
 One engine, with the settings that a run has, draws the same answers in several ways, in turn:
   bare        LLM.generate with temperature alone
@@ -49,6 +51,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--hardware", default="auto", help="option of the group (default auto)")
     parser.add_argument("--only", type=lambda text: text.split(","), help="some of the ways")
     parser.add_argument(
+        "--settings", type=int, help="so many temperatures as one queue, against one by one"
+    )
+    parser.add_argument(
         "--replicas", type=lambda text: [*map(int, text.split(","))], help="numbers, such as 1,2"
     )
     parser.add_argument("--json", type=Path, help="also write the figures there")
@@ -72,6 +77,9 @@ def main() -> None:
     problems, _ = load_prompts(dataclasses.replace(config.data, limit=None))
     requests = make_requests(problems, config, folder, arguments.prompts, arguments.max_new_tokens)
     longest = max(len(request.prompt_token_ids) for request in requests)
+    if arguments.settings is not None:
+        print_queue(config, hardware, folder, requests, arguments)
+        return
     if arguments.replicas is not None:
         from ssd.generation.messages import Load
 
@@ -111,12 +119,14 @@ def make_requests(
 ) -> list[Any]:
     """As many requests as asked for, of the run's own prompts over and over."""
     from ssd.generation.requests import build_requests
+    from ssd.method.decoding import Decoding
     from ssd.models.chat import load_tokenizer
 
     requests, _ = build_requests(
         problems, config.prompt_format, config.model, load_tokenizer(str(folder)),
         num_samples=-(-number // len(problems)), seed=0,
         max_new_tokens=max_new_tokens, max_model_len=None,
+        decoding=Decoding(TEMP, TOP_K, TOP_P),
     )  # fmt: skip
     return requests[:number]
 
@@ -135,7 +145,11 @@ def make_ways(lazy: Any, requests: list[Any]) -> dict[str, Callable[[list[Any]],
     def bare(decoding: Decoding, *, seeds: bool, logprobs: int | None, ours: bool) -> Any:
         def draw(requests: list[Any]) -> int:
             params = [
-                sampling_params(decoding, request, logprobs, engine.stop_token_ids)
+                sampling_params(
+                    dataclasses.replace(request, decoding=decoding),
+                    logprobs,
+                    engine.stop_token_ids,
+                )
                 for request in requests
             ]
             for one in params:
@@ -149,7 +163,7 @@ def make_ways(lazy: Any, requests: list[Any]) -> dict[str, Callable[[list[Any]],
         return draw
 
     def through_engine(requests: list[Any]) -> int:
-        answers = engine.generate(requests, cut, logprobs=None, tick=lambda _: None)
+        answers = engine.generate(requests, logprobs=None, tick=lambda _: None)
         return sum(len(answer.token_ids) for _, answer in answers)
 
     ways = {
@@ -167,12 +181,11 @@ def make_ways(lazy: Any, requests: list[Any]) -> dict[str, Callable[[list[Any]],
 def sampled(lazy: Any, requests: list[Any]) -> int:
     """Draw and store requests as a run does; how many tokens they were."""
     from ssd.generation import generate_shards
-    from ssd.method.decoding import Decoding
     from ssd.records.samples import read_samples
 
     with tempfile.TemporaryDirectory() as scratch:
-        folder, cut = Path(scratch), Decoding(TEMP, TOP_K, TOP_P)
-        generate_shards(folder, requests, cut, engine=lazy, shard_size=64, label="sampled")
+        folder = Path(scratch)
+        generate_shards(folder, requests, engine=lazy, shard_size=64, label="sampled")
         return sum(len(s.completion_token_ids) for s in read_samples(folder / "shards"))
 
 
@@ -197,6 +210,56 @@ def side_by_side(
                 print(f"{number}: {rates[number][-1]:.0f} tok/s", file=sys.stderr, flush=True)
         engine.replicas = replicas
     return rates
+
+
+def print_queue(
+    config: Any, hardware: Any, folder: Path, requests: list[Any], arguments: argparse.Namespace
+) -> None:
+    """Seconds of the same answers under several temperatures, drawn as one queue and one
+    temperature after the other, in turn; medians, and the ratio within each round."""
+    from ssd.generation import Part, generate_queue
+    from ssd.generation.engines import LazyEngine, load_engine
+    from ssd.method.decoding import Decoding
+
+    temps = [0.6 + 0.1 * number for number in range(arguments.settings)]
+    settings = [
+        [
+            dataclasses.replace(request, decoding=Decoding(temp, TOP_K, TOP_P))
+            for request in requests
+        ]
+        for temp in temps
+    ]
+    longest = max(len(request.prompt_token_ids) for request in requests)
+
+    def seconds(lazy: Any, groups: list[list[list[Any]]]) -> float:
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as scratch:
+            for number, group in enumerate(groups):
+                parts = [
+                    Part(Path(scratch) / f"{number}-{i}", part) for i, part in enumerate(group)
+                ]
+                list(generate_queue(parts, engine=lazy, shard_size=64, label="queue"))
+        return time.monotonic() - started
+
+    ways = {"one queue": [settings], "one after the other": [[part] for part in settings]}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    with LazyEngine(
+        lambda: load_engine(
+            config.sampler.engine, folder, config.model, hardware,
+            max_model_len=longest + arguments.max_new_tokens,
+        )
+    ) as lazy:  # fmt: skip
+        seconds(lazy, [settings[:1]])
+        for _ in range(arguments.repeats):
+            for name, groups in ways.items():
+                times[name].append(seconds(lazy, groups))
+                print(f"{name}: {times[name][-1]:.1f} s", file=sys.stderr, flush=True)
+    queue, sequence = times.values()
+    ratio = statistics.median(b / a for a, b in zip(queue, sequence, strict=True))
+    print(
+        f"{statistics.median(queue):.1f} s as one queue, {statistics.median(sequence):.1f} s one "
+        f"after the other: {ratio:.2f} times as long"
+    )
 
 
 def print_linearity(rates: dict[int, list[float]]) -> None:

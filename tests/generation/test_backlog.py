@@ -1,11 +1,14 @@
 """Which requests replicas get next, and how one that ends engines is found."""
 
+import dataclasses
+
 from ssd.generation.backlog import STRIKES, Backlog
 from ssd.generation.engine import Request
+from ssd.method.decoding import Decoding
 
 
 def request(number: int, max_new_tokens: int = 10, length: int = 3) -> Request:
-    return Request(f"p{number}", 0, [1] * length, number, max_new_tokens)
+    return Request(f"p{number}", 0, [1] * length, number, max_new_tokens, Decoding(1.0))
 
 
 def test_the_longest_expected_answers_are_drawn_first() -> None:
@@ -48,3 +51,20 @@ def test_suspects_wait_until_nothing_else_does() -> None:
         backlog.put_back(backlog.take(2))
     assert [asked.prompt_id for asked in backlog.take(9)] == ["p2", "p3"]
     assert [[asked.prompt_id for asked in group] for group in backlog.suspects] == [["p0"], ["p1"]]
+
+
+def test_one_part_of_a_queue_is_drawn_after_the_other_and_names_may_repeat() -> None:
+    backlog = Backlog()
+    first, second = (
+        [dataclasses.replace(request(number, 10 * number), part=part) for number in range(3)]
+        for part in (0, 1)
+    )
+    backlog.add(second)
+    backlog.add(first)
+    taken = backlog.take(9)
+    assert [(asked.part, asked.prompt_id) for asked in taken] == [
+        (part, f"p{number}") for part in (0, 1) for number in (2, 1, 0)
+    ]
+    backlog.put_back(taken[:1])
+    backlog.put_back([taken[3]])  # of the same name
+    assert not backlog.suspects

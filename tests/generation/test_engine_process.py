@@ -27,14 +27,14 @@ def main():
     config = compose_config("model=tiny", *(word for word in sys.argv[2:] if "=" in word))
     hardware = dataclasses.replace(resolve(config.hardware), max_num_seqs=16)
     decoding = Decoding(temp=1.2, top_k=20, top_p=0.8)
-    requests = [Request(f"p{i}", 0, list(range(5 + i)), i, 12) for i in range(4)]
+    requests = [Request(f"p{i}", 0, list(range(5 + i)), i, 12, decoding) for i in range(4)]
     start = config.sampler.engine, Path(sys.argv[1]), config.model, hardware
     with load_engine(*start, max_model_len=64) as engine:
         print("children", len(multiprocessing.active_children()))
         scratch = Path(engine.scratch.name)
         print("with sockets", any(path.is_socket() for path in scratch.iterdir()))
         print("blocks", engine.llm.llm_engine.vllm_config.cache_config.num_gpu_blocks)
-        answers = engine.generate(requests, decoding, logprobs=None, tick=lambda _: None)
+        answers = engine.generate(requests, logprobs=None, tick=lambda _: None)
         if "dies" in sys.argv:
             engine.llm.llm_engine.engine_core.resources.engine_manager.processes[0].kill()
         for request, answer in sorted(answers, key=lambda pair: pair[0].seed):

@@ -39,13 +39,14 @@ SAMPLED = Decoding(temp=1.2, top_k=20, top_p=0.8)
 def drawn(engine: Engine, asked: list[Request], decoding: Decoding) -> list[Completion]:
     """Completions in the order of their requests."""
     ticks: list[int] = []
-    answers = engine.generate(asked, decoding, logprobs=3, tick=ticks.append)
+    asked = [dataclasses.replace(request, decoding=decoding) for request in asked]
+    answers = engine.generate(asked, logprobs=3, tick=ticks.append)
     by_seed = {request.seed: completion for request, completion in answers}
     assert sum(ticks) == sum(len(completion.token_ids) for completion in by_seed.values())
     return [by_seed[request.seed] for request in asked]
 
 
-def requests(count: int) -> list[Request]:
+def requests(count: int, decoding: Decoding = GREEDY) -> list[Request]:
     return [
         Request(
             prompt_id=f"p{i}",
@@ -53,6 +54,7 @@ def requests(count: int) -> list[Request]:
             prompt_token_ids=[(i * 31 + j) % 256 for j in range(5 + i)],
             seed=request_seed(0, f"p{i}", 0),
             max_new_tokens=12,
+            decoding=decoding,
         )
         for i in range(count)
     ]
@@ -102,7 +104,7 @@ def test_greedy_decoding_follows_the_models_own_argmax(
 def test_logprobs_are_drawn_only_where_they_are_asked_for(engine: Engine) -> None:
     kept = {}
     for number in (None, 0):
-        answers = engine.generate(requests(1), GREEDY, logprobs=number, tick=lambda _: None)
+        answers = engine.generate(requests(1), logprobs=number, tick=lambda _: None)
         ((_, completion),) = answers
         kept[number] = completion.logprobs
     assert kept[None] is None
@@ -134,7 +136,7 @@ def test_a_seed_gives_the_same_answer_in_any_order_and_company(engine: Engine) -
 
 
 def test_requests_that_come_while_others_are_drawn_get_the_same_answers(engine: Engine) -> None:
-    asked, answered = requests(6), list[Request]()
+    asked, answered = requests(6, SAMPLED), list[Request]()
 
     def incoming() -> Iterator[Request | None]:
         yield from asked[:3]
@@ -144,7 +146,7 @@ def test_requests_that_come_while_others_are_drawn_get_the_same_answers(engine: 
         yield from asked[3:]
 
     pairs = []
-    for pair in engine.generate(incoming(), SAMPLED, logprobs=None, tick=lambda _: None):
+    for pair in engine.generate(incoming(), logprobs=None, tick=lambda _: None):
         answered.append(pair[0])
         pairs.append((pair[0].seed, pair[1].token_ids))
     together = drawn(engine, asked, SAMPLED)
@@ -206,12 +208,12 @@ def test_every_engine_draws_from_the_tempered_and_truncated_distribution(
         if not hasattr(engine, "on_cpu"):
             pytest.skip("the others know one truncation each")
         monkeypatch.setattr(engine, "on_cpu", False)  # vLLM's own, as on a GPU
-    (asked,) = requests(1)
+    (asked,) = requests(1, PEAKED)
     repeated = [
         dataclasses.replace(asked, seed=request_seed(0, "p0", i), max_new_tokens=1)
         for i in range(NUM_DRAWS)
     ]
-    answers = engine.generate(repeated, PEAKED, logprobs=None, tick=lambda _: None)
+    answers = engine.generate(repeated, logprobs=None, tick=lambda _: None)
     ids = torch.tensor([completion.token_ids[0] for _, completion in answers])
     model: Any = AutoModelForCausalLM.from_pretrained(tiny_weights.path, dtype=torch.float32)
     logits = model(input_ids=torch.tensor([asked.prompt_token_ids])).logits[0, -1:].detach()
@@ -251,9 +253,7 @@ def test_a_resumed_corpus_keeps_what_was_drawn(make_run: Callable[..., Run]) -> 
         def __exit__(self, *exception: object) -> None:
             self.is_open = False
 
-        def generate(
-            self, requests: Any, decoding: Decoding, **options: Any
-        ) -> Iterator[tuple[Request, Completion]]:
+        def generate(self, requests: Any, **options: Any) -> Iterator[tuple[Request, Completion]]:
             for request in requests:
                 if len(self.asked) == 5:
                     raise RuntimeError("the engine died")
@@ -263,7 +263,7 @@ def test_a_resumed_corpus_keeps_what_was_drawn(make_run: Callable[..., Run]) -> 
     def draw(engine: Any, shard_size: int) -> dict[str, float | None]:
         with LazyEngine(engine) as lazy:
             return generate_shards(
-                folder, requests(7), GREEDY, engine=lazy, shard_size=shard_size, label="drawing"
+                folder, requests(7), engine=lazy, shard_size=shard_size, label="drawing"
             )
 
     folder = make_run().folder
@@ -290,6 +290,7 @@ def test_requests_get_the_same_seeds_in_any_order(tiny_weights: Weights) -> None
     ) -> tuple[list[Request], dict[str, int]]:
         settings = {
             "num_samples": 2, "seed": 7, "max_new_tokens": 12, "max_model_len": max_model_len,
+            "decoding": GREEDY,
         }  # fmt: skip
         return build_requests(problems, config.prompt_format, config.model, tokenizer, **settings)  # type: ignore[arg-type]
 

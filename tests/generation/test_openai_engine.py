@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from runs import compose_config
 from servers import SmallServer, small_server
-from test_engines import GREEDY, requests
+from test_engines import requests
 
 from ssd.arms import BASE, TUNED
 from ssd.config.choices import EngineName
@@ -45,7 +45,7 @@ def start(server: SmallServer, weights: Weights, *overrides: str, length: int = 
 
 
 def draw(engine: Engine, asked: Any, logprobs: int | None = None) -> dict[str, Any]:
-    answers = engine.generate(asked, GREEDY, logprobs=logprobs, tick=lambda _: None)
+    answers = engine.generate(asked, logprobs=logprobs, tick=lambda _: None)
     return {request.prompt_id: completion for request, completion in answers}
 
 
@@ -73,7 +73,7 @@ def test_requests_are_taken_as_the_server_has_room(
             yield request
 
     with start(server, tiny_weights, "sampler.max_concurrency=4") as engine:
-        answers = engine.generate(feed(), GREEDY, logprobs=None, tick=lambda _: None)
+        answers = engine.generate(feed(), logprobs=None, tick=lambda _: None)
         next(answers)
         assert len(taken) == 4
         assert len(list(answers)) == 19
@@ -94,7 +94,7 @@ def test_what_a_vanished_server_had_answered_is_on_disk_and_the_rest_is_drawn_la
     def sample(server: SmallServer) -> dict[str, Any]:
         with LazyEngine(lambda: start(server, tiny_weights)) as engine:
             return generate_shards(
-                tmp_path, requests(20), GREEDY, engine=engine, shard_size=64, label="drawing"
+                tmp_path, requests(20), engine=engine, shard_size=64, label="drawing"
             )
 
     with start(server, tiny_weights):

@@ -48,6 +48,7 @@ def requests(count: int, max_new_tokens: int = 24) -> list[Request]:
             prompt_token_ids=[(i * 31 + j) % 256 for j in range(5 + i % 7)],
             seed=request_seed(0, f"p{i // 2}", i % 2),
             max_new_tokens=max_new_tokens,
+            decoding=SAMPLED,
         )
         for i in range(count)
     ]
@@ -74,7 +75,7 @@ def replicas(start: Load, **options: Any) -> Replicas:
 def drawn(engine: Any, asked: list[Request], on_answer: Callable[[int], None] | None = None) -> Any:
     ticks: list[int] = []
     answers: Answers = {}
-    for request, answer in engine.generate(asked, SAMPLED, logprobs=None, tick=ticks.append):
+    for request, answer in engine.generate(asked, logprobs=None, tick=ticks.append):
         answers[request.prompt_id, request.sample_index] = answer.token_ids
         if on_answer is not None:
             on_answer(len(answers))
@@ -106,11 +107,11 @@ def test_a_corpus_of_two_replicas_one_of_them_killed_is_that_of_one(
         assert drawn(engine, asked, kill) == {
             key(request): expected[key(request)] for request in asked
         }
-        generate_shards(tmp_path, asked[:20], SAMPLED, engine=lazy, shard_size=8, label="two")
+        generate_shards(tmp_path, asked[:20], engine=lazy, shard_size=8, label="two")
     printed = capfd.readouterr().out
     assert "SIGKILL" in printed and "2 sequences at once" in printed
     with LazyEngine(lambda: start_engine(one)) as lazy:
-        generate_shards(tmp_path, requests(48), SAMPLED, engine=lazy, shard_size=8, label="one")
+        generate_shards(tmp_path, requests(48), engine=lazy, shard_size=8, label="one")
     samples = read_samples(tmp_path / "shards")
     assert len(samples) == 48
     assert {(s.prompt_id, s.sample_index): s.completion_token_ids for s in samples} == expected
@@ -180,7 +181,7 @@ def test_a_request_that_ends_every_engine_is_named_and_all_others_are_on_disk(
         LazyEngine(lambda: start_engine(start)) as engine,
         pytest.raises(HardwareError, match=r"1 request.* poison \(sample 0\)"),
     ):
-        generate_shards(tmp_path, asked, SAMPLED, engine=engine, shard_size=100, label="poison")
+        generate_shards(tmp_path, asked, engine=engine, shard_size=100, label="poison")
     assert len(read_samples(tmp_path / "shards")) == 24
 
 

@@ -158,15 +158,14 @@ def test_vllm_loads_an_export_whose_carried_tensors_lie_in_a_file_of_their_own(
     assert record(run)["carried_over"] == [stray]
     prompt = list(range(40, 60))
     request = Request(
-        prompt_id="p", sample_index=0, prompt_token_ids=prompt, seed=0, max_new_tokens=12
-    )
+        prompt_id="p", sample_index=0, prompt_token_ids=prompt, seed=0, max_new_tokens=12,
+        decoding=Decoding(temp=0.0),
+    )  # fmt: skip
     config = run.config
     with load_engine(
         EngineName.vllm, model, config.model, config.hardware, max_model_len=64
     ) as engine:
-        ((_, answer),) = engine.generate(
-            [request], Decoding(temp=0.0), logprobs=None, tick=lambda _: None
-        )
+        ((_, answer),) = engine.generate([request], logprobs=None, tick=lambda _: None)
     network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     logits = network(input_ids=torch.tensor([prompt + answer.token_ids])).logits[0]
     assert logits[len(prompt) - 1 : -1].argmax(-1).tolist() == answer.token_ids

@@ -267,8 +267,10 @@ def test_a_sharded_base_with_the_hubs_setting_names_is_trained_and_exported(
 def test_the_tuned_model_answers_alike_in_vllm_and_transformers(make_moe: Make) -> None:
     run = trained(make_moe, "one", *FP32, "model.dtype=float32")
     config = run.config
-    requests = [Request(str(i), 0, example.token_ids, i, 12) for i, example in enumerate(EXAMPLES)]
     greedy = Decoding(temp=0.0)
+    requests = [
+        Request(str(i), 0, example.token_ids, i, 12, greedy) for i, example in enumerate(EXAMPLES)
+    ]
     network: Any = AutoModelForCausalLM.from_pretrained(lineage.model_folder(run, "tuned"))
     from vllm.distributed import cleanup_dist_env_and_memory
 
@@ -281,7 +283,7 @@ def test_the_tuned_model_answers_alike_in_vllm_and_transformers(make_moe: Make) 
         config.hardware,
         max_model_len=128,
     ) as engine:
-        answers = list(engine.generate(requests, greedy, logprobs=0, tick=lambda num_tokens: None))
+        answers = list(engine.generate(requests, logprobs=0, tick=lambda num_tokens: None))
     for request, answer in answers:
         ids = torch.tensor([request.prompt_token_ids + answer.token_ids])
         scores = network(input_ids=ids).logits[0, len(request.prompt_token_ids) - 1 : -1]

@@ -7,6 +7,8 @@ process ends.
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from ssd.arms import BASE
@@ -14,9 +16,10 @@ from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import SHARDS
 from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.selection import Job, best_setting, choice_jobs, list_jobs, load_part
-from ssd.generation import Request, generate_shards
+from ssd.generation import Part, Request, generate_queue
 from ssd.generation.engines import LazyEngine, run_engine
 from ssd.generation.requests import build_requests
+from ssd.method.decoding import Decoding
 from ssd.models.chat import load_tokenizer
 from ssd.models.weights import model_length
 from ssd.records.tables import read_outline, sample_counts, shard_files
@@ -87,37 +90,59 @@ def answer(
     requests: Mapping[tuple[str, str], list[Request]],
     engine: LazyEngine,
 ) -> None:
-    """Draw and store the answers of some jobs, all of one model and step.
+    """Draw and store the answers of some jobs, all of one model and step, as one queue: the engine
+    is not idle while the longest answer of a job ends.
 
     Args:
         requests: by benchmark and part, for every part that a job names.
     """
-    for job in jobs:
-        answers = job.generations(run)
-        with answers.writing() as folder:
-            if answers.done:
-                continue
+    with ExitStack() as held:
+        locks, queue = {}, []
+        # Runs that share answers wait for each other in one order.
+        for job in sorted(jobs, key=lambda job: job.generations(run).folder):
+            locks[job] = held.enter_context(ExitStack())
+            locks[job].enter_context(job.generations(run).writing())
+        for job in jobs:
+            if job.generations(run).done:
+                locks[job].close()
+            else:
+                queue.append(job)
+        if not queue:
+            return
+        started = time.time()
+        drawing = generate_queue(
+            [Part(job.generations(run).folder, _asked(job, requests)) for job in queue],
+            engine=engine,
+            shard_size=run.config.eval.shard_size,
+            label=queue[0].label + (f" and {len(queue) - 1} more" if len(queue) > 1 else ""),
+        )
+        for number, speed in drawing:
+            _finish(run, queue[number], started, speed)
+            locks[queue[number]].close()
             started = time.time()
-            speed = generate_shards(
-                folder,
-                requests[job.benchmark, job.part],
-                job.how.decoding,
-                engine=engine,
-                shard_size=run.config.eval.shard_size,
-                label=job.label,
-            )
-            drawn = read_outline(shard_files(folder / SHARDS))
-            num_problems = len(drawn["prompt_id"].unique())
-            answers.finish(
-                started=started,
-                counts={"num_problems": num_problems, **sample_counts(drawn)},
-                decoding={
-                    **plain(job.how.decoding),
-                    "max_new_tokens": run.config.eval.max_new_tokens,
-                },
-                computed_in=compute_dtype(run.config.model.dtype, run.config.hardware).value,
-                **speed,
-            )
+
+
+def _asked(job: Job, requests: Mapping[tuple[str, str], list[Request]]) -> list[Request]:
+    decoding = job.how.decoding
+    return [replace(request, decoding=decoding) for request in requests[job.benchmark, job.part]]
+
+
+def _finish(run: Run, job: Job, started: float, speed: dict[str, Any]) -> None:
+    """Write the manifest of answers, whose time is that since `started`, when the job before them
+    in the queue ended."""
+    answers = job.generations(run)
+    drawn = read_outline(shard_files(answers.folder / SHARDS))
+    num_problems = len(drawn["prompt_id"].unique())
+    answers.finish(
+        started=started,
+        counts={"num_problems": num_problems, **sample_counts(drawn)},
+        decoding={
+            **plain(job.how.decoding),
+            "max_new_tokens": run.config.eval.max_new_tokens,
+        },
+        computed_in=compute_dtype(run.config.model.dtype, run.config.hardware).value,
+        **speed,
+    )
 
 
 def require_checkpoint(run: Run, model: str) -> None:
@@ -150,6 +175,7 @@ def benchmark_requests(run: Run, benchmark: str, part: str, tokenizer: Any) -> l
         seed=run.config.seed,
         max_new_tokens=settings.max_new_tokens,
         max_model_len=limit,
+        decoding=Decoding.of(settings.temp, settings.truncation),  # each job sets its own
     )
     for problem_id, length in too_long.items():
         raise DataError(

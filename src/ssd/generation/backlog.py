@@ -12,7 +12,8 @@ refused."""
 
 
 class Backlog:
-    """Requests that wait, the longest first, so that short ones fill the end evenly.
+    """Requests that wait, part by part, so that one part after the other is whole, and within each
+    the longest first, so that short ones fill the end evenly.
 
     Those that were drawn when a replica ended are drawn again. If it happens to them twice, one of
     them may be why. They are then put aside until nothing else waits, and drawn in groups by
@@ -32,7 +33,7 @@ class Backlog:
         fresh = list(requests)
         if fresh:
             self.num_unanswered += len(fresh)
-            self.waiting = deque(sorted([*self.waiting, *fresh], key=_longest_first))
+            self.waiting = deque(sorted([*self.waiting, *fresh], key=_order))
 
     def take(self, number: int) -> list[Request]:
         """The next requests, at most `number`."""
@@ -52,5 +53,5 @@ class Backlog:
             self.suspects.extend(filter(None, (struck[:half], struck[half:])))
 
 
-def _longest_first(request: Request) -> tuple[int, int]:
-    return -request.max_new_tokens, -len(request.prompt_token_ids)
+def _order(request: Request) -> tuple[int, int, int]:
+    return request.part, -request.max_new_tokens, -len(request.prompt_token_ids)

@@ -17,6 +17,9 @@ class Request:
     seed: int
     max_new_tokens: int
     """Where the answer is cut off."""
+    decoding: Decoding
+    part: int = 0
+    """Of those that a queue consists of, such as the settings that a model answers under."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,6 @@ class Engine(Protocol):
     def generate(
         self,
         requests: Iterable[Request | None],
-        decoding: Decoding,
         *,
         logprobs: int | None,
         tick: Callable[[int], None],

@@ -6,15 +6,14 @@ from pathlib import Path
 from ssd.config.choices import EngineName
 from ssd.config.settings import HardwareConfig, ModelConfig, SamplerConfig
 from ssd.generation.engine import Completion, Request
-from ssd.method.decoding import Decoding
 
-Key = tuple[str, int]
-"""What a request is called: its prompt and the number of its sample."""
+Key = tuple[int, str, int]
+"""What a request is called: its part of the queue, its prompt and the number of its sample."""
 
 
 def key(request: Request) -> Key:
     """The name of a request."""
-    return request.prompt_id, request.sample_index
+    return request.part, request.prompt_id, request.sample_index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +31,9 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """How the requests that follow are drawn."""
+    """Requests follow."""
 
     job: int
-    decoding: Decoding
     logprobs: int | None
 
 

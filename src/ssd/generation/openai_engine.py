@@ -25,7 +25,6 @@ from ssd.generation.openai_server import (
     require_length,
 )
 from ssd.generation.openai_weights import weights_distance
-from ssd.method.decoding import Decoding
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.models.reasoning import answer_text, dropped_tokens
 from ssd.models.vocabulary import unnamed_ids
@@ -80,7 +79,6 @@ class OpenAIEngine:
     def generate(
         self,
         requests: Iterable[Request | None],
-        decoding: Decoding,
         *,
         logprobs: int | None,
         tick: Callable[[int], None],
@@ -98,7 +96,7 @@ class OpenAIEngine:
         try:
             while True:
                 for request in islice(at_hand(waiting), self.num_sequences - len(under_way)):
-                    answer = self.connection.complete(self._body(request, decoding, logprobs))
+                    answer = self.connection.complete(self._body(request, logprobs))
                     under_way[answer] = request
                     answer.add_done_callback(ended.put)
                 if not under_way:
@@ -118,7 +116,8 @@ class OpenAIEngine:
             "logit_bias": {str(token_id): NEVER for token_id in sorted(self.unnamed)},
         }
 
-    def _body(self, request: Request, decoding: Decoding, logprobs: int | None) -> dict[str, Any]:
+    def _body(self, request: Request, logprobs: int | None) -> dict[str, Any]:
+        decoding = request.decoding
         body = {
             **DECODING,
             **self._vocabulary(),

@@ -77,9 +77,7 @@ def _draw(engine: Engine, draw: Draw, inbox: Inbox, connection: Connection) -> N
             connection.send(Ticked(draw.job, num_tokens))
             num_tokens, last_tick = 0, time.monotonic()
 
-    for request, completion in engine.generate(
-        incoming(), draw.decoding, logprobs=draw.logprobs, tick=tick
-    ):
+    for request, completion in engine.generate(incoming(), logprobs=draw.logprobs, tick=tick):
         num_unanswered -= 1
         connection.send(Answered(draw.job, key(request), completion))
 

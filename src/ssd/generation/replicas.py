@@ -16,7 +16,6 @@ from ssd.generation.backlog import STRIKES, Backlog
 from ssd.generation.engine import Completion, Request, at_hand
 from ssd.generation.local_replica import Ending, Worker
 from ssd.generation.messages import Answered, Draw, Key, Load, Ready, Ticked, key
-from ssd.method.decoding import Decoding
 from ssd.runtime.children import ENDING_SECONDS
 
 STARTS = 3
@@ -31,7 +30,7 @@ SILENT_SECONDS = {Accelerator.gpu: 600.0, Accelerator.cpu: 1800.0}
 take longer: the longest is a batch's prefill, minutes on a CPU and seconds on a GPU."""
 LOOK_SECONDS = 1.0
 """Seconds between two looks at who is silent."""
-TRIAL: Key = ("", -1)
+TRIAL: Key = (-1, "", -1)
 """Names a request whose answer is known to be possible, which shows that a replica works."""
 
 
@@ -169,7 +168,6 @@ class Replicas:
     def generate(
         self,
         requests: Iterable[Request | None],
-        decoding: Decoding,
         *,
         logprobs: int | None,
         tick: Callable[[int], None],
@@ -181,7 +179,7 @@ class Replicas:
                 each replica that drew them.
         """
         incoming, backlog = iter(requests), Backlog()
-        draw = Draw(next(self.jobs), decoding, logprobs)
+        draw = Draw(next(self.jobs), logprobs)
         while True:
             backlog.add(at_hand(incoming))
             if not backlog.num_unanswered:
@@ -219,8 +217,10 @@ class Replicas:
         """Requests that may end the replica; before that, where it has ended, one that does not, or
         a GPU that fails at everything would make them look guilty."""
         if replica.failures and self.known_good is not None:
-            prompt_id, sample_index = TRIAL
-            trial = replace(self.known_good, prompt_id=prompt_id, sample_index=sample_index)
+            part, prompt_id, sample_index = TRIAL
+            trial = replace(
+                self.known_good, part=part, prompt_id=prompt_id, sample_index=sample_index
+            )
             return {TRIAL: replace(trial, max_new_tokens=1)}
         return {key(request): request for request in backlog.suspects.popleft()}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ssd.config.settings import ModelConfig, PromptFormatConfig
 from ssd.generation.engine import Request
+from ssd.method.decoding import Decoding
 from ssd.models.chat import encode_prompt
 from ssd.problems.problem import Problem
 
@@ -20,6 +21,7 @@ def build_requests(
     seed: int,
     max_new_tokens: int,
     max_model_len: int | None,
+    decoding: Decoding,
 ) -> tuple[list[Request], dict[str, int]]:
     """Requests of the problems whose prompt leaves room for a token, and the problems left out.
 
@@ -43,6 +45,7 @@ def build_requests(
                 prompt_token_ids=ids,
                 seed=request_seed(seed, problem.problem_id, index),
                 max_new_tokens=min(max_new_tokens, room),
+                decoding=decoding,
             )
             for index in range(num_samples)
         ]

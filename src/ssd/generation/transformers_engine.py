@@ -14,7 +14,6 @@ from torch import Tensor
 from ssd.config.choices import Accelerator
 from ssd.config.settings import HardwareConfig, ModelConfig
 from ssd.generation.engine import Completion, Logprobs, Request, at_hand
-from ssd.method.decoding import Decoding
 from ssd.method.truncation import tempered_probabilities
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.models.reasoning import answer_text, dropped_tokens
@@ -65,7 +64,6 @@ class TransformersEngine:
     def generate(
         self,
         requests: Iterable[Request | None],
-        decoding: Decoding,
         *,
         logprobs: int | None,
         tick: Callable[[int], None],
@@ -73,13 +71,12 @@ class TransformersEngine:
         """Each request with its completion, a batch after the other."""
         incoming = iter(requests)
         while batch := list(itertools.islice(at_hand(incoming), self.num_sequences)):
-            yield from zip(batch, self._batch(batch, decoding, logprobs, tick), strict=True)
+            yield from zip(batch, self._batch(batch, logprobs, tick), strict=True)
 
     @torch.inference_mode()
     def _batch(
         self,
         requests: Sequence[Request],
-        decoding: Decoding,
         num_logprobs: int | None,
         tick: Callable[[int], None],
     ) -> list[Completion]:
@@ -103,7 +100,7 @@ class TransformersEngine:
                 past_key_values=cache,
                 logits_to_keep=1,
             ).logits[:, -1]  # (B, V)
-            tokens = self._draw(logits, decoding, generators)  # (B,)
+            tokens = self._draw(logits, requests, generators)  # (B,)
             for row in list(active):
                 rows[row].add(int(tokens[row]), logits[row], num_logprobs)
                 if int(tokens[row]) in self.stops or len(rows[row].token_ids) == caps[row]:
@@ -122,19 +119,22 @@ class TransformersEngine:
         return ids.to(self.device), mask.to(self.device)
 
     def _draw(
-        self, logits: Tensor, decoding: Decoding, generators: list[torch.Generator]
+        self, logits: Tensor, requests: Sequence[Request], generators: list[torch.Generator]
     ) -> Tensor:
         if len(self.unnamed):  # a copy: log-probabilities are the model's own
             logits = logits.index_fill(-1, self.unnamed, -torch.inf)
-        if decoding.is_greedy:
-            return logits.argmax(-1)
-        probabilities = tempered_probabilities(
-            logits, decoding.temp, decoding.top_k, decoding.top_p
-        )  # (B, V)
-        rows = zip(probabilities, generators, strict=True)
-        return torch.cat(
-            [torch.multinomial(row, 1, generator=generator) for row, generator in rows]
-        )
+        tokens = logits.argmax(-1)
+        decodings = [request.decoding for request in requests]
+        for decoding in dict.fromkeys(decodings):
+            if decoding.is_greedy:
+                continue
+            rows = [row for row, own in enumerate(decodings) if own == decoding]
+            probabilities = tempered_probabilities(
+                logits[rows], decoding.temp, decoding.top_k, decoding.top_p
+            )  # (b, V)
+            for row, own in zip(rows, probabilities, strict=True):
+                tokens[row] = torch.multinomial(own, 1, generator=generators[row])
+        return tokens
 
     def _completion(self, row: "_Row", num_logprobs: int | None) -> Completion:
         return Completion(

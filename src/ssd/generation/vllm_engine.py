@@ -33,7 +33,6 @@ from ssd.generation.vllm_settings import (
     require_dtype_on_cpu,
     short_folder,
 )
-from ssd.method.decoding import Decoding
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.models.reasoning import answer_text, dropped_tokens
 from ssd.models.weights import has_experts
@@ -168,7 +167,6 @@ class VllmEngine:
     def generate(
         self,
         requests: Iterable[Request | None],
-        decoding: Decoding,
         *,
         logprobs: int | None,
         tick: Callable[[int], None],
@@ -182,7 +180,7 @@ class VllmEngine:
         num_ended = num_counted = 0  # tokens
         last_tick = time.monotonic()
         while True:
-            unanswered |= self._enqueue(incoming, decoding, logprobs)
+            unanswered |= self._enqueue(incoming, logprobs)
             if not unanswered:
                 break
             with self._explaining_death():
@@ -199,7 +197,7 @@ class VllmEngine:
         tick(num_ended - num_counted)
 
     def _enqueue(
-        self, incoming: Iterator[Request | None], decoding: Decoding, logprobs: int | None
+        self, incoming: Iterator[Request | None], logprobs: int | None
     ) -> dict[str, Request]:
         """Give vLLM the requests that are there; by vLLM's names for them."""
         from vllm import TokensPrompt
@@ -209,7 +207,7 @@ class VllmEngine:
             with self._explaining_death():
                 self.llm.enqueue(
                     [TokensPrompt(prompt_token_ids=r.prompt_token_ids) for r in requests],
-                    [self.params(decoding, request, logprobs) for request in requests],
+                    [self.params(request, logprobs) for request in requests],
                     lora_request=self.adapter,
                     use_tqdm=False,
                 )
@@ -242,9 +240,9 @@ class VllmEngine:
         states = self.llm.llm_engine.output_processor.request_states.values()
         return sum(state.detokenizer.num_output_tokens() for state in states)
 
-    def params(self, decoding: Decoding, request: Request, logprobs: int | None) -> Any:
+    def params(self, request: Request, logprobs: int | None) -> Any:
         """vLLM's sampling parameters of one request; on CPU this project truncates."""
-        plain = sampling_params(decoding, request, logprobs, self.stop_token_ids)
+        plain = sampling_params(request, logprobs, self.stop_token_ids)
         if not self.on_cpu:
             return plain
         from ssd.generation.vllm_truncation import ask
@@ -252,11 +250,11 @@ class VllmEngine:
         return ask(plain)
 
 
-def sampling_params(
-    decoding: Decoding, request: Request, logprobs: int | None, stop_token_ids: list[int]
-) -> Any:
+def sampling_params(request: Request, logprobs: int | None, stop_token_ids: list[int]) -> Any:
     """vLLM's sampling parameters, all of them spelled out."""
     from vllm import SamplingParams
+
+    decoding = request.decoding
 
     return SamplingParams(
         n=1,

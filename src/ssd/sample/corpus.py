@@ -58,13 +58,12 @@ def sample(run: Run, engine: LazyEngine) -> None:
         config = run.config
         problems, prompt_counts = load_prompts(config.data)
         tokenizer = load_tokenizer(run.weights.path)
-        requests, skipped = corpus_requests(run, problems, tokenizer)
-        check_logprobs(config.sampler.logprobs, vocabulary_size(lineage.model_folder(run, "base")))
         decoding = Decoding.of(config.sampler.temp, config.truncation)
+        requests, skipped = corpus_requests(run, problems, tokenizer, decoding)
+        check_logprobs(config.sampler.logprobs, vocabulary_size(lineage.model_folder(run, "base")))
         speed = generate_shards(
             folder,
             requests,
-            decoding,
             engine=engine,
             shard_size=config.sampler.shard_size,
             label="sampling",
@@ -94,7 +93,9 @@ def sample(run: Run, engine: LazyEngine) -> None:
         )
 
 
-def corpus_requests(run: Run, problems: list[Problem], tokenizer: Any) -> tuple[list[Request], int]:
+def corpus_requests(
+    run: Run, problems: list[Problem], tokenizer: Any, decoding: Decoding
+) -> tuple[list[Request], int]:
     """The corpus's requests, and how many problems were skipped as too long.
 
     Raises:
@@ -112,6 +113,7 @@ def corpus_requests(run: Run, problems: list[Problem], tokenizer: Any) -> tuple[
         seed=config.seed,
         max_new_tokens=config.sampler.max_new_tokens,
         max_model_len=limit,
+        decoding=decoding,
     )
     for problem_id, length in too_long.items():
         if config.data.long_prompts is LongPrompts.error or not requests:
