@@ -3,8 +3,8 @@
     python benchmarks/sample.py                                  the packaged SmolLM2-135M
     python benchmarks/sample.py --model FOLDER --prompts 512 hardware.max_num_seqs=512
     python benchmarks/sample.py --replicas 1,2                   engines side by side, against one
-    python benchmarks/sample.py --replicas 1,2 hardware/pool=ray hardware.pool.cores=1     on a cluster
-    python benchmarks/sample.py --settings 6                     settings as one queue, and one by one
+    python benchmarks/sample.py --replicas 1,2 hardware/pool=ray hardware.pool.cores=1
+    python benchmarks/sample.py --settings 6                     as one queue, and one by one
 
 One engine, with the settings that a run has, draws the same answers in several ways, in turn:
   bare        LLM.generate with temperature alone

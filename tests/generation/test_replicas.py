@@ -18,7 +18,7 @@ from ssd.errors import HardwareError
 from ssd.generation import Request, generate_shards
 from ssd.generation.engines import LazyEngine, start_engine
 from ssd.generation.local_replica import divide, part_of
-from ssd.generation.messages import Load, key
+from ssd.generation.messages import Load
 from ssd.generation.replicas import Replicas
 from ssd.generation.requests import request_seed
 from ssd.method.decoding import Decoding
@@ -52,6 +52,10 @@ def requests(count: int, max_new_tokens: int = 24) -> list[Request]:
         )
         for i in range(count)
     ]
+
+
+def name(request: Request) -> tuple[str, int]:
+    return request.prompt_id, request.sample_index
 
 
 def load(weights: Weights, *overrides: str) -> Load:
@@ -105,7 +109,7 @@ def test_a_corpus_of_two_replicas_one_of_them_killed_is_that_of_one(
 
         asked = requests(40)
         assert drawn(engine, asked, kill) == {
-            key(request): expected[key(request)] for request in asked
+            name(request): expected[name(request)] for request in asked
         }
         generate_shards(tmp_path, asked[:20], engine=lazy, shard_size=8, label="two")
     printed = capfd.readouterr().out
