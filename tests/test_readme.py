@@ -1,6 +1,5 @@
-"""Every command of the README runs."""
+"""Every command of the README runs; those of the stages, in `drive/test_pipeline.py`."""
 
-import json
 import os
 import re
 import shlex
@@ -11,9 +10,6 @@ from pathlib import Path
 import pytest
 import yaml
 from runs import ROOT
-
-from ssd.problems.problem import packaged_file
-from ssd.problems.rows import read_jsonl
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
@@ -45,31 +41,6 @@ def test_every_train_command_composes(line: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
-
-
-def test_every_stage_command_runs_on_a_real_run(tmp_path: Path) -> None:
-    made = [
-        sys.executable,
-        str(ROOT / "train.py"),
-        "model=tiny",
-        "eval.benchmarks=[mbpp]",
-        "sampler=transformers",
-        "logger=none",
-    ]
-    # The commands evaluate, analyse and report the first run, which shares the other's training.
-    other = ["run_name=other", "eval.temp=0.9", "stages=[sample,train,evaluate]"]
-    for change in (other, ["run_name=defaults", "stages=[report]"]):
-        command = [*made, *change]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    row = read_jsonl(packaged_file("humaneval"))[0]
-    answer = {"task_id": row["task_id"], "completion": row["canonical_solution"]}
-    (tmp_path / "samples.jsonl").write_text(json.dumps(answer))
-    for line in STAGES:
-        line = line.replace("MODEL", "outputs/main/defaults")
-        command = [sys.executable, *shlex.split(line)[1:]]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-        assert done.returncode == 0, f"{line}: {done.stderr}"
 
 
 def test_the_option_table_names_every_option() -> None:

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from random import Random
 import pytest
 from kills import MARK, ignored, require_none_left, wait_for_moment
 from runs import ROOT, compose_config
+from test_readme import STAGES
 
 from ssd.arms import INTERVALS
 from ssd.artifacts.fingerprints import fingerprint
@@ -28,6 +30,8 @@ from ssd.drive.stages import is_current
 from ssd.errors import REPORTED, ArtifactError
 from ssd.evaluate.evaluation import build_scores
 from ssd.evaluate.selection import list_jobs
+from ssd.problems.problem import packaged_file
+from ssd.problems.rows import read_jsonl
 from ssd.records.samples import read_samples
 from ssd.records.scores import Scores, write_scores
 from ssd.report.run.facts import Facts, collect
@@ -60,6 +64,15 @@ def artifacts(output: Path) -> dict[str, list[Path]]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     output = tmp_path_factory.mktemp("pipeline") / "out"
     return output, train_py(output)
+
+
+@pytest.fixture(scope="module")
+def other(finished: tuple[Path, str]) -> str:
+    """What a second run prints that decodes the same models at another temperature."""
+    stages = "stages=[sample,train,evaluate]"
+    return train_py(
+        finished[0], "run_name=other", "eval.temp=0.3", "eval.benchmarks=[mbpp]", stages
+    )
 
 
 def test_one_command_runs_the_method_and_reports_it(finished: tuple[Path, str]) -> None:
@@ -122,14 +135,12 @@ def test_running_again_starts_nothing_and_prints_the_same_table(finished: tuple[
 
 
 def test_another_evaluation_temperature_neither_samples_nor_trains(
-    finished: tuple[Path, str],
+    finished: tuple[Path, str], other: str
 ) -> None:
     output, _ = finished
-    stages = "stages=[sample,train,evaluate]"
-    printed = train_py(output, "eval.temp=0.3", "eval.benchmarks=[mbpp]", stages)
-    assert re.search(r"sample +up to date", printed)
-    assert re.search(r"train +up to date", printed)
-    assert "mbpp base" not in printed  # the base model's answers are shared
+    assert re.search(r"sample +up to date", other)
+    assert re.search(r"train +up to date", other)
+    assert "mbpp base" not in other  # the base model's answers are shared
     assert len(artifacts(output)["corpus"]) == len(artifacts(output)["checkpoint"]) == 1
 
 
@@ -159,18 +170,24 @@ def test_training_uses_exactly_the_sampled_ids(finished: tuple[Path, str]) -> No
         assert sample.training_ids() == ids[sample.prompt_id]
 
 
-def test_a_stage_runs_alone(finished: tuple[Path, str]) -> None:
+@pytest.mark.usefixtures("other")
+def test_every_stage_command_of_the_readme_runs_on_finished_runs(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    # The driver has started each stage that had something to do by the same command.
     output, _ = finished
-    folder = output / "main" / "model-tiny"
-    (folder / "report.html").unlink()
-    done = subprocess.run(
-        [sys.executable, "-m", "ssd.report", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert (folder / "report.html").is_file()
+    report = output / "main" / "model-tiny" / "report.html"
+    report.unlink()
+    (tmp_path / "outputs").symlink_to(output)
+    row = read_jsonl(packaged_file("humaneval"))[0]
+    answer = {"task_id": row["task_id"], "completion": row["canonical_solution"]}
+    (tmp_path / "samples.jsonl").write_text(json.dumps(answer))
+    for line in STAGES:
+        line = line.replace("MODEL", "outputs/main/defaults").replace("/defaults", "/model-tiny")
+        words = [sys.executable, *shlex.split(line)[1:]]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+    assert report.is_file()
 
 
 def test_a_corpus_of_another_tokenizer_is_refused(

@@ -426,6 +426,24 @@ def test_grading_imports_nothing_of_training_or_generation() -> None:
     assert ended.stdout == "[]\n"
 
 
+@pytest.mark.usefixtures("interruptible")
+def test_a_signal_that_comes_just_before_the_grader_waits_is_seen() -> None:
+    ended = []
+
+    def work(_: int) -> None:
+        time.sleep(0.3)  # by then the main thread waits, and no signal to another one wakes it
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        ended.append(sandbox.execute("while True: pass", "", timeout=20))
+
+    with (
+        load_sandbox("none", memory_mib=64, workers=1) as sandbox,
+        pytest.raises(KeyboardInterrupt),
+        as_they_come(work, [0], sandbox) as results,
+    ):
+        next(results)
+    assert ended == []
+
+
 def test_a_slow_program_holds_up_no_verdict_of_the_others() -> None:
     others_are_there = threading.Event()
 

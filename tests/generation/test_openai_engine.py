@@ -2,9 +2,10 @@
 when it is busy, foreign or gone."""
 
 import dataclasses
+import signal
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer, get_ident
 from threading import enumerate as threads
 from typing import Any
 
@@ -124,6 +125,25 @@ def test_nothing_is_left_of_an_engine_that_is_closed_while_answers_are_under_way
     assert answer.cancelled()
     assert not [thread for thread in set(threads()) - before if thread.name == "server requests"]
     server.hold.set()
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_signal_that_comes_just_before_the_wait_for_an_answer_is_seen(
+    server: SmallServer, tiny_weights: Weights
+) -> None:
+    def interrupt() -> None:  # as no signal to another thread does, it does not wake the main one
+        signal.pthread_kill(get_ident(), signal.SIGINT)
+
+    with start(server, tiny_weights) as engine:
+        server.hold = Event()
+        timers = Timer(0.5, interrupt), Timer(20, server.hold.set)
+        for timer in timers:
+            timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            draw(engine, requests(1))
+        assert not server.hold.is_set()
+        timers[1].cancel()
+        server.hold.set()
 
 
 def test_the_prompt_that_a_server_refuses_is_named(

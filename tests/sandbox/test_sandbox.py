@@ -17,6 +17,7 @@ from ssd.errors import HardwareError
 from ssd.sandbox import backends
 from ssd.sandbox.endings import Outcome
 from ssd.sandbox.pool import Sandbox, load_sandbox
+from ssd.sandbox.worker import WorkerFault
 
 TIMEOUT = 2.0
 MEMORY_MIB = 256
@@ -521,6 +522,27 @@ def test_jobs_from_several_threads_keep_their_own_outcomes(sandbox: Sandbox) -> 
     assert outcomes == {
         number: "" if number % 2 else f"AssertionError: {number}" for number in range(8)
     }
+
+
+@pytest.mark.parametrize("name", ["bwrap", "namespaces", "none"])
+def test_a_stop_ends_a_program_however_far_its_start_is_and_gives_no_verdict(name: str) -> None:
+    def work(sandbox: Sandbox, endings: list[str]) -> None:
+        try:
+            endings.append(sandbox.execute("while True: pass", "", timeout=15).status)
+        except WorkerFault:
+            endings.append("stopped")
+
+    for delay in (0, 0, 0, 0.001, 0.01, 0.2):  # from a job not yet handed over to one that runs
+        endings: list[str] = []
+        with start(name) as sandbox:
+            thread = threading.Thread(target=work, args=(sandbox, endings))
+            thread.start()
+            while not sandbox._busy:
+                pass
+            time.sleep(delay)
+            sandbox.stop()
+            thread.join()
+        assert endings == ["stopped"]
 
 
 def test_a_worker_killed_from_outside_is_replaced(isolated: Sandbox) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from ssd.problems.extraction import extract, extract_leniently, has_fences
 from ssd.problems.outputs import same_output
 from ssd.records.samples import Sample
 from ssd.records.verdicts import Verdict
+from ssd.runtime.reporting import SIGNAL_SECONDS
 from ssd.sandbox.endings import ERROR, FAILED, PASSED, TIMEOUT, Outcome
 from ssd.sandbox.inside.jobs import HEAVY
 from ssd.sandbox.pool import Sandbox
@@ -144,9 +145,11 @@ def as_they_come(
         for item in items:
             pending.add(pool.submit(work, item))
             while len(pending) >= WAITING * sandbox.workers:
-                ended, pending = wait(pending, return_when=FIRST_COMPLETED)
+                ended, pending = wait(pending, SIGNAL_SECONDS, FIRST_COMPLETED)
                 yield from (future.result() for future in ended)
-        yield from (future.result() for future in as_completed(pending))
+        while pending:
+            ended, pending = wait(pending, SIGNAL_SECONDS, FIRST_COMPLETED)
+            yield from (future.result() for future in ended)
 
     try:
         yield results()

@@ -6,11 +6,11 @@ parameter spelled out; texts are decoded here, from the ids that come back.
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 from ssd.config.settings import HardwareConfig, ModelConfig, SamplerConfig
@@ -28,6 +28,7 @@ from ssd.generation.openai_weights import weights_distance
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.models.reasoning import answer_text, dropped_tokens
 from ssd.models.vocabulary import unnamed_ids
+from ssd.runtime.reporting import SIGNAL_SECONDS
 
 NEVER = -100.0
 """Bias on an id that no token has, the lowest of the protocol. It comes before the temperature T,
@@ -101,7 +102,7 @@ class OpenAIEngine:
                     answer.add_done_callback(ended.put)
                 if not under_way:
                     return
-                answer = ended.get()
+                answer = _next(ended)
                 request = under_way.pop(answer)
                 completion = self._completion(request, answer, logprobs)
                 tick(len(completion.token_ids))
@@ -183,6 +184,12 @@ class OpenAIEngine:
                     f"the server of sampler.url writes the ids {ids} as {there!r}, and the model's "
                     f"tokenizer here as {here!r}: let it serve the model of this run"
                 )
+
+
+def _next(ended: "SimpleQueue[Future[dict[str, Any]]]") -> "Future[dict[str, Any]]":
+    while True:
+        with suppress(Empty):
+            return ended.get(timeout=SIGNAL_SECONDS)
 
 
 def _logprobs(kept: dict[str, Any], num_logprobs: int) -> Logprobs:

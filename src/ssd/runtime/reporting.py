@@ -17,6 +17,9 @@ from ssd.errors import REPORTED, RESUMABLE, PreemptedError, ReportedError, SSDEr
 
 PREEMPTION_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """Signals that clusters send before they take a machine away; SLURM's is set with --signal."""
+SIGNAL_SECONDS = 1.0
+"""Longest wait of a main thread for another thread. Python handles signals between two steps of the
+main thread: one that arrives after the last step before a wait is seen when the wait is over."""
 INTERRUPTED = "interrupted: what is finished is kept, the same command goes on from there"
 REASON = "SSD_REASON_FILE"
 """Environment variable: the file into which a child process writes its reason."""

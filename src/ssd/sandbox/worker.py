@@ -87,6 +87,7 @@ class Worker:
         self.connection.settimeout(START_SECONDS)
         self.process: subprocess.Popen[bytes] | None = None
         self.job: socket.socket | None = None
+        self.killed = False
         self.clean = True
         """Whether the worker may have another job."""
         with theirs, tempfile.TemporaryFile() as errors:
@@ -165,7 +166,11 @@ class Worker:
             try:
                 connection, output, other = self._send(request, ours)
                 self.job = connection
+                if self.killed:  # by a thread that has not seen this job
+                    raise WorkerFault("stopped")
                 reply = follow(request.timeout, connection, output, other, heard)
+                if self.killed:  # what is cut short is no verdict
+                    raise WorkerFault("stopped")
                 status, detail = endings.verdict(reply, heard)
                 self.clean = reply["clean"]
                 return endings.Outcome(
@@ -199,6 +204,9 @@ class Worker:
 
     def kill(self) -> None:
         """End the worker at once while another thread waits for it, which then closes it."""
+        # Before the look at `job`: `run` sets that first and looks here then, so one of both sees
+        # the other.
+        self.killed = True
         if self.process is not None and self.backend.isolated:
             self.process.kill()  # the kernel ends the namespace with it
         elif self.job is not None:
