@@ -80,7 +80,7 @@ def test_settings_that_ask_for_the_same_are_one_queue_and_keep_their_own_answers
         whole = list(generate_queue(parts, engine=engine, shard_size=4, label=""))
     assert [len(requests) for requests in asked] == [len(decodings) * len(REQUESTS)]
     assert [number for number, _ in whole] == [0, 1, 2, 3]
-    assert [facts["engine_start_seconds"] > 0 for _, facts in whole] == [True, False, False, False]
+    assert [facts["engine_start_seconds"] for _, facts in whole][1:] == [0, 0, 0]
     for number in range(len(decodings)):
         own = answers(tmp_path / f"together{number}")
         assert own == answers(tmp_path / f"alone{number}")

@@ -1,6 +1,6 @@
 """What an engine receives and returns."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -13,7 +13,7 @@ class Request:
 
     prompt_id: str
     sample_index: int
-    prompt_token_ids: list[int]
+    prompt_token_ids: Sequence[int]
     seed: int
     max_new_tokens: int
     """Where the answer is cut off."""

@@ -123,7 +123,7 @@ class OpenAIEngine:
             **DECODING,
             **self._vocabulary(),
             "model": self.server.name,
-            "prompt": request.prompt_token_ids,
+            "prompt": list(request.prompt_token_ids),
             "temperature": 0.0 if decoding.is_greedy else decoding.temp,
             "top_k": decoding.top_k or 0,
             "top_p": decoding.top_p,
@@ -156,7 +156,7 @@ class OpenAIEngine:
     def _fault(self, request: Request, choice: dict[str, Any]) -> str | None:
         """What an answer shows that the server did otherwise than asked, and the remedy."""
         ids, reason = choice["token_ids"], choice["finish_reason"]
-        if choice.get("prompt_token_ids") not in (None, request.prompt_token_ids):
+        if choice.get("prompt_token_ids") not in (None, list(request.prompt_token_ids)):
             return "changed the prompt's token ids: use one that takes them as they are"
         if not self.unnamed.isdisjoint(ids):
             return "drew an id that no token has, in spite of its logit_bias: use sampler=vllm"

@@ -1,6 +1,7 @@
 """From problems to requests: the prompt's token ids, a seed, and whether an answer has room."""
 
 import hashlib
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +33,8 @@ def build_requests(
     requests: list[Request] = []
     too_long: dict[str, int] = {}
     for problem in problems:
-        ids = encode_prompt(problem, prompt_format, model, tokenizer)
+        # Four bytes an id, where a list has 36: there may be millions of prompts.
+        ids = array("i", encode_prompt(problem, prompt_format, model, tokenizer))
         if max_model_len is not None and len(ids) >= max_model_len:
             too_long[problem.problem_id] = len(ids)
             continue

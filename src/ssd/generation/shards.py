@@ -189,7 +189,7 @@ def _sample(request: Request, completion: Completion) -> Sample:
         prompt_id=request.prompt_id,
         sample_index=request.sample_index,
         seed=request.seed,
-        prompt_token_ids=request.prompt_token_ids,
+        prompt_token_ids=list(request.prompt_token_ids),
         completion_token_ids=completion.token_ids,
         text=completion.text,
         finish_reason=completion.finish_reason,

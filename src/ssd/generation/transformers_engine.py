@@ -109,7 +109,7 @@ class TransformersEngine:
             mask = torch.cat([mask, torch.ones_like(ids)], dim=-1)
         return [self._completion(row, num_logprobs) for row in rows]
 
-    def _left_padded(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
+    def _left_padded(self, prompts: list[Sequence[int]]) -> tuple[Tensor, Tensor]:
         longest = max(len(prompt) for prompt in prompts)
         ids = torch.zeros(len(prompts), longest, dtype=torch.long)  # (B, T)
         mask = torch.zeros_like(ids)

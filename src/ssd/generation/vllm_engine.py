@@ -206,7 +206,7 @@ class VllmEngine:
         if requests:
             with self._explaining_death():
                 self.llm.enqueue(
-                    [TokensPrompt(prompt_token_ids=r.prompt_token_ids) for r in requests],
+                    [TokensPrompt(prompt_token_ids=list(r.prompt_token_ids)) for r in requests],
                     [self.params(request, logprobs) for request in requests],
                     lora_request=self.adapter,
                     use_tqdm=False,
