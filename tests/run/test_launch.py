@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,6 +131,21 @@ def test_a_workers_one_line_error_is_the_launchers_whole_output(
     lines = set(done.stderr.strip().splitlines())
     assert len(lines) == 1
     assert f"{run.folder} holds no run" in lines.pop()
+
+
+def test_ctrl_c_ends_a_launcher_that_is_still_importing_without_a_trace(tmp_path: Path) -> None:
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "ssd.runtime.torchrun", "--standalone", str(tmp_path / "none.py")],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    loaded = Path(f"/proc/{launcher.pid}/maps")
+    while "libtorch" not in loaded.read_text():
+        assert launcher.poll() is None
+        time.sleep(0.005)
+    launcher.send_signal(signal.SIGINT)
+    _, printed = launcher.communicate()
+    assert launcher.returncode == 128 + signal.SIGINT
+    assert "the same command goes on" in printed and "Traceback" not in printed
 
 
 def test_a_killed_worker_ends_the_launcher_by_the_same_signal(tmp_path: Path) -> None:
