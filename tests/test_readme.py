@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from runs import ROOT
+from runs import ROOT, compose_config
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
@@ -29,18 +29,18 @@ def test_the_readme_has_no_other_commands() -> None:
 @pytest.mark.parametrize("line", TRAIN)
 def test_every_train_command_composes(line: str) -> None:
     arguments = shlex.split(line.replace("FOLDER", "folder"))[2:]
-    if "--help" in arguments:
-        shown = [*arguments]
-    elif "-m" in arguments or any(argument.startswith("sweep=") for argument in arguments):
-        arguments = [argument for argument in arguments if argument != "-m"]
-        shown = [re.sub(r",.*", "", argument) for argument in arguments] + ["--cfg", "job"]
+    if {"--help", "--cfg"}.isdisjoint(arguments):
+        overrides = [argument for argument in arguments if argument != "-m"]
+        if "-m" in arguments:
+            overrides = [re.sub(r",.*", "", override) for override in overrides]
+        assert compose_config(*overrides)
     else:
-        shown = [*arguments, "--cfg", "job"] if "--cfg" not in arguments else arguments
-    done = subprocess.run(
-        [sys.executable, "train.py", *shown], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+        done = subprocess.run(
+            [sys.executable, "train.py", *arguments],
+            capture_output=True, text=True, check=False, cwd=ROOT,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
 
 
 def test_the_option_table_names_every_option() -> None:

@@ -348,7 +348,7 @@ def test_a_driver_that_is_ended_at_random_moments_of_its_training_loses_nothing(
         return len(files[0].read_text().splitlines()) if files else 0
 
     for attempt in range(3):
-        mark = f"{tmp_path}-{attempt}"
+        mark, before = f"{tmp_path}-{attempt}", num_lines()
         driver = subprocess.Popen(
             command(output, *settings), cwd=ROOT, env=os.environ | {MARK: mark},
             stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -357,7 +357,7 @@ def test_a_driver_that_is_ended_at_random_moments_of_its_training_loses_nothing(
         print(f"signal {number}, {devices} processes, attempt {attempt}: {drawn}", flush=True)
         if number is signal.SIGKILL:
             ignored(driver.pid, number)
-        elif num_lines():  # a terminal tells the group; before, libraries are still imported
+        elif num_lines() > before:  # else libraries are still imported; a terminal tells the group
             os.killpg(driver.pid, number)
         _, printed = driver.communicate(timeout=240)
         require_none_left(mark)

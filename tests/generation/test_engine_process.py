@@ -1,5 +1,6 @@
 """vLLM's engine as a process of its own, as it is on every GPU, here on the CPU."""
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -7,38 +8,31 @@ import sys
 from pathlib import Path
 
 import pytest
-from runs import ROOT
+from runs import ROOT, compose_config
 
+from ssd.generation import Request
+from ssd.generation.engine import Engine
+from ssd.generation.engines import load_engine
 from ssd.generation.vllm_log import find_cause
 from ssd.generation.vllm_memory import CPU_BLOCK, GPU_BLOCK
-from ssd.models import Weights
-
-DRAW = """
-import dataclasses, multiprocessing, sys
-from pathlib import Path
-from runs import compose_config
-from ssd.errors import HardwareError
-from ssd.generation import Request
 from ssd.method.decoding import Decoding
-from ssd.generation.engines import load_engine
+from ssd.models import Weights
 from ssd.runtime.hardware import resolve
 
+DRAW = """
+import multiprocessing, sys
+from pathlib import Path
+from test_engine_process import answers, start
+
 def main():
-    config = compose_config("model=tiny", *(word for word in sys.argv[2:] if "=" in word))
-    hardware = dataclasses.replace(resolve(config.hardware), max_num_seqs=16)
-    decoding = Decoding(temp=1.2, top_k=20, top_p=0.8)
-    requests = [Request(f"p{i}", 0, list(range(5 + i)), i, 12, decoding) for i in range(4)]
-    start = config.sampler.engine, Path(sys.argv[1]), config.model, hardware
-    with load_engine(*start, max_model_len=64) as engine:
+    with start(Path(sys.argv[1]), *(word for word in sys.argv[2:] if "=" in word)) as engine:
         print("children", len(multiprocessing.active_children()))
         scratch = Path(engine.scratch.name)
         print("with sockets", any(path.is_socket() for path in scratch.iterdir()))
         print("blocks", engine.llm.llm_engine.vllm_config.cache_config.num_gpu_blocks)
-        answers = engine.generate(requests, logprobs=None, tick=lambda _: None)
         if "dies" in sys.argv:
             engine.llm.llm_engine.engine_core.resources.engine_manager.processes[0].kill()
-        for request, answer in sorted(answers, key=lambda pair: pair[0].seed):
-            print("answer", *answer.token_ids)
+        print(*answers(engine), sep="\\n")
     print("children left", len(multiprocessing.active_children()))
     print("scratch left", scratch.exists())
 
@@ -53,23 +47,38 @@ SECONDS = 240
 """An engine that has not ended by then never does."""
 
 
+def start(folder: Path, *overrides: str) -> Engine:
+    config = compose_config("model=tiny", *overrides)
+    hardware = dataclasses.replace(resolve(config.hardware), max_num_seqs=16)
+    return load_engine(config.sampler.engine, folder, config.model, hardware, max_model_len=64)
+
+
+def answers(engine: Engine) -> list[str]:
+    """A line for each of four requests."""
+    decoding = Decoding(temp=1.2, top_k=20, top_p=0.8)
+    requests = [Request(f"p{i}", 0, list(range(5 + i)), i, 12, decoding) for i in range(4)]
+    drawn = engine.generate(requests, logprobs=None, tick=lambda _: None)
+    by_seed = {request.seed: completion.token_ids for request, completion in drawn}
+    return [f"answer {by_seed[seed]}" for seed in sorted(by_seed)]
+
+
 def interpreters() -> list[str]:
     """This Python, and another with the same packages where $SSD_OTHER_PYTHON names one."""
     return [sys.executable, *filter(None, [os.environ.get("SSD_OTHER_PYTHON")])]
 
 
 def draw(
-    python: str, folder: Path, scratch: Path, own_process: str, *more: str, code: int = 0,
+    python: str, folder: Path, scratch: Path, *more: str, code: int = 0,
     settings: tuple[str, ...] = CPU,
 ) -> subprocess.CompletedProcess[str]:  # fmt: skip
     (scratch / "sitecustomize.py").write_text(EXIT_HANDLER)
     (scratch / "draw.py").write_text(DRAW)
-    paths = [str(scratch), str(ROOT / "src"), str(ROOT / "tests")]
+    paths = [str(scratch), str(ROOT / "src"), str(ROOT / "tests"), str(Path(__file__).parent)]
     paths += filter(None, [os.environ.get("PYTHONPATH")])  # vLLM may be installed by it
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
-        "VLLM_ENABLE_V1_MULTIPROCESSING": own_process,
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
         "TMPDIR": str(scratch),  # whose name is too long for sockets
     }
     ended = subprocess.run(
@@ -85,11 +94,12 @@ def test_an_engine_in_its_own_process_ends_with_its_context(
     python: str, tiny_weights: Weights, tmp_path: Path
 ) -> None:
     # That this returns shows that the process ends.
-    lines = draw(python, Path(tiny_weights.path), tmp_path, "1").stdout.splitlines()
-    here = draw(sys.executable, Path(tiny_weights.path), tmp_path, "0").stdout.splitlines()
-    answers = [line for line in lines if line.startswith("answer")]
-    assert len(answers) == 4
-    assert answers == [line for line in here if line.startswith("answer")]
+    folder = Path(tiny_weights.path)
+    lines = draw(python, folder, tmp_path).stdout.splitlines()
+    with start(folder, *CPU) as here:
+        expected = answers(here)
+    assert len(expected) == 4
+    assert [line for line in lines if line.startswith("answer")] == expected
     assert [line for line in lines if "children" in line] == ["children 1", "children left 0"]
     assert {"with sockets True", "scratch left False"} <= set(lines)
     assert f"blocks {16 * 64 // CPU_BLOCK + 1}" in lines
@@ -99,7 +109,7 @@ def test_an_engine_in_its_own_process_ends_with_its_context(
 def test_on_a_gpu_the_engine_ends_and_its_cache_is_no_larger_than_it_can_use(
     tiny_weights: Weights, tmp_path: Path
 ) -> None:
-    ended = draw(sys.executable, Path(tiny_weights.path), tmp_path, "1", settings=GPU)
+    ended = draw(sys.executable, Path(tiny_weights.path), tmp_path, settings=GPU)
     printed = ended.stdout.splitlines()
     assert len([line for line in printed if line.startswith("answer")]) == 4
     assert [line for line in printed if "children" in line] == ["children 1", "children left 0"]
@@ -111,7 +121,7 @@ def test_an_engine_that_fails_says_why_in_one_line(tiny_weights: Weights, tmp_pa
     broken = Path(shutil.copytree(tiny_weights.path, tmp_path / "broken"))
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    ended = draw(sys.executable, broken, tmp_path, "1", code=1)
+    ended = draw(sys.executable, broken, tmp_path, code=1)
     last = ended.stderr.splitlines()[-1]
     assert "SafetensorError" in last
     assert "See root cause" not in last
@@ -126,7 +136,7 @@ def test_an_engine_that_is_killed_while_it_draws_is_noticed(
     tiny_weights: Weights, tmp_path: Path
 ) -> None:
     # That this returns shows that nothing waits for the dead process.
-    ended = draw(sys.executable, Path(tiny_weights.path), tmp_path, "1", "dies", code=1)
+    ended = draw(sys.executable, Path(tiny_weights.path), tmp_path, "dies", code=1)
     last = ended.stderr.splitlines()[-1]
     assert "HardwareError" in last
     assert "want of main memory" in last

@@ -2,11 +2,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ssd.artifacts.names import WEIGHTS
 from ssd.config.choices import Accelerator
 from ssd.errors import REPORTED, ConfigError
 from ssd.run import Run
@@ -116,7 +118,8 @@ def test_processes_on_cpu_allocate_through_tcmalloc_where_it_is_unless_the_user_
 def test_a_workers_one_line_error_is_the_launchers_whole_output(
     make_run: Callable[..., Run],
 ) -> None:
-    run = make_run("hardware.devices=2")  # without a corpus
+    run = make_run("hardware.devices=2")
+    (run.folder / WEIGHTS).unlink()
     done = subprocess.run(
         stage_command(run, "train"),
         env=stage_environment(run, "train"),
@@ -127,7 +130,22 @@ def test_a_workers_one_line_error_is_the_launchers_whole_output(
     assert done.returncode == REPORTED
     lines = set(done.stderr.strip().splitlines())
     assert len(lines) == 1
-    assert "unfinished: sample first" in lines.pop()
+    assert f"{run.folder} holds no run" in lines.pop()
+
+
+def test_ctrl_c_ends_a_launcher_that_is_still_importing_without_a_trace(tmp_path: Path) -> None:
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "ssd.runtime.torchrun", "--standalone", str(tmp_path / "none.py")],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    loaded = Path(f"/proc/{launcher.pid}/maps")
+    while "libtorch" not in loaded.read_text():
+        assert launcher.poll() is None
+        time.sleep(0.005)
+    launcher.send_signal(signal.SIGINT)
+    _, printed = launcher.communicate()
+    assert launcher.returncode == 128 + signal.SIGINT
+    assert "the same command goes on" in printed and "Traceback" not in printed
 
 
 def test_a_killed_worker_ends_the_launcher_by_the_same_signal(tmp_path: Path) -> None:

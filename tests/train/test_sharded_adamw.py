@@ -173,12 +173,15 @@ def test_two_hundred_steps_of_a_mixture_end_near_those_with_whole_moments(
 
 @pytest.mark.slow
 def test_two_compiled_sharded_processes_learn_what_eager_ones_do(
-    make_run: Make, monkeypatch: pytest.MonkeyPatch
+    make_run: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("TORCHDYNAMO_DISABLE", raising=False)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     settings = (*FP32, "train.max_steps=4", EIGHT, "hardware.devices=2")
     settings += ("hardware.offload_activations=true",)
     eager = trained(make_run, "eager", *settings)
-    compiled = trained(make_run, "compiled", *settings, "hardware.compile_training=true")
-    assert losses(compiled) == pytest.approx(losses(eager), rel=1e-3)
-    assert distance(compiled, eager) < 0.05
+    # The second time both find what they have compiled, of a row more in one than in the other.
+    for name in ("compiled", "found in the cache"):
+        compiled = trained(make_run, name, *settings, "hardware.compile_training=true")
+        assert losses(compiled) == pytest.approx(losses(eager), rel=1e-3)
+        assert distance(compiled, eager) < 0.05

@@ -9,10 +9,12 @@ import signal
 import sys
 
 from ssd.errors import RESUMABLE
+from ssd.runtime.reporting import end_when_interrupted
 
 
 def main() -> None:
     """Run torchrun; exit with the first failing worker's code, or by the signal that ended it."""
+    end_when_interrupted()  # until torchrun, which takes seconds to import, handles signals itself
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as run

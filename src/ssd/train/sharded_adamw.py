@@ -12,6 +12,8 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+import torch.compiler.config
+import torch.distributed as dist
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.distributed.tensor import DTensor
@@ -69,11 +71,18 @@ class ShardedAdamW8bit(AdamW8bit):
         Raises:
             SSDError: the compiler failed.
         """
+        # The compiler's cache takes sharded weights of all ranks for the same, and would give this
+        # rank what another has compiled for its GPU and its number of rows.
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        config: Any = torch.compiler.config
         for group in self.param_groups:  # torchao takes the rate as a tensor
             group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32)
         try:
             # Made in the `with`: a stance holds from where it is made.
-            with nullcontext() if self.compiles else torch.compiler.set_stance("force_eager"):
+            with (
+                config.patch(cache_key_tag=f"rank {rank}"),
+                nullcontext() if self.compiles else torch.compiler.set_stance("force_eager"),
+            ):
                 return super().step(closure)
         except TorchDynamoException as error:
             raise SSDError(
