@@ -41,11 +41,11 @@ class Machine:
         enter = ["nsenter", "-t", str(self.process.pid), "-U", "-n", "-m", "--preserve-credentials"]
         return [*enter, *words]
 
-    def run(self, *words: str, modules: Path | None = None) -> str:
-        """Run a command there to its end; Python finds what is in `modules` first."""
+    def run(self, *words: str, **variables: str) -> str:
+        """Run a command there to its end."""
         done = subprocess.run(
             self.command(*words), capture_output=True, text=True, check=False,
-            env=environment(modules),
+            env={**environment(), **variables},
         )  # fmt: skip
         assert done.returncode == 0, f"{words}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
         return done.stdout
@@ -66,13 +66,12 @@ class Machine:
                 os.kill(pid, signal.SIGKILL)
 
 
-def environment(modules: Path | None = None) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """For commands on a machine: Ray that notices a death in seconds and tells nobody."""
-    python_path = os.pathsep.join(map(str, filter(None, (modules, ROOT / "src"))))
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     quick = {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "4"}
-    quiet = {"RAY_USAGE_STATS_ENABLED": "0"}
-    return {**os.environ, **quick, **quiet, "PATH": path, "PYTHONPATH": python_path}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    own = {"RAY_USAGE_STATS_ENABLED": "0", "PATH": path, "PYTHONPATH": str(ROOT / "src")}
+    return {**os.environ, **quick, **own}
 
 
 @contextmanager
@@ -94,13 +93,16 @@ def two_machines(
             machine.run("ip", "link", "set", end, "up")
         for empty in (folder, *hidden):
             second.run("mount", "-t", "tmpfs", "none", str(empty))
+        apart = {"RAY_TMPDIR": str(folder)}  # where Ray notes which cluster `auto` is
         small = ("--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats")
         first.run(
             "ray", "start", "--head", f"--node-ip-address={FIRST}", "--port=6379",
-            f"--temp-dir={folder}", "--include-dashboard=false", *small,
+            f"--temp-dir={folder}", "--include-dashboard=false", *small, **apart,
         )  # fmt: skip
         join = ("ray", "start", f"--address={FIRST}:6379", f"--node-ip-address={SECOND}")
-        second.run(*join, *small, modules=modules)
+        if modules is not None:
+            apart["PYTHONPATH"] = os.pathsep.join([str(modules), str(ROOT / "src")])
+        second.run(*join, *small, **apart)
         yield first, second
     finally:
         for machine in (second, first):

@@ -16,6 +16,7 @@ from ssd.generation.local_replica import divide, part_of
 from ssd.generation.messages import Load
 from ssd.generation.replicas import Replicas
 from ssd.run import Run, lineage
+from ssd.runtime.installation import require_ray
 from ssd.runtime.precision import compute_dtype
 
 Start = Callable[..., Engine]
@@ -124,6 +125,7 @@ def start_engine(load: Load) -> Engine:
     """The engine in this process, or `hardware.replicas` of them in processes of their own, here or
     on a cluster; a server decides by itself how many it is."""
     if load.hardware.pool.is_elsewhere and load.name is not EngineName.openai:
+        require_ray()
         from ssd.generation.ray_pool import ray_replicas
 
         return ray_replicas(load)

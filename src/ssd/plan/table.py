@@ -98,9 +98,11 @@ def _settings(plan: Plan) -> Rows:
         written = str(getattr(value, "value", value)).lower()
         if name == "recompute_layers":
             written = f"{hardware.num_recomputed(plan.model.num_layers)}"
-        elif value is None:
+        elif name == "micro_batch_tokens" and value is None:
             written = f"{plan.config.train.seq_len}"
         note = "chosen by memory" if is_open and on_gpu and name != "compile_engine" else ""
+        if name == "replicas" and value is None:
+            note = "as many as the Ray cluster holds; the hours below are those of one"
         rows.append((f"hardware.{name}", written, note))
     return rows
 
