@@ -96,6 +96,9 @@ def test_engines_side_by_side_take_as_few_gpus_each_as_draw_fastest(tmp_path: Pa
     assert engines("model=qwen3_4b", "hardware.tensor_parallel_size=4") == (4, 2)
     assert engines("model=qwen3_30b", "hardware.replicas=1")[1] == 1
     assert engines("model=qwen3_4b", "hardware.devices=1") == (1, 1)
+    # How many a cluster holds is for the cluster to say.
+    assert engines("model=qwen3_30b", "hardware/pool=ray") == (2, None)
+    assert engines("model=qwen3_30b", "hardware/pool=ray", "hardware.replicas=20") == (2, 20)
 
 
 def test_engines_over_gpus_that_share_no_heads_evenly_are_refused(tmp_path: Path) -> None:

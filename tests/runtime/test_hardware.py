@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 from runs import compose_config
 
-from ssd.config.choices import Accelerator
-from ssd.config.settings import HardwareConfig
+from ssd.config.choices import Accelerator, PoolName
+from ssd.config.settings import HardwareConfig, PoolConfig
 from ssd.errors import ConfigError, HardwareError
 from ssd.runtime.gpus import visible_gpus
 from ssd.runtime.hardware import resolve
@@ -47,6 +47,12 @@ def test_more_gpus_than_there_are_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("two_gpus")
+def test_a_cluster_may_hold_more_replicas_than_this_machine() -> None:
+    elsewhere = PoolConfig(name=PoolName.ray)
+    assert resolve(HardwareConfig(pool=elsewhere)).replicas is None
+    assert resolve(HardwareConfig(pool=elsewhere, replicas=1000)).replicas == 1000
+
+
 def test_more_replicas_than_gpus_hold_are_refused() -> None:
     assert resolve(HardwareConfig(replicas=2)).replicas == 2
     with pytest.raises(HardwareError, match=r"hardware.replicas=3 .* 3 GPUs.*hardware.replicas=2"):
