@@ -46,13 +46,13 @@ def test_more_gpus_than_there_are_is_refused() -> None:
         resolve(HardwareConfig(tensor_parallel_size=4))
 
 
-@pytest.mark.usefixtures("two_gpus")
 def test_a_cluster_may_hold_more_replicas_than_this_machine() -> None:
     elsewhere = PoolConfig(name=PoolName.ray)
     assert resolve(HardwareConfig(pool=elsewhere)).replicas is None
     assert resolve(HardwareConfig(pool=elsewhere, replicas=1000)).replicas == 1000
 
 
+@pytest.mark.usefixtures("two_gpus")
 def test_more_replicas_than_gpus_hold_are_refused() -> None:
     assert resolve(HardwareConfig(replicas=2)).replicas == 2
     with pytest.raises(HardwareError, match=r"hardware.replicas=3 .* 3 GPUs.*hardware.replicas=2"):
