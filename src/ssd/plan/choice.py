@@ -8,7 +8,7 @@ import itertools
 from typing import Any
 
 from ssd.config.choices import Accelerator, Recompute
-from ssd.config.settings import HardwareConfig, RunConfig
+from ssd.config.settings import HardwareConfig, PoolConfig, RunConfig
 from ssd.plan.architecture import Architecture
 from ssd.plan.engine import (
     SEQUENCES,
@@ -61,6 +61,10 @@ def choose_engines(
     devices = hardware.devices or 1
     if hardware.accelerator is not Accelerator.gpu:
         return config
+    if hardware.pool.is_elsewhere:  # how many a cluster holds is for the cluster to say
+        here = with_hardware(config, replicas=None, pool=PoolConfig())
+        best = choose_engines(model, here, workload, capacity).hardware
+        return with_hardware(config, tensor_parallel_size=best.tensor_parallel_size)
     candidates = [
         with_hardware(
             config,
@@ -79,9 +83,7 @@ def choose_engines(
         for candidate in candidates
         if engine_bytes(model, candidate) <= engine_capacity(candidate, capacity)
     ]
-    best = max(fitting, key=speed, default=candidates[-1])  # the first of those equally fast
-    # How many a cluster holds is for the cluster to say.
-    return with_hardware(best, replicas=hardware.replicas) if hardware.pool.is_elsewhere else best
+    return max(fitting, key=speed, default=candidates[-1])  # the first of those equally fast
 
 
 def _spreads(model: Architecture, hardware: HardwareConfig, devices: int) -> list[int]:
