@@ -32,6 +32,10 @@ class ArtifactError(SSDError):
     """A stored artifact is damaged, locked or cannot be written."""
 
 
+class HeldError(ArtifactError):
+    """Another process is writing an artifact."""
+
+
 class HardwareError(SSDError):
     """The machine lacks what the configuration asks for."""
 

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ssd.artifacts.files import explained
-from ssd.errors import ArtifactError
+from ssd.errors import HeldError
 
 LOCK = ".lock"
 BEAT_SECONDS = 5.0
@@ -37,7 +37,7 @@ def holding(lock_file: Path, path: Path, *, wait: bool = True) -> Iterator[None]
     """Hold the lock for writing `path`; prints a line and waits while another process holds it.
 
     Raises:
-        ArtifactError: another process holds it and `wait` is false.
+        HeldError: another process holds it and `wait` is false.
     """
     with explained(path):
         lock = _flock(lock_file, path, wait)
@@ -65,7 +65,7 @@ def _flock(lock_file: Path, path: Path, wait: bool) -> FileLock:
 
 def _refuse_or_say(who: str, path: Path, wait: bool, cause: Exception | None = None) -> None:
     if not wait:
-        raise ArtifactError(f"{path} is being written by {who}: let it end first") from cause
+        raise HeldError(f"{path} is being written by {who}: let it end first") from cause
     print(f"waiting: {who} is writing {path}", flush=True)
 
 

@@ -103,9 +103,13 @@ class Artifact:
         return self.folder
 
     @contextmanager
-    def writing(self) -> Iterator[Path]:
-        """Hold the folder's lock; prints a line and waits while another process holds it."""
-        with holding(self.folder / LOCK, self.folder):
+    def writing(self, *, wait: bool = True) -> Iterator[Path]:
+        """Hold the folder's lock; prints a line and waits while another process holds it.
+
+        Raises:
+            HeldError: another process holds it and `wait` is false.
+        """
+        with holding(self.folder / LOCK, self.folder, wait=wait):
             yield self.folder
 
     def finish(

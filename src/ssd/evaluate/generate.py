@@ -7,14 +7,14 @@ process ends.
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
 from ssd.arms import BASE
 from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import SHARDS
-from ssd.errors import ArtifactError, DataError
+from ssd.errors import ArtifactError, DataError, HeldError
 from ssd.evaluate.selection import Job, best_setting, choice_jobs, list_jobs, load_part
 from ssd.generation import Part, Request, generate_queue
 from ssd.generation.engines import LazyEngine, run_engine
@@ -91,35 +91,60 @@ def answer(
     engine: LazyEngine,
 ) -> None:
     """Draw and store the answers of some jobs, all of one model and step, as one queue: the engine
-    is not idle while the longest answer of a job ends.
+    is not idle while the longest answer of a job ends. A job that another process is writing waits
+    until the others are answered.
 
     Args:
         requests: by benchmark and part, for every part that a job names.
     """
-    with ExitStack() as held:
-        locks, queue = {}, []
-        # Runs that share answers wait for each other in one order.
-        for job in sorted(jobs, key=lambda job: job.generations(run).folder):
-            locks[job] = held.enter_context(ExitStack())
-            locks[job].enter_context(job.generations(run).writing())
-        for job in jobs:
-            if job.generations(run).done:
-                locks[job].close()
-            else:
-                queue.append(job)
-        if not queue:
-            return
+    waiting = list(jobs)
+    while waiting:
+        with ExitStack() as stack:
+            locks = _hold(run, waiting, stack)
+            waiting = [job for job in waiting if job not in locks]
+            _answer_held(run, locks, requests, engine)
+
+
+def _hold(run: Run, jobs: Sequence[Job], stack: ExitStack) -> dict[Job, ExitStack]:
+    """Take the locks of all jobs that no other process holds, or, without any, wait for the first.
+
+    Waiting with nothing held: two processes that wait for each other's jobs would do so for ever.
+    """
+    locks: dict[Job, ExitStack] = {}
+    for job in jobs:
+        lock = stack.enter_context(ExitStack())
+        with suppress(HeldError):
+            lock.enter_context(job.generations(run).writing(wait=False))
+            locks[job] = lock
+    if not locks:
+        locks[jobs[0]] = stack.enter_context(ExitStack())
+        locks[jobs[0]].enter_context(jobs[0].generations(run).writing())
+    return locks
+
+
+def _answer_held(
+    run: Run,
+    locks: Mapping[Job, ExitStack],
+    requests: Mapping[tuple[str, str], list[Request]],
+    engine: LazyEngine,
+) -> None:
+    """Answer the jobs that are not done, and release the lock of each as it is."""
+    queue = [job for job in locks if not job.generations(run).done]
+    for job in locks.keys() - queue:
+        locks[job].close()
+    if not queue:
+        return
+    started = time.time()
+    drawing = generate_queue(
+        [Part(job.generations(run).folder, _asked(job, requests)) for job in queue],
+        engine=engine,
+        shard_size=run.config.eval.shard_size,
+        label=queue[0].label + (f" and {len(queue) - 1} more" if len(queue) > 1 else ""),
+    )
+    for number, speed in drawing:
+        _finish(run, queue[number], started, speed)
+        locks[queue[number]].close()
         started = time.time()
-        drawing = generate_queue(
-            [Part(job.generations(run).folder, _asked(job, requests)) for job in queue],
-            engine=engine,
-            shard_size=run.config.eval.shard_size,
-            label=queue[0].label + (f" and {len(queue) - 1} more" if len(queue) > 1 else ""),
-        )
-        for number, speed in drawing:
-            _finish(run, queue[number], started, speed)
-            locks[queue[number]].close()
-            started = time.time()
 
 
 def _asked(job: Job, requests: Mapping[tuple[str, str], list[Request]]) -> list[Request]:
