@@ -315,7 +315,7 @@ def test_a_signal_leaves_a_checkpoint_that_any_number_of_processes_resumes(
             write_corpus(run, LENGTHS)
         code = interrupted(run, number, lambda: len(losses(run)) >= before + 3)  # noqa: B023
         assert code == RESUMABLE
-        (step,) = step_folders(lineage.checkpoint(run).folder)
+        step = max(step_folders(lineage.checkpoint(run).folder))
         assert before + 3 <= step < 60
     last = make_run(*settings, "hardware.devices=2", name="last")
     measured = len(live(last))
