@@ -135,6 +135,32 @@ def test_a_seed_gives_the_same_answer_in_any_order_and_company(engine: Engine) -
     assert len({tuple(c.token_ids) for c in together}) == 6
 
 
+def test_requests_of_one_batch_are_decoded_each_as_it_asks(engine: Engine) -> None:
+    decodings = [
+        GREEDY, SAMPLED, Decoding(1.5), Decoding(1.5, top_k=3, top_p=0.7), Decoding(0.7, top_k=5),
+        Decoding(1.5, top_p=0.5), Decoding(1.5, top_k=3, top_p=0.95),
+    ]  # fmt: skip
+    prompt = requests(1)[0].prompt_token_ids
+    asked = [
+        dataclasses.replace(
+            request, decoding=decoding, prompt_token_ids=prompt, max_new_tokens=4 + number % 9
+        )  # ending at different times, so that rows of the batch move
+        for decoding in decodings
+        for number, request in enumerate(requests(6))
+    ]
+    asked = [dataclasses.replace(request, part=part) for part, request in enumerate(asked)]
+
+    def answers(some: list[Request]) -> dict[int, list[int]]:
+        drawn = engine.generate(some, logprobs=None, tick=lambda _: None)
+        return {request.part: completion.token_ids for request, completion in drawn}
+
+    apart: dict[int, list[int]] = {}
+    for decoding in decodings:
+        apart |= answers([request for request in asked if request.decoding == decoding])
+    assert answers(asked[::2] + asked[1::2]) == apart
+    assert len({tuple(ids) for ids in apart.values()}) > len(decodings)
+
+
 def test_requests_that_come_while_others_are_drawn_get_the_same_answers(engine: Engine) -> None:
     asked, answered = requests(6, SAMPLED), list[Request]()
 

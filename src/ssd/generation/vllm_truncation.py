@@ -12,27 +12,41 @@ import torch
 from torch import Tensor
 from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
+from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
 from ssd.method.truncation import truncate_
 
 TRUNCATION = f"{__name__}:Truncation"
+Limits = tuple[int, float]
+"""Top-k and top-p."""
 
 
 class Truncation(LogitsProcessor):
-    """Top-k, then top-p, for a batch whose requests all ask for the same."""
+    """Top-k, then top-p, for each request as it asks."""
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
-        self.limits: tuple[int, float] | None = None
+        self.limits: dict[int, Limits] = {}
+        """By row of the batch; rows that nothing truncates have none."""
 
     def is_argmax_invariant(self) -> bool:
         return True
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
-        for _, params, _, _ in batch_update.added if batch_update else ():
-            self.limits = (params.extra_args or {}).get(TRUNCATION)
+        process_dict_updates(self.limits, batch_update, _limits)
 
     def apply(self, logits: Tensor) -> Tensor:
-        return logits if self.limits is None else truncate_(logits, *self.limits)
+        rows: dict[Limits, list[int]] = {}
+        for row, limits in self.limits.items():
+            rows.setdefault(limits, []).append(row)
+        for limits, its in rows.items():
+            if len(its) == len(logits):
+                return truncate_(logits, *limits)
+            logits[its] = truncate_(logits[its], *limits)
+        return logits
+
+
+def _limits(params: SamplingParams, *_: Any) -> Limits | None:
+    return (params.extra_args or {}).get(TRUNCATION)
 
 
 def ask(params: SamplingParams) -> SamplingParams:
