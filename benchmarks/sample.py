@@ -154,7 +154,7 @@ def make_ways(lazy: Any, requests: list[Any]) -> dict[str, Callable[[list[Any]],
             ]
             for one in params:
                 one.seed = one.seed if seeds else None
-            prompts = [TokensPrompt(prompt_token_ids=r.prompt_token_ids) for r in requests]
+            prompts = [TokensPrompt(prompt_token_ids=list(r.prompt_token_ids)) for r in requests]
             cut_params = [ask(one) for one in params] if ours else params
             outputs = engine.llm.generate(prompts, cut_params, use_tqdm=False)
             engine.num_asked += len(requests)
