@@ -1,4 +1,5 @@
-"""`python -m ssd.evaluate RUN_DIR`, and the commands `grade`, `check` and `power` beside it."""
+"""`python -m ssd.evaluate RUN_DIR`, and the commands `grade`, `check`, `power` and `lm_eval`
+beside it."""
 
 import argparse
 import sys
@@ -14,17 +15,25 @@ EPILOG = """\
 %(prog)s power RUN_DIR [--benchmark NAME] [--difference 3]
   says from a finished run how many problems and samples per problem it takes to see a
   difference, and what the benchmark's present size can show; see %(prog)s power --help
+%(prog)s lm_eval RUN_DIR --tasks NAMES
+  answers tasks of EleutherAI's harness with the run's models; see %(prog)s lm_eval --help
 """
 
 
 def main(arguments: list[str]) -> None:
     """Evaluate a run, or do what a command says."""
     with reporting_errors():
+        from ssd.evaluate.harness import run_lm_eval
         from ssd.evaluate.power import run_power
         from ssd.evaluate.soundness import run_check
         from ssd.evaluate.standalone import run_grade
 
-        commands = {"grade": run_grade, "check": run_check, "power": run_power}
+        commands = {
+            "grade": run_grade,
+            "check": run_check,
+            "power": run_power,
+            "lm_eval": run_lm_eval,
+        }
         if arguments and arguments[0] in commands:
             commands[arguments[0]](arguments[1:])
             return
