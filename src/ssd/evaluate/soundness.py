@@ -13,14 +13,13 @@ from pathlib import Path
 
 from ssd.arms import counted
 from ssd.errors import FLAWED, DataError
-from ssd.evaluate.grading import check
+from ssd.evaluate.grading import Judge, check
 from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
 from ssd.problems.benchmarks.assertions import foreign_names
 from ssd.problems.benchmarks.own import first_of, read_own
 from ssd.problems.benchmarks.tasks import Judged, StdinTests, Task
 from ssd.runtime.progress import progress_bar
 from ssd.sandbox.endings import PASSED
-from ssd.sandbox.pool import Sandbox
 
 IDLE = "", "None", "object()"
 """Return values of the functions in a program that does nothing; the empty text stands for a
@@ -29,10 +28,10 @@ MANY = 200
 """Problems from which on it takes long enough for a progress bar."""
 
 
-def flaw(task: Task, sandbox: Sandbox, timeout: float) -> str | None:
+def flaw(task: Task, sandbox: Judge, timeout: float) -> str | None:
     """The faults that running a problem's tests shows, each with a remedy."""
     tests = task.tests
-    assert tests is not None
+    assert isinstance(tests, Judged | StdinTests)
     if task.reference is not None:
         outcome = check(tests, task.reference, sandbox, timeout)
         if outcome.status != PASSED:
@@ -65,7 +64,7 @@ def candidate_names(tests: Judged) -> list[str]:
     return list(dict.fromkeys([*foreign_names(tests.judge), *tests.names]))
 
 
-def find_flaws(tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float) -> list[str]:
+def find_flaws(tasks: Sequence[Task], sandbox: Judge, *, timeout: float) -> list[str]:
     """The fault of every faulty problem, in order."""
     with (
         ThreadPoolExecutor(sandbox.workers) as pool,
@@ -79,7 +78,7 @@ def find_flaws(tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float) -> li
     return flaws
 
 
-def require_sound(tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float) -> None:
+def require_sound(tasks: Sequence[Task], sandbox: Judge, *, timeout: float) -> None:
     """Refuse your own problems if their tests cannot fail or their reference does not pass, and
     print how many have no reference.
 
