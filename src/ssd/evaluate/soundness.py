@@ -12,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ssd.arms import counted
+from ssd.config.choices import Grading
 from ssd.errors import FLAWED, DataError
 from ssd.evaluate.grading import Judge, check
 from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
 from ssd.problems.benchmarks.assertions import foreign_names
-from ssd.problems.benchmarks.own import first_of, read_own
-from ssd.problems.benchmarks.tasks import Judged, StdinTests, Task
+from ssd.problems.benchmarks.own import JSONL, first_of, read_own
+from ssd.problems.benchmarks.tasks import Expected, Judged, StdinTests, Task
+from ssd.problems.benchmarks.values import OWN_VALUES, read_values
 from ssd.runtime.progress import progress_bar
 from ssd.sandbox.endings import PASSED
 
@@ -95,7 +97,7 @@ def require_sound(tasks: Sequence[Task], sandbox: Judge, *, timeout: float) -> N
 
 def without_reference(tasks: Sequence[Task]) -> str:
     """A note that some problems have no reference solution; empty if all have one."""
-    count = sum(task.reference is None for task in tasks)
+    count = sum(task.reference is None and not isinstance(task.tests, Expected) for task in tasks)
     if not count:
         return ""
     return (
@@ -118,14 +120,27 @@ def run_check(arguments: list[str]) -> None:
         "types, that tests can fail, and that reference solutions pass.",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the .jsonl or .jsonl.gz file")
+    parser.add_argument(
+        "--benchmark", choices=(JSONL.name, OWN_VALUES.name), default=JSONL.name,
+        help="whether problems have tests or an answer (default %(default)s: tests)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--grading", choices=[rule.value for rule in Grading], default=Grading.official.value,
+        help="eval.grading",
+    )  # fmt: skip
     add_sandbox_options(parser)
     options = parser.parse_args(arguments)
     if not options.file.is_file():
         raise DataError(f"{options.file} is no file: name a .jsonl or .jsonl.gz file")
-    tasks, errors = read_own(options.file)
-    flaws = [str(error) for error in errors]
-    with open_sandbox(options) as sandbox:
-        flaws += find_flaws(tasks, sandbox, timeout=options.timeout)
+    grading = Grading(options.grading)
+    if options.benchmark == OWN_VALUES.name:
+        tasks, errors = read_values(options.file, OWN_VALUES.rule(grading))
+        flaws = [str(error) for error in errors]
+    else:
+        tasks, errors = read_own(options.file, JSONL.rule(grading))
+        flaws = [str(error) for error in errors]
+        with open_sandbox(options) as sandbox:
+            flaws += find_flaws(tasks, sandbox, timeout=options.timeout)
     for line in sorted(flaws, key=lambda text: _line_number(text, options.file)):
         print(line)
     total = len(tasks) + len(errors)

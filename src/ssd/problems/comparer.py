@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -37,6 +38,7 @@ class Comparer:
         self._memory = memory_mib * 2**20
         self._idle: list[subprocess.Popen[bytes]] = []
         self._children: list[subprocess.Popen[bytes]] = []
+        self._stopped = False
         self._lock = threading.Lock()
 
     def compare(self, expected: Expected, value: str, timeout: float) -> Outcome:
@@ -62,10 +64,10 @@ class Comparer:
     def _verified(self, expected: str, value: str, timeout: float) -> tuple[str, str]:
         """Status and detail by math-verify, in a process with limits."""
         pair = {"expected": expected, "answer": value, "timeout": timeout, "memory": self._memory}
-        child = self._take()
-        assert child.stdin is not None
-        assert child.stdout is not None
         try:
+            child = self._take()
+            assert child.stdin is not None
+            assert child.stdout is not None
             child.stdin.write(f"{json.dumps(pair)}\n".encode())
             child.stdin.flush()
             status, detail = json.loads(child.stdout.readline())
@@ -80,6 +82,8 @@ class Comparer:
 
     def _take(self) -> "subprocess.Popen[bytes]":
         with self._lock:
+            if self._stopped:
+                raise OSError("stopped")
             if self._idle:
                 return self._idle.pop()
             child = subprocess.Popen(
@@ -96,8 +100,10 @@ class Comparer:
     def stop(self) -> None:
         """End the comparisons that run; their threads see a `HardwareError`."""
         with self._lock:
+            self._stopped = True
             for child in self._children:
-                child.kill()
+                if child.poll() is None:
+                    os.killpg(child.pid, signal.SIGKILL)  # with the fork that compares
 
     def close(self) -> None:
         """End all processes."""

@@ -12,15 +12,12 @@ from ssd.config.settings import BenchmarkFiles
 from ssd.errors import DataError
 from ssd.problems.benchmarks.entry import Entry
 from ssd.problems.benchmarks.hub_files import fetch
-from ssd.problems.benchmarks.own import VERSION
+from ssd.problems.benchmarks.own import VERSION, first_of, read_tasks
 from ssd.problems.benchmarks.tasks import Expected, Task
 from ssd.problems.problem import Problem
 from ssd.problems.rows import Row, numbered_rows
 from ssd.problems.values import only_number
 
-AIME_SET, GSM8K_SET, MATH500_SET = (
-    "HuggingFaceH4/aime_2024", "openai/gsm8k", "HuggingFaceH4/MATH-500",
-)  # fmt: skip
 FIELDS = {"version", "id", "question", "answer", "difficulty", "errata"}
 """Of a line of your own."""
 SOLUTION_MARK = "####"
@@ -34,17 +31,7 @@ def read_values(path: Path, grading: Grading) -> tuple[list[Task], list[DataErro
     Raises:
         DataError: the file cannot be read as JSON.
     """
-    tasks: dict[str, Task] = {}
-    errors = []
-    for place, row in numbered_rows(path):
-        try:
-            task = own_value(row, grading)
-            if task.problem.problem_id in tasks:
-                raise DataError(f"the id {task.problem.problem_id} comes twice: give each its own")
-            tasks[task.problem.problem_id] = task
-        except DataError as error:
-            errors.append(DataError(f"{path}, {place}: {error}"))
-    return list(tasks.values()), errors
+    return read_tasks(path, lambda row, _: own_value(row, grading))
 
 
 def own_value(row: Row, grading: Grading) -> Task:
@@ -89,7 +76,7 @@ def value_task(name: str, question: str, answer: str, grading: Grading, row: Row
 
 def gsm8k_tasks(path: Path, grading: Grading) -> Iterator[Task]:
     """The problems of a split of GSM8K by their number, from 0: its rows have no ids."""
-    for number, (_, row) in enumerate(published_rows(path, "question", "answer")):
+    for number, row in enumerate(published_rows(path, "question")):
         _, mark, value = row["answer"].rpartition(SOLUTION_MARK)
         if not mark:
             raise DataError(f"{path}, row {number + 1} has no {SOLUTION_MARK} before its value")
@@ -98,22 +85,22 @@ def gsm8k_tasks(path: Path, grading: Grading) -> Iterator[Task]:
 
 def problem_tasks(name: str, path: Path, grading: Grading) -> Iterator[Task]:
     """Problems whose statement is called `problem`: by the id that the row has, or its number."""
-    for number, (_, row) in enumerate(published_rows(path, "problem", "answer")):
+    for number, row in enumerate(published_rows(path, "problem")):
         row_id = row.get("unique_id", row.get("id", number))
         yield value_task(f"{name}/{row_id}", row["problem"], str(row["answer"]), grading, row)
 
 
-def published_rows(path: Path, *fields: str) -> Iterator[tuple[str, Row]]:
-    """The rows of a published file, which have these fields.
+def published_rows(path: Path, statement: str) -> Iterator[Row]:
+    """The rows of a published file, each with its `statement` and an `answer`.
 
     Raises:
-        DataError: the file cannot be read, or one is missing.
+        DataError: the file cannot be read, or a row lacks one.
     """
     for place, row in numbered_rows(path):
-        for field in fields:
+        for field in (statement, "answer"):
             if row.get(field) is None:
                 raise DataError(f"{path}, {place} has no field '{field}': name the published file")
-        yield place, row
+        yield row
 
 
 def published(
@@ -155,29 +142,28 @@ def load_values(path: Path, grading: Grading) -> list[Task]:
     """
     tasks, errors = read_values(path, grading)
     if errors:
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise DataError(f"{errors[0]}{more}")
+        raise first_of(errors, f"{path} --benchmark {OWN_VALUES.name}")
     return tasks
 
 
 NUMBERS = Grading.number, Grading.math_verify, Grading.exact
-VALUES = (
-    published(
-        "gsm8k", GSM8K_SET, "main/test-00000-of-00001.parquet", gsm8k_tasks, NUMBERS, size=1319
-    ),
-    published(
-        "math500", MATH500_SET, "test.jsonl", partial(problem_tasks, "math500"),
-        (Grading.math_verify, Grading.exact), size=500,
-    ),
-    published(
-        "aime", AIME_SET, "data/train-00000-of-00001.parquet", partial(problem_tasks, "aime"),
-        NUMBERS, size=30,
-    ),
-    Entry(
-        name="values",
-        read=lambda paths, grading, _: load_values(paths[0], grading),
-        setting="values",
-        release=lambda paths, _: paths[0].name,
-        gradings=NUMBERS,
-    ),
+MATHEMATICS = Grading.math_verify, Grading.exact
+OWN_VALUES = Entry(
+    name="values",
+    read=lambda paths, grading, _: load_values(paths[0], grading),
+    setting="values",
+    release=lambda paths, _: paths[0].name,
+    gradings=NUMBERS,
+)
+GSM8K = published(
+    "gsm8k", "openai/gsm8k", "main/test-00000-of-00001.parquet", gsm8k_tasks, NUMBERS, size=1319
+)
+MATH500 = published(
+    "math500", "HuggingFaceH4/MATH-500", "test.jsonl", partial(problem_tasks, "math500"),
+    MATHEMATICS, size=500,
 )  # fmt: skip
+AIME = published(
+    "aime", "HuggingFaceH4/aime_2024", "data/train-00000-of-00001.parquet",
+    partial(problem_tasks, "aime"), NUMBERS, size=30,
+)  # fmt: skip
+VALUES = GSM8K, MATH500, AIME, OWN_VALUES
