@@ -168,8 +168,8 @@ def test_math500_and_aime_have_their_own_ids_levels_and_rules(tmp_path: Path) ->
     row = {"problem": "p", "answer": r"\frac{1}{2}", "level": 3, "unique_id": "test/a/1.json"}
     math500 = load("math500", write(tmp_path / "m.jsonl", row, {**row, "unique_id": "b"}))
     assert [task.problem.problem_id for task in math500.tasks] == [
-        "math500/test/a/1.json",
-        "math500/b",
+        "test/a/1.json",
+        "b",
     ]
     assert (math500.grading, math500.form, math500.tasks[0].difficulty) == (
         "math_verify", TEXT, "level 3",
