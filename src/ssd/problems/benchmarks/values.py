@@ -84,8 +84,8 @@ def gsm8k_tasks(path: Path, grading: Grading) -> Iterator[Task]:
 
 
 def problem_tasks(name: str, path: Path, grading: Grading) -> Iterator[Task]:
-    """Problems whose statement is called `problem`: by MATH-500's own ids, or by the id that the row
-    has, or its number."""
+    """Problems whose statement is called `problem`: by MATH-500's own ids, or by a row's id or
+    number."""
     for number, row in enumerate(published_rows(path, "problem")):
         problem_id = row.get("unique_id") or f"{name}/{row.get('id', number)}"
         yield value_task(problem_id, row["problem"], str(row["answer"]), grading, row)
