@@ -68,7 +68,8 @@ BOXED = FormWords(
 )  # fmt: skip
 MIXED = FormWords(
     share="in form", key="in form: programs with a code block, values with a box",
-    form="a code fence or a box", short="form", nouns="programs and values", part="code or value",
+    form="a code fence or a box", short="fence or box", nouns="programs and values",
+    part="code or value",
 )  # fmt: skip
 
 
