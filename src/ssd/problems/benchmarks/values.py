@@ -77,7 +77,7 @@ def value_task(name: str, question: str, answer: str, grading: Grading, row: Row
 def gsm8k_tasks(path: Path, grading: Grading) -> Iterator[Task]:
     """The problems of a split of GSM8K by their number, from 0: its rows have no ids."""
     for number, row in enumerate(published_rows(path, "question")):
-        _, mark, value = row["answer"].rpartition(SOLUTION_MARK)
+        _, mark, value = str(row["answer"]).rpartition(SOLUTION_MARK)
         if not mark:
             raise DataError(f"{path}, row {number + 1} has no {SOLUTION_MARK} before its value")
         yield value_task(f"gsm8k/{number}", row["question"], value, grading, row)
@@ -98,8 +98,8 @@ def published_rows(path: Path, statement: str) -> Iterator[Row]:
         DataError: the file cannot be read, or a row lacks one.
     """
     for place, row in numbered_rows(path):
-        for field in (statement, "answer"):
-            if row.get(field) is None:
+        for field, kinds in ((statement, str), ("answer", str | int | float)):
+            if not isinstance(row.get(field), kinds):
                 raise DataError(f"{path}, {place} has no field '{field}': name the published file")
         yield row
 
