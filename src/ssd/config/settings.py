@@ -591,9 +591,19 @@ class BenchmarkFiles:
     """EvalPlus's MBPP+ file, in either of its formats."""
     jsonl: str | None = None
     """Your own problems, for the benchmark `jsonl`; docs/benchmarks.md has the format."""
+    gsm8k: str | None = None
+    """GSM8K's `test.jsonl` (.gz too), or the hub's Parquet file; `openai/gsm8k` when null."""
+    math500: str | None = None
+    """MATH-500's `test.jsonl`; the hub's `HuggingFaceH4/MATH-500` when null."""
+    aime: str | None = None
+    """AIME's problems with `problem` and `answer`, as JSON Lines or Parquet; the 30 of the hub's
+    `HuggingFaceH4/aime_2024` when null."""
+    values: str | None = None
+    """Your own problems with an `answer`, for the benchmark `values`."""
 
     def __post_init__(self) -> None:
-        expand_home(self, "lcb", "humaneval_plus", "mbpp_plus", "jsonl")
+        names = ("lcb", "humaneval_plus", "mbpp_plus", "jsonl")
+        expand_home(self, *names, "gsm8k", "math500", "aime", "values")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -647,6 +657,8 @@ class EvalConfig:
     tuned model's decoding. `t1`: a model trained on samples of temperature 1 without truncation,
     which is sampled and trained with the run."""
     prompt_format: PromptFormatConfig = MISSING
+    value_prompt_format: PromptFormatConfig | None = None
+    """How benchmarks are asked whose answer is a value; as `prompt_format` when null."""
     template_args: dict[str, Any] = open_dict()
     """What differs from `model.template_args` while answering benchmarks, for base and tuned model
     alike; an argument set to null is left out."""

@@ -4,19 +4,24 @@ from pathlib import Path
 
 from ssd.arms import BASE, UNIT
 from ssd.artifacts.store import Artifact, existing
-from ssd.config.choices import HASH_SPLIT, DataSource, EngineName
+from ssd.config.choices import DataSource, EngineName
 from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.drive.draw import longest_model_len
 from ssd.drive.model_check import check_model
 from ssd.drive.stages import is_current, pending, planned, scores_are_current
 from ssd.errors import ConfigError
 from ssd.evaluate.generate import is_whole
-from ssd.evaluate.grade import open_sandbox
+from ssd.evaluate.grade import Judges
 from ssd.evaluate.grading import require_modules
 from ssd.evaluate.selection import take_part
 from ssd.evaluate.soundness import require_sound
 from ssd.models.weights import model_length, require_trainable
-from ssd.problems.benchmarks.registry import benchmark_identity, find_entry, load_benchmark
+from ssd.problems.benchmarks.registry import (
+    benchmark_identity,
+    find_entry,
+    load_benchmark,
+    named_benchmarks,
+)
 from ssd.problems.prompts import load_prompts
 from ssd.run import Run, evidence, lineage, protocol
 from ssd.run.launch import stage_command
@@ -41,8 +46,7 @@ def check_data(config: RunConfig) -> None:
     if samples and "sample" in config.stages and config.data.source is not DataSource.hub:
         load_prompts(config.data)
     if "evaluate" in config.stages:
-        validation = [] if settings.validation == HASH_SPLIT else [settings.validation]
-        for name in (*settings.benchmarks, *settings.regression, *validation):
+        for name in named_benchmarks(settings):
             benchmark_identity(name, settings.files)
 
 
@@ -167,12 +171,13 @@ def check_evaluation(run: Run) -> None:
         *protocol.reported_on(run),
         *(protocol.chosen_on(run) if protocol.selects(run) else []),
     ]
-    with open_sandbox(run) as sandbox:
+    with Judges(run) as judges:
         for name in dict.fromkeys(name for name, _ in parts):
+            judge = judges.of(name)
             # Not kept: this process outlives every stage.
             benchmark = load_benchmark(name, settings.files, settings.grading, settings.limit)
-            require_modules(benchmark, sandbox)
+            require_modules(benchmark, judge)
             for part in {part for other, part in parts if other == name}:
                 take_part(settings, benchmark, part)
             if not find_entry(name).trusted_tests:
-                require_sound(benchmark.tasks, sandbox, timeout=settings.timeout)
+                require_sound(benchmark.tasks, judge, timeout=settings.timeout)

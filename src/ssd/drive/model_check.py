@@ -13,6 +13,7 @@ from ssd.artifacts.store import library_versions
 from ssd.config.choices import WeightSource
 from ssd.config.settings import RunConfig
 from ssd.models.names import GENERATION_CONFIG
+from ssd.problems.benchmarks.registry import prompt_formats
 from ssd.run import Run
 from ssd.run.folder import NOWHERE, write_config
 from ssd.runtime.children import run_child
@@ -21,8 +22,6 @@ VERSION = 2
 """Counts up when an item of the check changes: a model that passed before is asked again."""
 PLACE = ("name", "path", "revision", "source", "wheel")
 """Settings of the model that say where it lies, not what it is."""
-ANSWERED = ("prompt_format", "template_args")
-"""Settings of the evaluation that say how it asks."""
 
 
 def check_model(run: Run) -> None:
@@ -66,7 +65,7 @@ def passed_file(run: Run) -> Path:
     config = run.config
     own = Path(run.weights.path) / GENERATION_CONFIG  # not part of the weights' identity
     model = {name: value for name, value in plain(config.model).items() if name not in PLACE}
-    answers = plain(config.eval)
+    formats = prompt_formats(config.eval)
     inputs = {
         "version": VERSION,
         "weights": run.weights.identity,
@@ -74,7 +73,10 @@ def passed_file(run: Run) -> Path:
         "generation_config": hash_file(own) if own.is_file() else None,
         "model": model,
         "prompt_format": config.prompt_format,
-        "eval": {name: answers[name] for name in ANSWERED if name in answers},
+        "eval": {
+            **{setting.removeprefix("eval."): asked for setting, asked in formats.items()},
+            "template_args": config.eval.template_args,
+        },
         "asks": [stage for stage in ("sample", "evaluate") if stage in config.stages],
         "samples": config.train.corpus is None or UNIT in config.eval.controls,
         "engine": config.sampler.engine,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssd.arms import counted
+from ssd.arms import VALUE_RULES, counted
 from ssd.config.choices import Extraction
 from ssd.evaluate.scores import ArmArrays
 from ssd.evaluate.table import aligned, isolation, percent, signed
@@ -37,7 +37,7 @@ def summary(
     """The scores as a table, with the notes that belong to them."""
     # As stored: some programs may have run before this command, in another sandbox.
     backends = {verdict.backend for rows in verdicts.values() for verdict in rows} - {""}
-    isolated = isolation(", ".join(sorted(backends)))
+    ran = f"; code ran {isolation(', '.join(sorted(backends)))}" if backends else ""
     names = distinct_names(list(verdicts))
     rng = np.random.default_rng(0)
     arms = {path: ArmArrays.of_uneven(rows, k) for path, rows in verdicts.items()}
@@ -56,12 +56,14 @@ def summary(
         + ", ".join(f"{n} {s}" for s, n in Counter(v.status for v in listed).most_common())
         for path, listed in verdicts.items()
     ]
+    rule = benchmark.form.rule_name(extraction)
+    read = VALUE_RULES.get(rule, f"{extraction.value} extraction")
     facts = [benchmark.release, benchmark.window, f"{benchmark.grading} grading"]
     return "\n".join([
         f"{benchmark.name}, {size(verdicts)} "
-        f"({', '.join(fact for fact in facts if fact)}; texts: {extraction.value} extraction)",
+        f"({', '.join(fact for fact in facts if fact)}; texts: {read})",
         aligned(rows), "", *statuses,
-        f"percent with 95 % intervals over problems; code ran {isolated}",
+        f"percent with 95 % intervals over problems{ran}",
     ])  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from ssd.config.choices import Extraction
 from ssd.config.settings import ReasoningConfig
 from ssd.errors import DataError
 from ssd.problems.benchmarks.tasks import Task
-from ssd.problems.extraction import extract, final_answer, has_fences
+from ssd.problems.extraction import final_answer, has_fences
+from ssd.problems.forms import PROGRAM, Form
 from ssd.problems.rows import read_jsonl
 from ssd.records.tables import read_named_texts
 
@@ -23,11 +24,14 @@ TEXTS = ("output", "output_list", "text")
 COMPLETION = "completion"
 """A field whose text continues a problem's prompt (HumanEval), or holds a program."""
 FIELDS = *PROGRAMS, COMPLETION, *TEXTS
+NEEDED = f"a program ({', '.join(PROGRAMS)}), a completion, or a text ({', '.join(TEXTS)})"
+VALUE_FIELDS = "answer", "solution", COMPLETION, *TEXTS
+"""Fields that hold what a model said where answers are values: a value alone is a text too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One program, to be graded as it is."""
+    """One program or value, to be graded as it is."""
 
     problem_id: str
     index: int
@@ -43,6 +47,7 @@ def read_answers(
     extraction: Extraction,
     thinking: bool,
     marks: ReasoningConfig | None = None,
+    form: Form = PROGRAM,
 ) -> list[Answer]:
     """The answers of a file to these tasks, by task and in the order of the file: JSON Lines (plain
     or gzipped), a JSON list, or a Parquet file or folder of this project. Texts of `thinking`
@@ -59,17 +64,19 @@ def read_answers(
     codes: dict[str, list[str | None]] = {}
     unknown: list[str] = []
     fenced = 0
-    for name, field, value in answer_fields(path):
+    fields, texts = (FIELDS, TEXTS) if form.runs else (VALUE_FIELDS, VALUE_FIELDS)
+    for name, field, value in answer_fields(path, fields):
         problem = find_problem(name)
         if problem is None:
             unknown.append(name)
             continue
-        fenced += field not in TEXTS and has_fences(value)
-        answer = final_answer(value, marks, opened=thinking)
-        code = extract(answer, extraction) if field in TEXTS else value
-        codes.setdefault(problem, []).append(
-            prompts[problem] + value if field == COMPLETION else code
-        )
+        if field in texts:
+            answer = final_answer(value, marks, opened=thinking)
+            code = form.extract(answer, form.rule(extraction))
+        else:
+            fenced += has_fences(value)
+            code = prompts[problem] + value if field == COMPLETION else value
+        codes.setdefault(problem, []).append(code)
     if unknown and not codes:
         raise DataError(
             f"none of the {len(unknown)} answers in {path} is to a problem of this benchmark "
@@ -111,8 +118,8 @@ def uneven_notes(codes: dict[str, list[str | None]]) -> list[str]:
     ]
 
 
-def answer_fields(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Problem, field and value of every answer.
+def answer_fields(path: Path, fields: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Problem, field and value of every answer; of several `fields` in a row the first counts.
 
     Raises:
         DataError: a row lacks what an answer needs.
@@ -124,11 +131,11 @@ def answer_fields(path: Path) -> Iterator[tuple[str, str, str]]:
         return
     for number, row in enumerate(read_jsonl(path), start=1):
         name = next((row[field] for field in IDS if field in row), None)
-        field = next((name for name in FIELDS if name in row), None)
+        field = next((name for name in fields if name in row), None)
         if not isinstance(name, str | int) or field is None:
             raise DataError(
-                f"{path}, answer {number} needs a problem ({', '.join(IDS)}) and a program "
-                f"({', '.join(PROGRAMS)}), a completion, or a text ({', '.join(TEXTS)})"
+                f"{path}, answer {number} needs a problem ({', '.join(IDS)}) and "
+                + (NEEDED if fields is FIELDS else f"a text ({', '.join(fields)})")
             )
         values = row[field] if field.endswith("_list") else [row[field]]
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):

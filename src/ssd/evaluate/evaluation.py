@@ -3,23 +3,20 @@
 This process starts the generating ones and grades; it imports neither torch nor vllm.
 """
 
-import contextlib
-import functools
 import sys
-from collections.abc import Callable
 
 import numpy as np
 
 from ssd.arms import INTERVALS, TUNED
 from ssd.artifacts.names import REPORT_PAGE, VERDICTS
 from ssd.evaluate.generate import is_answered, is_whole, of_step, require_checkpoint
-from ssd.evaluate.grade import grade_answers, open_sandbox
+from ssd.evaluate.grade import Judges, grade_answers
 from ssd.evaluate.metrics import track
 from ssd.evaluate.scores import Estimator, benchmark_scores
 from ssd.evaluate.selection import Job, choice_jobs, choose, list_arms, list_jobs, load_part
 from ssd.evaluate.table import score_table
 from ssd.problems.benchmarks.tasks import Benchmark
-from ssd.problems.extraction import RULES
+from ssd.problems.comparer import NOWHERE
 from ssd.records.benchmark_scores import Edition, GradedAnswers
 from ssd.records.scores import Scores, write_scores
 from ssd.records.selection import Selection, write_choice
@@ -28,7 +25,6 @@ from ssd.run import Run, evidence, protocol
 from ssd.run.launch import export_model
 from ssd.run.protocol import ALL
 from ssd.runtime.children import run_child
-from ssd.sandbox.pool import Sandbox
 
 DIFFICULTIES = ("easy", "medium", "hard")
 
@@ -49,14 +45,9 @@ def evaluate(run: Run) -> None:
         )
     for model in models:
         require_checkpoint(run, model)
-    with contextlib.ExitStack() as stack:
-
-        @functools.cache
-        def sandbox() -> Sandbox:
-            return stack.enter_context(open_sandbox(run))
-
+    with Judges(run) as judges:
         for model in reversed(models):  # the base model last: it answers as the tuned one does too
-            answer_and_grade(run, model, sandbox)
+            answer_and_grade(run, model, judges)
     choice = choose(run) if protocol.selects(run) else None
     if choice is not None:
         write_choice(run.folder, choice)
@@ -68,10 +59,12 @@ def evaluate(run: Run) -> None:
     print(f"\n{score_table(scores)}\n", flush=True)
 
 
-def answer_and_grade(run: Run, model: str, sandbox: Callable[[], Sandbox]) -> None:
+def answer_and_grade(run: Run, model: str, judges: Judges) -> None:
     """Everything that a model answers, with its verdicts."""
-    if not all(job.verdicts(run).done for job in list_jobs(run, model)):
-        sandbox()  # before anything is generated: a machine that cannot grade should say so first
+    for job in list_jobs(run, model):
+        if not job.verdicts(run).done:
+            # Before anything is generated: a machine that cannot grade should say so first.
+            judges.of(job.benchmark)
     steps = dict.fromkeys(how.checkpoint_step for how in protocol.candidates(run, model))
     # The first round ends in the choice, and the process that completed it has gone on to what is
     # reported, unless it answers for another step than the chosen one.
@@ -81,7 +74,7 @@ def answer_and_grade(run: Run, model: str, sandbox: Callable[[], Sandbox]) -> No
                 generate_answers(run, model, step)
         for job in jobs(run, model):
             if not job.verdicts(run).done:
-                grade_answers(run, job, sandbox())
+                grade_answers(run, job, judges.of(job.benchmark))
 
 
 def generate_answers(run: Run, model: str, step: int | None) -> None:
@@ -147,7 +140,7 @@ def build_scores(run: Run, selection: Selection | None) -> Scores:
         benchmarks.append(scored)
     return Scores(
         inputs=evidence.score_inputs(run),
-        sandbox=", ".join(sorted(backends)),
+        sandbox=", ".join(sorted(backends - {NOWHERE})),
         resample=settings.resample.value,
         intervals=INTERVALS,
         selection=selection,
@@ -162,7 +155,7 @@ def _edition(run: Run, benchmark: Benchmark, part: str) -> Edition:
         release=benchmark.release,
         window=benchmark.window,
         grading=benchmark.grading,
-        extraction=RULES[settings.extraction],
+        extraction=benchmark.form.rule_name(settings.extraction),
         num_total=len(load_part(settings, benchmark.name, ALL).tasks),
         split=part,
         regression=benchmark.name in settings.regression,

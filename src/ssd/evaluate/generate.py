@@ -22,6 +22,7 @@ from ssd.generation.requests import build_requests
 from ssd.method.decoding import Decoding
 from ssd.models.chat import load_tokenizer
 from ssd.models.weights import model_length
+from ssd.problems.benchmarks.registry import asked_by
 from ssd.records.tables import read_outline, sample_counts, shard_files
 from ssd.run import Run, lineage, load_run, protocol, stage_parser
 from ssd.run.protocol import MODELS
@@ -193,7 +194,7 @@ def benchmark_requests(run: Run, benchmark: str, part: str, tokenizer: Any) -> l
     limit = settings.max_model_len or model_length(lineage.model_folder(run, BASE))
     requests, too_long = build_requests(
         [task.problem for task in load_part(settings, benchmark, part).tasks],
-        settings.prompt_format,
+        asked_by(settings, benchmark)[1],
         run.config.eval_model,
         tokenizer,
         num_samples=protocol.num_samples(run, benchmark, part),

@@ -1,5 +1,6 @@
 """One model's verdicts: `python -m ssd.evaluate.grade RUN_DIR base|t1|tuned`."""
 
+import contextlib
 import shutil
 import time
 from pathlib import Path
@@ -7,11 +8,12 @@ from typing import Any
 
 from ssd.artifacts.names import SHARDS, VERDICTS
 from ssd.artifacts.seals import drop_damaged
-from ssd.evaluate.grading import as_they_come, grade_answer, require_modules
+from ssd.evaluate.grading import Judge, as_they_come, grade_answer, require_modules
 from ssd.evaluate.reading import reader
 from ssd.evaluate.selection import Job, list_jobs, load_part
+from ssd.problems.benchmarks.registry import find_entry
 from ssd.problems.benchmarks.tasks import Benchmark
-from ssd.problems.extraction import RULES
+from ssd.problems.comparer import Comparer
 from ssd.records.samples import Sample
 from ssd.records.tables import DRAWN, iterate_samples, num_rows, shard_files
 from ssd.records.verdicts import Verdict, join_verdicts, verdict_keys, write_verdicts
@@ -37,7 +39,32 @@ def open_sandbox(run: Run) -> Sandbox:
     )
 
 
-def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:
+class Judges(contextlib.ExitStack):
+    """The judges of a run's benchmarks, each opened where it is first asked for."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self._run = run
+        self._open: dict[bool, Judge] = {}
+
+    def of(self, benchmark: str) -> Judge:
+        """The sandbox, or the comparer where the benchmark's answers are values."""
+        settings = self._run.config.eval
+        runs = find_entry(benchmark).form(settings.grading).runs
+        if runs not in self._open:
+            judge: Judge = open_sandbox(self._run) if runs else open_comparer(self._run)
+            self._open[runs] = judge
+            self.enter_context(judge)
+        return self._open[runs]
+
+
+def open_comparer(run: Run) -> Comparer:
+    """What compares values, under the limits of the settings."""
+    settings = run.config.eval
+    return Comparer(memory_mib=settings.memory_mib, workers=settings.workers or allowed_cores())
+
+
+def grade_answers(run: Run, job: Job, sandbox: Judge) -> None:
     """Write the verdicts on one job's answers."""
     settings, verdicts = run.config.eval, job.verdicts(run)
     with verdicts.writing() as folder:
@@ -55,13 +82,11 @@ def grade_answers(run: Run, job: Job, sandbox: Sandbox) -> None:
             release=benchmark.release,
             window=benchmark.window,
             grading=benchmark.grading,
-            extraction=RULES[settings.extraction],
+            extraction=benchmark.form.rule_name(settings.extraction),
         )
 
 
-def grade(
-    run: Run, job: Job, benchmark: Benchmark, sandbox: Sandbox, folder: Path
-) -> dict[str, Any]:
+def grade(run: Run, job: Job, benchmark: Benchmark, sandbox: Judge, folder: Path) -> dict[str, Any]:
     """Write a verdict per answer, in order, and count them. They are written to `folder` in parts,
     and parts that exist are reused."""
     settings, parts = run.config.eval, folder / PARTS
@@ -84,6 +109,7 @@ def grade(
             timeout=settings.timeout,
             reading=read(sample),
             extraction=settings.extraction,
+            form=benchmark.form,
         )
 
     fresh: list[Verdict] = []
@@ -113,9 +139,9 @@ def main() -> None:
     with reporting_errors():
         run = load_run(arguments.run_dir)
         answered = [job for job in list_jobs(run, arguments.model) if job.generations(run).done]
-        with open_sandbox(run) as sandbox:
+        with Judges(run) as judges:
             for job in answered:
-                grade_answers(run, job, sandbox)
+                grade_answers(run, job, judges.of(job.benchmark))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Answers -> verdicts: the code of every answer runs against its problem's tests."""
+"""Answers -> verdicts: the code of every answer runs against its problem's tests, or its value is
+compared with the expected one."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -6,10 +7,18 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
-from ssd.config.choices import Extraction
+from ssd.config.choices import Extraction, Grading
 from ssd.evaluate.reading import Reading
-from ssd.problems.benchmarks.tasks import Benchmark, Judged, StdinTests, Task, pooled_limit
-from ssd.problems.extraction import extract, extract_leniently, has_fences
+from ssd.problems.benchmarks.tasks import (
+    Benchmark,
+    Expected,
+    Judged,
+    StdinTests,
+    Task,
+    pooled_limit,
+)
+from ssd.problems.comparer import Comparer, require_math_verify
+from ssd.problems.forms import PROGRAM, Form
 from ssd.problems.outputs import same_output
 from ssd.records.samples import Sample
 from ssd.records.verdicts import Verdict
@@ -20,7 +29,9 @@ from ssd.sandbox.pool import Sandbox
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-NO_CODE, NO_TESTS = "no_code", "no_tests"
+Judge = Sandbox | Comparer
+"""A sandbox for programs, a comparer for values."""
+NO_CODE, NO_VALUE, NO_TESTS = "no_code", "no_value", "no_tests"
 WAITING = 16
 """Items per thread that are in memory: enough that none idles behind a slow one."""
 WHOLE_LIMITS = 100
@@ -28,22 +39,34 @@ WHOLE_LIMITS = 100
 many more tests, and a candidate could otherwise answer for ever."""
 
 
-def require_modules(benchmark: Benchmark, sandbox: Sandbox) -> None:
-    """Refuse a benchmark whose tests import a module that the sandbox lacks.
+def require_modules(benchmark: Benchmark, sandbox: Judge) -> None:
+    """Refuse a benchmark whose tests import a module that the sandbox lacks, or whose values need a
+    package that is not installed.
 
     Raises:
         HardwareError: there is one.
     """
+    if isinstance(sandbox, Comparer):
+        if benchmark.grading == Grading.math_verify:
+            require_math_verify()
+        return
     for task in benchmark.tasks:
-        judge = task.tests.judge if isinstance(task.tests, Judged) else ""
-        if task.tests is not None and HEAVY in judge + task.tests.before:
+        tests = task.tests
+        judge = tests.judge if isinstance(tests, Judged) else ""
+        if isinstance(tests, Judged | StdinTests) and HEAVY in judge + tests.before:
             sandbox.require(HEAVY, benchmark.name)
             return
 
 
-def check(tests: Judged | StdinTests, code: str, sandbox: Sandbox, timeout: float) -> Outcome:
-    """Run a candidate's code against tests; `timeout` is seconds per program, call or test, as the
-    tests themselves say."""
+def check(
+    tests: Judged | StdinTests | Expected, code: str, sandbox: Judge, timeout: float
+) -> Outcome:
+    """Run a candidate's code against tests, or compare a value; `timeout` is seconds per program,
+    call or test, as the tests themselves say, or per comparison."""
+    if isinstance(tests, Expected):
+        assert isinstance(sandbox, Comparer)
+        return sandbox.compare(tests, code, timeout)
+    assert isinstance(sandbox, Sandbox)
     if isinstance(tests, StdinTests):
         return check_outputs(tests, code, sandbox, timeout)
     whole = pooled_limit(timeout, tests.num_pooled) if tests.num_pooled else timeout
@@ -83,21 +106,23 @@ def check_outputs(tests: StdinTests, code: str, sandbox: Sandbox, timeout: float
 def grade_answer(
     task: Task,
     sample: Sample,
-    sandbox: Sandbox,
+    sandbox: Judge,
     *,
     timeout: float,
     reading: Reading,
     extraction: Extraction = Extraction.official,
+    form: Form = PROGRAM,
 ) -> Verdict:
-    """Extract and run the code of an answer; if it fails, also the code that the lenient rule
-    finds."""
-    code = extract(reading.answer, extraction)
+    """Extract the code or value of an answer and judge it; if it fails by the strict rule, also
+    what the lenient one finds."""
+    rule = form.rule(extraction)
+    code = form.extract(reading.answer, rule)
     outcome = run(task, code, sandbox, timeout)
-    lost_to = "" if extraction is Extraction.official else None
+    lost_to = "" if rule is form.strict else None
     if lost_to == "" and outcome.status != PASSED:
-        lenient, form = extract_leniently(reading.answer)
-        if form and run(task, lenient, sandbox, timeout).status == PASSED:
-            lost_to = form
+        lenient, fault = form.read_leniently(reading.answer)
+        if fault and run(task, lenient, sandbox, timeout).status == PASSED:
+            lost_to = fault
     return Verdict(
         problem_id=sample.prompt_id,
         sample_index=sample.sample_index,
@@ -106,7 +131,7 @@ def grade_answer(
         detail=outcome.detail,
         num_tokens=len(sample.completion_token_ids),
         finish_reason=sample.finish_reason,
-        has_fence=has_fences(reading.answer),
+        has_fence=form.keeps_it(reading.answer),
         program=program_hash(code or ""),
         seconds=round(outcome.seconds, 4),
         backend=outcome.backend,
@@ -116,24 +141,26 @@ def grade_answer(
     )
 
 
-def run(task: Task, code: str | None, sandbox: Sandbox, timeout: float) -> Outcome:
-    """The outcome of an answer's code."""
+def run(task: Task, code: str | None, sandbox: Judge, timeout: float) -> Outcome:
+    """The outcome of an answer's code or value."""
     if task.tests is None:
         return Outcome(NO_TESTS, "the benchmark's file has no tests for it", sandbox.name)
     if code is None or not code.strip():
+        if isinstance(task.tests, Expected):
+            return Outcome(NO_VALUE, "no value after the reasoning", sandbox.name)
         return Outcome(NO_CODE, "no code block after the reasoning", sandbox.name)
     return check(task.tests, code, sandbox, timeout)
 
 
 def program_hash(code: str) -> str:
-    """Twelve hexadecimal digits that equal programs share; empty without code."""
+    """Twelve hexadecimal digits that equal programs or values share; empty without any."""
     text = "\n".join(line.rstrip() for line in code.strip().split("\n"))
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12] if text else ""
 
 
 @contextmanager
 def as_they_come(
-    work: Callable[[Item], Result], items: Iterable[Item], sandbox: Sandbox
+    work: Callable[[Item], Result], items: Iterable[Item], sandbox: Judge
 ) -> Iterator[Iterator[Result]]:
     """The results of `work` on the items, computed on several threads and yielded as they finish. A
     slow program delays neither the others nor Ctrl-C, which ends the running programs. Items are

@@ -19,7 +19,7 @@ from ssd.method.decoding import Setting
 from ssd.method.estimates import Booleans, Floats, largest_step, pass_at_k, sampling_noise
 from ssd.method.interval_ends import difference_ends, estimate, mean_ends, score_ends
 from ssd.method.sign_flip import sign_flip_p_value
-from ssd.problems.extraction import LOSING_FORMS
+from ssd.problems.extraction import LOSING_FORMS, NO_BOX
 from ssd.records.benchmark_scores import (
     BenchmarkScores,
     Comparison,
@@ -166,7 +166,8 @@ def lost_to_form(verdicts: Sequence[Verdict]) -> dict[str, float] | None:
     forms = Counter(verdict.lost_to for verdict in verdicts)
     if None in forms:
         return None
-    return {form: forms[form] / len(verdicts) for form in LOSING_FORMS}
+    known = (*LOSING_FORMS, *(form for form in (NO_BOX,) if form in forms))
+    return {form: forms[form] / len(verdicts) for form in known}
 
 
 def reasoning(verdicts: Sequence[Verdict]) -> Reasoning | None:

@@ -12,15 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ssd.arms import counted
+from ssd.config.choices import Grading
 from ssd.errors import FLAWED, DataError
-from ssd.evaluate.grading import check
+from ssd.evaluate.grading import Judge, check
 from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
 from ssd.problems.benchmarks.assertions import foreign_names
-from ssd.problems.benchmarks.own import first_of, read_own
-from ssd.problems.benchmarks.tasks import Judged, StdinTests, Task
+from ssd.problems.benchmarks.own import JSONL, first_of, read_own
+from ssd.problems.benchmarks.tasks import Expected, Judged, StdinTests, Task
+from ssd.problems.benchmarks.values import OWN_VALUES, read_values
 from ssd.runtime.progress import progress_bar
 from ssd.sandbox.endings import PASSED
-from ssd.sandbox.pool import Sandbox
 
 IDLE = "", "None", "object()"
 """Return values of the functions in a program that does nothing; the empty text stands for a
@@ -29,10 +30,10 @@ MANY = 200
 """Problems from which on it takes long enough for a progress bar."""
 
 
-def flaw(task: Task, sandbox: Sandbox, timeout: float) -> str | None:
+def flaw(task: Task, sandbox: Judge, timeout: float) -> str | None:
     """The faults that running a problem's tests shows, each with a remedy."""
     tests = task.tests
-    assert tests is not None
+    assert isinstance(tests, Judged | StdinTests)
     if task.reference is not None:
         outcome = check(tests, task.reference, sandbox, timeout)
         if outcome.status != PASSED:
@@ -65,7 +66,7 @@ def candidate_names(tests: Judged) -> list[str]:
     return list(dict.fromkeys([*foreign_names(tests.judge), *tests.names]))
 
 
-def find_flaws(tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float) -> list[str]:
+def find_flaws(tasks: Sequence[Task], sandbox: Judge, *, timeout: float) -> list[str]:
     """The fault of every faulty problem, in order."""
     with (
         ThreadPoolExecutor(sandbox.workers) as pool,
@@ -79,7 +80,7 @@ def find_flaws(tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float) -> li
     return flaws
 
 
-def require_sound(tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float) -> None:
+def require_sound(tasks: Sequence[Task], sandbox: Judge, *, timeout: float) -> None:
     """Refuse your own problems if their tests cannot fail or their reference does not pass, and
     print how many have no reference.
 
@@ -96,7 +97,7 @@ def require_sound(tasks: Sequence[Task], sandbox: Sandbox, *, timeout: float) ->
 
 def without_reference(tasks: Sequence[Task]) -> str:
     """A note that some problems have no reference solution; empty if all have one."""
-    count = sum(task.reference is None for task in tasks)
+    count = sum(task.reference is None and not isinstance(task.tests, Expected) for task in tasks)
     if not count:
         return ""
     return (
@@ -119,14 +120,27 @@ def run_check(arguments: list[str]) -> None:
         "types, that tests can fail, and that reference solutions pass.",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the .jsonl or .jsonl.gz file")
+    parser.add_argument(
+        "--benchmark", choices=(JSONL.name, OWN_VALUES.name), default=JSONL.name,
+        help="whether problems have tests or an answer (default %(default)s: tests)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--grading", choices=[rule.value for rule in Grading], default=Grading.official.value,
+        help="eval.grading",
+    )  # fmt: skip
     add_sandbox_options(parser)
     options = parser.parse_args(arguments)
     if not options.file.is_file():
         raise DataError(f"{options.file} is no file: name a .jsonl or .jsonl.gz file")
-    tasks, errors = read_own(options.file)
-    flaws = [str(error) for error in errors]
-    with open_sandbox(options) as sandbox:
-        flaws += find_flaws(tasks, sandbox, timeout=options.timeout)
+    grading = Grading(options.grading)
+    if options.benchmark == OWN_VALUES.name:
+        tasks, errors = read_values(options.file, OWN_VALUES.rule(grading))
+        flaws = [str(error) for error in errors]
+    else:
+        tasks, errors = read_own(options.file, JSONL.rule(grading))
+        flaws = [str(error) for error in errors]
+        with open_sandbox(options) as sandbox:
+            flaws += find_flaws(tasks, sandbox, timeout=options.timeout)
     for line in sorted(flaws, key=lambda text: _line_number(text, options.file)):
         print(line)
     total = len(tasks) + len(errors)

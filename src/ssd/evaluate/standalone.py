@@ -16,20 +16,21 @@ from ssd.config.settings import BenchmarkFiles, ReasoningConfig
 from ssd.errors import ConfigError, DataError
 from ssd.evaluate.answer_scores import summary, with_missing
 from ssd.evaluate.answers import Answer, read_answers
-from ssd.evaluate.grading import as_they_come, program_hash, require_modules, run
+from ssd.evaluate.grading import Judge, as_they_come, program_hash, require_modules, run
 from ssd.evaluate.options import add_sandbox_options, naming_options, open_sandbox
 from ssd.evaluate.soundness import require_sound
 from ssd.evaluate.verdict_lines import beside, require_writable, stored_rows, verdict_of, write_row
 from ssd.problems.benchmarks.registry import benchmark_identity, find_entry, load_benchmark
 from ssd.problems.benchmarks.tasks import Benchmark, Task
+from ssd.problems.comparer import Comparer
 from ssd.records.verdicts import Verdict
 from ssd.runtime.progress import progress_bar
 from ssd.sandbox.endings import PASSED
-from ssd.sandbox.pool import Sandbox
 
 EXAMPLES = """\
 examples:
   %(prog)s samples.jsonl --benchmark humaneval
+  %(prog)s answers.jsonl --benchmark gsm8k --file test.jsonl.gz
   %(prog)s tuned.json base.json --benchmark lcb_v6 --file FOLDER --k 1 5
 
 ANSWERS is EvalPlus's or HumanEval's samples.jsonl (task_id with solution or completion),
@@ -52,7 +53,11 @@ def run_grade(arguments: list[str]) -> None:
     paths = [options.answers, *([options.other] if options.other else [])]
     extraction = Extraction(options.extraction)
     read = partial(
-        read_answers, extraction=extraction, thinking=options.thinking, marks=marks_of(options)
+        read_answers,
+        extraction=extraction,
+        thinking=options.thinking,
+        marks=marks_of(options),
+        form=benchmark.form,
     )
     answers = {path: read(path, benchmark.tasks) for path in paths}
     scored = scored_problems(benchmark, answers, answered_only=options.answered_only)
@@ -72,7 +77,7 @@ def run_grade(arguments: list[str]) -> None:
     for out in outs.values():
         require_writable(out)
     verdicts = {}
-    with open_sandbox(options) as sandbox:
+    with open_judge(options, benchmark) as sandbox:
         require_modules(benchmark, sandbox)
         if not find_entry(benchmark.name).trusted_tests:
             require_sound(benchmark.tasks, sandbox, timeout=options.timeout)
@@ -130,6 +135,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if options.other and options.other.resolve() == options.answers.resolve():
         raise ConfigError("grade takes two different files to compare")
     return options
+
+
+def open_judge(options: argparse.Namespace, benchmark: Benchmark) -> Judge:
+    """The sandbox that the options name, or what compares values under its limits.
+
+    Raises:
+        HardwareError: it does not start here.
+    """
+    if benchmark.form.runs:
+        return open_sandbox(options)
+    return Comparer(memory_mib=options.memory_mib, workers=options.workers)
 
 
 def marks_of(options: argparse.Namespace) -> ReasoningConfig | None:
@@ -199,7 +215,7 @@ def grade_file(
     out: Path,
     answers: Sequence[Answer],
     tasks: dict[str, Task],
-    sandbox: Sandbox,
+    sandbox: Judge,
     rules: dict[str, Any],
 ) -> list[Verdict]:
     """A verdict per answer, in order. Each is written to `out` as it comes, and read from there if

@@ -3,7 +3,16 @@
 import textwrap
 from collections.abc import Sequence
 
-from ssd.arms import CHOSEN_ON_TEST, ISOLATION, RESAMPLED, TUNED, counted, lost_shares, rules
+from ssd.arms import (
+    CHOSEN_ON_TEST,
+    ISOLATION,
+    RESAMPLED,
+    TUNED,
+    counted,
+    form_words,
+    lost_shares,
+    rules,
+)
 from ssd.method.decoding import Setting
 from ssd.method.intervals import Interval
 from ssd.records.benchmark_scores import BenchmarkScores
@@ -28,11 +37,19 @@ def score_table(scores: Scores) -> str:
         *selection_notes(scores.selection),
         f"percent with 95 % intervals {RESAMPLED[scores.resample]}; "
         "differences are paired by problem, in points",
-        "tokens: mean answer length; fenced: answers with a code block; "
-        "cut: stopped by the length cap; distinct: different programs per problem",
-        f"code ran {isolation(scores.sandbox)}",
+        form_key(scores.benchmarks),
+        *([f"code ran {isolation(scores.sandbox)}"] if scores.sandbox else []),
     ]
     return "\n\n".join([*blocks, wrapped(notes)])
+
+
+def form_key(benchmarks: Sequence[BenchmarkScores]) -> str:
+    """What the columns of form mean on these benchmarks."""
+    words = form_words(scored.extraction for scored in benchmarks)
+    return (
+        f"tokens: mean answer length; {words.key}; cut: stopped by the length cap; "
+        f"distinct: different {words.nouns} per problem"
+    )
 
 
 def wrapped(notes: Sequence[str]) -> str:
@@ -83,7 +100,8 @@ def form_notes(scored: BenchmarkScores) -> list[str]:
         for arm, model in scored.models.items()
         if model.lost_share
     ]
-    lost = f"{scored.name}: answers wrong for the form of their code alone: {'; '.join(losses)}"
+    part = scored.words.part
+    lost = f"{scored.name}: answers wrong for the form of their {part} alone: {'; '.join(losses)}"
     return [lost] if losses else []
 
 
@@ -124,7 +142,8 @@ def arm_block(
     compared = any(scored.comparisons for scored in benchmarks)
     header = [corner, "decoding", "pass@k" if several else f"pass@{orders[0][0]}"]
     header += [f"{reference} minus it"] if compared else []
-    rows: list[list[str] | str] = [[*header, "tokens", "fenced", "cut", "distinct"]]
+    form = form_words(scored.extraction for scored in benchmarks).share
+    rows: list[list[str] | str] = [[*header, "tokens", form, "cut", "distinct"]]
     for scored in benchmarks:
         rows.append(size(scored))
         for arm, model in scored.models.items():

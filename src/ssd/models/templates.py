@@ -18,6 +18,7 @@ from ssd.config.settings import ModelConfig, PromptFormatConfig, RunConfig
 from ssd.errors import ConfigError, ModelError, one_line
 from ssd.models.names import NAMED_TEMPLATES, TEMPLATE, TOKENIZER_CONFIG
 from ssd.models.weights import read_model_json
+from ssd.problems.benchmarks.registry import prompt_formats
 
 DATE = "2026-04-01"
 """The day that a template gets which asks for today's, where `template_args.date` names none: the
@@ -27,6 +28,7 @@ CLOCK = "strftime_now"
 RAW = {
     "prompt_format": "prompt_format=raw",
     "eval.prompt_format": "prompt_format@eval.prompt_format=raw",
+    "eval.value_prompt_format": "prompt_format@eval.value_prompt_format=raw",
 }
 """What lets the prompt format of a setting write plain text."""
 SYSTEM, QUESTION, ANSWER = "Answer in Python.", "Add two numbers.", "print(1 + 2)"
@@ -204,13 +206,17 @@ def assumes_date(config: RunConfig, tokenizer: Any) -> bool:
 
 def _chats(config: RunConfig) -> list[tuple[str, PromptFormatConfig, ModelConfig]]:
     """The prompt formats that the run renders with the template, each with its setting."""
-    sampling, answering = config.prompt_format, config.eval.prompt_format
+    sampling = config.prompt_format
     samples = config.train.corpus is None or UNIT in config.eval.controls
     chats = []
     if "sample" in config.stages and samples and (sampling.chat or sampling.train_as_chat):
         chats.append(("prompt_format", sampling, config.model))
-    if "evaluate" in config.stages and answering.chat:
-        chats.append(("eval.prompt_format", answering, config.eval_model))
+    if "evaluate" in config.stages:
+        chats += [
+            (setting, asked, config.eval_model)
+            for setting, asked in prompt_formats(config.eval).items()
+            if asked.chat
+        ]
     return chats
 
 

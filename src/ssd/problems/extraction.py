@@ -12,6 +12,8 @@ RULES = {
 }
 """Names of the rules below, stored with every score."""
 USAGE_BLOCK, UNCLOSED_FENCE, NO_FENCE = "usage block", "unclosed fence", "no fence"
+NO_BOX = "no box"
+"""The form that hides a value from `eval.extraction=boxed`."""
 LOSING_FORMS = USAGE_BLOCK, UNCLOSED_FENCE, NO_FENCE
 DEFINITION = re.compile(r"^(async def|def|class)\s", re.MULTILINE)
 SOLUTION = re.compile(

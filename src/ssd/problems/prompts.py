@@ -65,20 +65,7 @@ def _read(data: DataConfig) -> list[dict[str, Any]]:
     if data.source is DataSource.hub:
         return _read_hub(data)
     path = prompt_file(data)
-    if path.suffix == ".csv":
-        return _read_csv(path)
-    if path.suffix != ".parquet":
-        return read_jsonl(path)
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise DataError(
-            f"data.path={path} is no readable Parquet file ({one_line(error)})"
-        ) from error
-    return rows
+    return _read_csv(path) if path.suffix == ".csv" else read_jsonl(path)
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:

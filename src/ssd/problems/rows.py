@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ssd.errors import DataError
+from ssd.errors import DataError, one_line
 
 Item = TypeVar("Item")
 Row = dict[str, Any]
@@ -16,7 +16,8 @@ MEND = "mend or remove that line"
 
 
 def read_jsonl(path: Path) -> list[Row]:
-    """Rows of a JSON Lines file, gzipped or plain; or of one JSON array, as people also write them.
+    """Rows of a JSON Lines file, gzipped or plain; or of one JSON array, as people also write them;
+    or of a Parquet file, as the hub writes them.
 
     Raises:
         DataError: the file is unreadable, or a line is not a JSON object
@@ -35,6 +36,9 @@ def numbered_rows(path: Path, remedy: str = MEND) -> Iterator[tuple[str, Row]]:
     Raises:
         DataError: as of `read_jsonl`.
     """
+    if path.suffix == ".parquet":
+        yield from ((f"row {n}", row) for n, row in enumerate(_parquet(path), start=1))
+        return
     opened = gzip.open if path.suffix == ".gz" else open
     begins = True
     try:
@@ -50,6 +54,17 @@ def numbered_rows(path: Path, remedy: str = MEND) -> Iterator[tuple[str, Row]]:
                     yield place, _object(path, place, _json(path, place, line, remedy), remedy)
     except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}): check it, or fetch it again") from error
+
+
+def _parquet(path: Path) -> list[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise DataError(f"{path} is no readable Parquet file ({one_line(error)})") from error
+    return rows
 
 
 def _json(path: Path, place: str, text: str, remedy: str) -> Any:

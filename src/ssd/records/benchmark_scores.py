@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ssd.arms import BASE, counted, gain_sentence, rules
+from ssd.arms import (
+    BASE,
+    BOX_OR_LINE,
+    BOX_OR_NUMBER,
+    FormWords,
+    counted,
+    form_words,
+    gain_sentence,
+    rules,
+)
 from ssd.artifacts.fingerprints import plain
 from ssd.config.choices import Grading
 from ssd.method.decoding import Setting
@@ -55,11 +64,11 @@ class ModelScores(GradedAnswers):
     """By difficulty, and without errata."""
     mean_tokens: float
     fence_share: float
-    """Share of answers with a code fence, in [0, 1]."""
+    """Share of answers with a code fence, or with a box where they are values, in [0, 1]."""
     cut_share: float
     """Share of answers that ended at the length cap, in [0, 1]."""
     distinct_programs: float
-    """Different programs per problem."""
+    """Different programs or values per problem."""
     lost_to_form: dict[str, float] | None
     """By form, the share of answers that fail for it alone, in [0, 1]; None in scores of earlier
     versions of this project and under the lenient rule."""
@@ -108,9 +117,16 @@ class Edition:
     """Whether it only watches for losses out of domain."""
 
     @property
+    def words(self) -> FormWords:
+        """The words for its answers."""
+        return form_words([self.extraction])
+
+    @property
     def title(self) -> str:
         """The name, and the rules if they are not the benchmark's own."""
-        official = rules(self.grading, self.extraction) == rules(Grading.official.value, "")
+        official = self.extraction in (BOX_OR_NUMBER, BOX_OR_LINE) or (
+            rules(self.grading, self.extraction) == rules(Grading.official.value, "")
+        )
         return self.name if official else f"{self.name} ({rules(self.grading, self.extraction)})"
 
 

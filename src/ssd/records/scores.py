@@ -22,7 +22,7 @@ class Scores:
     inputs: dict[str, Any]
     """What the scores depend on, as `evidence.score_inputs` gives it."""
     sandbox: str
-    """What isolated the graded programs."""
+    """What isolated the graded programs; empty where answers were values alone."""
     resample: str
     """What the intervals are over."""
     intervals: str | None

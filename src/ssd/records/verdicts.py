@@ -23,21 +23,23 @@ class Verdict:
     sample_index: int
     passed: bool
     status: str
-    """A status of `ssd.sandbox.endings`, `no_code`, or `no_tests` where the benchmark has none."""
+    """A status of `ssd.sandbox.endings`, `no_code`, `no_value`, or `no_tests` where the benchmark
+    has none."""
     detail: str
     """The exception or limit in one line; empty where the answer passed."""
     num_tokens: int
     """Completion tokens, the stop token included."""
     finish_reason: str
     has_fence: bool
-    """Whether the answer holds two fence lines at least, its reasoning aside."""
+    """Whether the answer, its reasoning aside, holds two fence lines at least, or a box where it is
+    a value."""
     program: str
-    """Hash of the extracted code without trailing space; empty without code. Equal programs have
-    equal hashes."""
+    """Hash of the extracted code without trailing space, or of the value; empty without any. Equal
+    ones have equal hashes."""
     seconds: float
-    """Wall-clock seconds that running it took."""
+    """Wall-clock seconds that running or comparing it took."""
     backend: str
-    """The sandbox that it ran in."""
+    """The sandbox that it ran in; empty for a value, which none needs."""
     lost_to: str | None = None
     """The form of an answer that did not pass although its code, read leniently, does; otherwise
     empty. None if unchecked: under the lenient rule itself, and by earlier versions of this

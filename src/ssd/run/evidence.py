@@ -10,8 +10,8 @@ from ssd.artifacts.names import SELECTION
 from ssd.artifacts.store import Artifact, artifact, existing
 from ssd.errors import ArtifactError
 from ssd.method.decoding import Setting
-from ssd.problems.benchmarks.registry import benchmark_identity
-from ssd.problems.extraction import CHANNELS, RULES, THINK
+from ssd.problems.benchmarks.registry import asked_by, benchmark_identity, find_entry
+from ssd.problems.extraction import CHANNELS, THINK
 from ssd.records.selection import Choice, read_choice
 from ssd.run import lineage, protocol
 from ssd.run.folder import Run
@@ -37,7 +37,7 @@ def generations(
             "benchmark": benchmark_identity(benchmark, settings.files),
             "limit": settings.limit,
             "part": None if part == ALL else {"name": part, "share": settings.validation_share},
-            "prompt_format": settings.prompt_format,
+            "prompt_format": asked_by(settings, benchmark)[1],
             "temp": how.temp,
             "truncation": {"top_k": how.top_k, "top_p": how.top_p},
             "num_samples": protocol.num_samples(run, benchmark, part),
@@ -54,12 +54,13 @@ def verdicts(
 ) -> Artifact:
     """The verdicts on these answers."""
     settings, marks = run.config.eval, run.config.model.reasoning
+    form = find_entry(benchmark).form(settings.grading)
     return artifact(
         run.store,
         "verdicts",
         {
             "generations": generations(run, model, benchmark, how, part).fingerprint,
-            "extraction": RULES[settings.extraction],
+            "extraction": form.rule_name(settings.extraction),
             "grading": settings.grading,
             "sandbox": settings.sandbox,
             "timeout": settings.timeout,

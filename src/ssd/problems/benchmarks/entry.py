@@ -8,6 +8,7 @@ from ssd.config.choices import Grading
 from ssd.config.settings import BenchmarkFiles
 from ssd.errors import DataError
 from ssd.problems.benchmarks.tasks import Task
+from ssd.problems.forms import FORMS, Form
 from ssd.problems.rows import MEND, Row, numbered_rows
 
 Read = Callable[[list[Path], Grading, int | None], list[Task]]
@@ -41,13 +42,21 @@ class Entry:
     window: str | None = None
     """First and last contest date, if the benchmark is a choice by date."""
     gradings: tuple[Grading, ...] = (Grading.official,)
-    """The rules of `eval.grading` that it has; under any other it is graded officially."""
+    """The rules of `eval.grading` that it has; under any other it is graded by the first."""
     short_answers: bool = False
     """Whether an answer is one short function, as a plan then assumes."""
     trusted_tests: bool = True
     """Whether its tests are known to tell right answers from wrong ones; others are tried first."""
     hub_set: str | None = None
     """The hub's data set with the same problems, for model cards."""
+
+    def rule(self, grading: Grading) -> Grading:
+        """The rule that its answers are graded by under `eval.grading`."""
+        return grading if grading in self.gradings else self.gradings[0]
+
+    def form(self, grading: Grading) -> Form:
+        """How its answers are read under `eval.grading`."""
+        return FORMS[self.rule(grading)]
 
     def files(self, files: BenchmarkFiles) -> list[Path]:
         """The files it is read from, fetched first if they come from the hub.

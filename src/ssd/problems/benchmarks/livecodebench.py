@@ -61,7 +61,7 @@ def window_entry(name: str, setting: str = "eval.benchmarks") -> Entry:
         fetch=partial(find_files, window),
         release=lambda paths, files: f"{window.describe()}, {_source(paths, files)}",
         window=str(window) if window.first or window.last else None,
-        gradings=tuple(Grading),
+        gradings=tuple(PRELUDES),
         hub_set=REPOSITORY,
     )
 

@@ -8,7 +8,6 @@ import base64
 import binascii
 import io
 import json
-import os
 import pickle
 import zlib
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from ssd.config.settings import BenchmarkFiles
 from ssd.errors import DataError, one_line
+from ssd.problems.benchmarks.hub_files import fetch
 from ssd.problems.benchmarks.livecodebench_windows import Window
 
 REPOSITORY = "livecodebench/code_generation_lite"
@@ -33,7 +33,10 @@ def find_files(window: Window, files: BenchmarkFiles) -> list[Path]:
         DataError: a file is not there, or cannot be fetched.
     """
     if files.lcb is None:
-        return [_fetch(name, files.lcb_revision) for name in file_names(window)]
+        return [
+            fetch(REPOSITORY, name, "eval.files.lcb=FOLDER", files.lcb_revision)
+            for name in file_names(window)
+        ]
     place = Path(files.lcb)
     if place.is_file():
         return [place]
@@ -90,38 +93,3 @@ def _local(folder: Path, name: str) -> Path:
     raise DataError(
         f"eval.files.lcb={folder} has no {name}: download it from the hub's data set {REPOSITORY}"
     )
-
-
-def _fetch(name: str, revision: str | None) -> Path:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RevisionNotFoundError,
-    )
-
-    cached = try_to_load_from_cache(REPOSITORY, name, revision=revision, repo_type="dataset")
-    if isinstance(cached, str | os.PathLike):
-        return Path(cached)
-    print(f"fetching {name} of {REPOSITORY} from the hub", flush=True)
-    by_hand = f"download {name} from the data set {REPOSITORY} and set eval.files.lcb=FOLDER"
-    try:
-        return Path(hf_hub_download(REPOSITORY, name, revision=revision, repo_type="dataset"))
-    except RevisionNotFoundError as error:
-        raise DataError(
-            f"eval.files.lcb_revision={revision} does not exist in {REPOSITORY}"
-        ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise DataError(
-            f"LiveCodeBench's {name} is not on this machine and the hub cannot be reached: "
-            f"connect and run again, or {by_hand}"
-        ) from error
-    except EntryNotFoundError as error:
-        raise DataError(f"{REPOSITORY} has no {name} at that revision: {by_hand}") from error
-    except (OSError, HfHubHTTPError) as error:
-        raise DataError(
-            f"LiveCodeBench's {name} cannot be fetched ({one_line(error)[:160]}): "
-            f"run again to resume, or {by_hand}"
-        ) from error

@@ -5,7 +5,7 @@ shows are refused when it is read; `ssd.evaluate.soundness` finds the others by 
 import ast
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ssd.problems.benchmarks.livecodebench import Call, call_tests
 from ssd.problems.benchmarks.prelude import PRELUDES
 from ssd.problems.benchmarks.tasks import Judged, StdinTests, Task
 from ssd.problems.problem import Problem
-from ssd.problems.rows import numbered_rows
+from ssd.problems.rows import Row, numbered_rows
 
 VERSION = 1
 """Of the fields below; every line names it as `version`."""
@@ -54,11 +54,16 @@ def read_own(path: Path, grading: Grading = Grading.official) -> tuple[list[Task
     Raises:
         DataError: the file cannot be read as JSON.
     """
+    return read_tasks(path, lambda row, place: own_task(row, place, grading))
+
+
+def read_tasks(path: Path, parse: Callable[[Row, str], Task]) -> tuple[list[Task], list[DataError]]:
+    """The same with the problems that `parse` makes of a row and its place."""
     tasks: dict[str, Task] = {}
     errors = []
     for place, row in numbered_rows(path):
         try:
-            task = own_task(row, f"{path}, {place}", grading)
+            task = parse(row, f"{path}, {place}")
             if task.problem.problem_id in tasks:
                 raise DataError(f"the id {task.problem.problem_id} comes twice: give each its own")
             tasks[task.problem.problem_id] = task

@@ -4,9 +4,9 @@ from typing import Any
 
 from ssd.artifacts.fingerprints import hash_file
 from ssd.config.choices import HASH_SPLIT, Grading
-from ssd.config.settings import BenchmarkFiles, EvalConfig
+from ssd.config.settings import BenchmarkFiles, EvalConfig, PromptFormatConfig
 from ssd.errors import ConfigError, DataError, did_you_mean
-from ssd.problems.benchmarks import evalplus, humaneval, livecodebench, mbpp, own
+from ssd.problems.benchmarks import evalplus, humaneval, livecodebench, mbpp, own, values
 from ssd.problems.benchmarks.entry import Entry
 from ssd.problems.benchmarks.livecodebench_windows import PREFIX
 from ssd.problems.benchmarks.tasks import Benchmark
@@ -20,6 +20,7 @@ ENTRIES = {
         *evalplus.PLUS,
         *livecodebench.WINDOWS,
         own.JSONL,
+        *values.VALUES,
     )
 }
 """Those with a name of their own; LiveCodeBench's windows by date are made when they are named."""
@@ -60,7 +61,7 @@ def load_benchmark(
 ) -> Benchmark:
     """A benchmark's tasks, or a fixed subset of `limit` of them, in the order of its file.
 
-    If it has no rule of that name, it is graded and recorded as `official`.
+    If it has no rule of that name, it is graded and recorded by its first one.
 
     Raises:
         ConfigError: there is no such benchmark.
@@ -68,7 +69,7 @@ def load_benchmark(
     """
     entry = find_entry(name)
     paths = entry.files(files)
-    rule = grading if grading in entry.gradings else Grading.official
+    rule = entry.rule(grading)
     tasks = entry.tasks(paths, rule, limit)
     if not tasks:
         raise DataError(f"{paths[0]} holds no problems: name another file as eval.files.{name}")
@@ -78,6 +79,7 @@ def load_benchmark(
         release=entry.release(paths, files) if entry.release else None,
         window=entry.window,
         grading=rule.value,
+        form=entry.form(grading),
     )
 
 
@@ -89,3 +91,22 @@ def benchmark_identity(name: str, files: BenchmarkFiles) -> dict[str, Any]:
         DataError: a file is not set, not there, or cannot be fetched.
     """
     return {"name": name, "files": [hash_file(path) for path in find_entry(name).files(files)]}
+
+
+def named_benchmarks(settings: EvalConfig) -> list[str]:
+    """The benchmarks that a run reads."""
+    validation = [] if settings.validation == HASH_SPLIT else [settings.validation]
+    return [*settings.benchmarks, *settings.regression, *validation]
+
+
+def asked_by(settings: EvalConfig, benchmark: str) -> tuple[str, PromptFormatConfig]:
+    """The prompt format that a benchmark's problems are asked by, after its setting's name."""
+    for_values = settings.value_prompt_format
+    if for_values is None or find_entry(benchmark).form(settings.grading).runs:
+        return "eval.prompt_format", settings.prompt_format
+    return "eval.value_prompt_format", for_values
+
+
+def prompt_formats(settings: EvalConfig) -> dict[str, PromptFormatConfig]:
+    """The formats that all benchmarks of a run are asked by, by setting."""
+    return dict(asked_by(settings, name) for name in named_benchmarks(settings))

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from ssd.config.choices import Grading
+from ssd.problems.forms import PROGRAM, Form
 from ssd.problems.problem import Problem
 
 
@@ -40,14 +42,24 @@ class StdinTests:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """The value that an answer should be."""
+
+    answer: str
+    """As the benchmark writes it: text, or LaTeX without dollars."""
+    grading: Grading
+    """How values are compared: `number`, `exact` or `math_verify`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A problem as it is posed, and its tests."""
 
     problem: Problem
-    tests: Judged | StdinTests | None
+    tests: Judged | StdinTests | Expected | None
     """None where the file holds no tests: such a task is never passed."""
     difficulty: str | None = None
-    """`easy`, `medium` or `hard`, where the benchmark says."""
+    """`easy`, `medium` or `hard`, or the benchmark's own word, where it says."""
     date: str | None = None
     """Contest date, `YYYY-MM-DD`."""
     errata: str | None = None
@@ -72,6 +84,8 @@ class Benchmark:
     """First and last contest date, both included; None where problems have no dates."""
     grading: str
     """The rule answers are graded by."""
+    form: Form = PROGRAM
+    """How answers are read."""
 
 
 def pooled_limit(timeout: float, num_tests: int) -> float:

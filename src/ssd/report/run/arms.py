@@ -1,6 +1,6 @@
 """The report's scores: pass@k with intervals, the answers' form, and the figure of all arms."""
 
-from ssd.arms import ISOLATION, RESAMPLED
+from ssd.arms import ISOLATION, RESAMPLED, form_words
 from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.records.scores import Scores
 from ssd.report.render import formats
@@ -30,9 +30,10 @@ def scores(facts: Facts) -> list[Section]:
     if notes:
         blocks.append(Listing(notes))
     blocks += [_status_table(benchmarks), _benchmark_table(benchmarks)]
-    backends = facts.scores.sandbox.split(", ")
-    ran = ", ".join(ISOLATION.get(name, f"in the sandbox {name}") for name in backends)
-    blocks.append(Paragraph(f"Generated programs ran {ran}."))
+    if facts.scores.sandbox:
+        backends = facts.scores.sandbox.split(", ")
+        ran = ", ".join(ISOLATION.get(name, f"in the sandbox {name}") for name in backends)
+        blocks.append(Paragraph(f"Generated programs ran {ran}."))
     return [Section("Scores", blocks)]
 
 
@@ -74,17 +75,18 @@ def _answer_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
         for benchmark in benchmarks
         for arm, model in benchmark.models.items()
     ]
+    words = form_words(benchmark.extraction for benchmark in benchmarks)
     return Table(
-        caption="The form of the answers (length in tokens, shares with a code fence, cut off by "
-        "the length cap, and wrong for their form alone, different programs per problem), and how "
-        "they were decoded",
+        caption=f"The form of the answers (length in tokens, shares with {words.form}, cut off by "
+        f"the length cap, and wrong for their form alone, different {words.nouns} per problem), "
+        "and how they were decoded",
         columns=[
             "Model",
             "Mean length",
-            "With fence",
+            f"With {words.short}",
             "Cut off",
             "Lost to form",
-            "Programs",
+            words.nouns.capitalize(),
             "Decoding",
         ],
         sides="lrrrrrl",
@@ -107,7 +109,7 @@ def _reasoning_table(benchmarks: tuple[BenchmarkScores, ...]) -> list[Table]:
     caption = (
         "The reasoning of the answers: shares that closed it and that the length cap cut off "
         "within it, and its mean length in tokens; an answer whose reasoning never closes has no "
-        "code"
+        f"{form_words(benchmark.extraction for benchmark in benchmarks).part}"
     )
     columns = ["Model", "Closed", "Cut off within", "Mean length"]
     return [Table(caption=caption, columns=columns, sides="lrrr", rows=rows)] if rows else []
@@ -125,9 +127,10 @@ def _benchmark_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
         ]
         for benchmark in benchmarks
     ]
+    part = form_words(benchmark.extraction for benchmark in benchmarks).part
     return Table(
         caption="What was scored: without release, window and count a score means little",
-        columns=["Benchmark", "Release", "Window", "Problems", "Answers each", "Grading; code"],
+        columns=["Benchmark", "Release", "Window", "Problems", "Answers each", f"Grading; {part}"],
         sides="lllrrl",
         rows=rows,
     )
@@ -140,9 +143,10 @@ def _status_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
         for role, model in item.models.items()
     ]
     ended = dict.fromkeys(status for _, model in models for status in model.statuses)
+    words = form_words(benchmark.extraction for benchmark in benchmarks)
     statuses = sorted(ended, key=lambda status: status != "passed")
     return Table(
-        caption="How the graded programs ended",
+        caption=f"How the graded {words.nouns} ended",
         columns=["Model", *statuses],
         rows=[
             [name, *(str(model.statuses.get(status, 0)) for status in statuses)]
@@ -205,14 +209,15 @@ def _curve_figure(benchmarks: tuple[BenchmarkScores, ...]) -> list[Figure]:
 def _form_figure(benchmarks: tuple[BenchmarkScores, ...]) -> Figure:
     values = [
         f"{benchmark.title} {arm} {model.mean_tokens:.1f} tokens, "
-        f"{formats.percent(model.fence_share)} with a fence, "
+        f"{formats.percent(model.fence_share)} with a {benchmark.words.short}, "
         f"{formats.percent(model.cut_share)} cut off"
         for benchmark in benchmarks
         for arm, model in benchmark.models.items()
     ]
     return Figure(
         name="form",
-        caption="Form of the answers by model: mean length in tokens, shares with a code fence and "
+        caption="Form of the answers by model: mean length in tokens, shares with "
+        f"{form_words(benchmark.extraction for benchmark in benchmarks).form} and "
         "cut off by the length cap.",
         alt=f"Dot plots. {'; '.join(values)}.",
         drawing=draw_form(benchmarks),

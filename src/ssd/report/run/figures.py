@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from ssd.arms import form_words
 from ssd.method.intervals import Interval
 from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.report.render.canvas import (
@@ -26,7 +27,7 @@ DIFFERENCE = ("#24292f", "s")
 SPREAD = 0.28
 """Distance of neighbouring models in a row that is 1 high, where there are two."""
 CURVES = {"train/loss": "loss", "train/lr": "learning rate", "train/grad_norm": "gradient norm"}
-FORM = {"mean_tokens": "mean tokens", "fence_share": "with a fence", "cut_share": "cut off"}
+FORM = {"mean_tokens": "mean tokens", "fence_share": "with a {}", "cut_share": "cut off"}
 FEW_STEPS = 50
 """Up to this many steps every one gets a dot."""
 
@@ -76,11 +77,12 @@ def draw_pass_curves(benchmarks: Sequence[BenchmarkScores]) -> Drawing:
 
 
 def draw_form(benchmarks: Sequence[BenchmarkScores]) -> Drawing:
-    """Mean answer length, and shares with a code fence and cut off, of every arm; a row per
+    """Mean answer length, and shares with a code fence or box and cut off, of every arm; a row per
     benchmark."""
     arms = [arm for arm in STYLES if any(arm in item.models for item in benchmarks)]
     figure = blank((0.4 + 0.15 * len(arms)) * len(benchmarks) + 1.2)
     panels = figure.subplots(1, len(FORM), sharey=True)
+    short = form_words(item.extraction for item in benchmarks).short
     for panel, (name, title) in zip(panels, FORM.items(), strict=True):
         for arm in arms:
             shown = [
@@ -91,7 +93,7 @@ def draw_form(benchmarks: Sequence[BenchmarkScores]) -> Drawing:
             color, marker = STYLES[arm]
             panel.plot(*zip(*shown, strict=True), color=color, marker=marker, markersize=7,
                        linestyle="none", label=arm)  # fmt: skip
-        panel.set_title(title, loc="left", fontsize=FONT - 1, color=INK)
+        panel.set_title(title.format(short), loc="left", fontsize=FONT - 1, color=INK)
         panel.grid(axis="x", color=GRID)
         panel.xaxis.set_major_locator(MaxNLocator(3))
         if name == "mean_tokens":

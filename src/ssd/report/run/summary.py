@@ -160,7 +160,7 @@ def _over_base(benchmark: BenchmarkScores, verdict: str) -> str:
 
 
 def shifts(benchmark: BenchmarkScores) -> list[str]:
-    """Changes of form that a change of score may come from: length, code fences,
+    """Changes of form that a change of score may come from: length, code fences or boxes,
     cut-off answers, reasoning that is closed."""
     if "tuned" not in benchmark.models:
         return []
@@ -171,7 +171,7 @@ def shifts(benchmark: BenchmarkScores) -> list[str]:
             f"the mean answer goes from {base.mean_tokens:.0f} to {tuned.mean_tokens:.0f} tokens"
         )
     for name, before, after in (
-        ("answers with a code fence", base.fence_share, tuned.fence_share),
+        (f"answers with {benchmark.words.form}", base.fence_share, tuned.fence_share),
         ("answers cut off by the length cap", base.cut_share, tuned.cut_share),
         ("answers that closed their reasoning", _closed_share(base), _closed_share(tuned)),
     ):
