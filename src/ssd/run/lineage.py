@@ -115,10 +115,17 @@ def objective_inputs(objective: ObjectiveConfig) -> dict[str, object]:
 def target(run: Run) -> Decoding:
     """The decoding of the base model that the trained model is fitted to: how the run's corpus,
     which may be another run's, was drawn, unless `objective=soft` names another."""
-    objective, drawn = run.config.objective, corpus(run).inputs
-    temp = drawn["temp"] if objective.temp is None else objective.temp
+    config, inputs = run.config, corpus(run).inputs
+    cut = plain(inputs.get("truncation", config.truncation) or {})
+    drawn = Decoding(inputs.get("temp", config.sampler.temp), **cut)
+    return fitted(config.objective, drawn)
+
+
+def fitted(objective: ObjectiveConfig, drawn: Decoding) -> Decoding:
+    """The same for a corpus that was `drawn` so."""
+    temp = drawn.temp if objective.temp is None else objective.temp
     if objective.truncation is None:
-        return Decoding(temp, **plain(drawn["truncation"]))
+        return dataclasses.replace(drawn, temp=temp)
     return Decoding.of(temp, objective.truncation)
 
 
