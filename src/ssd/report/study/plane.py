@@ -231,8 +231,8 @@ def _advice(runs: Sequence[Facts], groups: Sequence[Plane]) -> list[Block]:
         return []
     return [
         Table(
-            caption="T_eval worth trying, by what the model was fitted to; only held-out scores "
-            "enter a fit",
+            caption="T_eval worth trying, by how the model was sampled; only held-out scores are "
+            "fitted",
             columns=["T_train", "Truncation", "T_eval", "Reason"],
             sides="rlrl",
             rows=rows,
