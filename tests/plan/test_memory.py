@@ -46,6 +46,22 @@ def test_full_fine_tuning_takes_sixteen_bytes_per_parameter_shared_by_fsdp() -> 
         assert item["optimizer state"] == 8 * count
 
 
+def test_an_objective_that_reads_the_base_holds_its_weights_a_second_time() -> None:
+    for hardware, shares in (("gpu_1", 1), ("gpu_8", 8)):
+        needed, model, _ = planned(f"hardware={hardware}", "objective=soft")
+        assert sizes(needed)["frozen copy of the base"] == 4 * model.num_parameters / shares
+    adapted, _, _ = planned("hardware=gpu_1", "objective=soft", "adapter=lora")
+    assert "frozen copy of the base" not in sizes(adapted)
+
+
+def test_a_soft_target_that_sorts_the_vocabulary_takes_more_logits() -> None:
+    def head(*overrides: str) -> float:
+        return sizes(planned("hardware=gpu_1", *overrides)[0])["head and loss"]
+
+    soft = "objective=soft"
+    assert head() < head(soft) < head(soft, "truncation@objective.truncation=top_p80")
+
+
 def test_every_machine_shares_further() -> None:
     one, _, _ = planned("hardware=gpu_8")
     two, _, _ = planned("hardware=gpu_8", "hardware.num_nodes=2")

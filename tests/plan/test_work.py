@@ -81,6 +81,14 @@ def test_operations_per_token_are_six_per_parameter_and_causal_attention() -> No
     assert frozen == 4 * dense.num_parameters + 6 * dense.num_adapter
 
 
+def test_an_objective_that_reads_the_base_adds_its_forward_pass() -> None:
+    dense = sized("Qwen/Qwen3-4B-Instruct-2507")
+    usual, attention = flop_per_token(dense, FULL, 16_384)
+    total, with_base = flop_per_token(dense, FULL, 16_384, reads_base=True)
+    assert total == pytest.approx(usual * 4 / 3)
+    assert with_base == pytest.approx(attention * 4 / 3)
+
+
 def test_a_window_bounds_the_work_of_attention() -> None:
     _, attention = flop_per_token(sized("openai/gpt-oss-20b"), FULL, 1024)
     windowed = 128 - 128**2 / 2048

@@ -207,7 +207,7 @@ def test_the_schema_has_the_fields_of_the_records() -> None:
     assert described["selection"] == fields(Selection) - {"problems"} | {"num_problems"}
     elsewhere = {"name", "models", "group_sizes"}
     assert described["benchmark"] == fields(BenchmarkScores) - elsewhere | {"arms", "verdict"}
-    assert described["fit"] == set(CURVE) | fields(QuadraticFit)
+    assert described["fit"] == set(CURVE) | fields(QuadraticFit) | {"objective"}
 
 
 def test_the_schema_refuses_what_is_wrong(controlled: Run) -> None:

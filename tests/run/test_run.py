@@ -36,6 +36,8 @@ def fingerprints(run: Run) -> dict[str, str]:
         ("data.limit=3", ["corpus", "checkpoint", "tuned", "tuned verdicts"]),
         ("optimizer.lr=1e-4", ["checkpoint", "tuned", "tuned verdicts"]),
         ("objective=cross_entropy_per_sample", ["checkpoint", "tuned", "tuned verdicts"]),
+        ("objective=soft", ["checkpoint", "tuned", "tuned verdicts"]),
+        ("objective=tail", ["checkpoint", "tuned", "tuned verdicts"]),
         ("adapter=lora", ["checkpoint", "tuned", "tuned verdicts"]),
         ("train.max_steps=4", ["checkpoint", "tuned", "tuned verdicts"]),
         ("train.precision=fp32", ["checkpoint", "tuned", "tuned verdicts"]),
@@ -96,6 +98,36 @@ def test_a_setting_changes_exactly_what_depends_on_it(
 ) -> None:
     before, after = fingerprints(make_run()), fingerprints(make_run(override))
     assert [name for name in EVERY if before[name] != after[name]] == changed
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "truncation@objective.truncation=none", "objective.temp=1", "objective.soft_weight=0.5",
+        "objective.special_tokens=false",
+    ],
+)  # fmt: skip
+def test_every_setting_of_a_soft_target_makes_another_checkpoint_of_the_same_corpus(
+    make_run: Callable[..., Run], setting: str
+) -> None:
+    whole, part = make_run("objective=soft"), make_run("objective=soft", setting)
+    assert lineage.corpus(whole).fingerprint == lineage.corpus(part).fingerprint
+    assert lineage.checkpoint(whole).fingerprint != lineage.checkpoint(part).fingerprint
+
+
+def test_checkpoints_from_before_there_were_objectives_keep_their_inputs(
+    make_run: Callable[..., Run],
+) -> None:
+    assert lineage.checkpoint(make_run()).inputs["objective"] == {"norm": "token"}
+    by_sample = make_run("objective=cross_entropy_per_sample")
+    assert lineage.checkpoint(by_sample).inputs["objective"] == {"norm": "sample"}
+
+
+def test_a_soft_run_shares_its_control_with_the_plain_one(make_run: Callable[..., Run]) -> None:
+    settings = ("eval.controls=[t1]", "objective=soft", "objective.temp=1.2")
+    soft, plain = make_run(*settings), make_run(settings[0])
+    mine, usual = (lineage.checkpoint(lineage.control(run)) for run in (soft, plain))
+    assert mine.fingerprint == usual.fingerprint
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from ssd.records.samples import Sample
 from ssd.train.batches import Example, collate
 from ssd.train.data import Steps, step_indices
 from ssd.train.examples import make_examples
-from ssd.train.objective import OBJECTIVES
+from ssd.train.objective import WEIGHTS
 
 
 def example(prompt: int, completion: int, name: str = "p") -> Example:
@@ -84,14 +84,14 @@ def test_a_packed_row_restarts_positions_and_predicts_across_no_border() -> None
 @pytest.mark.parametrize("norm", list(Norm))
 def test_weights_of_a_step_sum_to_one(norm: Norm) -> None:
     examples = [example(2, n) for n in (1, 5, 9)]
-    weights = OBJECTIVES[norm].weigh([example.num_loss_tokens for example in examples])
+    weights = WEIGHTS[norm]([example.num_loss_tokens for example in examples])
     assert sum(
         w * e.num_loss_tokens for w, e in zip(weights, examples, strict=True)
     ) == pytest.approx(1.0)
 
 
 def test_sample_norm_weighs_samples_alike_and_token_norm_weighs_tokens_alike() -> None:
-    by_sample, by_token = (OBJECTIVES[norm].weigh([1, 9]) for norm in (Norm.sample, Norm.token))
+    by_sample, by_token = (WEIGHTS[norm]([1, 9]) for norm in (Norm.sample, Norm.token))
     assert by_sample[0] * 1 == pytest.approx(by_sample[1] * 9)
     assert by_token[0] == by_token[1]
 

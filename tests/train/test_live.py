@@ -28,7 +28,6 @@ from ssd.train.live import (
     joined,
     logit_parts,
     read_target,
-    sampling,
     write_target,
 )
 from ssd.train.loss import IGNORE
@@ -115,8 +114,8 @@ def test_the_target_is_that_of_the_corpus_which_was_named(make_run: Make) -> Non
         "truncation=top_k20_top_p80",
         f"train.corpus={lineage.corpus(other).folder}",
     )
-    assert sampling(run) == Decoding(1.3, None, 1.0)
-    assert sampling(make_run("sampler.temp=0.8", "truncation=top_k20_top_p80")) == Decoding(
+    assert lineage.target(run) == Decoding(1.3, None, 1.0)
+    assert lineage.target(make_run("sampler.temp=0.8", "truncation=top_k20_top_p80")) == Decoding(
         0.8, 20, 0.8
     )
 

@@ -20,7 +20,7 @@ from ssd.train.chunks import chunk_size
 from ssd.train.loss import weighted_cross_entropy
 from ssd.train.module import learning_rate_factor, parameter_groups
 from ssd.train.network import CompletionLoss
-from ssd.train.objective import OBJECTIVES
+from ssd.train.objective import WEIGHTS
 
 VOCABULARY = 97
 
@@ -53,7 +53,7 @@ def examples() -> list[Example]:
 
 
 def loss_weights(rows: list[Example], norm: Norm) -> list[float]:
-    return OBJECTIVES[norm].weigh([row.num_loss_tokens for row in rows])
+    return WEIGHTS[norm]([row.num_loss_tokens for row in rows])
 
 
 def gradients(model: nn.Module) -> Tensor:

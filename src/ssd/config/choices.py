@@ -25,8 +25,12 @@ LongSamples = StrEnum("LongSamples", "error skip truncate")
 EngineName = StrEnum("EngineName", "vllm transformers openai")
 """Which generation engine samples and decodes. `openai` is a server that holds the base model:
 trained models answer with an engine of this machine."""
+ObjectiveType = StrEnum("ObjectiveType", "cross_entropy soft tail")
+"""What training minimises: cross-entropy against the sampled tokens; against the distribution they
+were drawn from (`soft`); or against the sampled tokens, with a negative weight for those that the
+base model finds unlikely (`tail`)."""
 Norm = StrEnum("Norm", "token sample")
-"""What the summed cross-entropy of one optimizer step is divided by."""
+"""What the summed loss of one optimizer step is divided by."""
 AdapterType = StrEnum("AdapterType", "none lora qlora")
 """Full fine-tuning, low-rank adapters, or low-rank adapters on 4-bit (nf4) frozen weights."""
 PoolName = StrEnum("PoolName", "local ray")

@@ -36,6 +36,7 @@ from ssd.config.choices import (
     LongSamples,
     ModelKind,
     Norm,
+    ObjectiveType,
     PoolName,
     Precision,
     Recompute,
@@ -318,13 +319,54 @@ class OptimizerConfig:
         return "Paged" in self._target_
 
 
+SOFT = dict.fromkeys(("temp", "truncation", "soft_weight", "special_tokens"), ObjectiveType.soft)
+OWNERS = SOFT | dict.fromkeys(("tail_threshold", "tail_weight"), ObjectiveType.tail)
+"""The settings that one objective alone reads, by name."""
+
+
 @dataclass(kw_only=True, slots=True)
 class ObjectiveConfig:
-    """Next-token cross-entropy on the completion."""
+    """The loss of the completion's tokens."""
 
+    type: ObjectiveType = ObjectiveType.cross_entropy
     norm: Norm = Norm.token
     """Every completion token of an optimizer step weighs the same (`token`), or every sample does
     (`sample`). The paper does not say which it used."""
+    temp: float | None = within("[1e-5, 10]", None)
+    """For `soft`: temperature of the target, dimensionless; the corpus's own when null."""
+    # Not null, which Hydra cannot fill from a command line; `__post_init__` makes it null.
+    truncation: TruncationConfig | None = field(default_factory=lambda: TruncationConfig(top_p=0))
+    """For `soft`: truncation of the target; the corpus's own when null, or when `top_p` is 0."""
+    soft_weight: float = within("(0, 1]", 1.0)
+    """For `soft`: weight of the cross-entropy against the distribution; what is left to 1 is that
+    of the cross-entropy against the sampled tokens."""
+    special_tokens: bool = True
+    """For `soft`: false leaves the tokenizer's special tokens, the end of the answer among them,
+    out of the target and of the distribution that is compared with it, both renormalised: their
+    logits then get no gradient from this loss."""
+    tail_threshold: float = within("(0, 1)", 0.01)
+    """For `tail`: sampled tokens to which the base model gives less than this probability, at
+    temperature 1 without truncation, are unlikely. A guess of this project."""
+    tail_weight: float = not_negative(1.0)
+    """For `tail`: an unlikely token's cross-entropy counts minus this often. A guess, too."""
+
+    def __post_init__(self) -> None:
+        if self.truncation is not None and self.truncation.top_p == 0:
+            top_k = self.truncation.top_k
+            self.truncation = None if top_k is None else TruncationConfig(top_k=top_k)
+        check_ranges(self, "objective")
+        for field_ in dataclasses.fields(self):
+            owner, value = OWNERS.get(field_.name), getattr(self, field_.name)
+            require(
+                owner in (None, self.type) or value in (None, field_.default),
+                f"objective.{field_.name} is a setting of objective={owner} and objective.type is "
+                f"{self.type.value}: leave it out, or add objective={owner}",
+            )
+
+    @property
+    def reads_base(self) -> bool:
+        """Whether every training step also reads its samples with the base model."""
+        return self.type is not ObjectiveType.cross_entropy
 
 
 @dataclass(kw_only=True, slots=True)
@@ -863,6 +905,7 @@ class RunConfig:
                 )
         require(
             UNIT not in settings.controls
+            or self.objective.reads_base
             or self.sampler.temp != 1
             or self.truncation != TruncationConfig(),
             "eval.controls=[t1] is this run itself, which samples at temperature 1 without "
@@ -888,6 +931,11 @@ class RunConfig:
             f"optimizer={optimizer._target_} keeps 8-bit moments, which break on sharded weights "
             "(bitsandbytes issues 1633 and 2080): use optimizer=adamw8bit_sharded, "
             "or hardware.strategy=ddp where the model fits on one device",
+        )
+        require(
+            not self.objective.reads_base or hardware.head is HeadKernel.chunked,
+            f"objective={self.objective.type.value} compares logits with the base model's, which "
+            f"hardware.head={hardware.head.value} does not: use hardware.head=chunked",
         )
         require(
             not (self.adapter.type is AdapterType.qlora and hardware.shards),

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from ssd.arms import BASE, UNIT
 from ssd.artifacts.store import Artifact, existing
-from ssd.config.choices import DataSource, EngineName
+from ssd.config.choices import DataSource, EngineName, ObjectiveType
+from ssd.config.ranges import require
 from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.drive.draw import longest_model_len
 from ssd.drive.model_check import check_model
@@ -65,6 +66,30 @@ def require_decoding(corpus: Artifact, config: RunConfig) -> None:
         )
 
 
+def require_target(run: Run) -> None:
+    """Refuse `objective=soft` for samples that no distribution was drawn from, as far as is known.
+
+    Raises:
+        ConfigError: names the ways out.
+    """
+    objective, corpus = run.config.objective, lineage.corpus(run)
+    if objective.type is not ObjectiveType.soft:
+        return
+    settings = {"temp": objective.temp, "truncation": objective.truncation}
+    for name, value in settings.items():
+        require(
+            value is not None or corpus.inputs[name] is not None,
+            f"objective=soft takes its {name} from the corpus, and train.corpus={corpus.folder} "
+            f"does not know it: set objective.{name}, or import the corpus again with --temp, "
+            "--top-k and --top-p",
+        )
+    require(
+        not lineage.target(run).is_greedy,
+        "objective=soft: the corpus is greedy (temperature 0), which is no distribution: set "
+        "objective.temp, or sampler.temp for another corpus",
+    )
+
+
 def check(run: Run) -> None:
     """Refuse, before any stage starts, what would fail later.
 
@@ -103,6 +128,7 @@ def check(run: Run) -> None:
                 lineage.corpus(training), training.config.train.corpus and "train.corpus"
             )
     if untrained:
+        require_target(run)
         check_training(config)
         require_trainable(folder, config)
         stage_command(run, "train")

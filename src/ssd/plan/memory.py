@@ -6,7 +6,7 @@ AdamW's two moments are fp32: 4 + 4 + 8 bytes, divided by P where FSDP2 shards t
 
 from dataclasses import dataclass
 
-from ssd.config.choices import Accelerator, AdapterType, Dtype, Precision
+from ssd.config.choices import Accelerator, AdapterType, Dtype, ObjectiveType, Precision
 from ssd.config.settings import AdapterConfig, RunConfig
 from ssd.plan.activations import Widths, activation_bytes, input_bytes, widths
 from ssd.plan.architecture import Architecture
@@ -88,12 +88,13 @@ def memory(model: Architecture, config: RunConfig, tokens: int) -> Memory:
     state = "optimizer state, in pages" if config.optimizer.is_paged else "optimizer state"
     items = [
         Item("weights", weight_bytes(model, config, precision) / shared, on_host=offload),
+        *_frozen_copy(model, config, shared),
         Item("gradients", FP32 * trained, on_host=offload),
         Item(state, moment_bytes(model, config) / shared, on_host=offload),
         *_copies(model, config, width, share),
         Item("activations", share * activations),
         *_offloaded(config, layers * pinned(input_bytes(model, width, tokens))),
-        Item("head and loss", head_bytes(model, config.adapter, width, tokens)),
+        Item("head and loss", head_bytes(model, config, width, tokens)),
         Item("reserve", RESERVE[hardware.accelerator]),
     ]
     return Memory(tuple(items))
@@ -131,13 +132,32 @@ def moment_bytes(model: Architecture, config: RunConfig) -> float:
     return 2 * width * (trained - embedding) + 2 * FP32 * embedding
 
 
-def head_bytes(model: Architecture, adapter: AdapterConfig, width: Widths, tokens: int) -> float:
-    """Bytes of the loss: the last hidden states and their gradient; one chunk of logits, twice in
-    fp32; and the sum of the head's weight gradient in fp32 where the head is trained."""
-    states = 2 * width.compute * tokens * model.hidden_size
-    logits = 2 * FP32 * min(tokens, chunk_size(model.vocab_size)) * model.vocab_size
-    trains = adapter.type is AdapterType.none
+def head_bytes(model: Architecture, config: RunConfig, width: Widths, tokens: int) -> float:
+    """Bytes of the loss: the last hidden states and their gradient, with those of the base model
+    where the objective reads it; one chunk of logits, twice in fp32, or as often as `soft` has it;
+    and the sum of the head's weight gradient in fp32 where the head is trained."""
+    objective = config.objective
+    states = (4 if objective.reads_base else 2) * width.compute * tokens * model.hidden_size
+    copies = _soft_logits(config) if objective.type is ObjectiveType.soft else 2
+    logits = copies * FP32 * min(tokens, chunk_size(model.vocab_size)) * model.vocab_size
+    trains = config.adapter.type is AdapterType.none
     return states + logits + (FP32 * model.vocab_size * model.hidden_size if trains else 0)
+
+
+def _soft_logits(config: RunConfig) -> int:
+    """How often a chunk of logits exists at once under `objective=soft`: the network's, the base's,
+    q and what it is made from; and where top-p sorts the whole vocabulary, the sorted logits, their
+    places in 64 bits, and three tensors more."""
+    cut = config.objective.truncation or config.truncation
+    return 6 + (6 if cut.top_k is None and cut.top_p < 1 else 0)
+
+
+def _frozen_copy(model: Architecture, config: RunConfig, shared: int) -> list[Item]:
+    """The base model's weights beside those that are trained, in fp32 as they are."""
+    if not config.objective.reads_base or config.adapter.type is not AdapterType.none:
+        return []
+    size = FP32 * model.num_parameters / shared
+    return [Item("frozen copy of the base", size, on_host=config.hardware.cpu_offload)]
 
 
 def _copies(model: Architecture, config: RunConfig, width: Widths, share: float) -> list[Item]:
@@ -155,7 +175,8 @@ def _copies(model: Architecture, config: RunConfig, width: Widths, share: float)
         summed = copied_experts + layer_experts
         items.append(Item("experts with their adapters", width.compute * summed))
     if config.hardware.shards:
-        gathered = 2 * model.layer_parameters + model.root_parameters
+        roots = 2 if full and config.objective.reads_base else 1
+        gathered = 2 * model.layer_parameters + roots * model.root_parameters
         items.append(Item("gathered weights", width.compute * gathered))
         if full:
             whole = (width.compute + FP32) * model.layer_parameters

@@ -67,7 +67,7 @@ def mean_row(config: RunConfig, mean_sample: float) -> float:
 
 
 def flop_per_token(
-    model: Architecture, adapter: AdapterConfig, context: float
+    model: Architecture, adapter: AdapterConfig, context: float, *, reads_base: bool = False
 ) -> tuple[float, float]:
     """Floating-point operations per trained token, in all and of attention; recomputation is not
     counted.
@@ -76,7 +76,8 @@ def flop_per_token(
     weights, which frozen ones do not need (experts with adapters do). Attention: 12 Q per layer and
     token looked back at, with Q the width of all query heads (Chowdhery et al. 2022,
     arXiv:2204.02311, appendix B): half of the sample's `context` tokens on average, fewer where a
-    window is shorter.
+    window is shorter. Where the objective
+    reads the base model, its forward pass comes on top: 2 per active parameter, 4 Q.
     """
     matrices = 6.0 * model.num_active
     if adapter.type is not AdapterType.none:
@@ -88,7 +89,9 @@ def flop_per_token(
         visible = context / 2
         if window is not None and window < context:
             visible = window - window**2 / (2 * context)
-        attention += 12 * model.query_size * visible
+        attention += (16 if reads_base else 12) * model.query_size * visible
+    if reads_base:
+        matrices += 2.0 * model.num_active
     return matrices + attention, attention
 
 
@@ -97,7 +100,12 @@ def estimate(model: Architecture, config: RunConfig, workload: Workload) -> Work
     train, samples = config.train, workload.num_samples
     per_step = train.global_batch_size * workload.mean_tokens
     num_tokens = train.max_steps * per_step
-    total, attention = flop_per_token(model, config.adapter, workload.context_tokens)
+    total, attention = flop_per_token(
+        model,
+        config.adapter,
+        workload.context_tokens,
+        reads_base=config.objective.reads_base,
+    )
     speed, source = _speed(model, config, workload.context_tokens)
     return Work(
         num_steps=train.max_steps,
@@ -123,7 +131,9 @@ def _speed(model: Architecture, config: RunConfig, context: float) -> tuple[floa
     words = (
         f"assumed: {share:.0%} of {whose}{peak:.3g} TFLOP/s (plan.utilization, plan.peak_tflops)"
     )
-    full, _ = flop_per_token(model, AdapterConfig(), context)
+    full, _ = flop_per_token(
+        model, AdapterConfig(), context, reads_base=config.objective.reads_base
+    )
     speed = peak * 1e12 * share / full
     if moved := bus_bytes(model, config):
         words += f", and {moved / 2**20:.2f} MiB of a token over a bus of {BUS / 1e9:.0f} GB/s"

@@ -18,6 +18,7 @@ from ssd.analyse.summary import kind_table
 from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import RESULTS
 from ssd.config.choices import AdapterType
+from ssd.config.settings import ObjectiveConfig
 from ssd.method.intervals import Interval
 from ssd.records.benchmark_scores import BenchmarkScores, Comparison, ModelScores
 from ssd.records.pass_at import PassAt
@@ -25,8 +26,9 @@ from ssd.records.selection import Selection
 from ssd.report.run.artifacts import libraries
 from ssd.report.run.facts import Facts, StageResult, run_costs
 from ssd.report.run.summary import finding
-from ssd.report.study.cells import CURVE, Cell, cells, curves, fit_cells
+from ssd.report.study.cells import CURVE, Cell, cells, curves, fit_cells, objective_field
 from ssd.report.study.collection import Study, run_names
+from ssd.run import lineage
 
 VERSION = 1
 SCHEMA = Path(__file__).with_name("results.schema.json")
@@ -124,7 +126,7 @@ def _settings(facts: Facts) -> dict[str, Any]:
         "optimizer": optimizer._target_,
         "lr": optimizer.lr,
         **_fields(train, "min_lr", "warmup_steps", "max_steps", "global_batch_size", "seq_len"),
-        "norm": config.objective.norm,
+        **_objective(config.objective),
         "precision": train.precision,
         "adapter": adapter.type,
         "adapter_rank": None if adapter.type is AdapterType.none else adapter.rank,
@@ -133,6 +135,13 @@ def _settings(facts: Facts) -> dict[str, Any]:
         "base_temp": config.eval.base_temp,
         "base_truncation": config.eval.base_truncation,
     }
+
+
+def _objective(objective: ObjectiveConfig) -> dict[str, Any]:
+    """All that the weights depend on; of the usual objective what the loss is averaged over."""
+    inputs = lineage.objective_inputs(objective)
+    norm = inputs.pop("norm")
+    return {"norm": norm, **({"objective": inputs} if inputs else {})}
 
 
 def _where_set(**values: dict[str, Any]) -> dict[str, Any]:
@@ -245,10 +254,14 @@ def _finite(value: Any) -> Any:
 def _fits(every: list[Cell]) -> list[dict[str, Any]]:
     """A quadratic of the score over T_eff through the cells that differ in temperature, run and
     step alone, where there are enough temperatures."""
-    fits = [(group[0].json(), fit_cells(group)) for group in curves(every)]
+    fits = [(group[0].objective, group[0].json(), fit_cells(group)) for group in curves(every)]
     return [
-        {**{name: cell[name] for name in CURVE}, **plain(fit)}
-        for cell, fit in fits
+        {
+            **objective_field(objective),
+            **{name: cell[name] for name in CURVE},
+            **plain(fit),
+        }
+        for objective, cell, fit in fits
         if fit is not None
     ]
 

@@ -8,6 +8,7 @@ from ssd.arms import BASE
 from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import SELECTION
 from ssd.artifacts.store import Artifact, artifact, existing
+from ssd.config.settings import TruncationConfig
 from ssd.errors import ArtifactError
 from ssd.method.decoding import Setting
 from ssd.problems.benchmarks.registry import asked_by, benchmark_identity, find_entry
@@ -88,8 +89,9 @@ def probe(run: Run) -> Artifact:
 
 def analysis(run: Run, steps: dict[str, int | None]) -> Artifact:
     """The analysis of the token distributions of the models in `steps`, which gives the training
-    step of each. The loss uses the corpus's own temperature and truncation."""
-    config, corpus = run.config, lineage.corpus(run).inputs
+    step of each. The loss is against the distribution that training fits, the corpus's own unless
+    the objective names another."""
+    config, fitted = run.config, lineage.target(run)
     settings = config.analyse
     return artifact(
         run.store,
@@ -100,8 +102,8 @@ def analysis(run: Run, steps: dict[str, int | None]) -> Artifact:
             "max_tokens": settings.max_tokens,
             "dtype": settings.dtype,
             "models": {model: lineage.identity(run, model, step) for model, step in steps.items()},
-            "temp": corpus.get("temp", config.sampler.temp),
-            "truncation": corpus.get("truncation", config.truncation),
+            "temp": fitted.temp,
+            "truncation": TruncationConfig(top_k=fitted.top_k, top_p=fitted.top_p),
             "eval_truncation": config.eval.truncation,
         },
     )

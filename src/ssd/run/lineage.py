@@ -11,10 +11,11 @@ from ssd.arms import BASE, TUNED, UNIT
 from ssd.artifacts.fingerprints import fingerprint, hash_file, plain
 from ssd.artifacts.names import ADAPTER, CHECKPOINTS, CORPUS, MODEL, SHARDS
 from ssd.artifacts.store import Artifact, artifact, existing
-from ssd.config.choices import AdapterType, DataSource, EngineName, SystemRole
+from ssd.config.choices import AdapterType, DataSource, EngineName, ObjectiveType, SystemRole
 from ssd.config.run_name import between
-from ssd.config.settings import DataConfig, ModelConfig, TruncationConfig
+from ssd.config.settings import DataConfig, ModelConfig, ObjectiveConfig, TruncationConfig
 from ssd.errors import DataError
+from ssd.method.decoding import Decoding
 from ssd.problems.problem import prompt_file
 from ssd.run.folder import Run
 from ssd.runtime.installation import local_engine
@@ -92,7 +93,7 @@ def checkpoint(run: Run) -> Artifact:
             "weights": run.weights.identity,
             "dtype": config.model.dtype,
             "optimizer": config.optimizer,
-            "objective": config.objective,
+            "objective": objective_inputs(config.objective),
             "adapter": adapter,
             "train": train,
             "seed": config.seed,
@@ -100,17 +101,58 @@ def checkpoint(run: Run) -> Artifact:
     )
 
 
+def objective_inputs(objective: ObjectiveConfig) -> dict[str, object]:
+    """What a checkpoint depends on. Settings at their default are left out, all but the oldest, so
+    that checkpoints from before them keep their fingerprint."""
+    usual = plain(ObjectiveConfig())
+    return {
+        name: value
+        for name, value in plain(objective).items()
+        if name == "norm" or value != usual[name]
+    }
+
+
+def target(run: Run) -> Decoding:
+    """The decoding of the base model that the trained model is fitted to: how the run's corpus,
+    which may be another run's, was drawn, unless `objective=soft` names another."""
+    config, inputs = run.config, corpus(run).inputs
+    cut = plain(inputs.get("truncation", config.truncation) or {})
+    drawn = Decoding(inputs.get("temp", config.sampler.temp), **cut)
+    return fitted(config.objective, drawn)
+
+
+def fitted(objective: ObjectiveConfig, drawn: Decoding) -> Decoding:
+    """The same for a corpus that was `drawn` so."""
+    temp = drawn.temp if objective.temp is None else objective.temp
+    if objective.truncation is None:
+        return dataclasses.replace(drawn, temp=temp)
+    return Decoding.of(temp, objective.truncation)
+
+
+def objective(run: Run) -> ObjectiveConfig:
+    """The run's objective; of `soft`, with the target that it takes from the corpus."""
+    settings = run.config.objective
+    if settings.type is not ObjectiveType.soft:
+        return settings
+    fitted = target(run)
+    cut = TruncationConfig(top_k=fitted.top_k, top_p=fitted.top_p)
+    return dataclasses.replace(settings, temp=fitted.temp, truncation=cut)
+
+
 def control(run: Run) -> Run:
-    """The run of the control `t1`: samples of temperature 1 without truncation, else the same.
+    """The run of the control `t1`: samples of temperature 1 without truncation and their plain
+    cross-entropy, else the same.
 
     Without the shift of temperature and the truncation the expected gradient is zero (paper,
-    appendix B), so this model's gain is what any fine-tuning on own samples gives.
+    appendix B), so this model's gain is what any fine-tuning on own samples gives. With
+    `objective=soft` not only the expected gradient would be zero, and nothing be trained.
     """
     config = run.config
     changed = dataclasses.replace(
         config,
         sampler=dataclasses.replace(config.sampler, temp=1.0),
         truncation=TruncationConfig(),
+        objective=ObjectiveConfig(norm=config.objective.norm),
         train=dataclasses.replace(config.train, corpus=None),
         eval=dataclasses.replace(config.eval, controls=[]),
         run_name=f"{config.run_name}{between(config.run_name)}{UNIT}",

@@ -17,7 +17,7 @@ from ssd.config.choices import Norm
 from ssd.method.packing import packed_rows, padded_rows
 from ssd.train.batches import MicroBatch, collate
 from ssd.train.examples import Examples
-from ssd.train.objective import OBJECTIVES
+from ssd.train.objective import WEIGHTS
 
 
 def step_indices(num_examples: int, batch_size: int, step: int, seed: int) -> list[int]:
@@ -117,7 +117,7 @@ class Steps(IterableDataset[Step]):
         lengths = self.examples.lengths[members].tolist()
         num_loss_tokens = self.examples.num_loss_tokens[members].tolist()
         rows = self._rows(lengths)
-        weights = OBJECTIVES[self.norm].weigh(num_loss_tokens)
+        weights = WEIGHTS[self.norm](num_loss_tokens)
         shortest = min(range(len(members)), key=lambda i: lengths[i])
         micro_batches = []
         for row in rows[self.rank :: self.world_size]:

@@ -7,7 +7,6 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from ssd.artifacts.files import replacing
 from ssd.artifacts.fingerprints import fingerprint
 from ssd.artifacts.names import BASE_TARGET
 from ssd.config.settings import AnalyseConfig
-from ssd.method.decoding import Decoding
 from ssd.method.decomposition import Decomposition, Target, decompose, has_target, target
 from ssd.models.vocabulary import unnamed_ids
 from ssd.run import Run, lineage
@@ -34,16 +32,11 @@ from ssd.train.batches import Example, collate
 from ssd.train.examples import Examples
 from ssd.train.loss import loss_tokens
 from ssd.train.module import SelfDistillation
+from ssd.train.network import without_dropout
 
 PART_ELEMENTS = 2**22
 """Logits that are decomposed at once: some ten float64 tensors of 34 MB each."""
 PREFIX = "decomposition/"
-
-
-def sampling(run: Run) -> Decoding:
-    """How the run's corpus, which may be another run's, was drawn: it defines the target."""
-    inputs = lineage.corpus(run).inputs
-    return Decoding(inputs["temp"], **inputs["truncation"])
 
 
 def choose(examples: Examples, settings: AnalyseConfig) -> list[Example]:
@@ -90,7 +83,7 @@ class LiveDecomposition(Callback):
 
     def __init__(self, examples: Examples, run: Run, folder: Path, tracker: Tracker | None) -> None:
         settings = run.config.analyse
-        self.sampling = sampling(run)
+        self.sampling = lineage.target(run)
         self.examples = choose(examples, settings)
         train, hardware = run.config.train, run.config.hardware
         self.packing = train.packing
@@ -202,24 +195,6 @@ class LiveDecomposition(Callback):
                 flush=True,
             )
         return self.target is not None
-
-
-@contextmanager
-def without_dropout(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode, for all modules but those in 4 bits: bitsandbytes 0.50 on a CPU with bf16
-    instructions repacks their weights there, for good, into a form that has no gradient."""
-    changed = [
-        module
-        for module in network.modules()
-        if module.training and not hasattr(getattr(module, "weight", None), "quant_state")
-    ]
-    for module in changed:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in changed:
-            module.training = True
 
 
 def logit_parts(

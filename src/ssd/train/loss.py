@@ -1,8 +1,9 @@
-"""Completion-only cross-entropy whose logits exist for a chunk of loss tokens at a time.
+"""Losses of the completion whose logits exist for a chunk of loss tokens at a time.
 
 N loss tokens, D hidden width, V vocabulary.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,8 +15,13 @@ from ssd.train.chunks import chunk_size
 IGNORE = -100
 
 
-class ChunkedCrossEntropy(torch.autograd.Function):
-    """Weighted sum of cross-entropies, with its gradients computed in the same pass.
+TokenLoss = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
+"""Of logits (n, V) in fp32, which it may overwrite, and their place among the loss tokens: the
+losses (n,) in nats, and their gradients by the logits (n, V)."""
+
+
+class ChunkedLoss(torch.autograd.Function):
+    """Weighted sum of the losses of tokens, with its gradients computed in the same pass.
 
     The loss is a scalar, so the gradient of each chunk is known as soon as its logits are, up to
     the factor that `backward` receives. That saves the recomputation a checkpointed loop would do:
@@ -25,28 +31,22 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor,
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, token_loss: TokenLoss,
         weights: Tensor, chunk: int,
     ) -> Tensor:  # fmt: skip
-        """`hidden` (N, D), `weight` (V, D), `bias` (V,) or None, `targets` (N,), `weights` (N,)."""
+        """`hidden` (N, D), `weight` (V, D), `bias` (V,) or None, `weights` (N,)."""
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         matrix = weight.to(hidden.dtype)
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if needs_bias else None  # type: ignore[arg-type]
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        for start in range(0, len(targets), chunk):
+        for start in range(0, len(weights), chunk):
             part = slice(start, start + chunk)
-            logits = (hidden[part] @ matrix.T).float()  # (n, V)
-            if bias is not None:
-                logits += bias
-            normaliser = logits.logsumexp(-1)
-            picked = logits.gather(1, targets[part, None]).squeeze(1)
-            total += ((normaliser - picked) * weights[part]).sum()
+            losses, gradient = token_loss(head_logits(hidden[part], matrix, bias), part)
+            total += (losses * weights[part]).sum()
             if not (needs_hidden or needs_weight or needs_bias):
                 continue
-            gradient = logits.sub_(normaliser[:, None]).exp_()
-            gradient.scatter_add_(1, targets[part, None], -torch.ones_like(picked)[:, None])
             gradient *= weights[part, None]
             if grad_bias is not None:
                 grad_bias += gradient.sum(0)
@@ -73,6 +73,27 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         )  # fmt: skip
 
 
+def head_logits(states: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """Logits (n, V) in fp32 of states (n, D), whose product is in their dtype."""
+    logits = (states @ matrix.T).float()
+    if bias is not None:
+        logits += bias
+    return logits
+
+
+def sampled_token_loss(targets: Tensor) -> TokenLoss:
+    """Cross-entropy against the sampled tokens, `targets` (N,)."""
+
+    def token_loss(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        normaliser = logits.logsumexp(-1)
+        picked = logits.gather(1, targets[part, None]).squeeze(1)
+        gradient = logits.sub_(normaliser[:, None]).exp_()
+        gradient.scatter_add_(1, targets[part, None], -torch.ones_like(picked)[:, None])
+        return normaliser - picked, gradient
+
+    return token_loss
+
+
 def weighted_cross_entropy(
     hidden: Tensor, head: nn.Linear, labels: Tensor, weights: Tensor, chunk: int | None = None
 ) -> Tensor:
@@ -86,9 +107,16 @@ def weighted_cross_entropy(
         chunk: loss tokens whose logits exist at once; `chunk_size` when None.
     """
     states, targets, token_weights = loss_tokens(hidden, head, labels, weights)
-    with torch.autocast(hidden.device.type, enabled=False):
-        total: Tensor = ChunkedCrossEntropy.apply(
-            states, head.weight, head.bias, targets, token_weights,
+    return chunked_loss(states, head, sampled_token_loss(targets), token_weights, chunk)
+
+
+def chunked_loss(
+    states: Tensor, head: nn.Linear, token_loss: TokenLoss, weights: Tensor, chunk: int | None
+) -> Tensor:
+    """Sum over loss tokens, with states (N, D) and weights (N,), of weight times loss, fp32."""
+    with torch.autocast(states.device.type, enabled=False):
+        total: Tensor = ChunkedLoss.apply(
+            states, head.weight, head.bias, token_loss, weights,
             chunk or chunk_size(head.weight.shape[0]),
         )  # fmt: skip
     return total

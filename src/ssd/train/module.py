@@ -126,7 +126,8 @@ class SelfDistillation(LightningModule):
             return
         config, folder = self.run.config, lineage.model_folder(self.run, "base")
         device = self.trainer.strategy.root_device
-        settings = (folder, config.adapter, config.train, config.objective, config.hardware)
+        objective = lineage.objective(self.run)
+        settings = (folder, config.adapter, config.train, objective, config.hardware)
         if config.hardware.attention is Attention.flash_attention_3:
             use_flash_3(device)
         if not config.hardware.shards:

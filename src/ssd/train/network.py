@@ -1,7 +1,8 @@
 """The model that is trained: built, adapted, and its loss."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ssd.errors import ModelError
 from ssd.models.network import body, head, inner_model, load, unread
 from ssd.runtime.precision import product_precision
 from ssd.train.attention import attention_kwargs, choose_attention, packed_mask
+from ssd.train.base_losses import BaseStates
 from ssd.train.batches import MicroBatch
 from ssd.train.experts import balance_loss, register_experts
 from ssd.train.loss import weighted_cross_entropy
@@ -26,13 +28,26 @@ class CompletionLoss(nn.Module):
     that one forward call gathers body and head together."""
 
     def __init__(
-        self, network: nn.Module, kernel: Kernel = weighted_cross_entropy, aux_coef: float = 0.0
+        self,
+        network: nn.Module,
+        kernel: Kernel = weighted_cross_entropy,
+        aux_coef: float = 0.0,
+        *,
+        reads_base: bool = False,
+        base: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.network: Any = network
+        self.reads_base = reads_base
+        """Whether the kernel compares with the base model."""
+        self.base: Any = base
+        """A frozen copy of the weights before training; None where none is needed: an adapted
+        network without its adapter is its own base."""
         self.kernel = kernel
         self.aux_coef = aux_coef
         self.is_recurrent = separate_documents(network)
+        if base is not None:
+            separate_documents(base)
         """Whether layers carry a state along the row, as those of a gated delta net do."""
 
     def forward(self, batch: MicroBatch, measure: Kernel | None = None) -> Tensor:
@@ -45,20 +60,26 @@ class CompletionLoss(nn.Module):
             settings["attention_mask"] = packed_mask(config, batch.position_ids, dtype)
             if self.is_recurrent:
                 settings["seq_idx"] = document_numbers(batch.lengths, device)
+        settings |= {
+            "input_ids": batch.input_ids, "position_ids": batch.position_ids, "use_cache": False,
+        }  # fmt: skip
+        compared = [self._base_states(settings)] if self.reads_base and measure is None else []
         if self.aux_coef:
             settings["output_router_logits"] = True
-        output = self.body(
-            input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
-            use_cache=False,
-            **settings,
-        )
+        output = self.body(**settings)
         kernel = self.kernel if measure is None else measure
-        loss = kernel(output.last_hidden_state, self.head, batch.labels, batch.weights)
+        loss = kernel(output.last_hidden_state, self.head, batch.labels, batch.weights, *compared)
         if self.aux_coef and measure is None:
             top_k = config.get_text_config().num_experts_per_tok
             loss = loss + self.aux_coef * balance_loss(output.router_logits, batch, top_k)
         return loss
+
+    @torch.no_grad()
+    def _base_states(self, settings: dict[str, Any]) -> BaseStates:
+        base = self.network if self.base is None else self.base
+        with without_adapter(base), without_dropout(base):
+            output = body(base)(**settings)
+        return BaseStates(output.last_hidden_state, head(base))
 
     @property
     def model(self) -> Any:
@@ -98,10 +119,46 @@ def build(
     updates), bf16 where they are frozen under an adapter and `train.precision=bf16`.
 
     With `empty` its parameters are on the meta device, to be sharded before they take memory.
+    `objective` has its target's temperature and truncation, as `lineage.target` knows them.
 
     Raises:
         ModelError: the architecture does not take the attention, the router setting or the loss.
     """
+    network = load_network(folder, adapter, train, hardware, device=device, empty=empty)
+    set_recompute(
+        network,
+        hardware.activation_checkpointing,
+        hardware.recompute_layers,
+        offload=hardware.offload_activations,
+    )
+    set_router(network, train)
+    for parameter in unread(network):
+        parameter.requires_grad_(False)
+    if adapter.type is not AdapterType.none:
+        network = adapt(network, adapter, empty=empty)
+    entry = OBJECTIVES[objective.type]
+    kernel = entry.kernels[hardware.head](objective, folder)
+    base = None
+    # Sharded weights are filled from one whole network, as which both begin.
+    if entry.reads_base and adapter.type is AdapterType.none and (empty or not hardware.shards):
+        # In fp32, as what is trained: both compute the same before the first step.
+        base = load_network(folder, adapter, train, hardware, device=device, empty=empty)
+        base = base.requires_grad_(False).eval()
+    return CompletionLoss(
+        network.train(), kernel, train.router_aux_coef, reads_base=entry.reads_base, base=base
+    )
+
+
+def load_network(
+    folder: Path,
+    adapter: AdapterConfig,
+    train: TrainConfig,
+    hardware: HardwareConfig,
+    *,
+    device: torch.device,
+    empty: bool,
+) -> Any:
+    """The network of a checkpoint as `build` begins with it."""
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -123,24 +180,46 @@ def build(
         with init_empty_weights(include_buffers=False):
             network = AutoModelForCausalLM.from_config(config, **settings)
         network.tie_weights()  # emptied one by one, tied weights are no longer one
-    else:
-        if adapter.type is AdapterType.qlora:
-            nf4 = four_bits(settings["dtype"])
-            settings |= {"quantization_config": nf4, "device_map": {"": device}}
-        network = load(folder, **settings)
-    set_recompute(
-        network,
-        hardware.activation_checkpointing,
-        hardware.recompute_layers,
-        offload=hardware.offload_activations,
-    )
-    set_router(network, train)
-    for parameter in unread(network):
-        parameter.requires_grad_(False)
-    if adapter.type is not AdapterType.none:
-        network = adapt(network, adapter, empty=empty)
-    kernel = OBJECTIVES[objective.norm].kernels[hardware.head]
-    return CompletionLoss(network.train(), kernel, train.router_aux_coef)
+        return network
+    if adapter.type is AdapterType.qlora:
+        nf4 = four_bits(settings["dtype"])
+        settings |= {"quantization_config": nf4, "device_map": {"": device}}
+    return load(folder, **settings)
+
+
+@contextmanager
+def without_adapter(network: nn.Module) -> Iterator[None]:
+    """The network as it was before its adapters, where it has any.
+
+    Not by peft's own `disable_adapter`, which switches `requires_grad` off and on again: FSDP2 and
+    DDP look at that once, and it may be while it is off.
+    """
+    adapted = [module for module in network.modules() if hasattr(module, "_disable_adapters")]
+    for module in adapted:
+        module._disable_adapters = True  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for module in adapted:
+            module._disable_adapters = False  # type: ignore[assignment]
+
+
+@contextmanager
+def without_dropout(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode, for all modules but those in 4 bits: bitsandbytes 0.50 on a CPU with bf16
+    instructions repacks their weights there, for good, into a form that has no gradient."""
+    changed = [
+        module
+        for module in network.modules()
+        if module.training and not hasattr(getattr(module, "weight", None), "quant_state")
+    ]
+    for module in changed:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in changed:
+            module.training = True
 
 
 def weight_dtype(

@@ -94,7 +94,7 @@ def _fit(run: Run, checkpoint: Artifact, samples: StoredSamples, *, leads: bool)
         saving = Checkpoints(checkpoint, config, steps, tracker)
         trainer = make_trainer(config, [live, *metrics, saving])
         trainer.fit(module, datamodule=CorpusDataModule(steps))
-        counts |= parameter_counts(module.loss)
+        counts |= parameter_counts(module.loss.network)
         preempted = module.step < config.train.max_steps
         # The moments, twice as large as the weights, are freed before the weights are gathered.
         trainer.strategy.optimizers = []

@@ -16,7 +16,8 @@ from run_folders import (
 
 from ssd.artifacts.files import read_json, write_json
 from ssd.errors import ArtifactError
-from ssd.report.study.cells import cells
+from ssd.method.decoding import Decoding
+from ssd.report.study.cells import cells, curves
 from ssd.report.study.collection import Study, collect_study, run_names
 from ssd.run import Run
 
@@ -180,3 +181,22 @@ def test_cells_are_the_candidates_of_the_sweep_or_the_reported_score(tmp_path: P
     # Problems weigh the same: 30 at 41.67 % and 10 at 43.75 %.
     assert reported.score.value == pytest.approx(0.375 + (30 * 0.0417 + 10 * 0.0625) / 40)
     assert 0.2 < reported.score.low < reported.score.value < reported.score.high < 0.65
+
+
+def test_cells_of_another_objective_make_a_plane_of_their_own_at_the_targets_temperature(
+    tmp_path: Path,
+) -> None:
+    settings = ("sampler.temp=1.6", "truncation=top_k10")
+    hard = scored(tmp_path, "hard", *settings)
+    scored(tmp_path, "soft", *settings, "objective=soft")
+    half = ("objective=soft", "objective.temp=1", "truncation@objective.truncation=none")
+    scored(tmp_path, "half", *settings, *half)
+    scored(tmp_path, "tail", *settings, "objective=tail")
+    study = collected(hard.folder.parent)
+    found = {cell.run: cell for cell in cells(study.runs)}
+    assert {name: cell.sampled for name, cell in found.items()} == {
+        "hard": Decoding(1.6, 10, 1.0), "soft": Decoding(1.6, 10, 1.0), "half": Decoding(1.0),
+    }  # fmt: skip
+    assert len(curves(list(found.values()))) == 3
+    assert found["soft"].json()["objective"] == "soft"
+    assert "objective" not in found["hard"].json()

@@ -10,6 +10,11 @@ from ssd.report.run.arms import problems
 from ssd.report.run.facts import Facts
 from ssd.report.run.summary import FLATTERED, elsewhere
 
+NO_TARGET = (
+    "No T_eval follows from theory: objective=tail fits the model to no temperature, so there is "
+    "no T_train for T_eval to multiply. eval.temps=[...] tries several."
+)
+
 
 def controls(facts: Facts) -> list[Section]:
     """Every arm beside the tuned model; empty if the base model is the only one."""
@@ -149,7 +154,9 @@ def _advice(facts: Facts) -> list[Block]:
     swept = scores.selection.sweeps.get(TUNED, ()) if scores.selection is not None else ()
     tried_temps = [how.temp for how in (*tried, *(candidate.setting for candidate in swept))]
     base_temp = facts.run.config.eval.base_temp
-    suggestions = advise(facts.sampled, base_temp=base_temp, fit=None, tried_temps=tried_temps)
+    if facts.fitted is None:
+        return [Paragraph(NO_TARGET)]
+    suggestions = advise(facts.fitted, base_temp=base_temp, fit=None, tried_temps=tried_temps)
     if not suggestions:
         return []
     temps = ",".join(f"{advice.temp:g}" for advice in suggestions)

@@ -8,6 +8,7 @@ from ssd.arms import INTERVALS, UNIT
 from ssd.artifacts.files import read_json
 from ssd.artifacts.names import COMMAND, METRICS, SCORES
 from ssd.artifacts.store import Artifact, stored
+from ssd.config.choices import ObjectiveType
 from ssd.errors import ArtifactError, SSDError, one_line
 from ssd.method.decoding import Decoding
 from ssd.records.analysis import Analysis, read_analysis
@@ -82,6 +83,15 @@ class Facts:
             cut = inputs["truncation"]
             return Decoding(inputs["temp"], cut["top_k"], cut["top_p"])
         return Decoding.of(config.sampler.temp, config.truncation)
+
+    @property
+    def fitted(self) -> Decoding | None:
+        """The decoding of the base model that the tuned one is fitted to, whose temperature T_eff
+        multiplies; None where the objective has no such target."""
+        objective = self.run.config.objective
+        if objective.type is ObjectiveType.tail:
+            return None
+        return lineage.fitted(objective, self.sampled)
 
     @property
     def results(self) -> list[StageResult]:

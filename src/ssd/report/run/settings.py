@@ -3,12 +3,13 @@
 from omegaconf import OmegaConf
 
 from ssd.artifacts.fingerprints import plain
-from ssd.config.choices import AdapterType
-from ssd.config.settings import RunConfig
+from ssd.config.choices import AdapterType, ObjectiveType
+from ssd.config.settings import ObjectiveConfig, RunConfig
 from ssd.method.decoding import Setting
 from ssd.report.render import formats
 from ssd.report.render.document import Code, Section, Table
 from ssd.report.run.facts import Facts
+from ssd.run import lineage
 
 TRAINED = {
     AdapterType.none: "all parameters",
@@ -75,13 +76,24 @@ def _sampling_rows(config: RunConfig) -> list[list[str]]:
     ]
 
 
+def objective_words(objective: ObjectiveConfig) -> str:
+    """`loss`, or an objective with its settings, as they are typed."""
+    inputs = lineage.objective_inputs(objective)
+    changed = {name: value for name, value in inputs.items() if name not in ("norm", "type")}
+    if objective.type is ObjectiveType.cross_entropy:
+        return "loss"
+    settings = ", ".join(f"{name} {value}" for name, value in changed.items())
+    return f"loss {objective.type.value}" + (f" ({settings})" if settings else "")
+
+
 def _training_rows(config: RunConfig) -> list[list[str]]:
     train, optimizer, adapter = config.train, config.optimizer, config.adapter
     trained = TRAINED[adapter.type].format(rank=adapter.rank, alpha=adapter.alpha)
     batches = (
         f"{train.max_steps:,} steps of {train.global_batch_size:,} samples, "
         f"at most {train.seq_len:,} tokens each; "
-        f"loss averaged per {config.objective.norm.value}; {train.precision.value}"
+        f"{objective_words(config.objective)} averaged per {config.objective.norm.value}; "
+        f"{train.precision.value}"
     )
     schedule = (
         f"{optimizer._target_}, learning rate {optimizer.lr:g} to {train.min_lr:g} by cosine "

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ssd.arms import TUNED
+from ssd.config.choices import ObjectiveType
 from ssd.method.decoding import Decoding, Setting
 from ssd.method.intervals import Interval
 from ssd.method.quadratic import QuadraticFit, fit_quadratic
@@ -26,8 +27,9 @@ class Cell:
 
     run: str
     model: str
+    objective: str
     sampled: Decoding
-    """How the corpus was drawn."""
+    """What was fitted: how the corpus was drawn, or the target of `objective=soft`."""
     setting: Setting
     """How the tuned model was made to answer."""
     score: Interval
@@ -56,6 +58,7 @@ class Cell:
         return {
             "run": self.run,
             "model": self.model,
+            **objective_field(self.objective),
             "t_train": self.t_train,
             "top_k": self.sampled.top_k,
             "top_p": self.sampled.top_p,
@@ -71,6 +74,11 @@ class Cell:
         }
 
 
+def objective_field(objective: str) -> dict[str, str]:
+    """The objective for a row of `results.json`, which earlier ones had none of."""
+    return {} if objective == ObjectiveType.cross_entropy else {"objective": objective}
+
+
 def cells(runs: Sequence[Facts]) -> list[Cell]:
     """Every setting that a run's tuned model was scored under: each candidate of its sweep, or the
     one that is reported where there was no sweep."""
@@ -79,11 +87,12 @@ def cells(runs: Sequence[Facts]) -> list[Cell]:
 
 
 def curves(every: Sequence[Cell]) -> list[list[Cell]]:
-    """Cells by what a fit must have in common, `CURVE`."""
+    """Cells by what a fit must have in common, the objective and `CURVE`."""
     grouped: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in every:
         fields = cell.json()
-        grouped.setdefault(tuple(fields[name] for name in CURVE), []).append(cell)
+        key = (cell.objective, *(fields[name] for name in CURVE))
+        grouped.setdefault(key, []).append(cell)
     return list(grouped.values())
 
 
@@ -98,6 +107,8 @@ def fit_cells(curve: Sequence[Cell]) -> QuadraticFit | None:
 
 
 def _cells(facts: Facts, name: str) -> list[Cell]:
+    if facts.fitted is None:
+        return []  # no temperature to compose with
     selection = facts.scores.selection if facts.scores is not None else None
     if selection is not None and TUNED in selection.sweeps:
         swept = [
@@ -117,7 +128,8 @@ def _cells(facts: Facts, name: str) -> list[Cell]:
         Cell(
             run=name,
             model=facts.run.config.model.name,
-            sampled=facts.sampled,
+            objective=facts.run.config.objective.type.value,
+            sampled=facts.fitted,
             setting=setting,
             score=score,
             held_out=held_out,

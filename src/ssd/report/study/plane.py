@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssd.analyse.advice import advise
+from ssd.config.choices import ObjectiveType
 from ssd.method.decoding import Setting
 from ssd.method.quadratic import FEWEST, QuadraticFit
 from ssd.report.render import formats
@@ -54,8 +55,10 @@ class Plane:
         """What the cells have in common."""
         first = self.first
         cut, eval_cut = formats.truncation(first.sampled), formats.truncation(first.setting)
+        is_usual = first.objective == ObjectiveType.cross_entropy
+        objective, cut_at = ("", "sampling") if is_usual else (f"{first.objective}, ", "training")
         return (
-            f"{first.model}, truncation {cut} at sampling and {eval_cut} at evaluation, "
+            f"{first.model}, {objective}truncation {cut} at {cut_at} and {eval_cut} at evaluation, "
             f"{problems(first)}"
         )
 
@@ -207,7 +210,7 @@ def _fit_sentence(fit: QuadraticFit | None, num_t_eff: int) -> str:
 def _advice(runs: Sequence[Facts], groups: Sequence[Plane]) -> list[Block]:
     """What T_eval to try next for each training temperature and truncation."""
     rows = []
-    for sampled in sorted({facts.sampled for facts in runs}, key=str):
+    for sampled in sorted({facts.fitted for facts in runs if facts.fitted is not None}, key=str):
         own = [
             plane
             for plane in groups
@@ -219,7 +222,7 @@ def _advice(runs: Sequence[Facts], groups: Sequence[Plane]) -> list[Block]:
             cell.t_eval for plane in groups for cell in plane.cells if cell.sampled == sampled
         ]
         base_temp = next(
-            facts.run.config.eval.base_temp for facts in runs if facts.sampled == sampled
+            facts.run.config.eval.base_temp for facts in runs if facts.fitted == sampled
         )
         for advice in advise(sampled, base_temp=base_temp, fit=fit, tried_temps=tried_temps):
             temps = [f"{sampled.temp:g}", formats.truncation(sampled), f"{advice.temp:g}"]
