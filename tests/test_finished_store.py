@@ -31,6 +31,8 @@ SINCE = (
     "url: http://localhost:8000/v1", "served_name: null", "max_concurrency: 512",
     "retry_seconds: 600.0", "offload_activations: false", "replicas: 1",
     "gsm8k: null", "math500: null", "aime: null", "values: null",
+    "type: cross_entropy", "temp: null", "truncation: null", "soft_weight: 1.0",
+    "special_tokens: true", "tail_threshold: 0.01", "tail_weight: 1.0",
 )  # fmt: skip
 """Settings that have come since, at their default: lines of a configuration."""
 GROUPS_SINCE = re.compile(rb"^( *)(?:pool|value_prompt_format):\n(?:\1 +.*\n|\n)*", re.MULTILINE)

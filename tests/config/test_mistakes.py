@@ -89,7 +89,11 @@ def test_what_quotes_do_not_mend_says_what_it_lacks(override: str, remedy: str) 
         ("data.zzz=1", None, "data has dedup, hub_config, hub_name"),
         ("sampler.tmep=1", "'sampler.temp'", "sampler has engine, filters"),
         ("eval.truncation.topk=3", "'eval.truncation.top_k'", "eval.truncation has top_k, top_p"),
-        ("truncation.temp=3", "'sampler.temp' or 'eval.temp'", "truncation has top_k, top_p"),
+        (
+            "truncation.temp=3",
+            "'sampler.temp' or 'objective.temp' or 'eval.temp'",
+            "truncation has top_k, top_p",
+        ),
         ("lr=1", "'optimizer.lr'", ""),
         ("foo.bar=1", None, "there are adapter, analyse"),
     ],
