@@ -107,6 +107,7 @@ def measure(folder: Path, how: Any, prompts: list[list[int]], arguments: Any) ->
         missed = product(hard.mean - exact, hard.mean - exact)
         distances.append(missed / (hard.variance / hard.count))
         ratios.append(hard.variance / product(exact, exact))
+        print(f"{len(ratios)} of {len(prompts)} answers", file=sys.stderr, flush=True)
     total = fresh.variance
     print(
         f"{folder.name}: {how}, {len(prompts)} answers of {arguments.tokens} tokens, "

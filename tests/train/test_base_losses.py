@@ -256,8 +256,20 @@ def test_with_adapters_the_first_loss_is_that_of_full_fine_tuning(
     torch.testing.assert_close(adapted(batch()), full(batch()), atol=0, rtol=1e-6)
 
 
-def test_the_base_of_an_adapted_network_does_not_learn(make_run: Callable[..., Run]) -> None:
-    loss = built(make_run("objective=soft", "train.precision=fp32", "adapter=lora"))
+ADAPTED = {
+    "with dropout": ("tiny", "adapter=lora", "adapter.dropout=0.3"),
+    "experts": ("tiny_moe", "adapter=lora", "adapter.experts=true"),
+    "in 4 bits": ("tiny", "adapter=qlora"),
+}
+
+
+@pytest.mark.parametrize("kind", ADAPTED)
+def test_the_base_of_an_adapted_network_does_not_learn(
+    make_run: Callable[..., Run], kind: str
+) -> None:
+    model, *adapter = ADAPTED[kind]
+    run = make_run("objective=soft", "train.precision=fp32", *adapter, model=model)
+    loss = built(run)
     kept: list[Tensor] = []
     kernel = loss.kernel
 
