@@ -1,5 +1,6 @@
 """Sweeps: every preset's jobs, failures that outlive their process, launchers."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -115,6 +116,12 @@ def test_the_papers_grid_has_its_temperatures_and_no_truncation_at_sampling() ->
     assert all(job.truncation == TruncationConfig() for job in grid)
     assert grid[0].eval.temps == [0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
     assert grid[0].eval.truncation == TruncationConfig(top_k=20, top_p=0.8)
+
+
+def test_soft_and_hard_runs_share_their_corpus() -> None:
+    hard, soft = jobs("soft_vs_hard")
+    assert (hard.objective.type, soft.objective.type) == ("cross_entropy", "soft")
+    assert dataclasses.replace(soft, objective=hard.objective, run_name=hard.run_name) == hard
 
 
 def test_t_eval_is_no_axis_of_jobs_so_a_corpus_and_a_checkpoint_serve_a_whole_row() -> None:
