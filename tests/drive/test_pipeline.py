@@ -182,7 +182,8 @@ def test_every_stage_command_of_the_readme_runs_on_finished_runs(
     row = read_jsonl(packaged_file("humaneval"))[0]
     answer = {"task_id": row["task_id"], "completion": row["canonical_solution"]}
     (tmp_path / "samples.jsonl").write_text(json.dumps(answer))
-    for line in STAGES:
+    offline = [line for line in STAGES if "lm_eval" not in line]  # test_harness.py has a task here
+    for line in offline:
         line = line.replace("MODEL", "outputs/main/defaults").replace("/defaults", "/model-tiny")
         words = [sys.executable, *shlex.split(line)[1:]]
         done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)

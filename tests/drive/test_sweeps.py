@@ -54,7 +54,7 @@ def test_every_job_of_every_preset_is_a_valid_run(preset: str) -> None:
     first_lines = (ROOT / "conf" / "sweep" / f"{preset}.yaml").read_text().splitlines()[:2]
     assert first_lines[0] == "# @package _global_"
     assert f"sweep={preset}" in first_lines[1]
-    assert len(jobs(preset)) > 2
+    assert len(jobs(preset)) > 1
 
 
 def test_a_sweeps_jobs_come_from_its_preset_and_the_command_line() -> None:

@@ -55,7 +55,7 @@ def drawn(run: Run, text: str, index: int = 0, name: str = "humaneval") -> Sampl
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return dataclasses.replace(
         make_sample(request.prompt_id, tokenizer.decode(ids, skip_special_tokens=True)),
-        prompt_token_ids=request.prompt_token_ids,
+        prompt_token_ids=list(request.prompt_token_ids),
         completion_token_ids=ids,
         finish_reason="length" if "[cut]" in text else "stop",
     )

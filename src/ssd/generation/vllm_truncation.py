@@ -46,7 +46,9 @@ class Truncation(LogitsProcessor):
 
 
 def _limits(params: SamplingParams, *_: Any) -> Limits | None:
-    return (params.extra_args or {}).get(TRUNCATION)
+    limits = (params.extra_args or {}).get(TRUNCATION)
+    # A list, where vLLM's engine is another process.
+    return None if limits is None else (limits[0], limits[1])
 
 
 def ask(params: SamplingParams) -> SamplingParams:
