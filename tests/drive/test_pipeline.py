@@ -403,6 +403,7 @@ def test_a_killed_pipeline_takes_its_stage_along(tmp_path: Path) -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in stages)
 
 
+@pytest.mark.slow
 def test_a_sweep_shares_what_it_can_and_ends_with_a_table(tmp_path: Path) -> None:
     output = tmp_path / "out"
     settings = (

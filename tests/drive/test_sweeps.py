@@ -141,6 +141,7 @@ def write_prompts(path: Path, length: int) -> None:
     path.write_text(json.dumps({"question": "x " * length}) + "\n")
 
 
+@pytest.mark.slow
 def test_a_failed_job_leaves_its_reason_and_the_same_sweep_repeats_only_it(tmp_path: Path) -> None:
     output, good, bad = tmp_path / "out", tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
     write_prompts(good, 5)

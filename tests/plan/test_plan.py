@@ -88,6 +88,7 @@ def test_a_plan_goes_before_the_other_stages(tmp_path: Path) -> None:
     assert list((tmp_path / "out").glob("store/corpus/*/manifest.json"))
 
 
+@pytest.mark.slow
 def test_a_plan_leaves_a_runs_configuration_alone(make_run: Callable[..., Run]) -> None:
     run = make_run()
     write_corpus(run, [(10, 20)])

@@ -264,6 +264,7 @@ def require_eager_training(make_run: Make, *changes: str) -> None:
         torch.testing.assert_close(found[key], tensor, atol=1e-3, rtol=1e-3, msg=key)
 
 
+@pytest.mark.slow
 def test_a_compiled_training_learns_and_exports_what_an_eager_one_does(make_run: Make) -> None:
     require_eager_training(make_run)
     assert num_graphs() == 1

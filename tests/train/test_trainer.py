@@ -283,6 +283,7 @@ KILLS = {
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "the stage")) for name in KILLS]
 )
+@pytest.mark.slow
 def test_a_training_killed_at_random_moments_ends_as_if_it_had_not_been(
     make_run: Make, name: str
 ) -> None:
