@@ -7,27 +7,20 @@ intervals and p-values are those of a run's scores (docs/statistics.md).
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ssd.arms import RESAMPLED, TUNED
-from ssd.errors import ArtifactError, ConfigError, DataError
-from ssd.evaluate.power import arm_verdicts, stored_benchmarks
-from ssd.evaluate.scores import Estimator, benchmark_scores
+from ssd.errors import ConfigError
+from ssd.evaluate.paired import paired_runs
 from ssd.evaluate.table import arm_block, wrapped
 from ssd.method.significance import visible_sentence
 from ssd.records.benchmark_scores import BenchmarkScores
-from ssd.records.verdicts import Verdict
 from ssd.report.render import formats
 from ssd.report.study.collection import run_names
 from ssd.report.study.rows import short_names
 from ssd.run import load_run
 from ssd.runtime.reporting import reporting_errors
-
-MUST_AGREE = ("grading", "extraction", "release", "window")
-"""What two scores of a benchmark must share to be compared."""
 
 
 def compare(folders: Sequence[Path], arm: str, benchmark: str | None) -> str:
@@ -41,61 +34,15 @@ def compare(folders: Sequence[Path], arm: str, benchmark: str | None) -> str:
     if len({folder.resolve() for folder in folders}) != len(folders) or len(folders) < 2:
         raise ConfigError("compare takes two run folders or more, each once")
     names = short_names(list(run_names(folders).values()))
-    runs = [load_run(folder) for folder in folders]
-    stored = [stored_benchmarks(folder, benchmark) for folder in folders]
-    shared = [title for title in stored[0] if all(title in scored for scored in stored)]
-    if not shared:
-        theirs = "; ".join(f"{n}: {', '.join(own)}" for n, own in zip(names, stored, strict=True))
-        raise ArtifactError(f"the runs share no benchmark ({theirs}): set eval.benchmarks alike")
-    settings = runs[0].config.eval
-    k = [k for k in settings.k if all(k in run.config.eval.k for run in runs)] or [1]
-    compared = []
-    for title in shared:
-        scored = dict(zip(names, (own[title] for own in stored), strict=True))
-        verdicts = {
-            name: arm_verdicts(run, scored[name], arm)
-            for name, run in zip(names, runs, strict=True)
-        }
-        require_alike(scored, verdicts)
-        answers = {name: scores.models[arm] for name, scores in scored.items()}
-        estimator = Estimator(
-            k=k, reference=names[0], resample=settings.resample,
-            num_resamples=settings.bootstrap, rng=np.random.default_rng(runs[0].config.seed),
-        )  # fmt: skip
-        compared.append(benchmark_scores(scored[names[0]], answers, verdicts, estimator))
+    compared = paired_runs(dict(zip(names, folders, strict=True)), arm, benchmark)
+    resample = load_run(folders[0]).config.eval.resample
     notes = [
         *(length_note(names[0], scored) for scored in compared),
         *(visible_note(scored) for scored in compared),
-        f"{arm} of each run; percent with 95 % intervals {RESAMPLED[settings.resample.value]}; "
+        f"{arm} of each run; percent with 95 % intervals {RESAMPLED[resample.value]}; "
         "differences are paired by problem, in points; p-values are not adjusted for their number",
     ]
     return "\n".join([arm_block(compared, reference=names[0]), "", wrapped(notes)])
-
-
-def require_alike(
-    scored: Mapping[str, BenchmarkScores], verdicts: Mapping[str, Sequence[Verdict]]
-) -> None:
-    """Refuse a benchmark's scores of several runs if they do not measure the same thing.
-
-    Raises:
-        DataError: runs answered different problems, or were graded differently.
-    """
-    title = next(iter(scored.values())).name
-    for fact in MUST_AGREE:
-        values = {name: getattr(scores, fact) for name, scores in scored.items()}
-        if len(set(values.values())) > 1:
-            each = ", ".join(f"{value} in {name}" for name, value in values.items())
-            raise DataError(f"{title} cannot be compared: {fact} is {each}")
-    answered = [{(row.problem_id, row.sample_index) for row in rows} for rows in verdicts.values()]
-    if any(places != answered[0] for places in answered):
-        sizes = ", ".join(
-            f"{scores.num_problems} x {scores.num_samples} in {name}"
-            for name, scores in scored.items()
-        )
-        raise DataError(
-            f"{title} cannot be compared: the runs answered other problems or another number of "
-            f"times ({sizes}): set eval.limit, eval.num_samples and eval.validation alike"
-        )
 
 
 def length_note(first: str, scored: BenchmarkScores) -> str:
