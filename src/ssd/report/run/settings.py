@@ -3,7 +3,7 @@
 from omegaconf import OmegaConf
 
 from ssd.artifacts.fingerprints import plain
-from ssd.config.choices import AdapterType, ObjectiveType
+from ssd.config.choices import AdapterType
 from ssd.config.settings import ObjectiveConfig, RunConfig
 from ssd.method.decoding import Setting
 from ssd.report.render import formats
@@ -77,13 +77,15 @@ def _sampling_rows(config: RunConfig) -> list[list[str]]:
 
 
 def objective_words(objective: ObjectiveConfig) -> str:
-    """`loss`, or an objective with its settings, as they are typed."""
-    inputs = lineage.objective_inputs(objective)
-    changed = {name: value for name, value in inputs.items() if name not in ("norm", "type")}
-    if objective.type is ObjectiveType.cross_entropy:
-        return "loss"
-    settings = ", ".join(f"{name} {value}" for name, value in changed.items())
-    return f"loss {objective.type.value}" + (f" ({settings})" if settings else "")
+    """An objective with the settings that are not its usual ones, but for its norm."""
+    settings = [
+        f"{name} {value}"
+        for name, value in lineage.objective_inputs(objective).items()
+        if name not in ("norm", "type", "truncation")
+    ]
+    if objective.truncation is not None:
+        settings.append(f"truncation {formats.truncation(objective.truncation)}")
+    return objective.type.value + (f" ({'; '.join(settings)})" if settings else "")
 
 
 def _training_rows(config: RunConfig) -> list[list[str]]:
@@ -92,7 +94,7 @@ def _training_rows(config: RunConfig) -> list[list[str]]:
     batches = (
         f"{train.max_steps:,} steps of {train.global_batch_size:,} samples, "
         f"at most {train.seq_len:,} tokens each; "
-        f"{objective_words(config.objective)} averaged per {config.objective.norm.value}; "
+        f"loss {objective_words(config.objective)} averaged per {config.objective.norm.value}; "
         f"{train.precision.value}"
     )
     schedule = (

@@ -32,6 +32,7 @@ from ssd.report.study.rows import (
     varying,
     without_row,
 )
+from ssd.report.study.targets import target_parts
 from ssd.run.cost import Cost
 
 KINDS = {
@@ -180,7 +181,7 @@ def how(study: Study) -> list[Section]:
 
 
 SECTIONS: tuple[Callable[[Study], list[Section]], ...] = (
-    summary, table_of_runs, temperatures, controls, costs, how,
+    summary, table_of_runs, target_parts, temperatures, controls, costs, how,
 )  # fmt: skip
 
 

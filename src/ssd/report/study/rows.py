@@ -5,6 +5,7 @@ from typing import Any
 
 from ssd.arms import BASE, TUNED
 from ssd.artifacts.fingerprints import plain
+from ssd.config.choices import Norm
 from ssd.config.run_name import between, shared_parts
 from ssd.method.decoding import Setting
 from ssd.records.benchmark_scores import BenchmarkScores
@@ -12,6 +13,7 @@ from ssd.report.render import formats
 from ssd.report.render.document import Table
 from ssd.report.render.markdown import markdown_table
 from ssd.report.run.facts import Facts
+from ssd.report.run.settings import objective_words
 from ssd.report.study.collection import Study, Unfinished, reported, run_names
 
 CHOICE_FLATTERS = (
@@ -39,6 +41,7 @@ def known_columns() -> list[Column]:
         ("Model", lambda facts: facts.run.config.model.name),
         ("T_train", lambda facts: f"{facts.sampled.temp:g}"),
         ("Truncation", lambda facts: formats.truncation(facts.sampled)),
+        ("Objective", _objective),
         ("Learning rate", lambda facts: f"{facts.run.config.optimizer.lr:g}"),
         ("Steps", lambda facts: f"{facts.run.config.train.max_steps:,}"),
         ("Seed", lambda facts: str(facts.run.config.seed)),
@@ -48,9 +51,15 @@ def known_columns() -> list[Column]:
     ]
 
 
+def _objective(facts: Facts) -> str:
+    objective = facts.run.config.objective
+    each = "" if objective.norm is Norm.token else f", per {objective.norm.value}"
+    return objective_words(objective) + each
+
+
 COVERED = (
-    "model", "sampler.temp", "truncation", "optimizer.lr", "train.max_steps", "train.corpus",
-    "seed", "eval.temp", "eval.temps", "eval.truncation", "eval.truncations",
+    "model", "sampler.temp", "truncation", "objective", "optimizer.lr", "train.max_steps",
+    "train.corpus", "seed", "eval.temp", "eval.temps", "eval.truncation", "eval.truncations",
     "eval.checkpoint_step", "eval.checkpoint_steps", "eval.base_temp", "eval.base_truncation",
 )  # fmt: skip
 """Settings that `known_columns` show, or that the scores' own columns do."""
@@ -72,15 +81,19 @@ def shared(runs: Sequence[Facts]) -> list[list[str]]:
 
 def other_settings(runs: Sequence[Facts]) -> list[str]:
     """Dotted settings beside those of `known_columns` that differ between the runs."""
-    flat = [flat_settings(plain(facts.run.config)) for facts in runs]
+    flat = [method_settings(facts) for facts in runs]
     names = dict.fromkeys(name for settings in flat for name in settings)
-    hidden = (*NOT_METHOD, *COVERED)
     return [
         name
         for name in names
-        if not any(name == prefix or name.startswith(f"{prefix}.") for prefix in hidden)
-        and len({str(settings.get(name)) for settings in flat}) > 1
+        if not _below(name, COVERED) and len({str(settings.get(name)) for settings in flat}) > 1
     ]
+
+
+def method_settings(facts: Facts) -> dict[str, Any]:
+    """A run's settings by dotted name, without those that change no score."""
+    settings = flat_settings(plain(facts.run.config))
+    return {name: value for name, value in settings.items() if not _below(name, NOT_METHOD)}
 
 
 def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -92,6 +105,10 @@ def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
+
+
+def _below(name: str, prefixes: Sequence[str]) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def short_names(names: Sequence[str]) -> list[str]:
