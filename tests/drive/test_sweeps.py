@@ -25,7 +25,12 @@ from ssd.drive.sweep import list_jobs
 from ssd.errors import REPORTED, RESUMABLE, ConfigError, ReportedError, StageError
 from ssd.runtime.children import run_child
 
-PRESETS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
+PRESETS = [
+    f"{group}={path.stem}"
+    for group in ("sweep", "experiment")
+    for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
+    if "mode: MULTIRUN" in path.read_text()
+]
 QUICK = ("model=tiny", "stages=[sample]", "logger=none", "data.limit=3", "sampler=transformers")
 
 
@@ -41,19 +46,22 @@ def train_py(output: Path, *arguments: str, code: int = 0) -> str:
 @functools.cache
 def jobs(preset: str) -> list[RunConfig]:
     """The configuration of every job that a preset starts, every range checked."""
-    stored = yaml.safe_load((ROOT / "conf" / "sweep" / f"{preset}.yaml").read_text())
-    assert stored["hydra"]["mode"] == "MULTIRUN"
+    stored = yaml.safe_load(file_of(preset).read_text())
     params = [f"{key}={value}" for key, value in stored["hydra"]["sweeper"]["params"].items()]
     parsed = OverridesParser.create().parse_overrides(params)
     (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    return [compose_config(f"sweep={preset}", *job) for job in batch]
+    return [compose_config(preset, *job) for job in batch]
+
+
+def file_of(preset: str) -> Path:
+    return ROOT / "conf" / f"{preset.replace('=', '/')}.yaml"
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_job_of_every_preset_is_a_valid_run(preset: str) -> None:
-    first_lines = (ROOT / "conf" / "sweep" / f"{preset}.yaml").read_text().splitlines()[:2]
-    assert first_lines[0] == "# @package _global_"
-    assert f"sweep={preset}" in first_lines[1]
+    first, *lines = file_of(preset).read_text().splitlines()
+    assert first == "# @package _global_"
+    assert any(line.startswith("#") and preset in line for line in lines)
     assert len(jobs(preset)) > 1
 
 
@@ -111,7 +119,7 @@ def test_a_signal_stops_a_sweep_while_its_jobs_are_checked(tmp_path: Path) -> No
 
 
 def test_the_papers_grid_has_its_temperatures_and_no_truncation_at_sampling() -> None:
-    grid = jobs("paper_grid")
+    grid = jobs("sweep=paper_grid")
     assert [job.sampler.temp for job in grid] == [0.5, 0.7, 1.0, 1.5, 2.0]
     assert all(job.truncation == TruncationConfig() for job in grid)
     assert grid[0].eval.temps == [0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
@@ -119,20 +127,31 @@ def test_the_papers_grid_has_its_temperatures_and_no_truncation_at_sampling() ->
 
 
 def test_soft_and_hard_runs_share_their_corpus() -> None:
-    hard, soft = jobs("soft_vs_hard")
+    hard, soft = jobs("experiment=soft_vs_hard")
     assert (hard.objective.type, soft.objective.type) == ("cross_entropy", "soft")
     assert dataclasses.replace(soft, objective=hard.objective, run_name=hard.run_name) == hard
 
 
+@pytest.mark.parametrize("preset", ["experiment=halves", "experiment=laptop_soft"])
+def test_halves_differ_in_the_target_alone(preset: str) -> None:
+    hard, soft, temperature, truncation = jobs(preset)
+    assert all(
+        dataclasses.replace(job, objective=hard.objective, run_name=hard.run_name) == hard
+        for job in (soft, temperature, truncation)
+    )
+    targets = [(job.objective.temp, job.objective.truncation) for job in jobs(preset)]
+    assert targets == [(None, None), (None, None), (None, TruncationConfig()), (1.0, None)]
+
+
 def test_t_eval_is_no_axis_of_jobs_so_a_corpus_and_a_checkpoint_serve_a_whole_row() -> None:
-    plane = jobs("t_train_x_t_eval")
+    plane = jobs("sweep=t_train_x_t_eval")
     assert len({job.sampler.temp for job in plane}) == len(plane)
     assert all(len(job.eval.temps) > 1 for job in plane)
 
 
 def test_the_truncation_sweep_tries_every_truncation_there_is() -> None:
     options = list((ROOT / "conf" / "truncation").glob("*.yaml"))
-    found = jobs("truncation")
+    found = jobs("sweep=truncation")
     cuts = {(job.truncation.top_k, job.truncation.top_p) for job in found}
     assert len(found) == len(cuts) == len(options)
 
