@@ -30,6 +30,7 @@ from ssd.report import study_report
 from ssd.report.render.formats import percent
 from ssd.report.run.facts import collect
 from ssd.report.study.rows import study_table
+from ssd.runtime.installation import require_package
 from ssd.runtime.reporting import reporting_errors
 
 if TYPE_CHECKING:
@@ -78,10 +79,9 @@ def search(name: str, overrides: Sequence[str], num_trials: int) -> None:
         ConfigError: a setting is wrong, or nothing is chosen on held-out problems.
         ArtifactError: another process searches in this study.
     """
-    try:
-        import optuna
-    except ImportError as error:
-        raise ConfigError("a search needs Optuna: pip install -e '.[search]'") from error
+    require_package("a search", "optuna")
+    import optuna
+
     config = compose_run(name, overrides)
     require_held_out(config)
     folder = Path(config.output_dir) / name

@@ -22,7 +22,7 @@ from ssd.report.run.facts import collect
 from ssd.report.study.collection import Study, collect_study
 from ssd.report.wandb_report import publish, to_report
 from ssd.run import Run
-from ssd.runtime.installation import check_wandb_reports
+from ssd.runtime.installation import require_reports
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("wandb_workspaces") is None,
@@ -190,10 +190,10 @@ def test_pushing_without_a_login_is_one_line(study: Path, tmp_path: Path) -> Non
 def test_a_missing_package_is_refused_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    check_wandb_reports()
+    require_reports()
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
     with pytest.raises(HardwareError, match=r"pip install -e '\.\[reports\]'"):
-        check_wandb_reports()
+        require_reports()
 
 
 def test_a_report_of_runs_that_are_not_logged_is_refused(tmp_path: Path) -> None:

@@ -35,9 +35,9 @@ from ssd.runtime.children import run_child
 from ssd.runtime.hardware import assume, resolve
 from ssd.runtime.installation import (
     check_installation,
-    check_wandb_reports,
     follow_installation,
     require_build,
+    require_reports,
 )
 from ssd.runtime.precision import note_products
 
@@ -111,7 +111,7 @@ def follow(config: RunConfig) -> RunConfig:
     require_benchmarks(config.eval)
     check_installation()
     if config.report.wandb:
-        check_wandb_reports()
+        require_reports()
     return dataclasses.replace(config, hardware=follow_installation(config.hardware))
 
 

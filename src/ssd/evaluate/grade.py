@@ -115,7 +115,7 @@ def grade(run: Run, job: Job, benchmark: Benchmark, sandbox: Judge, folder: Path
     fresh: list[Verdict] = []
     num_answers = num_rows(answers)
     with (
-        progress_bar(f"grading {job.label}", num_answers, done=len(done), unit="program") as bar,
+        progress_bar(f"grading {job.label}", num_answers, done=len(done), unit="answer") as bar,
         as_they_come(verdict_on, missing, sandbox) as verdicts_as_they_come,
     ):
         for verdict in verdicts_as_they_come:

@@ -17,11 +17,12 @@ from ssd.problems.benchmarks.tasks import (
     Task,
     pooled_limit,
 )
-from ssd.problems.comparer import Comparer, require_math_verify
+from ssd.problems.comparer import Comparer
 from ssd.problems.forms import PROGRAM, Form
 from ssd.problems.outputs import same_output
 from ssd.records.samples import Sample
 from ssd.records.verdicts import Verdict
+from ssd.runtime.installation import require_package
 from ssd.runtime.reporting import SIGNAL_SECONDS
 from ssd.sandbox.endings import ERROR, FAILED, PASSED, TIMEOUT, Outcome
 from ssd.sandbox.inside.jobs import HEAVY
@@ -48,7 +49,7 @@ def require_modules(benchmark: Benchmark, sandbox: Judge) -> None:
     """
     if isinstance(sandbox, Comparer):
         if benchmark.grading == Grading.math_verify:
-            require_math_verify()
+            require_package("eval.grading=math_verify", "math_verify", "set eval.grading=exact")
         return
     for task in benchmark.tasks:
         tests = task.tests

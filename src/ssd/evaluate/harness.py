@@ -8,7 +8,6 @@ P documents.
 
 import argparse
 import importlib.metadata
-import importlib.util
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from ssd.artifacts.files import read_json, write_json
-from ssd.errors import HardwareError
 from ssd.evaluate.generate import require_checkpoint
 from ssd.evaluate.table import aligned, percent, signed
 from ssd.method.estimates import Floats
@@ -27,6 +25,7 @@ from ssd.method.sign_flip import sign_flip_p_value
 from ssd.run import Run, lineage, load_run, protocol, stage_parser
 from ssd.run.launch import export_model
 from ssd.runtime.children import run_child
+from ssd.runtime.installation import require_package
 
 FOLDER = "lm_eval"
 RESAMPLES = 10_000
@@ -50,8 +49,7 @@ def run_lm_eval(arguments: list[str]) -> None:
         SSDError: the harness is not installed, or a task cannot be used; says why.
     """
     options = parser().parse_args(arguments)
-    if importlib.util.find_spec("lm_eval") is None:
-        raise HardwareError("lm_eval needs a package: pip install -e '.[lm_eval]'")
+    require_package("lm_eval", "lm_eval")
     run = load_run(options.run_dir)
     if options.model is not None:  # the process of one model
         from ssd.evaluate.harness_model import answer_tasks

@@ -250,7 +250,7 @@ def grade_file(
     with (
         out.open("ab", buffering=0) as file,
         progress_bar(
-            f"grading {out.name}", total, done=total - len(missing), unit="program",
+            f"grading {out.name}", total, done=total - len(missing), unit="answer",
             hidden=not missing,
         ) as bar,
         as_they_come(row_of, missing.items(), sandbox) as rows_as_they_come,

@@ -1,6 +1,5 @@
 """The judge of answers that are values. Nothing of an answer is run, so it needs no sandbox."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -17,15 +16,6 @@ from ssd.sandbox.endings import FAILED, PASSED, Outcome, printable
 
 NOWHERE = ""
 """In the place of a sandbox's name, beside verdicts on values."""
-
-
-def require_math_verify() -> None:
-    """Raise `HardwareError` where math-verify is not installed."""
-    if importlib.util.find_spec("math_verify") is None:
-        raise HardwareError(
-            "eval.grading=math_verify needs the package math-verify, which is not installed: "
-            "pip install -e '.[math]', or set eval.grading=exact"
-        )
 
 
 class Comparer:

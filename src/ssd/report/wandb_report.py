@@ -27,7 +27,7 @@ from ssd.report.render.document import Figure
 from ssd.report.study.collection import Study, is_run
 from ssd.run import Run, load_run
 from ssd.run.tracking import Tracker, has_login, wandb_mode
-from ssd.runtime.installation import check_wandb_reports
+from ssd.runtime.installation import require_reports
 from ssd.runtime.reporting import reporting_errors
 
 LOCK = ".wandb_report.lock"
@@ -81,7 +81,7 @@ def push(plan: ReportPlan, folder: Path) -> str:
         HardwareError: the package or the login is missing.
         ArtifactError: W&B did not take it.
     """
-    check_wandb_reports()
+    require_reports()
     if not has_login():
         raise HardwareError("W&B has no login here: run wandb login, then push again")
     import wandb

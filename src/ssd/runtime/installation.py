@@ -36,6 +36,10 @@ PACKAGES = {
     "flash_attn": "pip install flash-attn",
     "torchao": "pip install -e '.[torchao]'",
     "ray": "pip install -e '.[ray]'",
+    "math_verify": "pip install -e '.[math]'",
+    "lm_eval": "pip install -e '.[lm_eval]'",
+    "optuna": "pip install -e '.[search]'",
+    "wandb_workspaces": "pip install -e '.[reports]'",
     "flash_attn_interface": "flash_attn_3, from the folder hopper of Dao-AILab/flash-attention",
 }
 """How to install the package that a setting needs."""
@@ -71,22 +75,22 @@ def local_engine(name: EngineName) -> EngineName:
     return EngineName.vllm if has_vllm else EngineName.transformers
 
 
-def check_wandb_reports() -> None:
-    """Refuse W&B Reports without the package that makes them.
+def require_package(setting: str, package: str, remedy: str = "") -> None:
+    """Raise `HardwareError` where a setting or command needs a package that is not installed; its
+    line says how to get it, or what else to do."""
+    if importlib.util.find_spec(package) is None:
+        otherwise = remedy and f", or {remedy}"
+        raise HardwareError(f"{setting} needs a package: {PACKAGES[package]}{otherwise}")
 
-    Raises:
-        HardwareError: it is not installed.
-    """
-    if importlib.util.find_spec("wandb_workspaces") is None:
-        raise HardwareError(
-            "report.wandb=true needs a package: pip install -e '.[reports]', "
-            "or leave report.wandb=false"
-        )
+
+def require_reports() -> None:
+    """The same for W&B Reports."""
+    require_package("report.wandb=true", "wandb_workspaces", "leave report.wandb=false")
 
 
 def require_ray() -> None:
-    """Raise `HardwareError` where the package that `hardware/pool=ray` needs is not installed."""
-    _require_package("hardware/pool=ray", "ray", "use hardware/pool=local")
+    """The same for `hardware/pool=ray`."""
+    require_package("hardware/pool=ray", "ray", "use hardware/pool=local")
 
 
 def follow_installation(hardware: HardwareConfig) -> HardwareConfig:
@@ -176,16 +180,11 @@ def check_training(config: RunConfig) -> None:
         if hardware.accelerator is not Accelerator.gpu:
             raise HardwareError(f"{setting} needs an NVIDIA GPU, training here is on CPU: {remedy}")
         if package is not None:
-            _require_package(setting, package, remedy)
+            require_package(setting, package, remedy)
     if config.optimizer._target_ == SHARDED_8BIT:
-        _require_package("optimizer=adamw8bit_sharded", "torchao", "use optimizer=adamw")
+        require_package("optimizer=adamw8bit_sharded", "torchao", "use optimizer=adamw")
     if hardware.attention is Attention.flash_attention_3:
         _check_flash_3(config.train.precision)
-
-
-def _require_package(setting: str, package: str, remedy: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise HardwareError(f"{setting} needs a package: {PACKAGES[package]}, or {remedy}")
 
 
 def _check_flash_3(precision: Precision) -> None:
