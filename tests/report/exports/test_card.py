@@ -104,6 +104,15 @@ def test_the_cards_code_renders_the_prompts_that_were_scored(
     assert tokenizer.decode(names["prompt"]["input_ids"][0]) == "31 Jan 2026 False user"
 
 
+def test_the_cards_code_asks_as_the_first_benchmark_does(tmp_path: Path) -> None:
+    values = "eval.benchmarks=[gsm8k]"
+    for name, benchmark, asked in (("code", ONE, "Python"), ("values", values, "boxed")):
+        run = make_run(tmp_path / name, name, benchmark)
+        export(lineage.checkpoint(run).folder, "model")
+        (code,) = re.findall(r"(messages = \[\n.*?)answer = ", only_card(run).text, re.DOTALL)
+        assert asked in code
+
+
 def test_what_is_not_known_of_the_base_is_left_out(tmp_path: Path) -> None:
     data = only_card(scored_run(tmp_path)).data  # random weights
     assert (data.base_model, data.license) == (None, None)

@@ -6,6 +6,7 @@ from ssd.artifacts.names import MODEL
 from ssd.config.settings import RunConfig
 from ssd.method.decoding import Decoding
 from ssd.models.chat import chat_messages, user_turn
+from ssd.problems.benchmarks.registry import asked_by
 from ssd.problems.problem import Problem
 from ssd.report.exports.card_metadata import base_model
 from ssd.report.exports.checkpoints import Export
@@ -13,7 +14,7 @@ from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Paragraph
 from ssd.report.run.facts import Facts
 
-QUESTION = "Write a function that ..."
+CODE, VALUE = "Write a function that ...", "How many ..."
 WHOLE = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained(".")
@@ -66,7 +67,8 @@ def _sampling(how: Decoding) -> str:
 
 
 def _prompt(config: RunConfig) -> str:
-    form, problem = config.eval.prompt_format, Problem("", QUESTION)
+    setting, form = asked_by(config.eval, config.eval.benchmarks[0])
+    problem = Problem("", CODE if setting == "eval.prompt_format" else VALUE)
     if not form.chat:
         return f'prompt = tokenizer({json.dumps(user_turn(problem, form))}, return_tensors="pt")'
     turns = chat_messages(problem, form, config.eval_model)
