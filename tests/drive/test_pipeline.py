@@ -134,6 +134,7 @@ def test_running_again_starts_nothing_and_prints_the_same_table(finished: tuple[
     }
 
 
+@pytest.mark.slow
 def test_another_evaluation_temperature_neither_samples_nor_trains(
     finished: tuple[Path, str], other: str
 ) -> None:
@@ -170,6 +171,7 @@ def test_training_uses_exactly_the_sampled_ids(finished: tuple[Path, str]) -> No
         assert sample.training_ids() == ids[sample.prompt_id]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("other")
 def test_every_stage_command_of_the_readme_runs_on_finished_runs(
     finished: tuple[Path, str], tmp_path: Path
@@ -207,6 +209,7 @@ def test_a_corpus_of_another_tokenizer_is_refused(
         assert f"error: {setting}={copy} was made with another tokenizer" in printed
 
 
+@pytest.mark.slow
 def test_an_existing_corpus_trains_without_sampling(
     finished: tuple[Path, str], tmp_path: Path
 ) -> None:

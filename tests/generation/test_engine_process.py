@@ -89,6 +89,7 @@ def draw(
     return ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", interpreters())
 def test_an_engine_in_its_own_process_ends_with_its_context(
     python: str, tiny_weights: Weights, tmp_path: Path

@@ -91,6 +91,7 @@ def pids(engine: Replicas) -> list[int]:
     return [replica.worker.companion.process.pid for replica in engine.replicas]  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @two_cores
 def test_a_corpus_of_two_replicas_one_of_them_killed_is_that_of_one(
     tiny_weights: Weights, tmp_path: Path, capfd: pytest.CaptureFixture[str]

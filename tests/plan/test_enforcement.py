@@ -102,6 +102,7 @@ def test_what_surely_fits_asks_no_plan(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_open_settings_are_filled_on_a_gpu_and_remembered(
     tmp_path: Path, card: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -130,6 +130,7 @@ def test_adapters_and_experts_have_the_eager_gradients(kind: str, recompute: str
     require_eager(kind, recompute, batch([20, 33, 11]))
 
 
+@pytest.mark.slow
 def test_every_recomputation_gives_the_eager_gradients_and_keeps_less() -> None:
     row = batch([20, 33, 11])
 

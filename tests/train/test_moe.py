@@ -264,6 +264,7 @@ def test_a_sharded_base_with_the_hubs_setting_names_is_trained_and_exported(
     assert tensor_names(lineage.model_folder(run, "tuned")) == tensor_names(base)
 
 
+@pytest.mark.slow
 def test_the_tuned_model_answers_alike_in_vllm_and_transformers(make_moe: Make) -> None:
     run = trained(make_moe, "one", *FP32, "model.dtype=float32")
     config = run.config
