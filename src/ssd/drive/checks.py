@@ -9,7 +9,7 @@ from ssd.config.ranges import require
 from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.drive.draw import longest_model_len
 from ssd.drive.model_check import check_model
-from ssd.drive.stages import is_current, pending, planned, scores_are_current
+from ssd.drive.stages import all_planned, is_current, pending, planned, scores_are_current
 from ssd.errors import ConfigError
 from ssd.evaluate.generate import is_whole
 from ssd.evaluate.grade import Judges
@@ -27,6 +27,7 @@ from ssd.problems.prompts import load_prompts
 from ssd.run import Run, evidence, lineage, protocol
 from ssd.run.launch import stage_command
 from ssd.run.lineage import require_tokenizer, require_unchanged
+from ssd.run.rounds import all_rounds
 from ssd.runtime.installation import check_training, local_engine, require_ray
 
 NEEDS_DECODING = ("evaluate", "analyse", "report")
@@ -115,11 +116,12 @@ def check(run: Run) -> None:
                 f"{setting}={length} exceeds the {longest} tokens that {config.model.name} takes: "
                 "lower it"
             )
-    if "evaluate" in config.stages and not scores_are_current(run):
+    rounds = all_rounds(run)
+    if "evaluate" in config.stages and not all(map(scores_are_current, rounds)):
         check_evaluation(run)
     untrained = [
         training
-        for training, name in planned(run)
+        for training, name in all_planned(run)
         if name == "train" and not lineage.checkpoint(training).done
     ]
     for training in untrained:

@@ -59,14 +59,16 @@ def train(run: Run) -> None:
                 drop(unlisted(checkpoint))
             print(f"up to date: {checkpoint.folder}", flush=True)
             return
-        corpus = lineage.corpus(run)
-        if not corpus.done:
-            raise ArtifactError(
-                f"{corpus.folder} is unfinished: sample first, "
-                f"with python -m ssd.sample {run.folder}"
-            )
-        lineage.require_unchanged(corpus, run.config.train.corpus and "train.corpus")
-        _fit(run, checkpoint, StoredSamples(corpus.folder / CORPUS), leads=leads)
+        corpora = lineage.corpora(run)
+        for corpus in corpora:
+            if not corpus.done:
+                raise ArtifactError(
+                    f"{corpus.folder} is unfinished: sample first, "
+                    f"with python -m ssd.sample {run.folder}"
+                )
+            lineage.require_unchanged(corpus, run.config.train.corpus and "train.corpus")
+        samples = StoredSamples(*(corpus.folder / CORPUS for corpus in corpora))
+        _fit(run, checkpoint, samples, leads=leads)
 
 
 def _fit(run: Run, checkpoint: Artifact, samples: StoredSamples, *, leads: bool) -> None:
