@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions
 from torch.distributed.checkpoint.state_dict_loader import load as read_state
 from transformers import GenerationConfig
 
-from ssd.arms import TUNED
+from ssd.arms import BASE, TUNED
 from ssd.artifacts.files import require_space
 from ssd.artifacts.names import ADAPTER, CARD, MODEL, STEP_WEIGHTS
 from ssd.artifacts.store import record_export
@@ -27,6 +27,7 @@ from ssd.models.tensors import tensor_names
 from ssd.models.weights import quantisation, weight_bytes
 from ssd.run import Run, lineage, load_run, stage_parser
 from ssd.run.lineage import step_folders
+from ssd.run.rounds import begun_from
 from ssd.runtime.progress import silence_loading_bars
 from ssd.runtime.reporting import reporting_errors
 from ssd.train.carried import carry_files, carry_tensors
@@ -119,9 +120,8 @@ def save_adapter(network: Any, run: Run, folder: Path) -> float:
     from peft import PeftModel
 
     model = run.config.model
-    start = lineage.start_folder(run)
-    is_named = model.path is None and start == lineage.model_folder(run, "base")
-    base_name = model.name if is_named else str(start)
+    is_named = model.path is None and begun_from(run)[1] == BASE
+    base_name = model.name if is_named else str(lineage.start_folder(run))
     network.peft_config["default"].base_model_name_or_path = base_name
     # Embeddings are never adapted; by default peft asks the hub whether they were resized.
     network.save_pretrained(folder, save_embedding_layers=False)

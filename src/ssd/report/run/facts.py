@@ -15,6 +15,7 @@ from ssd.records.analysis import Analysis, read_analysis
 from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.records.scores import Scores, read_scores
 from ssd.records.selection import Candidate
+from ssd.report.run.watch import Round, collect_rounds
 from ssd.run import Run, evidence, lineage, load_run
 from ssd.run.cost import Cost, costs, scored_artifacts
 from ssd.run.tracking import read_metrics
@@ -52,6 +53,8 @@ class Facts:
     """The analysis artifact; None if not even its folder is known."""
     analysis: Analysis | None
     """Its contents; None while it is unfinished, cannot be read, or was not requested."""
+    rounds: tuple[Round, ...]
+    """With scores of the run's own settings, this run first; empty where there is one round."""
     metrics: list[dict[str, Any]]
     """One line per optimizer step so far."""
     stale: tuple[str, ...]
@@ -152,6 +155,7 @@ def collect(run_dir: Path, *, read_positions: bool = True) -> Facts:
         answers=_answers(run, scores),
         analysed=analysed,
         analysis=analysis,
+        rounds=collect_rounds(run, read_positions=read_positions),
         metrics=metrics,
         stale=tuple(stale_scores(run, scores)),
         missing=tuple(missing),
