@@ -18,6 +18,8 @@ from ssd.run.folder import Run
 def of_round(run: Run, number: int) -> Run:
     """Another round of the same run, or of the same control."""
     settings = run.config.rounds
+    if number == settings.number:
+        return run
     first = run.folder if settings.number == 1 else run.folder.parents[1]
     config = dataclasses.replace(run.config, rounds=dataclasses.replace(settings, number=number))
     folder = first if number == 1 else first / ROUNDS / str(number)
