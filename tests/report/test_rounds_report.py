@@ -53,11 +53,9 @@ def make_rounds(
 ) -> Run:
     """A run with a round for each held-out score, whose answers become alike from round to
     round."""
-    settings = (*SETTINGS, f"rounds.count={count or len(held_out)}", *overrides)
+    settings = (*SETTINGS, f"rounds={count or len(held_out)}", *overrides)
     run = make_run(tmp_path, name, *settings)
-    for number, (round_, share) in enumerate(
-        zip(all_rounds(run), held_out, strict=False), start=1
-    ):
+    for number, (round_, share) in enumerate(zip(all_rounds(run), held_out, strict=False), start=1):
         for training in lineage.trainings(round_).values():
             save_run(training, ["python", "train.py", f"rounds={len(held_out)}"])
         entry = benchmark_scores(round_, interval(0.02, -0.1, 0.1, p_value=0.6))

@@ -1,6 +1,7 @@
 """Rounds: which artifacts each depends on, what is refused, and when a run stops."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from runs import compose_config
@@ -11,14 +12,16 @@ from ssd.errors import ConfigError
 from ssd.run import Run, evidence, lineage, load_run, save_run
 from ssd.run.rounds import all_rounds, begun_from, drawn_by, fall, of_round
 
-THREE = ("rounds.count=3", "eval.controls=[t1]")
+THREE = ("rounds=3", "eval.controls=[t1]")
 
 
 def places(run: Run) -> list[str]:
     """Fingerprints of everything that a run of one round has."""
     both = lineage.trainings(run).values()
     made = [locate(each) for each in both for locate in (lineage.corpus, lineage.checkpoint)]
-    answers = [evidence.generations(run, model, "mbpp") for model in (BASE, *lineage.trainings(run))]
+    answers = [
+        evidence.generations(run, model, "mbpp") for model in (BASE, *lineage.trainings(run))
+    ]
     return [artifact.fingerprint for artifact in (*made, *answers)]
 
 
@@ -31,9 +34,10 @@ def test_the_first_of_several_rounds_is_the_run_of_one(make_run: Callable[..., R
 
 
 def test_more_rounds_leave_the_earlier_ones_as_they_are(make_run: Callable[..., Run]) -> None:
-    two, three = (all_rounds(make_run(f"rounds.count={n}", THREE[1])) for n in (2, 3))
+    two, three = (all_rounds(make_run(f"rounds={n}", THREE[1])) for n in (2, 3))
     assert [places(run) for run in two] == [places(run) for run in three][:2]
-    assert len({name for run in three for name in places(run)}) == 3 * 6 + 1  # one base answers once
+    everything = {name for run in three for name in places(run)}
+    assert len(everything) == 3 * 6 + 1  # the base model answers once
 
 
 @pytest.mark.parametrize("start", ["base", "previous"])
@@ -43,7 +47,7 @@ def test_each_round_samples_from_what_the_one_before_trained(
     run = make_run(*THREE, f"rounds.train_from={start}")
     for model in (TUNED, UNIT):
         chain = [lineage.trainings(round_)[model] for round_ in all_rounds(run)]
-        for earlier, later in zip(chain, chain[1:], strict=False):
+        for earlier, later in pairwise(chain):
             trained = lineage.checkpoint(earlier)
             assert drawn_by(later) == (earlier, TUNED)
             assert lineage.corpus(later).inputs["weights"] == trained.fingerprint
@@ -67,7 +71,7 @@ def test_the_control_goes_through_rounds_of_its_own(make_run: Callable[..., Run]
 
 
 def test_accumulated_samples_are_those_of_all_rounds_so_far(make_run: Callable[..., Run]) -> None:
-    alone, joined = (make_run("rounds.count=3", f"rounds.accumulate={on}") for on in (False, True))
+    alone, joined = (make_run("rounds=3", f"rounds.accumulate={on}") for on in (False, True))
     corpora = [lineage.corpora(round_) for round_ in all_rounds(joined)]
     assert [len(each) for each in corpora] == [1, 2, 3]
     assert corpora[2][:2] == corpora[1]
@@ -96,7 +100,7 @@ def test_a_round_is_a_run_folder_of_its_own(make_run: Callable[..., Run]) -> Non
 def test_an_adapter_alone_draws_the_next_corpus_on_the_base_model(
     make_run: Callable[..., Run],
 ) -> None:
-    second = of_round(make_run("rounds.count=2", "adapter=lora", "adapter.merge=false"), 2)
+    second = of_round(make_run("rounds=2", "adapter=lora", "adapter.merge=false"), 2)
     source = drawn_by(second)
     assert lineage.model_folder(*source) == lineage.model_folder(second, BASE)
     trained = lineage.checkpoint(source[0])
@@ -119,12 +123,12 @@ def test_an_adapter_alone_draws_the_next_corpus_on_the_base_model(
         (["rounds.max_drop=0.05", "eval.temps=[0.5,1.0]", "eval.selection=test"], "heldout"),
         (["rounds.max_drop=0.05", "eval.temps=[0.5,1.0]", "stages=[sample,train]"],
          "add evaluate to stages"),
-        (["rounds.count=1", "rounds.max_drop=0.05"], "rounds=3"),
+        (["rounds=1", "rounds.max_drop=0.05"], "rounds=3"),
     ],
 )  # fmt: skip
 def test_what_rounds_cannot_do_is_refused_by_name(settings: list[str], named: str) -> None:
     with pytest.raises(ConfigError) as refusal:
-        compose_config("model=tiny", "rounds.count=3", *settings)
+        compose_config("model=tiny", "rounds=3", *settings)
     assert named in str(refusal.value)
     assert len(str(refusal.value).splitlines()) == 1
 
@@ -141,7 +145,7 @@ def test_what_rounds_cannot_do_is_refused_by_name(settings: list[str], named: st
     ],
 )
 def test_what_rounds_can_do_is_not(settings: list[str]) -> None:
-    assert isinstance(compose_config("model=tiny", "rounds.count=3", *settings), RunConfig)
+    assert isinstance(compose_config("model=tiny", "rounds=3", *settings), RunConfig)
 
 
 def test_a_run_stops_where_a_round_falls_too_far_below_the_best() -> None:

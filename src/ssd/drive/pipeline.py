@@ -87,8 +87,8 @@ def run_rounds(run: Run, command: list[str]) -> None:
             print(f"stopped after round {number} of {len(rounds)}", flush=True)
             break
     if len(rounds) > 1 and "report" in run.config.stages and not is_current(run, "report"):
-        run_stage(run, "report")  # with the rounds that came after it
-    if found := collect_rounds(run):
+        run_stage(run, "report")  # once more, with the rounds that came after it; it prints them
+    elif found := collect_rounds(run):
         print(f"\n{rounds_text(found, run.config.analyse)}\n", flush=True)
 
 

@@ -90,9 +90,10 @@ class Facts:
     @property
     def fitted(self) -> Decoding | None:
         """The decoding of the base model that the tuned one is fitted to, whose temperature T_eff
-        multiplies; None where the objective has no such target."""
+        multiplies; None where the objective has no such target, and in later rounds, whose target
+        is another model's."""
         objective = self.run.config.objective
-        if objective.type is ObjectiveType.tail:
+        if objective.type is ObjectiveType.tail or self.run.config.rounds.number > 1:
             return None
         return lineage.fitted(objective, self.sampled)
 
