@@ -38,8 +38,8 @@ GREEDY = (
 
 LATER = (
     "These parts, and kept mass, are of the loss against the base model's distribution, as in "
-    "every round, so that rounds compare. This round's training was against that of the model that drew "
-    "its samples."
+    "every round, so that rounds compare. This round's training was against that of the model that "
+    "drew its samples."
 )
 
 
