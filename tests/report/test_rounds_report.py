@@ -155,7 +155,7 @@ def test_a_study_draws_every_runs_rounds_beside_its_controls(tmp_path: Path) -> 
     (figure,) = [each for each in document(study).figures if each.name == "rounds"]
     assert figure.alt.count("tuned: ") == figure.alt.count("t1: ") == 2
     assert "t1: 37.5%, 38.5%, 39.5%, 40.5%" in figure.alt
-    assert len(section.blocks) == 4  # what each run did, the curves, a table for each
+    assert len(section.blocks) == 5  # what each run did, the curves, a key, a table for each
     results = json.loads((folder / "results.json").read_text())
     SCHEMA_OF_RESULTS.validate(results)
     assert sorted(len(row.get("rounds", [])) for row in results["runs"]) == [0, 5, 7]

@@ -72,6 +72,7 @@ class Fall:
         """The rule with its numbers, and what follows from it."""
         points = 100 * (self.best - self.score)
         moved = f"{abs(points):.1f} points {'below' if points > 0 else 'above'}"
+        moved = moved if points else "as many as"
         verdict = "more than" if self.exceeds(max_drop) else "within"
         return (
             f"round {self.number} passes {100 * self.score:.1f}% of the held-out problems, {moved} "

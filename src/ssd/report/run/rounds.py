@@ -1,6 +1,6 @@
 """The report's section on rounds: how scores and answers go on from round to round."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ssd.arms import BASE
 from ssd.config.choices import TrainFrom
@@ -8,11 +8,12 @@ from ssd.report.render import formats
 from ssd.report.render.document import Block, Figure, Paragraph, Section, Table
 from ssd.report.run.facts import Facts
 from ssd.report.run.figures import Course, draw_courses
-from ssd.report.run.watch import KEY, RoundRow, answer_words, cells, last_fall, round_rows
+from ssd.report.run.watch import RoundRow, answer_words, cells, key, last_fall, round_rows
 
 REPEATED = (
-    "Repeated fine-tuning on a model's own outputs mostly decays (arXiv 2605.01130), and answers "
-    "become alike before scores fall: fewer distinct programs, less entropy at forks."
+    "Repeated fine-tuning on a model's own outputs mostly decays (arXiv 2605.01130), so what shows "
+    "that answers become alike, fewer distinct programs or less entropy at forks, stands beside "
+    "the scores."
 )
 
 
@@ -25,8 +26,9 @@ def rounds(facts: Facts) -> list[Section]:
     rows = round_rows(facts.rounds, settings.analyse)
     blocks: list[Block] = [
         Paragraph(f"{progress(facts)} {REPEATED}"),
-        rounds_figure([("", rows)]),
+        rounds_figure({"": rows}),
         rounds_table("", rows, facts),
+        Paragraph(columns(rows)),
     ]
     return [Section("Rounds", blocks)]
 
@@ -52,16 +54,18 @@ def progress(facts: Facts) -> str:
     return f"{text} {sentence[0].upper()}{sentence[1:]}{stops}."
 
 
-def rounds_figure(runs: Sequence[tuple[str, Sequence[RoundRow]]]) -> Figure:
+def rounds_figure(runs: Mapping[str, Sequence[RoundRow]]) -> Figure:
     """pass@k over rounds of each model of some runs, which all begin with their base model.
 
     Args:
-        runs: label and rows of each; the label of a single one is empty.
+        runs: rows by name; the name of a single one is empty.
     """
-    benchmarks = dict.fromkeys(name for _, rows in runs for row in rows for name in row.scores)
+    benchmarks = dict.fromkeys(
+        name for rows in runs.values() for row in rows for name in row.scores
+    )
     panels: dict[str, list[Course]] = {name: [] for name in benchmarks}
     told = []
-    for number, (label, rows) in enumerate(runs):
+    for number, (label, rows) in enumerate(runs.items()):
         for model in dict.fromkeys(row.model for row in rows if row.model != BASE):
             name = f"{label}, {model}" if label else model
             for benchmark, courses in panels.items():
@@ -81,9 +85,15 @@ def rounds_figure(runs: Sequence[tuple[str, Sequence[RoundRow]]]) -> Figure:
     )
 
 
+def columns(rows: Sequence[RoundRow]) -> str:
+    """What the table's columns mean."""
+    text = key(rows)
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def rounds_table(label: str, rows: Sequence[RoundRow], facts: Facts) -> Table:
-    """The models of all rounds of one run, whose label stands in the caption."""
+    """The models of all rounds of one run, whose name stands in the caption."""
     titles, texts = cells(rows, answer_words(facts.rounds))
     sides = "".join("l" if title in ("round", "model") else "r" for title in titles)
-    caption = f"The models of every round{label and ' of run '}{label}: {KEY}"
+    caption = f"The models of every round{label and ' of '}{label}"
     return Table(caption=caption, columns=titles, sides=sides, rows=texts)

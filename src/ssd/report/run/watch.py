@@ -1,8 +1,8 @@
 """The rounds of a run side by side: what each round's models score, and whether they collapse.
 
-Repeated fine-tuning on a model's own outputs mostly decays (arXiv 2605.01130), and before scores
-fall, answers become alike: fewer different programs, lower entropy where there was a choice, less
-mass on what the base model would have kept. Imports no matplotlib.
+Repeated fine-tuning on a model's own outputs mostly decays (arXiv 2605.01130). Whether answers
+become alike shows in different programs per problem, in the entropy where there was a choice, and
+in the mass on what the base model would have kept. Imports no matplotlib.
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,12 @@ from ssd.run.rounds import Fall, all_rounds, fall
 
 KEY = (
     "round 0 is the base model; held-out: pass@1 on the problems that chose; distinct: different "
-    "programs or values per problem; entropy in nats, where the base model is sure (locks) and "
-    "where it has a choice (forks), of the same completions in every round; kept: mass on the "
-    "tokens that the training truncation keeps of the base model's distribution; tokens: mean "
-    "answer length; cut: stopped by the length cap"
+    "programs or values per problem; tokens: mean answer length; cut: stopped by the length cap"
+)
+SPREAD = (
+    "locks, forks: entropy in nats where the base model is sure, and where it has a choice, of the "
+    "same completions in every round; kept: mass on the tokens that the training truncation keeps "
+    "of the base model's distribution"
 )
 
 
@@ -111,7 +113,9 @@ def cells(rows: Sequence[RoundRow], words: FormWords) -> tuple[list[str], list[l
     """Titles of the columns, and a row of texts for each row."""
     benchmarks = list(dict.fromkeys(name for row in rows for name in row.scores))
     closes = any(row.closed_share is not None for row in rows)
-    titles = ["round", "model", *benchmarks, "held-out", "distinct", "locks", "forks", "kept"]
+    reads = was_read(rows)
+    titles = ["round", "model", *benchmarks, "held-out", "distinct"]
+    titles += ["locks", "forks", "kept"] if reads else []
     titles += ["tokens", words.share, *(["closed"] if closes else []), "cut"]
     return titles, [
         [
@@ -120,8 +124,7 @@ def cells(rows: Sequence[RoundRow], words: FormWords) -> tuple[list[str], list[l
             *(percent(row.scores[name]) if name in row.scores else "-" for name in benchmarks),
             "-" if row.held_out is None else f"{100 * row.held_out.value:.1f}",
             f"{row.distinct_programs:.2f}",
-            *(_digits(None if row.entropy is None else row.entropy[kind]) for kind in (LOCK, FORK)),
-            _digits(row.kept_mass),
+            *(_spread_cells(row) if reads else []),
             f"{row.mean_tokens:.0f}",
             f"{row.fence_share:.0%}",
             *([_share(row.closed_share)] if closes else []),
@@ -131,10 +134,21 @@ def cells(rows: Sequence[RoundRow], words: FormWords) -> tuple[list[str], list[l
     ]
 
 
+def was_read(rows: Sequence[RoundRow]) -> bool:
+    """Whether an analysis of any of these models was read."""
+    return any(row.entropy is not None for row in rows)
+
+
+def key(rows: Sequence[RoundRow]) -> str:
+    """What the columns mean."""
+    return f"{KEY}; {SPREAD}" if was_read(rows) else KEY
+
+
 def rounds_text(rounds: Sequence[Round], settings: AnalyseConfig) -> str:
     """The table for a terminal."""
-    titles, texts = cells(round_rows(rounds, settings), answer_words(rounds))
-    return "\n\n".join([aligned([titles, *texts]), wrapped([KEY])])
+    rows = round_rows(rounds, settings)
+    titles, texts = cells(rows, answer_words(rounds))
+    return "\n\n".join([aligned([titles, *texts]), wrapped([key(rows)])])
 
 
 def answer_words(rounds: Sequence[Round]) -> FormWords:
@@ -186,6 +200,11 @@ def _spread(
 def _mean(parts: Sequence[tuple[BenchmarkScores, Any]], name: str) -> float:
     values = [getattr(each, name) for _, each in parts]
     return float(np.average(values, weights=[scored.num_problems for scored, _ in parts]))
+
+
+def _spread_cells(row: RoundRow) -> list[str]:
+    entropies = [None if row.entropy is None else row.entropy[kind] for kind in (LOCK, FORK)]
+    return [_digits(value) for value in (*entropies, row.kept_mass)]
 
 
 def _digits(value: float | None) -> str:
