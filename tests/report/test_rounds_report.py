@@ -20,7 +20,7 @@ from run_folders import (
 from ssd.arms import BASE, TUNED, UNIT
 from ssd.report import report, study_report
 from ssd.report.results import SCHEMA
-from ssd.report.run.facts import collect
+from ssd.report.run.facts import collect, run_costs
 from ssd.report.run.watch import collect_rounds, round_rows, rounds_text
 from ssd.report.study.document import document
 from ssd.report.study.rows import study_table
@@ -122,6 +122,7 @@ def test_the_rule_ends_the_rounds_that_are_told_and_says_so(tmp_path: Path) -> N
 def test_a_report_tells_all_rounds_and_a_round_only_itself(tmp_path: Path) -> None:
     run = make_rounds(tmp_path, "one", [0.5, 0.25])
     for round_ in all_rounds(run):
+        finish_checkpoint(round_)
         report(round_.folder)
     whole, second = (round_.folder for round_ in all_rounds(run))
     assert "## Rounds" in (whole / "report.md").read_text()
@@ -130,6 +131,10 @@ def test_a_report_tells_all_rounds_and_a_round_only_itself(tmp_path: Path) -> No
     assert "2 of 2: samples of the model of round 1" in (second / "report.md").read_text()
     assert (second / "report.md").read_text().startswith("# one, round 2")
     results = json.loads((whole / "results.json").read_text())
+    made = {(cost.kind, cost.fingerprint) for cost in run_costs(collect(whole))}
+    checkpoints = {lineage.checkpoint(round_).fingerprint for round_ in all_rounds(run)}
+    assert {name for kind, name in made if kind == "checkpoint"} == checkpoints
+    assert "The later rounds (1 artifact)" in (whole / "report.md").read_text()
     SCHEMA_OF_RESULTS.validate(results)
     assert [row["round"] for row in results["rounds"]] == [0, 1, 1, 2, 2]
     SCHEMA_OF_RESULTS.validate(json.loads((second / "results.json").read_text()))

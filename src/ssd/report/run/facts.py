@@ -18,6 +18,7 @@ from ssd.records.selection import Candidate
 from ssd.report.run.watch import Round, collect_rounds
 from ssd.run import Run, evidence, lineage, load_run
 from ssd.run.cost import Cost, costs, scored_artifacts
+from ssd.run.rounds import of_round
 from ssd.run.tracking import read_metrics
 
 Manifest = dict[str, Any]
@@ -164,11 +165,21 @@ def collect(run_dir: Path, *, read_positions: bool = True) -> Facts:
 
 
 def made_artifacts(facts: Facts) -> list[Artifact]:
-    """Every artifact behind a run, finished or not, its analysis included."""
-    artifacts = scored_artifacts(facts.run, facts.scores)
+    """Every artifact behind a run and its later rounds, finished or not, its analysis included."""
+    artifacts = scored_artifacts(facts.run, facts.scores) + later_artifacts(facts)
     if facts.analysed is not None:
         artifacts.append(stored(facts.run.store, "analysis", facts.analysed.fingerprint))
     return artifacts
+
+
+def later_artifacts(facts: Facts) -> list[Artifact]:
+    """Those behind the scores of the rounds after the first, the first one's answers of the base
+    model among them."""
+    return [
+        artifact
+        for round_ in facts.rounds[1:]
+        for artifact in scored_artifacts(of_round(facts.run, round_.number), round_.scores)
+    ]
 
 
 def run_costs(facts: Facts) -> list[Cost]:
