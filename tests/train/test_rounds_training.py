@@ -9,6 +9,7 @@ from corpora import write_corpus
 from test_trainer import FP32, in_child, live, losses
 from transformers import AutoModelForCausalLM
 
+from ssd.errors import ArtifactError
 from ssd.run import Run, lineage, save_run
 from ssd.run.rounds import of_round
 from ssd.train.network import build
@@ -105,3 +106,19 @@ def test_two_processes_learn_a_soft_round_as_one_does(
     checkpoint.rename(checkpoint.with_name(f"{checkpoint.name}-whole"))
     in_child(run)
     assert losses(run) == pytest.approx(before, rel=1e-4)
+
+
+def test_a_round_does_not_begin_with_a_damaged_model(make_run: Make) -> None:
+    store = f"output_dir={make_run().folder.parent}/damaged"
+    first = make_run(*LEARNS, "rounds=2", "rounds.train_from=previous", store, name="damaged")
+    second = of_round(first, 2)
+    write_corpus(first, FIRST)
+    train(first)
+    write_corpus(second, SECOND)
+    file = lineage.start_folder(second) / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"model\.safetensors"):
+        train(second)
+    assert not lineage.checkpoint(second).done

@@ -931,7 +931,8 @@ class RunConfig:
     @property
     def draws_here(self) -> bool:
         """Whether an engine starts on this machine: a server holds the base model alone."""
-        return self.sampler.engine is not EngineName.openai or "evaluate" in self.stages
+        trained = "evaluate" in self.stages or self.rounds.count > 1
+        return self.sampler.engine is not EngineName.openai or trained
 
     def _check_evaluation(self) -> None:
         settings, last = self.eval, self.train.max_steps

@@ -28,6 +28,7 @@ from ssd.models.weights import has_experts
 from ssd.records.stored import StoredSamples
 from ssd.run import Run, lineage
 from ssd.run.lineage import step_folders
+from ssd.run.rounds import begun_from, drawn_by
 from ssd.run.tracking import Tracker
 from ssd.runtime.precision import product_precision
 from ssd.runtime.progress import silence_loading_bars
@@ -47,7 +48,8 @@ def train(run: Run) -> None:
     """Train, export and check the run's model; returns at once where its checkpoint is finished.
 
     Raises:
-        ArtifactError: the corpus is unfinished, or a checkpoint belongs to another configuration.
+        ArtifactError: the corpus is unfinished, the model that training begins with is not as it
+            was exported, or a checkpoint belongs to another configuration.
         DataError: the corpus does not fit the model or the settings.
         PreemptedError: a signal asked to stop; a checkpoint was written.
     """
@@ -67,6 +69,9 @@ def train(run: Run) -> None:
                     f"with python -m ssd.sample {run.folder}"
                 )
             lineage.require_unchanged(corpus, run.config.train.corpus and "train.corpus")
+        lineage.require_model(*begun_from(run))
+        if run.config.objective.reads_base:
+            lineage.require_model(*drawn_by(run))
         samples = StoredSamples(*(corpus.folder / CORPUS for corpus in corpora))
         _fit(run, checkpoint, samples, leads=leads)
 
