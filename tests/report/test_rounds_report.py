@@ -18,6 +18,7 @@ from run_folders import (
 )
 
 from ssd.arms import BASE, TUNED, UNIT
+from ssd.drive.stages import all_planned
 from ssd.report import report, study_report
 from ssd.report.results import SCHEMA
 from ssd.report.run.facts import collect, run_costs
@@ -113,6 +114,10 @@ def test_rounds_end_at_the_first_without_scores_of_these_settings(tmp_path: Path
 def test_the_rule_ends_the_rounds_that_are_told_and_says_so(tmp_path: Path) -> None:
     run = make_rounds(tmp_path, "one", [0.5, 0.25, 0.75], "rounds.max_drop=0.2")
     assert len(collect_rounds(run)) == 2  # the third is of a time before the rule
+    assert [owner.folder.name for owner, name in all_planned(run) if name == "report"] == [
+        "one",
+        "2",
+    ]
     report(run.folder)
     text = (run.folder / "report.md").read_text()
     assert "2 of 3 rounds" in text

@@ -9,7 +9,14 @@ from ssd.config.ranges import require
 from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.drive.draw import longest_model_len
 from ssd.drive.model_check import check_model
-from ssd.drive.stages import all_planned, is_current, pending, planned, scores_are_current
+from ssd.drive.stages import (
+    all_planned,
+    is_current,
+    pending,
+    planned,
+    rounds_ahead,
+    scores_are_current,
+)
 from ssd.errors import ConfigError
 from ssd.evaluate.generate import is_whole
 from ssd.evaluate.grade import Judges
@@ -27,7 +34,6 @@ from ssd.problems.prompts import load_prompts
 from ssd.run import Run, evidence, lineage, protocol
 from ssd.run.launch import stage_command
 from ssd.run.lineage import require_tokenizer, require_unchanged
-from ssd.run.rounds import all_rounds
 from ssd.runtime.installation import check_training, local_engine, require_ray
 
 NEEDS_DECODING = ("evaluate", "analyse", "report")
@@ -116,8 +122,8 @@ def check(run: Run) -> None:
                 f"{setting}={length} exceeds the {longest} tokens that {config.model.name} takes: "
                 "lower it"
             )
-    rounds = all_rounds(run)
-    if "evaluate" in config.stages and not all(map(scores_are_current, rounds)):
+    evaluated = all(map(scores_are_current, rounds_ahead(run)))
+    if "evaluate" in config.stages and not evaluated:
         check_evaluation(run)
     untrained = [
         training

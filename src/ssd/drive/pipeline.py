@@ -79,8 +79,10 @@ def run_rounds(run: Run, command: list[str]) -> None:
         if len(rounds) > 1:
             print(f"round {number} of {len(rounds)}", flush=True)
         run_round(round_, command)
+        if drop is None:
+            continue
         last = last_fall(collect_rounds(run, read_positions=False))
-        if drop is None or last is None or last.number < number:
+        if last is None or last.number < number:
             continue
         print(last.sentence(drop), flush=True)
         if last.exceeds(drop):

@@ -6,6 +6,7 @@ from ssd.config.choices import STAGES
 from ssd.errors import ArtifactError
 from ssd.evaluate.generate import is_whole
 from ssd.records.scores import VERSION, read_scores, stored_version
+from ssd.report.run.watch import collect_rounds, stopped
 from ssd.run import Run, evidence, lineage
 from ssd.run.rounds import all_rounds, drawn_by
 
@@ -25,8 +26,15 @@ def planned(run: Run) -> list[tuple[Run, str]]:
 
 
 def all_planned(run: Run) -> list[tuple[Run, str]]:
-    """The same of all rounds of a run."""
-    return [each for round_ in all_rounds(run) for each in planned(round_)]
+    """The same of all rounds of a run, as far as it is known to go."""
+    return [each for round_ in rounds_ahead(run) for each in planned(round_)]
+
+
+def rounds_ahead(run: Run) -> list[Run]:
+    """The rounds of a run, without those after one at which its rule has stopped."""
+    rounds, drop = all_rounds(run), run.config.rounds.max_drop
+    found = () if drop is None else collect_rounds(run, read_positions=False)
+    return rounds[: len(found)] if stopped(found, drop) else rounds
 
 
 def pending(run: Run) -> list[str]:

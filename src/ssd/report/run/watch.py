@@ -14,6 +14,7 @@ import numpy as np
 from ssd.analyse.summary import base_kinds
 from ssd.arms import BASE, TUNED, UNIT, FormWords, form_words
 from ssd.config.settings import AnalyseConfig
+from ssd.errors import SSDError
 from ssd.evaluate.table import aligned, percent, wrapped
 from ssd.method.intervals import Interval
 from ssd.method.locks import FORK, LOCK
@@ -41,7 +42,7 @@ class Round:
     number: int
     scores: Scores
     analysis: Analysis | None
-    """None where it is unfinished or was not requested."""
+    """None where it is unfinished, damaged or was not requested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +76,30 @@ def collect_rounds(run: Run, *, read_positions: bool = True) -> tuple[Round, ...
     found: list[Round] = []
     for number, round_ in enumerate(rounds if len(rounds) > 1 else [], start=1):
         scores = read_scores(round_.folder)
-        if scores is None or scores.inputs != evidence.score_inputs(round_):
+        if scores is None or not _is_current(round_, scores):
             break
-        analysis = evidence.finished_analysis(round_) if read_positions else None
-        content = None if analysis is None else read_analysis(analysis.intact())
-        found.append(Round(number=number, scores=scores, analysis=content))
+        analysis = _read_analysis(round_) if read_positions else None
+        found.append(Round(number=number, scores=scores, analysis=analysis))
         if stopped(found, run.config.rounds.max_drop):
             break
     return tuple(found)
+
+
+def _is_current(run: Run, scores: Scores) -> bool:
+    """Whether scores belong to the run's settings, as far as its prompts are there to tell."""
+    try:
+        return scores.inputs == evidence.score_inputs(run)
+    except (SSDError, OSError):
+        return False
+
+
+def _read_analysis(run: Run) -> Analysis | None:
+    """The run's analysis; None without one that can be read, which the run's own report names."""
+    try:
+        analysis = evidence.finished_analysis(run)
+        return None if analysis is None else read_analysis(analysis.intact())
+    except (SSDError, OSError, KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def last_fall(rounds: Sequence[Round]) -> Fall | None:
