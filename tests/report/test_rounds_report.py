@@ -128,6 +128,7 @@ def test_a_report_tells_all_rounds_and_a_round_only_itself(tmp_path: Path) -> No
     run = make_rounds(tmp_path, "one", [0.5, 0.25])
     for round_ in all_rounds(run):
         finish_checkpoint(round_)
+    for round_ in all_rounds(run):
         report(round_.folder)
     whole, second = (round_.folder for round_ in all_rounds(run))
     assert "## Rounds" in (whole / "report.md").read_text()

@@ -166,7 +166,7 @@ def _references(inputs: dict[str, Any]) -> Iterator[Place]:
     identities = [inputs.get("model"), inputs.get("weights")]
     identities += models.values() if isinstance(models, dict) else ()
     for identity in identities:  # a checkpoint's fingerprint, perhaps `@20+adapter`; or the base's
-        if isinstance(identity, str):
+        if isinstance(identity, str) and ":" not in identity:
             yield "checkpoint", identity.split("@")[0].removesuffix("+adapter")
     if isinstance(inputs.get("probe"), str):
         yield from (("corpus", inputs["probe"]), ("generations", inputs["probe"]))
