@@ -5,7 +5,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from ssd.config.composition import register
+from ssd.config.composition import overrides_first, register
 from ssd.config.settings import RunConfig, to_run_config
 
 ROOT = Path(__file__).parent.parent
@@ -16,5 +16,5 @@ register()
 def compose_config(*overrides: str) -> RunConfig:
     """What `python train.py OVERRIDES` would run."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        composed = compose("train", overrides=["run_name=test", *overrides])
+        composed = compose("train", overrides=overrides_first(["run_name=test", *overrides]))
     return to_run_config(OmegaConf.to_container(composed, resolve=True))

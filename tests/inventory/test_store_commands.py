@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from run_folders import make_run
+from run_folders import finish_checkpoint, finish_corpus, make_run
 from test_finished_store import unpack
 
 from ssd.artifacts.files import read_json, write_json
@@ -19,6 +19,7 @@ from ssd.inventory.holdings import DAY, take_inventory
 from ssd.inventory.prune import candidates, delete
 from ssd.models import Weights
 from ssd.run import lineage, load_run
+from ssd.run.rounds import of_round
 
 
 def artifacts(*arguments: str | Path, code: int = 0) -> str:
@@ -208,3 +209,15 @@ def test_a_killed_prune_is_finished_by_the_next(tmp_path: Path) -> None:
     assert take_inventory(tmp_path).holdings == []
     artifacts("prune", "--yes", "--outputs", tmp_path)
     assert not begun.exists()
+
+
+def test_a_later_rounds_artifacts_refer_to_the_run_and_to_what_drew_them(tmp_path: Path) -> None:
+    first = make_run(tmp_path, "rounds", "rounds=2")
+    second = of_round(first, 2)
+    finish_corpus(second)
+    finish_checkpoint(second)
+    inventory = take_inventory(tmp_path / "outputs")
+    assert {tuple(each.runs) for each in inventory.holdings} == {(str(first.folder),)}
+    corpus = inventory.named(lineage.corpus(second).fingerprint)
+    assert ("checkpoint", lineage.checkpoint(first).fingerprint) in corpus.refers_to
+    assert candidates(inventory, [], 0.0) == []

@@ -146,3 +146,27 @@ def test_problems_are_counted_without_their_files() -> None:
     assert count_problems(settings, "jsonl", "all") is None
     limited = dataclasses.replace(settings, limit=48)
     assert count_problems(limited, "humaneval", "all") == 48
+
+
+def test_every_round_samples_trains_and_answers_again_but_the_base_model(tmp_path: Path) -> None:
+    run = ("model=qwen3_4b", "hardware=gpu_1", "eval.controls=[base_swept,t1]",
+           "eval.temps=[0.5,1.0]", *GIVEN)  # fmt: skip
+    one, three = (
+        {part.name: part.num_tokens for part in hours(tmp_path, *run, *more).parts}
+        for more in ([], ["rounds=3"])
+    )
+    assert one.keys() == three.keys()
+    for name in (
+        "sampling",
+        "sampling of the control t1",
+        "training",
+        "training of the control t1",
+    ):
+        assert three[name] == 3 * one[name]
+    # Of t1, tuned and, where settings are chosen, base: two settings each; reported, base twice.
+    assert three["answers that choose"] == pytest.approx(
+        (2 * 3 * 2 + 3) / (2 * 2 + 3) * one["answers that choose"]
+    )
+    assert three["answers that are reported"] == pytest.approx(
+        (2 + 2 * 3) / (2 + 2) * one["answers that are reported"]
+    )

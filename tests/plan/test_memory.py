@@ -317,3 +317,11 @@ def test_a_card_is_found_by_what_nvidia_smi_calls_it(
     card = find_card(assume(HardwareConfig()))
     assert card is not None
     assert card.bandwidth == bandwidth
+
+
+def test_a_later_round_beside_an_adapter_holds_the_model_that_drew_its_samples() -> None:
+    rounds = ("hardware=gpu_1", "objective=soft", "adapter=lora", "rounds=2")
+    fresh, model, _ = planned(*rounds)
+    assert sizes(fresh)["frozen copy of the base"] == 2 * model.num_parameters
+    onward, _, _ = planned(*rounds, "rounds.train_from=previous")
+    assert "frozen copy of the base" not in sizes(onward)

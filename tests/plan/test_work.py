@@ -235,3 +235,10 @@ def test_kept_checkpoints_are_weights_only() -> None:
     assert sizes["earlier checkpoints"] == 7 * 4 * model.num_parameters  # two are there whole
     assert sizes["the same of the control t1"] == (9 * 4 + 2) * model.num_parameters
     assert num_earlier(compose_config("model=qwen3_4b", "train.keep_checkpoints=3").train) == 2
+
+
+def test_every_rounds_models_stay_on_the_disk() -> None:
+    model = sized("Qwen/Qwen3-4B-Instruct-2507")
+    config = compose_config("model=qwen3_4b", "rounds=3")
+    sizes = disk_bytes(model, config, num_trainings=6)
+    assert sizes["the same of the other trainings"] == 5 * 2 * model.num_parameters

@@ -98,9 +98,9 @@ def test_lengths_and_ids_are_those_of_the_samples_in_however_many_row_groups(
                 for group in in_groups(table, num_tokens):
                     writer.write(group)
         stored = StoredSamples(path)
-        several = stored.file.num_row_groups > 1
+        several = stored.files[0].num_row_groups > 1
         assert several is (num_tokens < 10_000)
-        assert (LENGTHS in (stored.file.metadata.metadata or {})) is several
+        assert (LENGTHS in (stored.files[0].metadata.metadata or {})) is several
         assert stored.lengths().tolist() == lengths
         assert [*stored.prompt_ids()] == [sample.prompt_id for sample in samples]
         for row in random.Random(0).sample(range(40), 40):

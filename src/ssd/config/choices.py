@@ -77,5 +77,7 @@ or the reported ones themselves."""
 Resample = StrEnum("Resample", "problems samples both")
 """What intervals are over: problems, whose scores hold the noise of their samples already; the
 samples of these very problems; or both, which is the same as problems."""
+TrainFrom = StrEnum("TrainFrom", "base previous")
+"""What a round's training begins with."""
 WandbMode = StrEnum("WandbMode", "auto online offline")
 """`auto` is online when a W&B login exists and offline otherwise."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import typing
 from collections.abc import Sequence
 
@@ -40,7 +41,9 @@ def setting_names(schema: type = RunConfig, prefix: str = "") -> list[str]:
 
 def overrides_first(arguments: Sequence[str]) -> list[str]:
     """The same arguments with KEY=VALUE and ~KEY in front: between options, as in
-    `model=tiny -m seed=0,1`, argparse does not take all of them."""
+    `model=tiny -m seed=0,1`, argparse does not take all of them. `rounds=3` is spelled out: Hydra
+    takes no number for a section."""
+    arguments = [re.sub(r"^rounds=", "rounds.count=", text) for text in arguments]
     return sorted(arguments, key=lambda text: not _is_override(text))
 
 

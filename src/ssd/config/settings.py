@@ -45,6 +45,7 @@ from ssd.config.choices import (
     SelectionMode,
     Strategy,
     SystemRole,
+    TrainFrom,
     WandbMode,
     WeightSource,
 )
@@ -444,6 +445,38 @@ class TrainConfig:
             f"train.warmup_steps={self.warmup_steps} must lie in "
             f"[0, train.max_steps={self.max_steps}]",
         )
+
+
+@dataclass(kw_only=True, slots=True)
+class RoundsConfig:
+    """How often the method is repeated: a round samples from the model that the round before it has
+    trained. Typed as `rounds=3`, which is short for `rounds.count=3`."""
+
+    count: int = positive(1)
+    """Rounds at most; the paper has one."""
+    train_from: TrainFrom = TrainFrom.base
+    """What every round's training begins with: the base model, or the model that drew its samples
+    (`previous`), as it was exported."""
+    accumulate: bool = False
+    """Train on the samples of all rounds so far, not the last's alone. The number of steps stays
+    `train.max_steps`."""
+    max_drop: float | None = within("[0, 1]", None)
+    """Stop after a round whose pass@1 on the problems that chose its setting lies more than this
+    below the best earlier round's; no rule when null."""
+    number: int = positive(1)
+    """Which round a folder holds; set by the run itself."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "rounds")
+        require(
+            self.max_drop is None or self.count > 1,
+            f"rounds.max_drop={self.max_drop} compares rounds and there is one: add rounds=3",
+        )
+
+    @property
+    def draws_with_another(self) -> bool:
+        """Whether later rounds train another model than the one that drew their samples."""
+        return self.count > 1 and self.train_from is TrainFrom.base
 
 
 @dataclass(kw_only=True, slots=True)
@@ -847,6 +880,7 @@ class RunConfig:
     objective: ObjectiveConfig = MISSING
     adapter: AdapterConfig = MISSING
     train: TrainConfig = MISSING
+    rounds: RoundsConfig = field(default_factory=RoundsConfig)
     hardware: HardwareConfig = MISSING
     eval: EvalConfig = MISSING
     plan: PlanConfig = field(default_factory=PlanConfig)
@@ -876,10 +910,17 @@ class RunConfig:
             f"sampler.max_new_tokens={self.sampler.max_new_tokens}",
         )
         self._check_evaluation()
+        self._check_rounds()
         require(
             self.logger.wandb or not self.report.wandb,
             "report.wandb=true shows W&B runs and logger=none makes none: add logger=wandb",
         )
+
+    @property
+    def title(self) -> str:
+        """The run's name; from the second round on with the round's."""
+        number = self.rounds.number
+        return self.run_name + (f", round {number}" if number > 1 else "")
 
     @property
     def eval_model(self) -> ModelConfig:
@@ -890,7 +931,8 @@ class RunConfig:
     @property
     def draws_here(self) -> bool:
         """Whether an engine starts on this machine: a server holds the base model alone."""
-        return self.sampler.engine is not EngineName.openai or "evaluate" in self.stages
+        trained = "evaluate" in self.stages or self.rounds.count > 1
+        return self.sampler.engine is not EngineName.openai or trained
 
     def _check_evaluation(self) -> None:
         settings, last = self.eval, self.train.max_steps
@@ -910,6 +952,49 @@ class RunConfig:
             or self.truncation != TruncationConfig(),
             "eval.controls=[t1] is this run itself, which samples at temperature 1 without "
             "truncation: leave it out",
+        )
+
+    def _check_rounds(self) -> None:
+        rounds, alone = self.rounds, self.adapter.type is not AdapterType.none
+        alone = alone and not self.adapter.merge
+        if rounds.count == 1:
+            return
+        require(
+            self.train.corpus is None,
+            f"train.corpus={self.train.corpus} is one corpus, and each of rounds={rounds.count} "
+            "draws its own: leave one of them out",
+        )
+        require(
+            "sample" not in self.stages or "train" in self.stages,
+            f"rounds={rounds.count} sample from trained models and stages trains none: "
+            "add train to stages",
+        )
+        require(
+            not alone or rounds.train_from is TrainFrom.base,
+            "rounds.train_from=previous trains on top of the last round's model, and "
+            "adapter.merge=false exports none: use adapter.merge=true, or rounds.train_from=base",
+        )
+        require(
+            not self.objective.reads_base or not alone,
+            f"objective={self.objective.type.value} reads the model that drew the samples, and "
+            "adapter.merge=false exports none: use adapter.merge=true",
+        )
+        require(
+            not self.objective.reads_base or not rounds.accumulate,
+            f"objective={self.objective.type.value} compares with the one model that drew the "
+            "samples, and under rounds.accumulate=true each round's has drawn a part: leave it out",
+        )
+        require(
+            rounds.max_drop is None or "train" not in self.stages or "evaluate" in self.stages,
+            f"rounds.max_drop={rounds.max_drop} stops by scores: add evaluate to stages",
+        )
+        settings = self.eval
+        grids = (settings.temps, settings.truncations, settings.checkpoint_steps)
+        require(
+            rounds.max_drop is None
+            or (settings.selection is SelectionMode.heldout and any(len(g) > 1 for g in grids)),
+            f"rounds.max_drop={rounds.max_drop} stops by held-out problems and none are held out: "
+            "let them choose, by 'eval.temps=[0.7,1.0]' with eval.selection=heldout",
         )
 
     def _check_training(self) -> None:

@@ -9,7 +9,14 @@ from ssd.config.ranges import require
 from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.drive.draw import longest_model_len
 from ssd.drive.model_check import check_model
-from ssd.drive.stages import is_current, pending, planned, scores_are_current
+from ssd.drive.stages import (
+    all_planned,
+    is_current,
+    pending,
+    planned,
+    rounds_ahead,
+    scores_are_current,
+)
 from ssd.errors import ConfigError
 from ssd.evaluate.generate import is_whole
 from ssd.evaluate.grade import Judges
@@ -115,11 +122,12 @@ def check(run: Run) -> None:
                 f"{setting}={length} exceeds the {longest} tokens that {config.model.name} takes: "
                 "lower it"
             )
-    if "evaluate" in config.stages and not scores_are_current(run):
+    evaluated = all(map(scores_are_current, rounds_ahead(run)))
+    if "evaluate" in config.stages and not evaluated:
         check_evaluation(run)
     untrained = [
         training
-        for training, name in planned(run)
+        for training, name in all_planned(run)
         if name == "train" and not lineage.checkpoint(training).done
     ]
     for training in untrained:

@@ -1,14 +1,16 @@
-"""`python -m ssd.drive.draw RUN_DIR`: all that the frozen model can draw before any training.
+"""`python -m ssd.drive.draw RUN_DIR`: all that one model can draw before a training.
 
-That is the corpus, the control's corpus, and, if the run evaluates, those of the base model's
-answers whose decoding does not depend on what is chosen for the tuned model. One engine serves
-them: on a GPU a start takes one to two minutes.
+Of the frozen model that is the corpus, the control's corpus, and, if the run evaluates, those of
+the base model's answers whose decoding does not depend on what is chosen for the tuned model. One
+engine serves them: on a GPU a start takes one to two minutes. In a later round a trained model
+draws the corpus.
 """
 
 from ssd.arms import BASE
 from ssd.evaluate.generate import answer_all
 from ssd.generation.engines import run_engine
 from ssd.run import Run, lineage, load_run, stage_parser
+from ssd.run.rounds import drawn_by
 from ssd.runtime.reporting import reporting_errors
 from ssd.sample.corpus import sample
 
@@ -19,10 +21,11 @@ def draw(run: Run) -> None:
     Raises:
         DataError: a prompt leaves no room for an answer, or no sample is left.
     """
-    with run_engine(run, BASE, max_model_len=longest_model_len(run)) as engine:
+    source, model = drawn_by(run)
+    with run_engine(source, model, max_model_len=longest_model_len(run)) as engine:
         for training in lineage.sampled(run):
             sample(training, engine)
-        if "evaluate" in run.config.stages:
+        if model == BASE and "evaluate" in run.config.stages:
             answer_all(run, BASE, engine)
 
 

@@ -15,6 +15,7 @@ from ssd.arms import UNIT
 from ssd.artifacts.files import read_json, require_space
 from ssd.artifacts.names import CONFIG, REPORT_PAGE, WEIGHTS
 from ssd.config.choices import DataSource
+from ssd.config.ranges import require
 from ssd.config.settings import DataConfig, RunConfig
 from ssd.drive.checks import check, check_data
 from ssd.drive.model_check import check_unfetched
@@ -27,9 +28,11 @@ from ssd.models.weights import locate
 from ssd.plan.enforcement import print_plan, settle
 from ssd.problems.benchmarks.registry import require_benchmarks
 from ssd.records.scores import read_scores
+from ssd.report.run.watch import collect_rounds, last_fall, rounds_text
 from ssd.run import Run, evidence, lineage, save_run
 from ssd.run.folder import NOWHERE, write_config
 from ssd.run.launch import export_model, stage_command, stage_environment
+from ssd.run.rounds import all_rounds, drawn_by
 from ssd.run.tracking import require_wandb_folders
 from ssd.runtime.children import run_child
 from ssd.runtime.hardware import assume, resolve
@@ -61,10 +64,40 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
         config = pin_model(config, weights)
     run = Run(folder, config, weights)
     check(run)
-    for training in lineage.trainings(run).values():  # the run itself, and the control's
-        save_run(training, command)
     print(f"run {folder}", flush=True)
     note_products(config)
+    run_rounds(run, command)
+    if (folder / REPORT_PAGE).is_file():
+        print(f"report: {folder / REPORT_PAGE}", flush=True)
+
+
+def run_rounds(run: Run, command: list[str]) -> None:
+    """Bring round after round up to date, until one falls too far on held-out problems; then print
+    them side by side."""
+    rounds, drop = all_rounds(run), run.config.rounds.max_drop
+    for number, round_ in enumerate(rounds, start=1):
+        if len(rounds) > 1:
+            print(f"round {number} of {len(rounds)}", flush=True)
+        run_round(round_, command)
+        if drop is None:
+            continue
+        last = last_fall(collect_rounds(run, read_positions=False))
+        if last is None or last.number < number:
+            continue
+        print(last.sentence(drop), flush=True)
+        if last.exceeds(drop):
+            print(f"stopped after round {number} of {len(rounds)}", flush=True)
+            break
+    if len(rounds) > 1 and "report" in run.config.stages and not is_current(run, "report"):
+        run_stage(run, "report")  # once more, with the rounds that came after it; it prints them
+    elif found := collect_rounds(run):
+        print(f"\n{rounds_text(found, run.config.analyse)}\n", flush=True)
+
+
+def run_round(run: Run, command: list[str]) -> None:
+    """Bring one round up to date and print its scores."""
+    for training in lineage.trainings(run).values():  # the run itself, and the control's
+        save_run(training, command)
     current = []
     for owner, stage in planned(run):
         name = stage if owner is run else f"{stage} {UNIT}"
@@ -75,11 +108,9 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
             print(f"{name:9} starts", flush=True)
             run_stage(owner, stage)
     link_artifacts(run)
-    scores = read_scores(folder) if "evaluate" in current else None
+    scores = read_scores(run.folder) if "evaluate" in current else None
     if scores is not None:  # a stage that ran has printed it
         print(f"\n{score_table(scores)}\n", flush=True)
-    if (folder / REPORT_PAGE).is_file():
-        print(f"report: {folder / REPORT_PAGE}", flush=True)
 
 
 def prepare(config: RunConfig, folder: Path) -> tuple[RunConfig, Weights | None]:
@@ -106,8 +137,13 @@ def follow(config: RunConfig) -> RunConfig:
     """The configuration on hardware that the installed packages can use.
 
     Raises:
-        ConfigError, HardwareError: a benchmark or a package is not there.
+        ConfigError, HardwareError: a benchmark or a package is not there, or `rounds.number` was
+            typed.
     """
+    require(
+        config.rounds.number == 1,
+        f"rounds.number={config.rounds.number} is set by the run itself: use rounds=NUMBER",
+    )
     require_benchmarks(config.eval)
     check_installation()
     if config.report.wandb:
@@ -160,7 +196,9 @@ def pin_revision(data: DataConfig) -> DataConfig:
 
 
 def run_stage(run: Run, stage: str) -> None:
-    """Start a stage's process and wait for it; what the analysis reads is exported first."""
+    """Start a stage's process and wait for it; the models that it reads are exported first."""
+    if stage in ("sample", "train"):
+        export_model(*drawn_by(run), None)
     if stage == "analyse":
         for model, step in evidence.reported_steps(run).items():
             export_model(run, model, step)

@@ -1,4 +1,4 @@
-"""Which stages a run asks for, and which of them are up to date."""
+"""Which stages a run asks for, round after round, and which of them are up to date."""
 
 from ssd.arms import BASE, INTERVALS
 from ssd.artifacts.names import MANIFEST, REPORT_PAGE, SCORES
@@ -6,28 +6,47 @@ from ssd.config.choices import STAGES
 from ssd.errors import ArtifactError
 from ssd.evaluate.generate import is_whole
 from ssd.records.scores import VERSION, read_scores, stored_version
+from ssd.report.run.watch import collect_rounds, stopped
 from ssd.run import Run, evidence, lineage
+from ssd.run.rounds import all_rounds, drawn_by
 
 DRAW = ("sample", "train", "evaluate")
 """The stages that draw tokens or train."""
 
 
 def planned(run: Run) -> list[tuple[Run, str]]:
-    """Every stage that is asked for, in order; the control `t1` is trained after the run itself."""
+    """Every stage that is asked for of one round, in order; the control `t1` is trained after the
+    run itself, and before that sampled, by its own model, in all rounds but the first."""
     stages = [name for name in STAGES[1:] if name in run.config.stages]
     trainings = list(lineage.trainings(run).values()) if "evaluate" in stages else [run]
-    return [(owner, name) for name in stages for owner in (trainings if name == "train" else [run])]
+    each = {"train": trainings}
+    if drawn_by(run)[1] != BASE:
+        each["sample"] = trainings
+    return [(owner, name) for name in stages for owner in each.get(name, [run])]
+
+
+def all_planned(run: Run) -> list[tuple[Run, str]]:
+    """The same of all rounds of a run, as far as it is known to go."""
+    return [each for round_ in rounds_ahead(run) for each in planned(round_)]
+
+
+def rounds_ahead(run: Run) -> list[Run]:
+    """The rounds of a run, without those after one at which its rule has stopped."""
+    rounds, drop = all_rounds(run), run.config.rounds.max_drop
+    found = () if drop is None else collect_rounds(run, read_positions=False)
+    return rounds[: len(found)] if stopped(found, drop) else rounds
 
 
 def pending(run: Run) -> list[str]:
-    """The stages that will draw tokens or train, in order; `train` once for each training.
+    """The stages of all rounds that will draw tokens or train, in order; `train` once for each
+    training.
 
     Raises:
         ArtifactError: a training has no corpus and none is to be sampled.
     """
     stale = [
         (owner, name)
-        for owner, name in planned(run)
+        for owner, name in all_planned(run)
         if name in DRAW and not is_current(owner, name)
     ]
     trainings = [owner for owner, name in stale if name == "train"]
@@ -42,7 +61,8 @@ def pending(run: Run) -> list[str]:
 
 def is_made(run: Run, stage: str) -> bool:
     """Whether a stage's artifacts are finished; False if it updates the run folder too."""
-    if stage == "sample" and "evaluate" in run.config.stages and not is_whole(run, BASE):
+    answers = drawn_by(run)[1] == BASE and "evaluate" in run.config.stages
+    if stage == "sample" and answers and not is_whole(run, BASE):
         return False
     return stage in ("sample", "train", "analyse") and is_current(run, stage)
 
@@ -61,12 +81,15 @@ def is_current(run: Run, stage: str) -> bool:
 
 
 def report_is_current(run: Run) -> bool:
-    """Whether the report is newer than everything it describes that exists."""
+    """Whether the report is newer than everything it describes that exists, in later rounds too."""
     report, scores = run.folder / REPORT_PAGE, run.folder / SCORES
-    analysis = evidence.finished_analysis(run)
     if not report.is_file() or not scores.is_file():
         return False
-    sources = [scores] if analysis is None else [scores, analysis.folder / MANIFEST]
+    sources = []
+    for round_ in all_rounds(run):
+        analysis = evidence.finished_analysis(round_)
+        sources += [] if analysis is None else [analysis.folder / MANIFEST]
+        sources += [path for path in (round_.folder / SCORES,) if path.is_file()]
     return report.stat().st_mtime > max(path.stat().st_mtime for path in sources)
 
 

@@ -23,8 +23,12 @@ def build_requests(
     max_new_tokens: int,
     max_model_len: int | None,
     decoding: Decoding,
+    first_index: int = 0,
 ) -> tuple[list[Request], dict[str, int]]:
     """Requests of the problems whose prompt leaves room for a token, and the problems left out.
+
+    Args:
+        first_index: of a problem's samples, whose seeds follow from their indices.
 
     Returns:
         `num_samples` requests per fitting problem, in order, and the prompt length of every problem
@@ -49,7 +53,7 @@ def build_requests(
                 max_new_tokens=min(max_new_tokens, room),
                 decoding=decoding,
             )
-            for index in range(num_samples)
+            for index in range(first_index, first_index + num_samples)
         ]
     return requests, too_long
 

@@ -13,6 +13,7 @@ from ssd.errors import ArtifactError, SSDError, one_line
 from ssd.evaluate.selection import list_jobs
 from ssd.records.scores import read_scores
 from ssd.run import Run, evidence, lineage, load_run, protocol
+from ssd.run.rounds import all_rounds
 
 KINDS = ("corpus", "checkpoint", "generations", "verdicts", "analysis")
 DAY = 86400.0
@@ -97,11 +98,16 @@ def run_folders(outputs: Path) -> Iterator[Path]:
 
 
 def referred(run: Run) -> Iterator[Place]:
-    """What a run reads or will read, by its configuration and by its scores.
+    """What a run reads or will read in all its rounds, by its configuration and by its scores.
 
     Raises:
         SSDError, OSError: it cannot be located, as where the prompt file is gone.
     """
+    for round_ in all_rounds(run):
+        yield from _referred(round_)
+
+
+def _referred(run: Run) -> Iterator[Place]:
     artifacts: list[Artifact] = []
     for training in lineage.trainings(run).values():
         artifacts += [lineage.corpus(training), lineage.checkpoint(training)]
@@ -157,9 +163,10 @@ def _references(inputs: dict[str, Any]) -> Iterator[Place]:
         if isinstance(inputs.get(kind), str):
             yield kind, inputs[kind]
     models = inputs.get("models")
-    identities = [inputs.get("model"), *(models.values() if isinstance(models, dict) else ())]
+    identities = [inputs.get("model"), inputs.get("weights")]
+    identities += models.values() if isinstance(models, dict) else ()
     for identity in identities:  # a checkpoint's fingerprint, perhaps `@20+adapter`; or the base's
-        if isinstance(identity, str):
+        if isinstance(identity, str) and ":" not in identity:
             yield "checkpoint", identity.split("@")[0].removesuffix("+adapter")
     if isinstance(inputs.get("probe"), str):
         yield from (("corpus", inputs["probe"]), ("generations", inputs["probe"]))

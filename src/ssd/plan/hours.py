@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssd.arms import UNIT
+from ssd.arms import BASE, SWEPT, UNIT
 from ssd.config.choices import STAGES, ModelKind
 from ssd.config.settings import EvalConfig, RunConfig
 from ssd.evaluate.selection import list_arms
@@ -73,7 +73,13 @@ def planned_run(config: RunConfig, folder: Path) -> Run:
 
 
 def num_trainings(run: Run) -> int:
-    """Number of models that are trained: the tuned one, and the control `t1` if it is evaluated."""
+    """Number of models that are trained: the tuned one, and the control `t1` if it is evaluated, in
+    every round."""
+    return run.config.rounds.count * num_models(run)
+
+
+def num_models(run: Run) -> int:
+    """The same of one round."""
     return len(lineage.trainings(run)) if "evaluate" in run.config.stages else 1
 
 
@@ -86,12 +92,14 @@ def run_hours(
         capacity: bytes of one GPU.
     """
     config, stages = run.config, run.config.stages
-    models = ["", f" of the control {UNIT}"][: num_trainings(run)]
+    models = ["", f" of the control {UNIT}"][: num_models(run)]
+    rounds = config.rounds.count
+    times = f"{rounds} rounds of " if rounds > 1 else ""
     speed, source = engine_speed(model, config, capacity, workload.context_tokens / 2)
     samples, bound = workload.num_samples, workload.is_upper_bound
     drawn, num_tokens = "? samples (plan.num_samples)", None
     if samples is not None:
-        drawn, num_tokens = f"{samples:,} samples", samples * workload.mean_tokens
+        drawn, num_tokens = f"{times}{samples:,} samples", rounds * samples * workload.mean_tokens
     parts = [
         Part(f"sampling{name}", drawn, num_tokens, speed, bound)
         for name in models
@@ -100,7 +108,7 @@ def run_hours(
     if "train" in stages:
         rate, steps = work.tokens_per_second * config.hardware.num_processes, f"{work.num_steps:,}"
         parts += [
-            Part(f"training{name}", f"{steps} steps", work.num_tokens, rate, bound)
+            Part(f"training{name}", f"{times}{steps} steps", rounds * work.num_tokens, rate, bound)
             for name in models
         ]
     if {"train", "evaluate"} <= set(stages):
@@ -118,12 +126,16 @@ def run_hours(
 
 def _answers(run: Run, length: float) -> list[tuple[str, str, float | None]]:
     """The purpose of the answers, their number in words, and their tokens. Every candidate setting
-    answers the problems that choose, every arm the reported ones."""
-    models = protocol.models(run)
+    answers the problems that choose, every arm the reported ones; later rounds have no new answers
+    of the base model under its own settings."""
+    models, rounds = protocol.models(run), run.config.rounds.count
     arms = list_arms(run, {model: protocol.candidates(run, model)[0] for model in models})
-    choices = [len(protocol.candidates(run, model)) for model in models]
-    num_choices = sum(number for number in choices if number > 1)
-    planned = [("are reported", len(arms), "arms", protocol.reported_on(run))]
+    num_arms = sum(1 if arm.name in (BASE, SWEPT) else rounds for arm in arms)
+    choices = {model: len(protocol.candidates(run, model)) for model in models}
+    num_choices = sum(
+        number * (1 if model == BASE else rounds) for model, number in choices.items() if number > 1
+    )
+    planned = [("are reported", num_arms, "arms", protocol.reported_on(run))]
     if protocol.selects(run):
         planned.insert(0, ("choose", num_choices, "settings", protocol.chosen_on(run)))
     answers = []

@@ -153,11 +153,14 @@ def _soft_logits(config: RunConfig) -> int:
 
 
 def _frozen_copy(model: Architecture, config: RunConfig, shared: int) -> list[Item]:
-    """The base model's weights beside those that are trained, in fp32 as they are."""
-    if not config.objective.reads_base or config.adapter.type is not AdapterType.none:
+    """The weights of the model that drew the samples beside those that are trained, in their type.
+    An adapted network holds them itself, as long as it is the base model that draws."""
+    adapted = config.adapter.type is not AdapterType.none
+    if not config.objective.reads_base or (adapted and not config.rounds.draws_with_another):
         return []
-    size = FP32 * model.num_parameters / shared
-    return [Item("frozen copy of the base", size, on_host=config.hardware.cpu_offload)]
+    precision = product_precision(config.train.precision, config.hardware)
+    size = weight_bytes(model, config, precision) - FP32 * model.num_adapter * adapted
+    return [Item("frozen copy of the base", size / shared, on_host=config.hardware.cpu_offload)]
 
 
 def _copies(model: Architecture, config: RunConfig, width: Widths, share: float) -> list[Item]:
@@ -175,7 +178,7 @@ def _copies(model: Architecture, config: RunConfig, width: Widths, share: float)
         summed = copied_experts + layer_experts
         items.append(Item("experts with their adapters", width.compute * summed))
     if config.hardware.shards:
-        roots = 2 if full and config.objective.reads_base else 1
+        roots = 1 + len(_frozen_copy(model, config, 1))
         gathered = 2 * model.layer_parameters + roots * model.root_parameters
         items.append(Item("gathered weights", width.compute * gathered))
         if full:
@@ -194,7 +197,8 @@ def host_bytes(model: Architecture, config: RunConfig, needed: Memory) -> dict[s
     trained = num_trained(model, config.adapter)
     stored = FP32 if config.model.dtype is Dtype.float32 else 2
     export = stored if config.adapter.type is AdapterType.none else FP32  # adapters merge in fp32
-    loaded = stored * model.num_parameters if config.hardware.shards else 0
+    wholes = 2 if config.objective.reads_base and config.rounds.draws_with_another else 1
+    loaded = wholes * stored * model.num_parameters if config.hardware.shards else 0
     devices = config.hardware.devices or 1
     inputs = sum(item.num_bytes for item in needed.items if item.name == INPUTS)
     sizes = {

@@ -191,7 +191,8 @@ def disk_bytes(model: Architecture, config: RunConfig, num_trainings: int = 1) -
         sizes["exported model"] = float(dtype * model.num_parameters)
     exports = sum(size for name, size in sizes.items() if name.startswith("exported"))
     stays = trained * num_earlier(config.train) + exports
-    sizes["the same of the control t1"] = stays * (num_trainings - 1)
+    which = "the control t1" if config.rounds.count == 1 else "the other trainings"
+    sizes[f"the same of {which}"] = stays * (num_trainings - 1)
     return {name: size for name, size in sizes.items() if size}
 
 

@@ -42,18 +42,22 @@ class Group(NamedTuple):
 
 
 class StoredSamples:
-    """The samples of one Parquet file, by position, as training uses them."""
+    """The samples of some Parquet files of one kind, one after the other, by position, as training
+    uses them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, *paths: Path) -> None:
         import pyarrow.parquet
 
-        self.file = pyarrow.parquet.ParquetFile(path)
-        footer = self.file.metadata
-        sizes = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
+        self.files = [pyarrow.parquet.ParquetFile(path) for path in paths]
+        self.groups = [
+            (file, number) for file in self.files for number in range(file.metadata.num_row_groups)
+        ]
+        sizes = [file.metadata.row_group(number).num_rows for file, number in self.groups]
         self.starts = np.cumsum([0, *sizes])
         self.group = lru_cache(maxsize=CACHED_GROUPS)(self._read_group)
-        rendered = TRAIN_IDS[0] in self.file.schema_arrow.names and not pyarrow.types.is_null(
-            self.file.schema_arrow.field(TRAIN_IDS[0]).type
+        schema = self.files[0].schema_arrow
+        rendered = TRAIN_IDS[0] in schema.names and not pyarrow.types.is_null(
+            schema.field(TRAIN_IDS[0]).type
         )
         self.columns = TRAIN_IDS if rendered else IDS
 
@@ -62,11 +66,7 @@ class StoredSamples:
 
     def lengths(self) -> NDArray[np.int32]:
         """(N, 2) tokens of prompt and completion."""
-        footer = self.file.metadata.metadata or {}
-        if LENGTHS in footer:
-            return decoded(footer[LENGTHS])
-        tables = row_groups(self.file, self.columns)
-        return np.concatenate([token_counts(table, self.columns) for table in tables])
+        return np.concatenate([self._lengths(file) for file in self.files])
 
     def prompt_id(self, row: int) -> str:
         """The name of a sample's prompt."""
@@ -75,8 +75,9 @@ class StoredSamples:
 
     def prompt_ids(self) -> Iterator[str]:
         """Of every sample."""
-        for table in row_groups(self.file, ("prompt_id",)):
-            yield from table["prompt_id"].to_pylist()
+        for file in self.files:
+            for table in row_groups(file, ("prompt_id",)):
+                yield from table["prompt_id"].to_pylist()
 
     def ids(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Token ids of a sample's prompt and completion: views of memory that is not to be changed,
@@ -99,9 +100,17 @@ class StoredSamples:
                 if len(ids) and ids.max() >= token_id:
                     yield row, ids
 
+    def _lengths(self, file: Any) -> NDArray[np.int32]:
+        footer = file.metadata.metadata or {}
+        if LENGTHS in footer:
+            return decoded(footer[LENGTHS])
+        tables = row_groups(file, self.columns)
+        return np.concatenate([token_counts(table, self.columns) for table in tables])
+
     def _highest(self, number: int) -> float:
         """The largest id of a row group, infinite where its statistics do not say."""
-        group = self.file.metadata.row_group(number)
+        file, place = self.groups[number]
+        group = file.metadata.row_group(place)
         columns = [group.column(index) for index in range(group.num_columns)]
         statistics = [
             column.statistics
@@ -117,7 +126,8 @@ class StoredSamples:
         return self.group(number), row - int(self.starts[number])
 
     def _read_group(self, number: int) -> Group:
-        table = self.file.read_row_group(number, columns=["prompt_id", *self.columns])
+        file, place = self.groups[number]
+        table = file.read_row_group(place, columns=["prompt_id", *self.columns])
         prompts, completions = (flat(table[name]) for name in self.columns)
         return Group(table["prompt_id"], (prompts[0], completions[0]), (prompts[1], completions[1]))
 

@@ -29,7 +29,7 @@ def report(run_dir: Path) -> Document:
     write_document(run_dir, content, "report")
     write_json(run_dir / RESULTS, run_results(facts))
     write_cards(facts)
-    if facts.run.config.report.wandb:
+    if facts.run.config.report.wandb and facts.run.config.rounds.number == 1:
         from ssd.report.wandb_report import publish
 
         study_dir = run_dir.resolve().parent

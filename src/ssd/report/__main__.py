@@ -6,6 +6,7 @@ from pathlib import Path
 from ssd.errors import ArtifactError, ConfigError
 from ssd.report import report, study_report
 from ssd.report.render.document import Finding
+from ssd.report.run.watch import collect_rounds, rounds_text
 from ssd.report.study.collection import is_run, is_study
 from ssd.report.study.rows import study_table
 from ssd.report.wandb_report import log_figures
@@ -55,10 +56,13 @@ def _report(folders: list[Path], into: Path | None) -> None:
 
 def _report_run(folder: Path) -> None:
     content = report(folder)
-    log_figures(load_run(folder), content.figures)
+    run = load_run(folder)
+    log_figures(run, content.figures)
     for block in content.sections[0].blocks:
         if isinstance(block, Finding):
             print(f"{block.benchmark}: {block.verdict}. {block.text}")
+    if found := collect_rounds(run):
+        print(rounds_text(found, run.config.analyse))
     print(
         f"wrote report.md, report.html and {len(content.figures)} figures into {folder}", flush=True
     )

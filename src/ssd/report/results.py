@@ -26,6 +26,7 @@ from ssd.records.selection import Selection
 from ssd.report.run.artifacts import libraries
 from ssd.report.run.facts import Facts, StageResult, run_costs
 from ssd.report.run.summary import finding
+from ssd.report.run.watch import round_rows
 from ssd.report.study.cells import CURVE, Cell, cells, curves, fit_cells, objective_field
 from ssd.report.study.collection import Study, run_names
 from ssd.run import lineage
@@ -44,7 +45,7 @@ def run_results(facts: Facts) -> dict[str, Any]:
     results = {
         "version": VERSION,
         "kind": "run",
-        "name": config.run_name,
+        "name": config.title,
         "study": config.study,
         "model": {
             **_fields(config.model, "name", "kind", "dtype"),
@@ -57,6 +58,7 @@ def run_results(facts: Facts) -> dict[str, Any]:
         },
         "selection": _selected(scores.selection) if scores and scores.selection else None,
         "analysis": _analysis(facts),
+        **_rounds(facts),
         "artifacts": [_artifact(result) for result in facts.results],
         "cost": cost(facts),
         "libraries": libraries(facts.results),
@@ -214,6 +216,12 @@ def _selected(selection: Selection) -> dict[str, Any]:
     }
 
 
+def _rounds(facts: Facts) -> dict[str, Any]:
+    """A row per round and model, where there are rounds."""
+    rows = round_rows(facts.rounds, facts.run.config.analyse)
+    return {"rounds": rows} if rows else {}
+
+
 def _artifact(result: StageResult) -> dict[str, Any]:
     manifest = result.manifest or {}
     return {
@@ -238,6 +246,7 @@ def _row(facts: Facts, name: str) -> dict[str, Any]:
         "selection": scores.selection.mode if scores.selection is not None else None,
         "held_out": chosen.score if chosen is not None else None,
         "benchmarks": {scored.name: _benchmark(scored) for scored in scores.benchmarks},
+        **_rounds(facts),
         "cost": cost(facts),
     }
 

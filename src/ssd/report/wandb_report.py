@@ -170,7 +170,7 @@ def _panel(panel: Panel) -> Any:
 def log_figures(run: Run, figures: list[Figure]) -> None:
     """Log a report's figures, already written, as images of one W&B run; nothing without W&B."""
     config = run.config
-    place = {"study": config.study, "run": config.run_name, "weights": run.weights.identity}
+    place = {"study": config.study, "run": config.title, "weights": run.weights.identity}
     if config.logger.wandb and figures:
         with Tracker(run, "report", fingerprint(place), run.folder) as tracker:
             tracker.images(

@@ -80,8 +80,9 @@ def load_run(folder: Path) -> Run:
 def follow_store(config: RunConfig, folder: Path) -> RunConfig:
     """The configuration of a run folder that was moved together with its store, with the store's
     new place. Fingerprints do not depend on places."""
-    moved_to = folder.absolute().parents[1]
-    if (Path(config.output_dir) / STORE).is_dir() or not (moved_to / STORE).is_dir():
+    above = (parent for parent in folder.absolute().parents if (parent / STORE).is_dir())
+    moved_to = next(above, None)
+    if (Path(config.output_dir) / STORE).is_dir() or moved_to is None:
         return config
     corpus, probe = (
         str(moved_to / STORE / Path(path).relative_to(Path(config.output_dir) / STORE))

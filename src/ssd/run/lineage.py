@@ -18,6 +18,7 @@ from ssd.errors import DataError
 from ssd.method.decoding import Decoding
 from ssd.problems.problem import prompt_file
 from ssd.run.folder import Run
+from ssd.run.rounds import accumulated, begun_from, drawn_by, of_round
 from ssd.runtime.installation import local_engine
 
 NOT_COMPUTED = (
@@ -44,7 +45,7 @@ def corpus(run: Run) -> Artifact:
         run.store,
         "corpus",
         {
-            "weights": run.weights.identity,
+            "weights": identity(*drawn_by(run)),
             "tokenizer": run.weights.tokenizer,
             "model_kind": config.model.kind,
             "prompts": prompts,
@@ -57,7 +58,7 @@ def corpus(run: Run) -> Artifact:
             "max_new_tokens": sampler.max_new_tokens,
             "max_model_len": sampler.max_model_len,
             "filters": sampler.filters,
-            "engine": sampler.engine,
+            "engine": engine(*drawn_by(run)),
             "seed": config.seed,
             # Left out if null, so that corpora from before this setting keep their fingerprint.
             **({} if sampler.logprobs is None else {"logprobs": sampler.logprobs}),
@@ -85,20 +86,30 @@ def checkpoint(run: Run) -> Artifact:
     if config.adapter.type is AdapterType.none:
         adapter = {"type": adapter["type"]}
     adapter.pop("merge", None)  # changes the export only
+    drawn = corpus(run)
+    fresh = begun_from(run)[1] == BASE
     return artifact(
         run.store,
         "checkpoint",
         {
-            "corpus": corpus(run).fingerprint,
-            "weights": run.weights.identity,
+            "corpus": drawn.fingerprint,
+            # Otherwise the model that drew the corpus, which names it.
+            "weights": run.weights.identity if fresh else drawn.inputs["weights"],
             "dtype": config.model.dtype,
             "optimizer": config.optimizer,
             "objective": objective_inputs(config.objective),
             "adapter": adapter,
             "train": train,
             "seed": config.seed,
+            # Not their fingerprints: each corpus follows from the one of the round before.
+            **({"accumulate": True} if len(accumulated(run)) > 1 else {}),
         },
     )
+
+
+def corpora(run: Run) -> list[Artifact]:
+    """Everything that a training reads: its corpus, or those of all rounds so far."""
+    return [corpus(earlier) for earlier in accumulated(run)]
 
 
 def objective_inputs(objective: ObjectiveConfig) -> dict[str, object]:
@@ -147,7 +158,8 @@ def control(run: Run) -> Run:
     appendix B), so this model's gain is what any fine-tuning on own samples gives. With
     `objective=soft` not only the expected gradient would be zero, and nothing be trained.
     """
-    config = run.config
+    first = of_round(run, 1)
+    config = first.config
     changed = dataclasses.replace(
         config,
         sampler=dataclasses.replace(config.sampler, temp=1.0),
@@ -157,7 +169,8 @@ def control(run: Run) -> Run:
         eval=dataclasses.replace(config.eval, controls=[]),
         run_name=f"{config.run_name}{between(config.run_name)}{UNIT}",
     )
-    return Run(folder=run.folder / UNIT, config=changed, weights=run.weights)
+    unit = Run(folder=first.folder / UNIT, config=changed, weights=run.weights)
+    return of_round(unit, run.config.rounds.number)
 
 
 def trainings(run: Run) -> dict[str, Run]:
@@ -167,8 +180,10 @@ def trainings(run: Run) -> dict[str, Run]:
 
 
 def sampled(run: Run) -> list[Run]:
-    """Every run whose corpus the stages of this run need and have to sample."""
-    needed = trainings(run).values() if "evaluate" in run.config.stages else [run]
+    """Every run whose corpus one engine draws for this one: its own and, as long as the base model
+    draws, the control's, where they are not given."""
+    shares = drawn_by(run)[1] == BASE and "evaluate" in run.config.stages
+    needed = trainings(run).values() if shares else [run]
     return [training for training in needed if training.config.train.corpus is None]
 
 
@@ -198,6 +213,18 @@ def model_folder(run: Run, model: str, step: int | None = None) -> Path:
     if model == BASE or adapter_folder(run, model, step) is not None:
         return Path(run.weights.path)
     return trained_folder(run, model, step) / MODEL
+
+
+def start_folder(run: Run) -> Path:
+    """The checkpoint that the run's training begins with."""
+    return model_folder(*begun_from(run))
+
+
+def teacher_folder(run: Run) -> Path | None:
+    """The checkpoint of the model that drew the run's samples, where training does not begin with
+    it."""
+    folder = model_folder(*drawn_by(run))
+    return None if folder == start_folder(run) else folder
 
 
 def adapter_folder(run: Run, model: str, step: int | None = None) -> Path | None:

@@ -188,7 +188,7 @@ def _start_wandb(run: Run, stage: str, fingerprint: str) -> Any:
         dir=str(run.folder),
         id=name,
         group=config.study,
-        name=config.run_name,
+        name=config.title,
         job_type=stage,
         config=plain(config),
         mode=mode,  # type: ignore[arg-type]

@@ -42,8 +42,8 @@ from ssd.sample.filters import apply_filters, measure
 
 
 def sample(run: Run, engine: LazyEngine) -> None:
-    """Draw with the base model's engine, filter and store the run's corpus; returns at once where
-    it is finished.
+    """Draw with the engine of the model that the round samples from, filter and store the run's
+    corpus; returns at once where it is finished.
 
     Raises:
         ConfigError: `sampler.logprobs` asks for more tokens than the model knows.
@@ -114,6 +114,8 @@ def corpus_requests(
         max_new_tokens=config.sampler.max_new_tokens,
         max_model_len=limit,
         decoding=decoding,
+        # Every round draws anew: the same seeds would give the same answers where little changed.
+        first_index=(config.rounds.number - 1) * config.sampler.num_samples,
     )
     for problem_id, length in too_long.items():
         if config.data.long_prompts is LongPrompts.error or not requests:

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions
 from torch.distributed.checkpoint.state_dict_loader import load as read_state
 from transformers import GenerationConfig
 
-from ssd.arms import TUNED
+from ssd.arms import BASE, TUNED
 from ssd.artifacts.files import require_space
 from ssd.artifacts.names import ADAPTER, CARD, MODEL, STEP_WEIGHTS
 from ssd.artifacts.store import record_export
@@ -27,6 +27,7 @@ from ssd.models.tensors import tensor_names
 from ssd.models.weights import quantisation, weight_bytes
 from ssd.run import Run, lineage, load_run, stage_parser
 from ssd.run.lineage import step_folders
+from ssd.run.rounds import begun_from
 from ssd.runtime.progress import silence_loading_bars
 from ssd.runtime.reporting import reporting_errors
 from ssd.train.carried import carry_files, carry_tensors
@@ -68,7 +69,7 @@ def export(trained: dict[str, Tensor], run: Run, folder: Path) -> dict[str, Any]
     Raises:
         ModelError: weights are missing or unknown, or the reloaded model computes something else.
     """
-    adapter, base = run.config.adapter, lineage.model_folder(run, "base")
+    adapter, base = run.config.adapter, lineage.start_folder(run)
     # safetensors does not say in one line that a disk is full.
     whole = adapter.type is AdapterType.none or adapter.merge
     require_space(folder, weight_bytes(base) if whole else stored_bytes(trained), "the export")
@@ -99,7 +100,7 @@ def load_trained(network: Any, trained: dict[str, Tensor], frozen: set[str]) -> 
 def save_model(network: Any, run: Run, folder: Path) -> tuple[float, list[str]]:
     """Save a whole checkpoint with what it takes over from the base; the largest change of its
     logits, and the names of the base's tensors that were carried over."""
-    base, dtype = lineage.model_folder(run, "base"), _dtype(run)
+    base, dtype = lineage.start_folder(run), _dtype(run)
     if (base / GENERATION_CONFIG).is_file():
         # The base's own file is copied. transformers would check it and refuse to write a
         # temperature without do_sample, as many models have it.
@@ -119,12 +120,13 @@ def save_adapter(network: Any, run: Run, folder: Path) -> float:
     from peft import PeftModel
 
     model = run.config.model
-    base_name = model.name if model.path is None else run.weights.path
+    is_named = model.path is None and begun_from(run)[1] == BASE
+    base_name = model.name if is_named else str(lineage.start_folder(run))
     network.peft_config["default"].base_model_name_or_path = base_name
     # Embeddings are never adapted; by default peft asks the hub whether they were resized.
     network.save_pretrained(folder, save_embedding_layers=False)
     (folder / CARD).unlink(missing_ok=True)  # peft's template; the report writes the card
-    base = load(lineage.model_folder(run, "base"), torch.float32)
+    base = load(lineage.start_folder(run), torch.float32)
     return require_equal(fixed_logits(network), PeftModel.from_pretrained(base, folder), folder)
 
 
@@ -133,7 +135,7 @@ def merge(run: Run, folder: Path) -> list[str]:
     that were carried over."""
     from peft import PeftModel
 
-    base = lineage.model_folder(run, "base")
+    base = lineage.start_folder(run)
     adapted = PeftModel.from_pretrained(load(base, torch.float32), folder / ADAPTER)
     merged = adapted.merge_and_unload().state_dict()
     network = load(base, _dtype(run))

@@ -27,6 +27,7 @@ from ssd.config.settings import AnalyseConfig
 from ssd.method.decomposition import Decomposition, Target, decompose, has_target, target
 from ssd.models.vocabulary import unnamed_ids
 from ssd.run import Run, lineage
+from ssd.run.rounds import accumulated, begun_from, drawn_by
 from ssd.run.tracking import Tracker
 from ssd.train.batches import Example, collate
 from ssd.train.examples import Examples
@@ -92,8 +93,11 @@ class LiveDecomposition(Callback):
         )
         self.max_steps = train.max_steps
         self.every = max(1, math.ceil(self.max_steps / max(settings.live_points, 1)))
+        # The loss parts by the target that it is against, which is the network's own before the
+        # first step: in a later round only where that has drawn all samples.
+        fits_start = begun_from(run) == drawn_by(run) and len(accumulated(run)) == 1
         self.active = bool(
-            settings.live_points and self.examples and has_target(self.sampling.temp)
+            settings.live_points and self.examples and has_target(self.sampling.temp) and fits_start
         )
         unnamed = unnamed_ids(lineage.model_folder(run, BASE))
         self.unnamed = torch.tensor(unnamed) if unnamed else None

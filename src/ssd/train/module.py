@@ -1,5 +1,6 @@
 """The LightningModule: one call of `training_step` is one optimizer step."""
 
+import functools
 import math
 import time
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from ssd.run import Run, lineage
 from ssd.train.attention import check_isolation
 from ssd.train.data import Step
 from ssd.train.flash import use_flash_3
-from ssd.train.network import CompletionLoss, build
+from ssd.train.network import CompletionLoss
+from ssd.train.network import build as build_network
 from ssd.train.recurrent import recurrent_modules
 from ssd.train.sharding import fill, shard
 
@@ -124,10 +126,11 @@ class SelfDistillation(LightningModule):
         """Load the weights; under FSDP2 build without memory, shard, then fill."""
         if hasattr(self, "loss"):
             return
-        config, folder = self.run.config, lineage.model_folder(self.run, "base")
+        config, folder = self.run.config, lineage.start_folder(self.run)
         device = self.trainer.strategy.root_device
         objective = lineage.objective(self.run)
         settings = (folder, config.adapter, config.train, objective, config.hardware)
+        build = functools.partial(build_network, teacher=lineage.teacher_folder(self.run))
         if config.hardware.attention is Attention.flash_attention_3:
             use_flash_3(device)
         if not config.hardware.shards:

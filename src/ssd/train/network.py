@@ -41,8 +41,8 @@ class CompletionLoss(nn.Module):
         self.reads_base = reads_base
         """Whether the kernel compares with the base model."""
         self.base: Any = base
-        """A frozen copy of the weights before training; None where none is needed: an adapted
-        network without its adapter is its own base."""
+        """A frozen copy of the weights before training, or of the model that drew the samples; None
+        where none is needed: an adapted network without its adapter is its own base."""
         self.kernel = kernel
         self.aux_coef = aux_coef
         self.is_recurrent = separate_documents(network)
@@ -114,12 +114,16 @@ def build(
     *,
     device: torch.device,
     empty: bool = False,
+    teacher: Path | None = None,
 ) -> CompletionLoss:
     """The checkpoint in `folder` ready to train: fp32 where weights are trained (bf16 loses small
     updates), bf16 where they are frozen under an adapter and `train.precision=bf16`.
 
     With `empty` its parameters are on the meta device, to be sharded before they take memory.
     `objective` has its target's temperature and truncation, as `lineage.target` knows them.
+
+    Args:
+        teacher: checkpoint of the base model that the objective reads, where it is not `folder`.
 
     Raises:
         ModelError: the architecture does not take the attention, the router setting or the loss.
@@ -139,10 +143,12 @@ def build(
     entry = OBJECTIVES[objective.type]
     kernel = entry.kernels[hardware.head](objective, folder)
     base = None
-    # Sharded weights are filled from one whole network, as which both begin.
-    if entry.reads_base and adapter.type is AdapterType.none and (empty or not hardware.shards):
-        # In fp32, as what is trained: both compute the same before the first step.
-        base = load_network(folder, adapter, train, hardware, device=device, empty=empty)
+    # Sharded weights are filled from one whole network, as which both begin where they are alike.
+    copied = adapter.type is AdapterType.none and (empty or not hardware.shards)
+    if entry.reads_base and (copied or teacher is not None):
+        # In the type of what is trained: both compute the same before the first step.
+        source = folder if teacher is None else teacher
+        base = load_network(source, adapter, train, hardware, device=device, empty=empty)
         base = base.requires_grad_(False).eval()
     return CompletionLoss(
         network.train(), kernel, train.router_aux_coef, reads_base=entry.reads_base, base=base

@@ -40,7 +40,8 @@ def shard(loss: CompletionLoss, mesh: Any, train: TrainConfig, hardware: Hardwar
 
 def fill(loss: CompletionLoss, source: CompletionLoss | None, device: torch.device) -> None:
     """Give a sharded model on the meta device its weights: rank 0 holds `source` and sends every
-    rank its part, one tensor at a time. A frozen copy of the base gets the same."""
+    rank its part, one tensor at a time. A frozen copy of the base gets the same, unless `source`
+    has one of its own."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     buffers = {name: buffer.clone() for name, buffer in loss.named_buffers()}
@@ -57,7 +58,8 @@ def fill(loss: CompletionLoss, source: CompletionLoss | None, device: torch.devi
         mesh_device = parameter.device_mesh.device_type
         whole = torch.empty(parameter.shape, dtype=parameter.dtype, device=mesh_device)
         if source is not None:
-            whole.copy_(weights[re.sub(r"^base\.", "network.", name)].detach())
+            like = name if name in weights else re.sub(r"^base\.", "network.", name)
+            whole.copy_(weights[like].detach())
         part = distribute_tensor(whole, parameter.device_mesh, parameter.placements)
         with torch.no_grad():
             parameter.to_local().copy_(part.to_local())

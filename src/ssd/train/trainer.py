@@ -28,6 +28,7 @@ from ssd.models.weights import has_experts
 from ssd.records.stored import StoredSamples
 from ssd.run import Run, lineage
 from ssd.run.lineage import step_folders
+from ssd.run.rounds import begun_from, drawn_by
 from ssd.run.tracking import Tracker
 from ssd.runtime.precision import product_precision
 from ssd.runtime.progress import silence_loading_bars
@@ -47,7 +48,8 @@ def train(run: Run) -> None:
     """Train, export and check the run's model; returns at once where its checkpoint is finished.
 
     Raises:
-        ArtifactError: the corpus is unfinished, or a checkpoint belongs to another configuration.
+        ArtifactError: the corpus is unfinished, the model that training begins with is not as it
+            was exported, or a checkpoint belongs to another configuration.
         DataError: the corpus does not fit the model or the settings.
         PreemptedError: a signal asked to stop; a checkpoint was written.
     """
@@ -59,14 +61,19 @@ def train(run: Run) -> None:
                 drop(unlisted(checkpoint))
             print(f"up to date: {checkpoint.folder}", flush=True)
             return
-        corpus = lineage.corpus(run)
-        if not corpus.done:
-            raise ArtifactError(
-                f"{corpus.folder} is unfinished: sample first, "
-                f"with python -m ssd.sample {run.folder}"
-            )
-        lineage.require_unchanged(corpus, run.config.train.corpus and "train.corpus")
-        _fit(run, checkpoint, StoredSamples(corpus.folder / CORPUS), leads=leads)
+        corpora = lineage.corpora(run)
+        for corpus in corpora:
+            if not corpus.done:
+                raise ArtifactError(
+                    f"{corpus.folder} is unfinished: sample first, "
+                    f"with python -m ssd.sample {run.folder}"
+                )
+            lineage.require_unchanged(corpus, run.config.train.corpus and "train.corpus")
+        lineage.require_model(*begun_from(run))
+        if run.config.objective.reads_base:
+            lineage.require_model(*drawn_by(run))
+        samples = StoredSamples(*(corpus.folder / CORPUS for corpus in corpora))
+        _fit(run, checkpoint, samples, leads=leads)
 
 
 def _fit(run: Run, checkpoint: Artifact, samples: StoredSamples, *, leads: bool) -> None:

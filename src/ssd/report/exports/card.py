@@ -17,7 +17,7 @@ from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Document, Listing, Paragraph, Section, Table
 from ssd.report.render.markdown import markdown
 from ssd.report.run.facts import Facts
-from ssd.report.run.settings import settings
+from ssd.report.run.settings import round_words, settings
 from ssd.report.run.summary import FLATTERED, finding
 from ssd.run import lineage
 
@@ -86,7 +86,7 @@ def _document(export: Export, part: str) -> Document:
     role = "Control of a self-distillation" if export.model == UNIT else "Simple self-distillation"
     return Document(
         title=f"{role} of {name}",
-        subtitle=f"Written by the report of run {config.run_name}, study {config.study}.",
+        subtitle=f"Written by the report of run {config.title}, study {config.study}.",
         sections=[
             Section("What this is", [*_what(export), *_carried(export, part)]),
             Section("Scores", _scores(export)),
@@ -120,6 +120,9 @@ def _what(export: Export) -> list[Block]:
                 "with."
             )
         )
+    rounds = facts.run.config.rounds
+    if rounds.number > 1:
+        blocks.append(Paragraph(f"It comes from a later round, {round_words(rounds)}."))
     if export.step is not None:
         last = facts.run.config.train.max_steps
         blocks.append(
@@ -193,10 +196,12 @@ def _data(facts: Facts) -> list[Block]:
     if manifest is None:
         return [Paragraph("The corpus that it was trained on is no longer there.")]
     counts, data = manifest["counts"], prompts(facts)
+    number = facts.run.config.rounds.number
+    drew = "the base model" if number == 1 else f"the model of round {number - 1}"
     cut = counts["finish_reasons"].get("length", 0) / max(counts["num_samples"], 1)
     return [
         Paragraph(
-            f"{counts['num_samples']:,} answers of the base model to {counts['num_prompts']:,} "
+            f"{counts['num_samples']:,} answers of {drew} to {counts['num_prompts']:,} "
             f"prompts ({data.get('hub_name') or data['name']}), {counts['num_tokens']:,} tokens. "
             f"{formats.percent(counts['fence_share'])} have a code fence, {formats.percent(cut)} "
             "were cut off by the length cap. They are unverified: no answer was run, graded or "

@@ -6,12 +6,13 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
-from ssd.arms import UNIT
+from ssd.arms import BASE, UNIT
 from ssd.artifacts.names import CARD, MODEL
 from ssd.config.choices import DataSource
 from ssd.problems.benchmarks.registry import find_entry
 from ssd.report.exports.checkpoints import Export
 from ssd.report.run.facts import Facts
+from ssd.run.rounds import begun_from
 
 LICENSE = ("license", "license_name", "license_link")
 
@@ -23,6 +24,8 @@ def metadata(export: Export, part: str) -> str:
         part: `model` for a whole checkpoint, `adapter` for an adapter alone.
     """
     base, control = base_model(export.facts), ["control"] if export.model == UNIT else []
+    if part != MODEL and begun_from(export.facts.run)[1] != BASE:
+        base = None  # the adapter belongs onto an earlier round's model
     relation = "finetune" if part == MODEL else "adapter"
     data = ModelCardData(
         base_model=base,
@@ -32,7 +35,7 @@ def metadata(export: Export, part: str) -> str:
         pipeline_tag="text-generation",
         datasets=prompt_data_sets(export.facts),
         tags=["self-distillation", "ssd", "code", *control],
-        model_name=export.facts.run.config.run_name,
+        model_name=export.facts.run.config.title,
         eval_results=eval_results(export) or None,
     )
     return str(data.to_yaml())

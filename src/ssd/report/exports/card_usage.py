@@ -2,6 +2,7 @@
 
 import json
 
+from ssd.arms import BASE
 from ssd.artifacts.names import MODEL
 from ssd.config.settings import RunConfig
 from ssd.method.decoding import Decoding
@@ -13,6 +14,8 @@ from ssd.report.exports.checkpoints import Export
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Paragraph
 from ssd.report.run.facts import Facts
+from ssd.run import lineage
+from ssd.run.rounds import begun_from
 
 CODE, VALUE = "Write a function that ...", "How many ..."
 WHOLE = """from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -33,6 +36,13 @@ new_tokens = answer[0, prompt["input_ids"].shape[1] :]
 print(tokenizer.decode(new_tokens, skip_special_tokens=True))"""
 
 
+def adapted(facts: Facts) -> str:
+    """What an adapter belongs onto: the base model or, in a later round, the model it was trained
+    on top of."""
+    fresh = begun_from(facts.run)[1] == BASE
+    return base_name(facts) if fresh else str(lineage.start_folder(facts.run))
+
+
 def base_name(facts: Facts) -> str:
     """The base model's hub id, its folder, or another description."""
     return base_model(facts) or facts.run.config.model.path or facts.run.weights.source
@@ -49,7 +59,7 @@ def decoding(export: Export, part: str) -> list[Block]:
     clause = "configured for it, which was not scored"
     if export.scored:
         how, clause = export.scored[0][1].setting.decoding, "that its scores were made with"
-    start = WHOLE if part == MODEL else ADAPTER.format(base=json.dumps(base_name(export.facts)))
+    start = WHOLE if part == MODEL else ADAPTER.format(base=json.dumps(adapted(export.facts)))
     end = GENERATE.format(sampling=_sampling(how), max_new_tokens=config.eval.max_new_tokens)
     return [
         Paragraph(

@@ -36,6 +36,13 @@ GREEDY = (
 )
 
 
+LATER = (
+    "These parts, and kept mass, are of the loss against the base model's distribution, as in "
+    "every round, so that rounds compare. This round's training was against that of the model that "
+    "drew its samples."
+)
+
+
 def why(facts: Facts) -> list[Section]:
     """The analysis after training and the measurements during it; nothing where neither is."""
     blocks: list[Block] = []
@@ -69,6 +76,8 @@ def _after(facts: Facts, analysis: Analysis) -> list[Block]:
         bin_figure(analysis, _eval_temps(facts, list(analysis.positions)), cut, rng),
     ]
     blocks.append(Heading("The loss in its parts"))
+    if facts.run.config.rounds.number > 1:
+        blocks.append(Paragraph(LATER))
     if math.isnan(rows[ALL].means[BASE]["cross_entropy"]):
         blocks.append(Paragraph(GREEDY))
     else:

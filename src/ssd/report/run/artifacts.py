@@ -4,9 +4,18 @@ and libraries that made them."""
 import shlex
 from datetime import datetime
 
+from ssd.arms import counted
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Paragraph, Section, Table
-from ssd.report.run.facts import Facts, Manifest, StageResult, made_artifacts, run_costs
+from ssd.report.run.facts import (
+    Facts,
+    Manifest,
+    StageResult,
+    later_artifacts,
+    made_artifacts,
+    run_costs,
+)
+from ssd.run.cost import scored_artifacts
 
 TOKENS = ("num_tokens", "num_positions")
 """Counts of a manifest that are tokens: drawn ones, or positions read."""
@@ -21,16 +30,22 @@ def cost(facts: Facts) -> list[Section]:
         for result in facts.results
         if result.manifest is not None and first[result.fingerprint] is result
     ]
-    choosing = [cost for cost in run_costs(facts) if cost.fingerprint not in first]
-    if not finished and not choosing:
+    others = [cost for cost in run_costs(facts) if cost.fingerprint not in first]
+    if not finished and not others:
         return []
     rows = [_row(facts, result, manifest) for result, manifest in finished]
     total = sum(manifest["wall_seconds"] for _, manifest in finished)
-    if choosing:
-        seconds = sum(cost.seconds for cost in choosing)
+    own = {artifact.fingerprint for artifact in scored_artifacts(facts.run, facts.scores)}
+    later = {artifact.fingerprint for artifact in later_artifacts(facts)} - own
+    for name, of_later in (
+        ("Answers and verdicts that chose the settings", False), ("The later rounds", True),
+    ):  # fmt: skip
+        part = [cost for cost in others if (cost.fingerprint in later) is of_later]
+        seconds = sum(cost.seconds for cost in part)
         total += seconds
-        name = f"Answers and verdicts that chose the settings ({len(choosing)} artifacts)"
-        rows.append([name, formats.duration(seconds), "-", "-"])
+        if part:
+            label = f"{name} ({counted(len(part), 'artifact')})"
+            rows.append([label, formats.duration(seconds), "-", "-"])
     blocks: list[Block] = [
         Paragraph(_sum(facts, [manifest for _, manifest in finished], total) + _starts(facts)),
         Table(

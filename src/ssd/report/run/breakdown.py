@@ -10,6 +10,10 @@ from ssd.report.run.arms import problems
 from ssd.report.run.facts import Facts
 from ssd.report.run.summary import FLATTERED, elsewhere
 
+LATER = (
+    "No T_eval follows from theory: a later round is fitted to a trained model, tempered once "
+    "more, and not to the base model at any temperature. eval.temps=[...] tries several."
+)
 NO_TARGET = (
     "No T_eval follows from theory: objective=tail fits the model to no temperature, so there is "
     "no T_train for T_eval to multiply. eval.temps=[...] tries several."
@@ -155,7 +159,8 @@ def _advice(facts: Facts) -> list[Block]:
     tried_temps = [how.temp for how in (*tried, *(candidate.setting for candidate in swept))]
     base_temp = facts.run.config.eval.base_temp
     if facts.fitted is None:
-        return [Paragraph(NO_TARGET)]
+        later = facts.run.config.rounds.number > 1
+        return [Paragraph(LATER if later else NO_TARGET)]
     suggestions = advise(facts.fitted, base_temp=base_temp, fit=None, tried_temps=tried_temps)
     if not suggestions:
         return []

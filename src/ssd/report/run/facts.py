@@ -15,8 +15,10 @@ from ssd.records.analysis import Analysis, read_analysis
 from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.records.scores import Scores, read_scores
 from ssd.records.selection import Candidate
+from ssd.report.run.watch import Round, collect_rounds
 from ssd.run import Run, evidence, lineage, load_run
 from ssd.run.cost import Cost, costs, scored_artifacts
+from ssd.run.rounds import of_round
 from ssd.run.tracking import read_metrics
 
 Manifest = dict[str, Any]
@@ -52,6 +54,8 @@ class Facts:
     """The analysis artifact; None if not even its folder is known."""
     analysis: Analysis | None
     """Its contents; None while it is unfinished, cannot be read, or was not requested."""
+    rounds: tuple[Round, ...]
+    """With scores of the run's own settings, this run first; empty where there is one round."""
     metrics: list[dict[str, Any]]
     """One line per optimizer step so far."""
     stale: tuple[str, ...]
@@ -87,9 +91,10 @@ class Facts:
     @property
     def fitted(self) -> Decoding | None:
         """The decoding of the base model that the tuned one is fitted to, whose temperature T_eff
-        multiplies; None where the objective has no such target."""
+        multiplies; None where the objective has no such target, and in later rounds, whose target
+        is another model's."""
         objective = self.run.config.objective
-        if objective.type is ObjectiveType.tail:
+        if objective.type is ObjectiveType.tail or self.run.config.rounds.number > 1:
             return None
         return lineage.fitted(objective, self.sampled)
 
@@ -152,6 +157,7 @@ def collect(run_dir: Path, *, read_positions: bool = True) -> Facts:
         answers=_answers(run, scores),
         analysed=analysed,
         analysis=analysis,
+        rounds=collect_rounds(run, read_positions=read_positions),
         metrics=metrics,
         stale=tuple(stale_scores(run, scores)),
         missing=tuple(missing),
@@ -159,11 +165,21 @@ def collect(run_dir: Path, *, read_positions: bool = True) -> Facts:
 
 
 def made_artifacts(facts: Facts) -> list[Artifact]:
-    """Every artifact behind a run, finished or not, its analysis included."""
-    artifacts = scored_artifacts(facts.run, facts.scores)
+    """Every artifact behind a run and its later rounds, finished or not, its analysis included."""
+    artifacts = scored_artifacts(facts.run, facts.scores) + later_artifacts(facts)
     if facts.analysed is not None:
         artifacts.append(stored(facts.run.store, "analysis", facts.analysed.fingerprint))
     return artifacts
+
+
+def later_artifacts(facts: Facts) -> list[Artifact]:
+    """Those behind the scores of the rounds after the first, the first one's answers of the base
+    model among them."""
+    return [
+        artifact
+        for round_ in facts.rounds[1:]
+        for artifact in scored_artifacts(of_round(facts.run, round_.number), round_.scores)
+    ]
 
 
 def run_costs(facts: Facts) -> list[Cost]:

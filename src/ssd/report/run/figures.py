@@ -1,12 +1,13 @@
 """The figures of scores and of training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ssd.arms import form_words
+from ssd.arms import UNIT, form_words
 from ssd.method.intervals import Interval
 from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.report.render.canvas import (
@@ -111,6 +112,48 @@ def draw_form(benchmarks: Sequence[BenchmarkScores]) -> Drawing:
     for panel in panels:
         panel.tick_params(axis="y", length=0)
     legend(panels[0])
+    return drawing(figure)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """One model's scores over rounds."""
+
+    label: str
+    model: str
+    run: int
+    """Number of its run, from 0: runs differ in their colour, models in their marker."""
+    scores: dict[int, Interval]
+    """By round; 0 is the base model."""
+
+
+def draw_courses(panels: Mapping[str, Sequence[Course]]) -> Drawing:
+    """Scores over rounds with their intervals, a panel per benchmark. The models of one run have
+    the arms' colours; of several runs, each run has its own."""
+    every = [course for courses in panels.values() for course in courses]
+    several = len({course.run for course in every}) > 1
+    palette = [color for color, _ in STYLES.values()]
+    names = list(dict.fromkeys(course.label for course in every))
+    figure = blank(2.2 * len(panels) + 0.6 + 0.2 * ((len(names) - 1) // LEGEND_COLUMNS))
+    axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    for panel, (benchmark, courses) in zip(axes, panels.items(), strict=True):
+        for place, course in enumerate(courses):
+            color, marker = STYLES[course.model]
+            if several:
+                color = palette[course.run % len(palette)]
+            shift = 0.05 * (place - (len(courses) - 1) / 2)
+            scores = list(course.scores.values())
+            panel.errorbar([number + shift for number in course.scores],
+                           [score.value for score in scores], yerr=reach(scores), color=color,
+                           marker=marker, markersize=6, elinewidth=0.8, linewidth=1.6,
+                           linestyle="--" if course.model == UNIT else "-",
+                           label=course.label)  # fmt: skip
+        panel.set_title(benchmark, loc="left", fontsize=FONT, color=INK, parse_math=False)
+        panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.grid(color=GRID)
+    axes[-1].set_xlabel("round")
+    legend(axes[0])
     return drawing(figure)
 
 

@@ -13,13 +13,14 @@ from ssd.report.run.arms import scores
 from ssd.report.run.artifacts import cost, provenance
 from ssd.report.run.breakdown import controls, groups, regression, selection
 from ssd.report.run.facts import Facts
+from ssd.report.run.rounds import rounds
 from ssd.report.run.settings import settings
 from ssd.report.run.stages import sampling, training
 from ssd.report.run.summary import summary
 
 SECTIONS: tuple[Callable[[Facts], list[Section]], ...] = (
-    summary, scores, controls, selection, groups, regression, why, settings, sampling, training,
-    cost, provenance,
+    summary, scores, rounds, controls, selection, groups, regression, why, settings, sampling,
+    training, cost, provenance,
 )  # fmt: skip
 """The answer, the scores it rests on, why, and how it was made."""
 
@@ -28,7 +29,7 @@ def document(facts: Facts) -> Document:
     """Everything about one run."""
     config = facts.run.config
     return Document(
-        title=config.run_name,
+        title=config.title,
         subtitle=f"Simple self-distillation of {config.model.name}: "
         f"T_train {config.sampler.temp:g}, truncation {formats.truncation(config.truncation)}, "
         f"T_eval {formats.tuned_temp(facts.main, config.eval.temp)}.",

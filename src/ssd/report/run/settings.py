@@ -3,8 +3,8 @@
 from omegaconf import OmegaConf
 
 from ssd.artifacts.fingerprints import plain
-from ssd.config.choices import AdapterType
-from ssd.config.settings import ObjectiveConfig, RunConfig
+from ssd.config.choices import AdapterType, TrainFrom
+from ssd.config.settings import ObjectiveConfig, RoundsConfig, RunConfig
 from ssd.method.decoding import Setting
 from ssd.report.render import formats
 from ssd.report.render.document import Code, Section, Table
@@ -29,6 +29,7 @@ def settings(facts: Facts) -> list[Section]:
         *_template_rows(config),
         *_sampling_rows(config),
         *_training_rows(config),
+        *([["Round", round_words(config.rounds)]] if config.rounds.count > 1 else []),
         *_decoding_rows(config),
         ["Seed", str(config.seed)],
     ]
@@ -43,6 +44,15 @@ def settings(facts: Facts) -> list[Section]:
             ],
         )
     ]
+
+
+def round_words(rounds: RoundsConfig) -> str:
+    """`2 of 3: samples of the model of round 1, training from the base model`."""
+    earlier = f"the model of round {rounds.number - 1}"
+    drawn = "the base model" if rounds.number == 1 else earlier
+    start = "the base model" if rounds.train_from is TrainFrom.base else drawn
+    on = " on the samples of all rounds so far" if rounds.accumulate and rounds.number > 1 else ""
+    return f"{rounds.number} of {rounds.count}: samples of {drawn}, training from {start}{on}"
 
 
 def _template_rows(config: RunConfig) -> list[list[str]]:

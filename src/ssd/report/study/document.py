@@ -17,6 +17,7 @@ from ssd.report.run.facts import run_costs
 from ssd.report.run.summary import FLATTERED, finding
 from ssd.report.study.collection import Study, reported, run_names
 from ssd.report.study.plane import temperatures
+from ssd.report.study.rounds import rounds
 from ssd.report.study.rows import (
     HELD_OUT,
     MAX_OTHER,
@@ -181,7 +182,7 @@ def how(study: Study) -> list[Section]:
 
 
 SECTIONS: tuple[Callable[[Study], list[Section]], ...] = (
-    summary, table_of_runs, target_parts, temperatures, controls, costs, how,
+    summary, table_of_runs, target_parts, rounds, temperatures, controls, costs, how,
 )  # fmt: skip
 
 

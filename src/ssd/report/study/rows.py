@@ -27,7 +27,8 @@ OUTCOME = "T_eval"
 """The column of a value that most runs choose themselves, so it does not name a run."""
 NOT_METHOD = (
     "run_name", "study", "output_dir", "stages", "plan", "analyse", "report", "logger", "hardware",
-    "recipe", "eval.files", "eval.workers", "eval.shard_size", "sampler.shard_size",
+    "recipe", "rounds.count", "rounds.max_drop", "eval.files", "eval.workers", "eval.shard_size",
+    "sampler.shard_size",
 )  # fmt: skip
 """Settings that change no score."""
 MAX_OTHER = 4
