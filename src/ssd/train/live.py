@@ -93,7 +93,10 @@ class LiveDecomposition(Callback):
         self.max_steps = train.max_steps
         self.every = max(1, math.ceil(self.max_steps / max(settings.live_points, 1)))
         self.active = bool(
-            settings.live_points and self.examples and has_target(self.sampling.temp)
+            settings.live_points
+            and self.examples
+            and self.sampling is not None
+            and has_target(self.sampling.temp)
         )
         unnamed = unnamed_ids(lineage.model_folder(run, BASE))
         self.unnamed = torch.tensor(unnamed) if unnamed else None
@@ -137,6 +140,7 @@ class LiveDecomposition(Callback):
         """Means over the positions, by the metric's name; nothing in all processes but the first.
         The first measurement is of the base model, which gives the target."""
         how = self.sampling
+        assert how is not None  # else nothing is active
         targets: list[Target] = []
         measures: list[Decomposition] = []
         start = 0
