@@ -26,6 +26,7 @@ from ssd.models.reasoning import pin_reasoning
 from ssd.models.weights import locate
 from ssd.plan.enforcement import print_plan, settle
 from ssd.problems.benchmarks.registry import require_benchmarks
+from ssd.records.resampling import approximation
 from ssd.records.scores import read_scores
 from ssd.run import Run, evidence, lineage, save_run
 from ssd.run.folder import NOWHERE, write_config
@@ -78,6 +79,9 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
     scores = read_scores(folder) if "evaluate" in current else None
     if scores is not None:  # a stage that ran has printed it
         print(f"\n{score_table(scores)}\n", flush=True)
+    corpus = lineage.corpus(run)
+    if corpus.done and (sentence := approximation(corpus.manifest())) is not None:
+        print(f"corpus: {sentence}", flush=True)
     if (folder / REPORT_PAGE).is_file():
         print(f"report: {folder / REPORT_PAGE}", flush=True)
 

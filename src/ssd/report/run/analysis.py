@@ -34,6 +34,12 @@ GREEDY = (
     "The corpus was drawn greedily: without a temperature the loss does not part into support "
     "compression, reshaping and alignment."
 )
+POWER = (
+    "The corpus was drawn from a power of the base model's distribution over whole answers: what "
+    "its next tokens follow depends on what comes later and is no tempering of the base model's "
+    "next-token distribution, so the loss does not part into support compression, reshaping and "
+    "alignment. Locks, forks and entropies are the models' own and hold as they stand."
+)
 
 
 def why(facts: Facts) -> list[Section]:
@@ -70,7 +76,7 @@ def _after(facts: Facts, analysis: Analysis) -> list[Block]:
     ]
     blocks.append(Heading("The loss in its parts"))
     if math.isnan(rows[ALL].means[BASE]["cross_entropy"]):
-        blocks.append(Paragraph(GREEDY))
+        blocks.append(Paragraph(GREEDY if facts.power is None else POWER))
     else:
         blocks += [term_figure(present), term_table(present)]
     blocks.append(sensitivity_table(analysis, trained))

@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 from ssd.artifacts.fingerprints import plain
 from ssd.config.choices import AdapterType
 from ssd.config.settings import ObjectiveConfig, RunConfig
-from ssd.method.decoding import Setting
+from ssd.method.decoding import Decoding, Setting
 from ssd.report.render import formats
 from ssd.report.render.document import Code, Section, Table
 from ssd.report.run.facts import Facts
@@ -58,11 +58,12 @@ def _template_rows(config: RunConfig) -> list[list[str]]:
 
 def _sampling_rows(config: RunConfig) -> list[list[str]]:
     data, sampler = config.data, config.sampler
+    power = sampler.power if sampler.power.is_on else None
     prompts = f"{data.name}, split {data.split}, " + (
         "all" if data.limit is None else f"at most {data.limit:,}"
     )
     drawn = (
-        f"T_train {sampler.temp:g}, truncation {formats.truncation(config.truncation)}, "
+        f"{formats.sampling(Decoding.of(sampler.temp, config.truncation), power)}, "
         f"{sampler.num_samples} per prompt, at most {sampler.max_new_tokens:,} tokens"
     )
     corpus = config.train.corpus
