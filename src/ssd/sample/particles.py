@@ -157,6 +157,8 @@ def draw_by_power(
         `generate_shards` has them.
     """
     power = sampler.power
+    # As many tokens to a shard as one of whole answers has.
+    shard_size = sampler.shard_size * max(1, sampler.max_new_tokens // power.block)
     weigher = Weigher(sampler, unnamed)
     prompts = {request.prompt_id: Prompt(request, power.candidates) for request in requests}
     facts: list[tuple[int, dict[str, Any]]] = []
@@ -167,7 +169,7 @@ def draw_by_power(
             place,
             [part for prompt in alive for part in prompt.requests(block, power.block, seed)],
             engine=engine,
-            shard_size=sampler.shard_size,
+            shard_size=shard_size,
             label=f"sampling, block {block + 1}",
             logprobs=min(power.top_tokens, vocabulary),
         )
