@@ -35,7 +35,9 @@ SINCE = (
     "special_tokens: true", "tail_threshold: 0.01", "tail_weight: 1.0",
 )  # fmt: skip
 """Settings that have come since, at their default: lines of a configuration."""
-GROUPS_SINCE = re.compile(rb"^( *)(?:pool|value_prompt_format):\n(?:\1 +.*\n|\n)*", re.MULTILINE)
+GROUPS_SINCE = re.compile(
+    rb"^( *)(?:pool|value_prompt_format|power):\n(?:\1 +.*\n|\n)*", re.MULTILINE
+)
 """Groups of settings that have come since: a line, and those further in."""
 
 

@@ -1,6 +1,8 @@
 """Corpora of the power distribution: exact on a machine whose answers can be listed, and on a real
 model and engine whatever a kill leaves."""
 
+import math
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ from ssd.records.resampling import read_choices
 from ssd.records.samples import Sample, read_samples
 from ssd.run import Run, lineage
 from ssd.sample.corpus import sample
-from ssd.sample.particles import Prompt, draw_by_power, write_chosen
+from ssd.sample.particles import Candidate, Prompt, Weigher, draw_by_power, write_chosen
 
 ALPHA = 3.0
 
@@ -64,6 +66,33 @@ def test_chosen_answers_follow_the_power_distribution_closer_with_more_candidate
     }
     assert distance(local, power) > 0.5
     assert found[16] < 0.08 < found[2] < distance(local, power) - 0.1
+
+
+@pytest.mark.parametrize(("temp", "unnamed"), [(0.5, ()), (0.5, (1,)), (0.505, ())])
+def test_a_weight_is_the_power_over_what_was_drawn_from(
+    temp: float, unnamed: tuple[int, ...]
+) -> None:
+    steps = [({0: 0.6, 1: 0.3, 2: 0.1}, 0), ({2: 0.5, 0: 0.3, 1: 0.2}, 0)]
+    drawn = Sample(
+        prompt_id="p", sample_index=0, seed=0, prompt_token_ids=[9],
+        completion_token_ids=[token for _, token in steps], text="", finish_reason="length",
+        logprobs=[math.log(p[token]) for p, token in steps],
+        topk_token_ids=[[*p] for p, _ in steps],
+        topk_logprobs=[[math.log(value) for value in p.values()] for p, _ in steps],
+    )  # fmt: skip
+    by_hand = 0.0
+    for p, token in steps:
+        tempered = {name: p[name] ** (1 / temp) for name in p if name not in unnamed}
+        by_hand += 2 * math.log(p[token]) - math.log(tempered[token] / sum(tempered.values()))
+    sampler = SamplerConfig(temp=temp, max_new_tokens=8, power=PowerConfig(alpha=2.0))
+    candidate = Candidate(array("i"))
+    Weigher(sampler, unnamed).add(candidate, drawn, cap=8)
+    assert candidate.log_weight == pytest.approx(by_hand)
+    assert candidate.logprob == pytest.approx(math.log(0.6 * 0.3))
+    assert candidate.end is None  # the block ended, not the answer
+    Weigher(sampler, unnamed).add(candidate, drawn, cap=4)
+    assert (candidate.end, list(candidate.token_ids)) == ("length", [0, 0, 0, 0])
+    assert candidate.log_weight == pytest.approx(2 * by_hand)
 
 
 def test_candidates_end_at_their_end_token_or_at_the_cap_and_both_are_weighed(
