@@ -93,6 +93,7 @@ def test_a_study_sets_it_beside_the_temperature_of_single_tokens(tmp_path: Path)
     text = markdown(study_document(study))
     assert "| power 4 (8 candidates) |" in text
     assert "approximate: sequential Monte Carlo" in text
+    assert "Runs on a power of whole answers are not in this section" in text
 
 
 def test_a_corpus_named_by_its_folder_keeps_its_power(tmp_path: Path) -> None:
