@@ -36,7 +36,7 @@ SINCE = (
 )  # fmt: skip
 """Settings that have come since, at their default: lines of a configuration."""
 GROUPS_SINCE = re.compile(
-    rb"^( *)(?:pool|rounds|value_prompt_format):\n(?:\1 +.*\n|\n)*", re.MULTILINE
+    rb"^( *)(?:pool|power|rounds|value_prompt_format):\n(?:\1 +.*\n|\n)*", re.MULTILINE
 )
 """Groups of settings that have come since: a line, and those further in."""
 

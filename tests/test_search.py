@@ -42,6 +42,9 @@ def test_what_the_command_line_fixes_is_not_searched() -> None:
     assert make_space(config, fixed) == Space(temp=None, truncations=None, lr=None)
     assert make_space(config, ["truncation.top_k=5"]).truncations is None
     assert make_space(config, []).lr == (2.5e-4, 4e-3)
+    by_power = make_space(compose_config("model=tiny", "experiment=power"), [])
+    assert (by_power.temp, by_power.truncations) == (None, None)
+    assert by_power.lr is not None
 
 
 def test_a_search_never_goes_by_the_reported_problems() -> None:

@@ -152,7 +152,9 @@ def require_held_out(config: RunConfig) -> None:
 
 
 def make_space(config: RunConfig, overrides: Sequence[str]) -> Space:
-    """The search space around a configuration, without the settings that the overrides fix."""
+    """The search space around a configuration, without the settings that the overrides fix; a power
+    of whole answers fixes temperature and truncation."""
+    by_power = config.sampler.power.is_on
     fixed = {text.split("=")[0] for text in overrides}
     options = sorted(path.stem for path in Path("conf/truncation").glob("*.yaml"))
     cut = any(key == "truncation" or key.startswith("truncation.") for key in fixed)
@@ -160,8 +162,8 @@ def make_space(config: RunConfig, overrides: Sequence[str]) -> Space:
     # A cosine that ends above its start would be refused.
     lowest = max(lr / LR_FACTOR, config.train.min_lr)
     return Space(
-        temp=None if "sampler.temp" in fixed else T_TRAIN,
-        truncations=None if cut else tuple(options),
+        temp=None if by_power or "sampler.temp" in fixed else T_TRAIN,
+        truncations=None if by_power or cut else tuple(options),
         lr=None if "optimizer.lr" in fixed else (lowest, lr * LR_FACTOR),
     )
 

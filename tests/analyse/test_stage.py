@@ -192,6 +192,25 @@ def test_a_base_model_is_analysed_alone_and_a_greedy_corpus_has_no_terms(tmp_pat
     assert "NaN" not in (found.folder / "manifest.json").read_text()
 
 
+def test_a_corpus_of_a_power_of_whole_answers_has_no_terms_and_cut_nothing(tmp_path: Path) -> None:
+    run = new_run(
+        tmp_path,
+        "stages=[analyse]",
+        "experiment=power",
+        "sampler.temp=0.25",
+        "truncation.top_k=null",
+        "truncation.top_p=1",
+    )
+    write_corpus(run, LENGTHS)
+    analyse(run)
+    found = evidence.finished_analysis(run)
+    assert found is not None and found.inputs["temp"] is None
+    (base,) = read_analysis(found.folder).positions.values()
+    assert (base.support == 259).all()
+    assert all(np.isnan(getattr(base, name)).all() for name in ("kept_mass", *TERMS))
+    assert (base.entropy > 0).all()
+
+
 def test_completions_of_another_tokenizer_are_refused_before_a_model_loads(
     run: Run, tmp_path: Path
 ) -> None:

@@ -125,6 +125,21 @@ def test_an_experiment_wins_over_the_recipe_and_loses_to_the_command_line() -> N
         ),
         (["eval.controls=[base_sweep]"], "did you mean 'base_swept'"),
         (["eval.controls=[t1]", "sampler.temp=1", "truncation=none"], "is this run itself"),
+        (
+            ["sampler.power.alpha=4", "truncation=none", "sampler.temp=1.2"],
+            r"sampler.power.alpha=4 .* sampler.temp=1.2: set sampler.temp=0.25",
+        ),
+        (
+            ["sampler.power.alpha=4", "truncation=top_k20", "sampler.temp=0.25"],
+            "truncation.top_k=20.* add truncation=none",
+        ),
+        (["sampler.power.alpha=0.5", "sampler.temp=2"], r"sampler.power.alpha must lie in \(1"),
+        (
+            ["experiment=power", "sampler.num_samples=9"],
+            "sampler.num_samples=9 exceeds the sampler.power.candidates=8",
+        ),
+        (["experiment=power", "sampler.logprobs=0"], "leave out sampler.logprobs"),
+        (["experiment=power", "train.corpus=x"], "train.corpus=x is one already"),
         (["eval.benchmarks=[]"], "eval.benchmarks is empty"),
         (["stages=[smaple]"], "did you mean 'sample'"),
         (["train.warmup_steps=99"], "train.warmup_steps=99 must lie in"),

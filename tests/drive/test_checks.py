@@ -7,6 +7,7 @@ from corpora import write_corpus
 
 from ssd.drive.checks import check, require_target
 from ssd.errors import ConfigError
+from ssd.method.decoding import Decoding
 from ssd.run import Run, lineage
 
 Make = Callable[..., Run]
@@ -17,6 +18,16 @@ def test_a_soft_target_needs_a_distribution_to_be_drawn_from(make_run: Make) -> 
         check(make_run("objective=soft", "sampler.temp=0", "stages=[train]"))
     require_target(make_run("objective=soft", "sampler.temp=0", "objective.temp=1.2"))
     require_target(make_run("sampler.temp=0"))
+
+
+def test_a_soft_target_is_no_part_of_a_power_of_whole_answers(make_run: Make) -> None:
+    soft = ("experiment=power", "objective=soft")
+    with pytest.raises(ConfigError, match=r"sampler\.power\.alpha.*set objective\.temp"):
+        check(make_run(*soft, "stages=[sample,train]"))
+    named = (*soft, "objective.temp=0.25", "truncation@objective.truncation=none")
+    require_target(make_run(*named))
+    assert lineage.target(make_run(*named)) == Decoding(0.25)
+    assert lineage.target(make_run("experiment=power")) is None
 
 
 @pytest.mark.parametrize("unknown", ["temp", "truncation"])

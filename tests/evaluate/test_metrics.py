@@ -57,6 +57,16 @@ def test_a_row_has_settings_score_gain_and_cost(make_run: Callable[..., Run]) ->
     }  # fmt: skip
 
 
+def test_a_power_of_whole_answers_has_no_temperature_for_another_to_multiply(
+    make_run: Callable[..., Run],
+) -> None:
+    run = make_run("experiment=power", "eval.benchmarks=[humaneval]", "eval.num_samples=2",
+                   "eval.k=[2,1]")  # fmt: skip
+    row = headline(run, scores_of(run))
+    assert row["t_eval"] == 0.5
+    assert not {"t_train", "t_eff"} & {*row}
+
+
 def test_a_row_has_the_held_out_score_of_what_was_chosen_on_held_out_problems(
     make_run: Callable[..., Run],
 ) -> None:

@@ -123,6 +123,15 @@ def test_all_that_is_generated_and_trained_is_counted(tmp_path: Path) -> None:
     assert not found.is_upper_bound
 
 
+def test_candidates_are_counted_in_the_place_of_the_samples_chosen_from_them(
+    tmp_path: Path,
+) -> None:
+    tiny = ("model=tiny", "hardware=cpu", "experiment=power", *GIVEN, "stages=[plan,sample]")
+    (sampling,) = hours(tmp_path, *tiny, "sampler.num_samples=2").parts
+    assert sampling.num_tokens == 100 / 2 * 8 * 1000
+    assert "100 samples x 4 candidates each" in sampling.work
+
+
 def test_only_the_stages_that_run_are_counted(tmp_path: Path) -> None:
     tiny = ("model=tiny", "hardware=cpu", *GIVEN)
     alone = [part.name for part in hours(tmp_path, *tiny, "stages=[plan]").parts]

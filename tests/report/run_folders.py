@@ -32,8 +32,8 @@ def make_run(tmp_path: Path, name: str = "first", *overrides: str, finished: boo
     return run
 
 
-def finish_corpus(run: Run) -> None:
-    """A corpus of 61 samples, three of 64 dropped."""
+def finish_corpus(run: Run, **more: Any) -> None:
+    """A corpus of 61 samples, three of 64 dropped; `more` counts are what choosing it left."""
     counts = {
         "num_prompts": 64,
         "num_drawn": 64,
@@ -45,6 +45,7 @@ def finish_corpus(run: Run) -> None:
         "skipped_long_prompts": 0,
         "duplicates": 0,
         "fence_share": 0.7,
+        **more,
     }
     lineage.corpus(run).folder.mkdir(parents=True, exist_ok=True)
     lineage.corpus(run).finish(

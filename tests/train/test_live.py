@@ -106,6 +106,13 @@ def test_samples_of_a_greedy_sampler_have_no_target(make_run: Make) -> None:
     assert len(read_metrics(lineage.checkpoint(run).folder)) == 2
 
 
+def test_samples_of_a_power_of_whole_answers_have_no_target(make_run: Make) -> None:
+    run = trained(make_run, "power", "experiment=power", "truncation=none", "sampler.temp=0.25",
+                  "train.max_steps=2")  # fmt: skip
+    assert measured(run) == {}
+    assert len(read_metrics(lineage.checkpoint(run).folder)) == 2
+
+
 def test_the_target_is_that_of_the_corpus_which_was_named(make_run: Make) -> None:
     other = make_run("sampler.temp=1.3", "truncation=none", name="other")
     write_corpus(other, LENGTHS)

@@ -30,7 +30,7 @@ def measure(
     base: States,
     samples: Sequence[Sample],
     *,
-    temp: float,
+    temp: float | None,
     truncation: TruncationConfig,
     eval_truncation: TruncationConfig,
     label: str,
@@ -39,7 +39,8 @@ def measure(
     """One model at every position, against the target that the base model's states give.
 
     Args:
-        temp: T_train, with its `truncation`: they define the target and the support.
+        temp: T_train, with its `truncation`: they define the target and the support. None where
+            the samples were drawn at none, and nothing was cut.
         eval_truncation: decides which tokens survive at each of `TEMPS`.
         unnamed: (U,) ids that no token has: outside of every support.
 
@@ -96,8 +97,11 @@ def distribution(logits: Tensor, token_ids: Tensor) -> dict[str, Tensor]:
     }
 
 
-def support(logits: Tensor, temp: float, truncation: TruncationConfig) -> Tensor:
-    """(B,) number of tokens that are left at a temperature and truncation; 1 when greedy."""
+def support(logits: Tensor, temp: float | None, truncation: TruncationConfig) -> Tensor:
+    """(B,) number of tokens that are left at a temperature and truncation; 1 when greedy, all where
+    there is no temperature."""
+    if temp is None:
+        return logits.isfinite().sum(-1).int()
     if not has_target(temp):
         return torch.ones(len(logits), dtype=torch.int32, device=logits.device)
     likely = candidates(logits, truncation.top_k)
@@ -108,7 +112,7 @@ def support(logits: Tensor, temp: float, truncation: TruncationConfig) -> Tensor
 def loss_terms(
     logits: Tensor,
     base_logits: Tensor,
-    temp: float,
+    temp: float | None,
     truncation: TruncationConfig,
     unnamed: Tensor | None = None,
 ) -> dict[str, Tensor]:

@@ -94,11 +94,11 @@ class Artifact:
         manifest = self.manifest()
         if manifest["fingerprint"] != self.fingerprint:
             raise ArtifactError(f"{place} holds another {self.kind}'s {MANIFEST}: {remedy}")
-        digests = all_digests(self.folder, manifest)
+        known = digests = all_digests(self.folder, manifest)
         if parts:
-            digests = {name: value for name, value in digests.items() if name.startswith(parts)}
+            digests = {name: value for name, value in known.items() if name.startswith(parts)}
         fault = next(changed_files(self.folder, digests), None)
-        fault = fault or next(unknown_rows(self.folder, digests), None)
+        fault = fault or next(unknown_rows(self.folder, digests, known), None)
         if fault is not None:
             raise ArtifactError(f"{place} is damaged ({fault}): {remedy}")
         return self.folder
@@ -207,7 +207,7 @@ def verify(folder: Path) -> list[str]:
         digests = all_digests(folder, read_manifest(folder))
     except ArtifactError as error:
         return [str(error)]
-    return [*changed_files(folder, digests), *unknown_rows(folder, digests)]
+    return [*changed_files(folder, digests), *unknown_rows(folder, digests, digests)]
 
 
 def sealed_digests(folder: Path, leaving_out: Sequence[Path] = ()) -> dict[str, str]:
@@ -262,10 +262,10 @@ def changed_files(folder: Path, digests: dict[str, str]) -> Iterator[str]:
             yield f"{name}: changed since it was written"
 
 
-def unknown_rows(folder: Path, digests: dict[str, str]) -> Iterator[str]:
-    """A line for each Parquet file beside known ones that no manifest names: a reader of shards
-    would take its rows for the artifact's."""
+def unknown_rows(folder: Path, digests: dict[str, str], known: dict[str, str]) -> Iterator[str]:
+    """A line for each Parquet file beside those of `digests` that no manifest names, as all of
+    `known` are: a reader of shards would take its rows for the artifact's."""
     for place in {Path(name).parent for name in digests if name.endswith(".parquet")}:
         for path in sorted((folder / place).glob("*.parquet")):
-            if (name := str(place / path.name)) not in digests:
+            if (name := str(place / path.name)) not in known:
                 yield f"{name}: not in {MANIFEST}"

@@ -242,6 +242,30 @@ class TruncationConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class PowerConfig:
+    """A corpus from the power distribution p(answer)^alpha / Z over whole answers, instead of one
+    whose tokens are tempered each by itself. Approximate: docs/sampling.md says how."""
+
+    alpha: float | None = within("(1, 1000]", None)
+    """The power, dimensionless. Needs `sampler.temp` at 1/alpha and `truncation=none`. Null samples
+    token by token, as the paper does."""
+    candidates: int = within("[2, 10000]", 8)
+    """Answers drawn per prompt, of which `sampler.num_samples` are chosen by their importance
+    weights: more are closer to the distribution, and cost as much more to draw."""
+    block: int = positive(16)
+    """Tokens after which candidates are weighed, and resampled where their weights are worth less
+    than half of their number. Shorter ones keep the weights closer; each is a round of its own."""
+    top_tokens: int = positive(20)
+    """Most likely tokens that a token's weight is computed from; for the rest there is a bound,
+    which the manifest has (`log_weight_error`). No more than the vocabulary are taken."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the corpus is drawn so."""
+        return self.alpha is not None
+
+
+@dataclass(kw_only=True, slots=True)
 class SamplerConfig:
     """How the frozen model answers the prompts."""
 
@@ -255,6 +279,7 @@ class SamplerConfig:
     """Tokens of prompt and answer that the engine plans for; the model's own limit when null."""
     filters: list[str] = within(FILTERS, ["empty", "stub"])
     """Steps that drop samples, in order: `empty`, `stub` (one-line answers), `shortest_tenth`."""
+    power: PowerConfig = field(default_factory=PowerConfig)
     engine: EngineName = EngineName.vllm
     logprobs: int | None = not_negative(None)
     """Log-probabilities stored with the corpus, of the model at temperature 1 before truncation:
@@ -284,6 +309,11 @@ class SamplerConfig:
             "sampler.url names a user: leave that out, and set the environment variable "
             "OPENAI_API_KEY",
         )
+
+    @property
+    def asked_logprobs(self) -> int | None:
+        """What the engine is asked for: as `logprobs`, or as the weights of a power need it."""
+        return self.power.top_tokens if self.power.is_on else self.logprobs
 
 
 SHARDED_8BIT = "ssd.train.sharded_adamw.ShardedAdamW8bit"
@@ -902,6 +932,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         expand_home(self, "output_dir")
         check_ranges(self)
+        self._check_power()
         self._check_training()
         limit = self.sampler.max_model_len
         require(
@@ -933,6 +964,39 @@ class RunConfig:
         """Whether an engine starts on this machine: a server holds the base model alone."""
         trained = "evaluate" in self.stages or self.rounds.count > 1
         return self.sampler.engine is not EngineName.openai or trained
+
+    def _check_power(self) -> None:
+        sampler = self.sampler
+        power = sampler.power
+        if power.alpha is None:
+            return
+        setting = f"sampler.power.alpha={power.alpha:g}"
+        require(
+            self.train.corpus is None,
+            f"{setting} samples a corpus and train.corpus={self.train.corpus} is one already: "
+            "leave one of them out",
+        )
+        require(
+            self.truncation == TruncationConfig(),
+            f"{setting} needs candidates from all tokens, and truncation.top_k="
+            f"{self.truncation.top_k}, truncation.top_p={self.truncation.top_p:g} leave some out: "
+            "add truncation=none",
+        )
+        require(
+            abs(power.alpha * sampler.temp - 1) < 0.01,
+            f"{setting} draws its candidates at temperature 1/{power.alpha:g}, and "
+            f"sampler.temp={sampler.temp:g}: set sampler.temp={1 / power.alpha:.4g}",
+        )
+        require(
+            sampler.num_samples <= power.candidates,
+            f"sampler.num_samples={sampler.num_samples} exceeds the "
+            f"sampler.power.candidates={power.candidates} that they are chosen from: raise that",
+        )
+        require(
+            sampler.logprobs is None,
+            f"{setting} puts its corpus together from blocks, without their log-probabilities: "
+            "leave out sampler.logprobs",
+        )
 
     def _check_evaluation(self) -> None:
         settings, last = self.eval, self.train.max_steps

@@ -85,13 +85,20 @@ def require_target(run: Run) -> None:
     settings = {"temp": objective.temp, "truncation": objective.truncation}
     for name, value in settings.items():
         require(
+            value is not None or "power" not in corpus.inputs,
+            f"objective=soft takes its {name} from the corpus, and one of sampler.power.alpha is "
+            "no tempering of single tokens: set objective.temp and objective.truncation to name a "
+            "target, or leave objective=cross_entropy, which trains on the sampled answers",
+        )
+        require(
             value is not None or corpus.inputs[name] is not None,
             f"objective=soft takes its {name} from the corpus, and train.corpus={corpus.folder} "
             f"does not know it: set objective.{name}, or import the corpus again with --temp, "
             "--top-k and --top-p",
         )
+    target = lineage.target(run)
     require(
-        not lineage.target(run).is_greedy,
+        target is not None and not target.is_greedy,
         "objective=soft: the corpus is greedy (temperature 0), which is no distribution: set "
         "objective.temp, or sampler.temp for another corpus",
     )
@@ -168,7 +175,7 @@ def check_server(run: Run) -> None:
         server = openai_server.find_server(connection, sampler.served_name)
         length = longest_model_len(run) or model_length(Path(run.weights.path))
         openai_server.require_length(server, length)
-        openai_server.require_abilities(connection, server, sampler.logprobs)
+        openai_server.require_abilities(connection, server, sampler.asked_logprobs)
     others = [model for model in protocol.models(run) if model != BASE]
     here = f"; {local_engine(sampler.engine)} here draws for {' and '.join(others)}"
     print(

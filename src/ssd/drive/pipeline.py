@@ -27,6 +27,7 @@ from ssd.models.reasoning import pin_reasoning
 from ssd.models.weights import locate
 from ssd.plan.enforcement import print_plan, settle
 from ssd.problems.benchmarks.registry import require_benchmarks
+from ssd.records.resampling import approximation
 from ssd.records.scores import read_scores
 from ssd.report.run.watch import collect_rounds, last_fall, rounds_text
 from ssd.run import Run, evidence, lineage, save_run
@@ -111,6 +112,9 @@ def run_round(run: Run, command: list[str]) -> None:
     scores = read_scores(run.folder) if "evaluate" in current else None
     if scores is not None:  # a stage that ran has printed it
         print(f"\n{score_table(scores)}\n", flush=True)
+    corpus = lineage.corpus(run)
+    if corpus.done and (sentence := approximation(corpus.manifest())) is not None:
+        print(f"corpus: {sentence}", flush=True)
 
 
 def prepare(config: RunConfig, folder: Path) -> tuple[RunConfig, Weights | None]:

@@ -63,16 +63,19 @@ def headline(run: Run, scores: Scores) -> dict[str, float]:
     first benchmark by the smallest k, and what it cost. Names are flat, as W&B's parallel
     coordinates want them. `top_k` 0 keeps all; `held_out` is the chosen setting's score on the
     problems that chose it; `hours` is the report's wall time without an analysis, which runs later.
-    Values that a run does not have are left out."""
+    Values that a run does not have are left out: no T_train, so no T_eff, stands for a corpus of a
+    power distribution."""
     corpus = lineage.corpus(run)
     seconds = sum(cost.seconds for cost in costs(scored_artifacts(run, scores)))
     columns = {
-        "t_train": corpus.inputs["temp"],
         "top_k": corpus.inputs["truncation"]["top_k"] or 0,
         "top_p": corpus.inputs["truncation"]["top_p"],
         "lr": run.config.optimizer.lr,
         "hours": round(seconds / 3600, 4),
     }
+    power = lineage.power(run)
+    if power is None:
+        columns["t_train"] = corpus.inputs["temp"]
     if corpus.done:
         columns["tokens"] = corpus.manifest()["counts"]["num_tokens"]
     (first,) = (each for each in scores.benchmarks if each.name == run.config.eval.benchmarks[0])
@@ -81,13 +84,14 @@ def headline(run: Run, scores: Scores) -> dict[str, float]:
         gain = first.comparisons[BASE].pass_at[k]
         columns |= {
             "t_eval": tuned.setting.temp,
-            "t_eff": columns["t_train"] * tuned.setting.temp,
             f"pass@{k}": tuned.pass_at[k].value,
             "answer_tokens": tuned.mean_tokens,
             "gain": gain.value,
             "gain_low": gain.low,
             "gain_high": gain.high,
         }
+        if power is None:
+            columns["t_eff"] = columns["t_train"] * tuned.setting.temp
     held_out = scores.held_out
     return columns if held_out is None else columns | {"held_out": held_out.score.value}
 

@@ -14,6 +14,7 @@ where H_a is the Renyi entropy, so that the second term is -T log sum pi^(1/T).
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -68,9 +69,10 @@ class Decomposition:
     """CE(q, p), summed directly; it equals the four terms together."""
 
 
-def has_target(temp: float) -> bool:
-    """Whether sampling at `temp` draws from a distribution: greedy decoding does not."""
-    return temp >= GREEDY_TEMP
+def has_target(temp: float | None) -> TypeGuard[float]:
+    """Whether sampling at `temp` draws every token from a distribution: greedy decoding does not,
+    nor does what has no temperature."""
+    return temp is not None and temp >= GREEDY_TEMP
 
 
 def named_only(logits: Tensor, unnamed: Tensor | None) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ssd.arms import BASE, SWEPT, UNIT
 from ssd.config.choices import STAGES, ModelKind
-from ssd.config.settings import EvalConfig, RunConfig
+from ssd.config.settings import EvalConfig, RunConfig, SamplerConfig
 from ssd.evaluate.selection import list_arms
 from ssd.plan.architecture import Architecture
 from ssd.plan.engine import engine_speed
@@ -105,6 +105,8 @@ def run_hours(
         for name in models
         if "sample" in stages and (config.train.corpus is None or name)
     ]
+    if config.sampler.power.is_on and "sample" in stages:
+        parts[0] = _of_candidates(config.sampler, parts[0])
     if "train" in stages:
         rate, steps = work.tokens_per_second * config.hardware.num_processes, f"{work.num_steps:,}"
         parts += [
@@ -122,6 +124,14 @@ def run_hours(
             for purpose, words, num_tokens in _answers(run, length)
         ]
     return Hours(tuple(parts), source)
+
+
+def _of_candidates(sampler: SamplerConfig, samples: Part) -> Part:
+    """Drawing all candidates, in the place of the samples that are chosen from them."""
+    times = sampler.power.candidates / sampler.num_samples
+    words = f"{samples.work} x {times:g} candidates each"
+    num_tokens = None if samples.num_tokens is None else times * samples.num_tokens
+    return dataclasses.replace(samples, work=words, num_tokens=num_tokens)
 
 
 def _answers(run: Run, length: float) -> list[tuple[str, str, float | None]]:

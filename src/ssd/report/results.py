@@ -122,7 +122,8 @@ def _settings(facts: Facts) -> dict[str, Any]:
             template_args=config.model.template_args,
             eval_template_args=config.eval_model.template_args,
         ),
-        "t_train": facts.sampled.temp,
+        "t_train": facts.sampled.temp if facts.power is None else None,
+        **_where_set(power=_power(facts)),
         "truncation": _fields(facts.sampled, "top_k", "top_p"),
         **_fields(sampler, "num_samples", "max_new_tokens", "filters", "engine"),
         "optimizer": optimizer._target_,
@@ -233,13 +234,22 @@ def _artifact(result: StageResult) -> dict[str, Any]:
     }
 
 
+def _power(facts: Facts) -> dict[str, Any]:
+    """The power of whole answers that the corpus was chosen by, and how well; empty where it was
+    not."""
+    manifest = facts.corpus.manifest if facts.corpus is not None else None
+    quality = manifest["counts"].get("power", {}) if manifest is not None else {}
+    return {} if facts.power is None else {**plain(facts.power), "quality": quality}
+
+
 def _row(facts: Facts, name: str) -> dict[str, Any]:
     sampled, chosen, scores = facts.sampled, facts.held_out, facts.scores
     assert scores is not None  # a study's runs have scores
     return {
         "name": name,
         "model": facts.run.config.model.name,
-        "t_train": sampled.temp,
+        "t_train": sampled.temp if facts.power is None else None,
+        **_where_set(power=_power(facts)),
         **_fields(sampled, "top_k", "top_p"),
         "lr": facts.run.config.optimizer.lr,
         "seed": facts.run.config.seed,

@@ -90,7 +90,7 @@ def probe(run: Run) -> Artifact:
 def analysis(run: Run, steps: dict[str, int | None]) -> Artifact:
     """The analysis of the token distributions of the models in `steps`, which gives the training
     step of each. The loss is against the distribution that training fits, the corpus's own unless
-    the objective names another."""
+    the objective names another; without one (temperature None) the loss has no parts."""
     config, fitted = run.config, lineage.target(run)
     settings = config.analyse
     return artifact(
@@ -102,8 +102,10 @@ def analysis(run: Run, steps: dict[str, int | None]) -> Artifact:
             "max_tokens": settings.max_tokens,
             "dtype": settings.dtype,
             "models": {model: lineage.identity(run, model, step) for model, step in steps.items()},
-            "temp": fitted.temp,
-            "truncation": TruncationConfig(top_k=fitted.top_k, top_p=fitted.top_p),
+            "temp": None if fitted is None else fitted.temp,
+            "truncation": TruncationConfig()
+            if fitted is None
+            else TruncationConfig(top_k=fitted.top_k, top_p=fitted.top_p),
             "eval_truncation": config.eval.truncation,
         },
     )

@@ -13,7 +13,13 @@ from ssd.artifacts.names import ADAPTER, CHECKPOINTS, CORPUS, MODEL, SHARDS
 from ssd.artifacts.store import Artifact, artifact, existing
 from ssd.config.choices import AdapterType, DataSource, EngineName, ObjectiveType, SystemRole
 from ssd.config.run_name import between
-from ssd.config.settings import DataConfig, ModelConfig, ObjectiveConfig, TruncationConfig
+from ssd.config.settings import (
+    DataConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    PowerConfig,
+    TruncationConfig,
+)
 from ssd.errors import DataError
 from ssd.method.decoding import Decoding
 from ssd.problems.problem import prompt_file
@@ -60,8 +66,9 @@ def corpus(run: Run) -> Artifact:
             "filters": sampler.filters,
             "engine": engine(*drawn_by(run)),
             "seed": config.seed,
-            # Left out if null, so that corpora from before this setting keep their fingerprint.
+            # Left out if null, so that corpora from before these settings keep their fingerprint.
             **({} if sampler.logprobs is None else {"logprobs": sampler.logprobs}),
+            **({"power": sampler.power} if sampler.power.is_on else {}),
         },
     )
 
@@ -123,17 +130,30 @@ def objective_inputs(objective: ObjectiveConfig) -> dict[str, object]:
     }
 
 
-def target(run: Run) -> Decoding:
+def power(run: Run) -> PowerConfig | None:
+    """How the run's corpus, which may be another run's, was chosen from candidates by the power of
+    the base model's distribution over whole answers; None where it was not."""
+    settings = corpus(run).inputs.get("power")
+    return None if settings is None else PowerConfig(**settings)
+
+
+def target(run: Run) -> Decoding | None:
     """The decoding of the base model that the trained model is fitted to: how the run's corpus,
-    which may be another run's, was drawn, unless `objective=soft` names another."""
+    which may be another run's, was drawn, unless `objective=soft` names another. None where the
+    corpus is of a power distribution, which no decoding draws token by token."""
     config, inputs = run.config, corpus(run).inputs
+    if power(run) is not None:
+        return fitted(config.objective, None)
     cut = plain(inputs.get("truncation", config.truncation) or {})
-    drawn = Decoding(inputs.get("temp", config.sampler.temp), **cut)
-    return fitted(config.objective, drawn)
+    return fitted(config.objective, Decoding(inputs.get("temp", config.sampler.temp), **cut))
 
 
-def fitted(objective: ObjectiveConfig, drawn: Decoding) -> Decoding:
+def fitted(objective: ObjectiveConfig, drawn: Decoding | None) -> Decoding | None:
     """The same for a corpus that was `drawn` so."""
+    if objective.temp is not None and objective.truncation is not None:
+        return Decoding.of(objective.temp, objective.truncation)
+    if drawn is None:
+        return None
     temp = drawn.temp if objective.temp is None else objective.temp
     if objective.truncation is None:
         return dataclasses.replace(drawn, temp=temp)
@@ -146,6 +166,7 @@ def objective(run: Run) -> ObjectiveConfig:
     if settings.type is not ObjectiveType.soft:
         return settings
     fitted = target(run)
+    assert fitted is not None  # `require_target` has refused it
     cut = TruncationConfig(top_k=fitted.top_k, top_p=fitted.top_p)
     return dataclasses.replace(settings, temp=fitted.temp, truncation=cut)
 
@@ -162,7 +183,7 @@ def control(run: Run) -> Run:
     config = first.config
     changed = dataclasses.replace(
         config,
-        sampler=dataclasses.replace(config.sampler, temp=1.0),
+        sampler=dataclasses.replace(config.sampler, temp=1.0, power=PowerConfig()),
         truncation=TruncationConfig(),
         objective=ObjectiveConfig(norm=config.objective.norm),
         train=dataclasses.replace(config.train, corpus=None),

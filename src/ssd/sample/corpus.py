@@ -1,5 +1,6 @@
 """The corpus: what the frozen model answered, with the token ids that training will use."""
 
+import shutil
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssd.artifacts.fingerprints import plain
-from ssd.artifacts.names import CORPUS, SHARDS
+from ssd.artifacts.names import BLOCKS, CORPUS, SHARDS
 from ssd.config.choices import LongPrompts
 from ssd.errors import ConfigError, DataError
 from ssd.generation import Request, generate_shards
@@ -18,7 +19,9 @@ from ssd.generation.engines import LazyEngine
 from ssd.generation.requests import build_requests
 from ssd.method.decoding import Decoding
 from ssd.models.chat import encode_chat, load_tokenizer, stop_token_ids, stripped
+from ssd.models.reasoning import answer_text, dropped_tokens
 from ssd.models.templates import end_token
+from ssd.models.vocabulary import unnamed_ids
 from ssd.models.weights import model_length, vocabulary_size
 from ssd.problems.problem import Problem
 from ssd.problems.prompts import load_prompts
@@ -39,6 +42,7 @@ from ssd.run import Run, lineage
 from ssd.run.tracking import Tracker
 from ssd.runtime.precision import compute_dtype
 from ssd.sample.filters import apply_filters, measure
+from ssd.sample.particles import draw_by_power, write_chosen
 
 
 def sample(run: Run, engine: LazyEngine) -> None:
@@ -61,14 +65,18 @@ def sample(run: Run, engine: LazyEngine) -> None:
         decoding = Decoding.of(config.sampler.temp, config.truncation)
         requests, skipped = corpus_requests(run, problems, tokenizer, decoding)
         check_logprobs(config.sampler.logprobs, vocabulary_size(lineage.model_folder(run, "base")))
-        speed = generate_shards(
-            folder,
-            requests,
-            engine=engine,
-            shard_size=config.sampler.shard_size,
-            label="sampling",
-            logprobs=config.sampler.logprobs,
-        )
+        if config.sampler.power.is_on:
+            speed, choice = _draw_by_power(run, folder, requests, engine, tokenizer)
+        else:
+            choice = {}
+            speed = generate_shards(
+                folder,
+                requests,
+                engine=engine,
+                shard_size=config.sampler.shard_size,
+                label="sampling",
+                logprobs=config.sampler.logprobs,
+            )
         kept, dropped = apply_filters(measure(read_texts(folder / SHARDS)), config.sampler.filters)
         if not kept.any():
             raise DataError(
@@ -82,15 +90,17 @@ def sample(run: Run, engine: LazyEngine) -> None:
             **prompt_counts,
             "skipped_long_prompts": skipped,
         }
-        counts |= {"num_drawn": len(kept), "dropped": dropped, **sizes}
+        counts |= {"num_drawn": len(kept), "dropped": dropped, **sizes, **choice}
         _track(run, counts, speed["tokens_per_second"], folder / CORPUS)
         corpus.finish(
+            [folder / BLOCKS],
             started=started,
             counts=counts,
             decoding={**plain(decoding), "max_new_tokens": config.sampler.max_new_tokens},
             computed_in=compute_dtype(config.model.dtype, config.hardware).value,
             **speed,
         )
+        shutil.rmtree(folder / BLOCKS, ignore_errors=True)
 
 
 def corpus_requests(
@@ -109,7 +119,7 @@ def corpus_requests(
         config.prompt_format,
         config.model,
         tokenizer,
-        num_samples=config.sampler.num_samples,
+        num_samples=1 if config.sampler.power.is_on else config.sampler.num_samples,
         seed=config.seed,
         max_new_tokens=config.sampler.max_new_tokens,
         max_model_len=limit,
@@ -124,6 +134,33 @@ def corpus_requests(
                 "raise it, or set data.long_prompts=skip (where shorter prompts are left)"
             )
     return requests, len(too_long)
+
+
+def _draw_by_power(
+    run: Run, folder: Path, requests: list[Request], engine: LazyEngine, tokenizer: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write shards of samples that are chosen from candidates; facts and counts of a manifest."""
+    config, base = run.config, lineage.model_folder(run, "base")
+    sampler = config.sampler
+    prompts, facts = draw_by_power(
+        folder,
+        requests,
+        engine=engine,
+        sampler=sampler,
+        seed=config.seed,
+        unnamed=unnamed_ids(base),
+        vocabulary=vocabulary_size(base),
+    )
+    dropped = dropped_tokens(tokenizer, config.model.reasoning)
+    summary = write_chosen(
+        folder,
+        prompts,
+        num_samples=sampler.num_samples,
+        seed=config.seed,
+        shard_size=sampler.shard_size,
+        text=lambda ids: answer_text(ids, tokenizer, dropped),
+    )
+    return facts, {"power": summary}
 
 
 def check_logprobs(logprobs: int | None, vocabulary: int) -> None:
@@ -196,8 +233,9 @@ def _as_chat(run: Run, problems: list[Problem], tokenizer: Any) -> Callable[[Tab
 
 
 def _track(run: Run, counts: dict[str, Any], rate: float | None, corpus: Path) -> None:
+    values = counts | {f"power/{name}": value for name, value in counts.get("power", {}).items()}
     numbers = {
-        f"sample/{name}": value for name, value in counts.items() if isinstance(value, (int, float))
+        f"sample/{name}": value for name, value in values.items() if isinstance(value, (int, float))
     }
     with Tracker(
         run, "sample", lineage.corpus(run).fingerprint, lineage.corpus(run).folder

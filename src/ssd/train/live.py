@@ -97,7 +97,11 @@ class LiveDecomposition(Callback):
         # first step: in a later round only where that has drawn all samples.
         fits_start = begun_from(run) == drawn_by(run) and len(accumulated(run)) == 1
         self.active = bool(
-            settings.live_points and self.examples and has_target(self.sampling.temp) and fits_start
+            settings.live_points
+            and self.examples
+            and self.sampling is not None
+            and has_target(self.sampling.temp)
+            and fits_start
         )
         unnamed = unnamed_ids(lineage.model_folder(run, BASE))
         self.unnamed = torch.tensor(unnamed) if unnamed else None
@@ -141,6 +145,7 @@ class LiveDecomposition(Callback):
         """Means over the positions, by the metric's name; nothing in all processes but the first.
         The first measurement is of the base model, which gives the target."""
         how = self.sampling
+        assert how is not None  # else nothing is active
         targets: list[Target] = []
         measures: list[Decomposition] = []
         start = 0

@@ -102,12 +102,16 @@ def _document(export: Export, part: str) -> Document:
 
 def _what(export: Export) -> list[Block]:
     facts = export.facts
-    how = facts.sampled
-    sampled = f"at temperature {how.temp:g}, truncation {formats.truncation(how)}"
+    how, power = facts.sampled, facts.power
+    sampled = f"sampled at temperature {how.temp:g}, truncation {formats.truncation(how)}"
+    method = "simple self-distillation (arXiv 2604.01193)"
+    if power is not None:
+        sampled = f"drawn by {formats.sampling(how, power)}"
+        method = "self-distillation on a power of its own distribution (arXiv 2605.04542)"
     blocks: list[Block] = [
         Paragraph(
             f"This is {base_name(facts)}, fine-tuned with plain cross-entropy on its own raw "
-            f"answers, sampled {sampled}. That is simple self-distillation (arXiv 2604.01193): no "
+            f"answers, {sampled}. That is {method}: no "
             "verifier, no teacher, no reward."
         )
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from ssd.arms import TUNED
-from ssd.config.settings import TruncationConfig
+from ssd.config.settings import PowerConfig, TruncationConfig
 from ssd.method.decoding import Decoding, Setting
 from ssd.method.intervals import Interval
 from ssd.records.benchmark_scores import BenchmarkScores
@@ -64,6 +64,17 @@ def decoding(how: Decoding) -> str:
     cut, step = truncation(how), how.checkpoint_step if isinstance(how, Setting) else None
     parts = [f"T {how.temp:g}", *([] if cut == "none" else [cut])]
     return ", ".join(parts + ([] if step is None else [f"step {step:,}"]))
+
+
+def sampling(how: Decoding, power: PowerConfig | None) -> str:
+    """`T_train 1.6, truncation top-k 20`, or `power 4 of whole answers (approximate: 8 candidates
+    each at T 0.25)`."""
+    if power is None:
+        return f"T_train {how.temp:g}, truncation {truncation(how)}"
+    return (
+        f"power {power.alpha:g} of whole answers (approximate: {power.candidates} candidates each "
+        f"at T {how.temp:g})"
+    )
 
 
 def tuned_temp(benchmarks: Iterable[BenchmarkScores], configured: float) -> str:

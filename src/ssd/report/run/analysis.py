@@ -34,6 +34,12 @@ GREEDY = (
     "The corpus was drawn greedily: without a temperature the loss does not part into support "
     "compression, reshaping and alignment."
 )
+POWER = (
+    "The corpus was drawn from a power of the base model's distribution over whole answers: what "
+    "its next tokens follow depends on what comes later and is no tempering of the base model's "
+    "next-token distribution, so the loss does not part into support compression, reshaping and "
+    "alignment. Locks, forks and entropies are the models' own and hold as they stand."
+)
 
 
 LATER = (
@@ -79,7 +85,7 @@ def _after(facts: Facts, analysis: Analysis) -> list[Block]:
     if facts.run.config.rounds.number > 1:
         blocks.append(Paragraph(LATER))
     if math.isnan(rows[ALL].means[BASE]["cross_entropy"]):
-        blocks.append(Paragraph(GREEDY))
+        blocks.append(Paragraph(GREEDY if facts.power is None else POWER))
     else:
         blocks += [term_figure(present), term_table(present)]
     blocks.append(sensitivity_table(analysis, trained))

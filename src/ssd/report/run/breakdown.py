@@ -2,6 +2,7 @@
 
 from ssd.analyse.advice import advise
 from ssd.arms import ARMS, BASE, TUNED, counted
+from ssd.config.choices import ObjectiveType
 from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.records.selection import Candidate, Selection
 from ssd.report.render import formats
@@ -15,7 +16,7 @@ LATER = (
     "more, and not to the base model at any temperature. eval.temps=[...] tries several."
 )
 NO_TARGET = (
-    "No T_eval follows from theory: objective=tail fits the model to no temperature, so there is "
+    "No T_eval follows from theory: {} fits the model to no temperature, so there is "
     "no T_train for T_eval to multiply. eval.temps=[...] tries several."
 )
 
@@ -159,8 +160,11 @@ def _advice(facts: Facts) -> list[Block]:
     tried_temps = [how.temp for how in (*tried, *(candidate.setting for candidate in swept))]
     base_temp = facts.run.config.eval.base_temp
     if facts.fitted is None:
-        later = facts.run.config.rounds.number > 1
-        return [Paragraph(LATER if later else NO_TARGET)]
+        if facts.run.config.rounds.number > 1:
+            return [Paragraph(LATER)]
+        is_tail = facts.run.config.objective.type is ObjectiveType.tail
+        cause = "objective=tail" if is_tail else "a corpus of a power distribution"
+        return [Paragraph(NO_TARGET.format(cause))]
     suggestions = advise(facts.fitted, base_temp=base_temp, fit=None, tried_temps=tried_temps)
     if not suggestions:
         return []

@@ -9,10 +9,12 @@ from ssd.artifacts.files import read_json
 from ssd.artifacts.names import COMMAND, METRICS, SCORES
 from ssd.artifacts.store import Artifact, stored
 from ssd.config.choices import ObjectiveType
+from ssd.config.settings import PowerConfig
 from ssd.errors import ArtifactError, SSDError, one_line
 from ssd.method.decoding import Decoding
 from ssd.records.analysis import Analysis, read_analysis
 from ssd.records.benchmark_scores import BenchmarkScores
+from ssd.records.resampling import approximation
 from ssd.records.scores import Scores, read_scores
 from ssd.records.selection import Candidate
 from ssd.report.run.watch import Round, collect_rounds
@@ -74,11 +76,36 @@ class Facts:
         return self.scores.held_out if self.scores is not None else None
 
     @property
+    def power(self) -> PowerConfig | None:
+        """The power of whole answers that the corpus was chosen by, perhaps by another run; None
+        where its tokens were tempered each by itself."""
+        named = self._named_corpus
+        if named is None:
+            power = self.run.config.sampler.power
+            return power if power.is_on else None
+        return PowerConfig(**named["power"]) if "power" in named else None
+
+    @property
+    def approximation(self) -> str | None:
+        """What is approximate about a finished corpus, in a sentence; None where nothing is."""
+        manifest = self.corpus and self.corpus.manifest
+        return approximation(manifest) if manifest else None
+
+    @property
+    def _named_corpus(self) -> dict[str, Any] | None:
+        """The inputs of the corpus that `train.corpus` names."""
+        manifest = self.corpus and self.corpus.manifest
+        if self.run.config.train.corpus is None or not manifest:
+            return None
+        inputs: dict[str, Any] = manifest["inputs"]
+        return inputs
+
+    @property
     def sampled(self) -> Decoding:
-        """How the corpus was drawn, perhaps by another run."""
-        config = self.run.config
-        if config.train.corpus is not None and self.corpus is not None and self.corpus.manifest:
-            inputs = self.corpus.manifest["inputs"]
+        """How every token of the corpus was drawn, perhaps by another run; with a `power`, every
+        token of its candidates."""
+        config, inputs = self.run.config, self._named_corpus
+        if inputs is not None:
             if inputs["temp"] is None:
                 raise ArtifactError(
                     f"train.corpus={config.train.corpus} does not say at which temperature it was "
@@ -91,12 +118,12 @@ class Facts:
     @property
     def fitted(self) -> Decoding | None:
         """The decoding of the base model that the tuned one is fitted to, whose temperature T_eff
-        multiplies; None where the objective has no such target, and in later rounds, whose target
-        is another model's."""
+        multiplies; None where the objective, or the corpus, has no such target, and in later
+        rounds, whose target is another model's."""
         objective = self.run.config.objective
         if objective.type is ObjectiveType.tail or self.run.config.rounds.number > 1:
             return None
-        return lineage.fitted(objective, self.sampled)
+        return lineage.fitted(objective, self.sampled if self.power is None else None)
 
     @property
     def results(self) -> list[StageResult]:

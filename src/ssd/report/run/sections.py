@@ -6,6 +6,7 @@ one is written in a module of this package and named in `SECTIONS`, at its place
 
 from collections.abc import Callable
 
+from ssd.method.decoding import Decoding
 from ssd.report.render import formats
 from ssd.report.render.document import Document, Section
 from ssd.report.run.analysis import why
@@ -31,7 +32,7 @@ def document(facts: Facts) -> Document:
     return Document(
         title=config.title,
         subtitle=f"Simple self-distillation of {config.model.name}: "
-        f"T_train {config.sampler.temp:g}, truncation {formats.truncation(config.truncation)}, "
+        f"{formats.sampling(Decoding.of(config.sampler.temp, config.truncation), facts.power)}, "
         f"T_eval {formats.tuned_temp(facts.main, config.eval.temp)}.",
         sections=[section for make in SECTIONS for section in make(facts)],
     )

@@ -3,9 +3,9 @@
 from omegaconf import OmegaConf
 
 from ssd.artifacts.fingerprints import plain
-from ssd.config.choices import AdapterType, TrainFrom
+from ssd.config.choices import AdapterType, ObjectiveType, TrainFrom
 from ssd.config.settings import ObjectiveConfig, RoundsConfig, RunConfig
-from ssd.method.decoding import Setting
+from ssd.method.decoding import Decoding, Setting
 from ssd.report.render import formats
 from ssd.report.render.document import Code, Section, Table
 from ssd.report.run.facts import Facts
@@ -68,11 +68,12 @@ def _template_rows(config: RunConfig) -> list[list[str]]:
 
 def _sampling_rows(config: RunConfig) -> list[list[str]]:
     data, sampler = config.data, config.sampler
+    power = sampler.power if sampler.power.is_on else None
     prompts = f"{data.name}, split {data.split}, " + (
         "all" if data.limit is None else f"at most {data.limit:,}"
     )
     drawn = (
-        f"T_train {sampler.temp:g}, truncation {formats.truncation(config.truncation)}, "
+        f"{formats.sampling(Decoding.of(sampler.temp, config.truncation), power)}, "
         f"{sampler.num_samples} per prompt, at most {sampler.max_new_tokens:,} tokens"
     )
     corpus = config.train.corpus
@@ -101,10 +102,12 @@ def objective_words(objective: ObjectiveConfig) -> str:
 def _training_rows(config: RunConfig) -> list[list[str]]:
     train, optimizer, adapter = config.train, config.optimizer, config.adapter
     trained = TRAINED[adapter.type].format(rank=adapter.rank, alpha=adapter.alpha)
+    usual = config.objective.type is ObjectiveType.cross_entropy
+    loss = "" if usual else f" {objective_words(config.objective)}"
     batches = (
         f"{train.max_steps:,} steps of {train.global_batch_size:,} samples, "
         f"at most {train.seq_len:,} tokens each; "
-        f"loss {objective_words(config.objective)} averaged per {config.objective.norm.value}; "
+        f"loss{loss} averaged per {config.objective.norm.value}; "
         f"{train.precision.value}"
     )
     schedule = (

@@ -18,6 +18,21 @@ CORPUS_COUNTS = {
     "num_tokens": "Tokens",
     "mean_tokens": "Mean tokens per sample",
 }
+POWER_COUNTS = {
+    "num_candidates": "Candidates drawn",
+    "candidates_per_prompt": "Candidates per prompt",
+    "effective_size": "Effective sample size, median of all weighings",
+    "effective_size_low": "The same, 10th percentile",
+    "effective_size_end": "The same at the end, median of prompts",
+    "resamplings": "Resamplings per prompt on the way, mean",
+    "log_weight_error": "Most that a log-weight could be off for unlikely tokens, nats",
+    "chosen_logprob": "Mean log-probability of a sample under the model, nats",
+}
+POWER_SHARES = {
+    "largest_share": "Share of a prompt's largest weight at the end, median",
+    "cut_share": "Candidates cut off by the length cap (they count for the tokens they have)",
+    "repeated_share": "Samples that repeat another of their prompt",
+}
 CHECKPOINT_COUNTS = {
     "num_steps": "Optimizer steps",
     "epochs": "Epochs",
@@ -69,6 +84,14 @@ def sampling(facts: Facts) -> list[Section]:
     if manifest.get("tokens_per_second"):
         rows.append(["Tokens per second", formats.number(manifest["tokens_per_second"])])
     blocks: list[Block] = [Table(caption="The corpus", columns=["Quantity", "Value"], rows=rows)]
+    if (sentence := facts.approximation) is not None:
+        chosen = _rows(counts["power"], POWER_COUNTS)
+        chosen += [
+            [label, formats.percent(counts["power"][key])] for key, label in POWER_SHARES.items()
+        ]
+        caption = "How the samples were chosen from candidates, by importance weights"
+        blocks.insert(0, Paragraph(f"{sentence[0].upper()}{sentence[1:]}."))
+        blocks.append(Table(caption=caption, columns=["Quantity", "Value"], rows=chosen))
     if counts.get("dropped"):
         dropped, caption = counts["dropped"], "Samples dropped by each filter"
         blocks.append(_shares(caption, "Filter", dropped, counts["num_drawn"]))

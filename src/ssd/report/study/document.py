@@ -104,6 +104,11 @@ def table_of_runs(study: Study) -> list[Section]:
         ),
         *(Paragraph(text) for text in sorting(runs)),
     ]
+    blocks += [
+        Paragraph(f"Run {number}: {facts.approximation}.")
+        for number, facts in enumerate(runs, 1)
+        if facts.approximation is not None
+    ]
     unseen = other_settings(runs)[MAX_OTHER:]
     if unseen:
         blocks.append(Paragraph(f"These settings differ as well: {', '.join(unseen)}."))

@@ -18,6 +18,10 @@ from ssd.report.study.collection import Study, run_names
 from ssd.report.study.figures import draw_plane, draw_t_eff
 
 Place = tuple[float, float]
+NO_T_TRAIN = (
+    "Runs on a power of whole answers are not in this section: no temperature of single tokens was "
+    "fitted, so there is none for T_eval to multiply."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ def temperatures(study: Study) -> list[Section]:
     if not groups:
         return []
     blocks: list[Block] = [Paragraph(_introduction(groups))]
+    if any(facts.power is not None and facts.fitted is None for facts in study.runs):
+        blocks.append(Paragraph(NO_T_TRAIN))
     for number, plane in enumerate(groups, 1):
         if len(groups) > 1:
             blocks.append(Heading(plane.title))

@@ -40,7 +40,7 @@ def known_columns() -> list[Column]:
     """Settings with a column or a line of their own, in this order."""
     return [
         ("Model", lambda facts: facts.run.config.model.name),
-        ("T_train", lambda facts: f"{facts.sampled.temp:g}"),
+        ("T_train", _t_train),
         ("Truncation", lambda facts: formats.truncation(facts.sampled)),
         ("Objective", _objective),
         ("Learning rate", lambda facts: f"{facts.run.config.optimizer.lr:g}"),
@@ -60,8 +60,9 @@ def _objective(facts: Facts) -> str:
 
 COVERED = (
     "model", "sampler.temp", "truncation", "objective", "optimizer.lr", "train.max_steps",
-    "train.corpus", "seed", "eval.temp", "eval.temps", "eval.truncation", "eval.truncations",
-    "eval.checkpoint_step", "eval.checkpoint_steps", "eval.base_temp", "eval.base_truncation",
+    "train.corpus", "sampler.power", "seed", "eval.temp", "eval.temps", "eval.truncation",
+    "eval.truncations", "eval.checkpoint_step", "eval.checkpoint_steps", "eval.base_temp",
+    "eval.base_truncation",
 )  # fmt: skip
 """Settings that `known_columns` show, or that the scores' own columns do."""
 
@@ -246,6 +247,14 @@ def _tuned_and_difference(benchmark: BenchmarkScores | None) -> list[str]:
 
 def _setting(name: str) -> Callable[[Facts], str]:
     return lambda facts: str(flat_settings(plain(facts.run.config)).get(name))
+
+
+def _t_train(facts: Facts) -> str:
+    """A power of whole answers has none: `power 4 (8 candidates)`."""
+    power = facts.power
+    if power is None:
+        return f"{facts.sampled.temp:g}"
+    return f"power {power.alpha:g} ({power.candidates} candidates)"
 
 
 def _tuned(facts: Facts) -> Setting:

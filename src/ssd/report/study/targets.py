@@ -28,6 +28,8 @@ STEPS = (
 def role(facts: Facts) -> str | None:
     """Which parts of the method a run's target has; None for any other target."""
     objective, drawn, aim = facts.run.config.objective, facts.sampled, facts.fitted
+    if facts.power is not None:  # whole answers are chosen: no distribution of tokens is behind it
+        return None
     if objective.type is ObjectiveType.cross_entropy:
         return HARD
     if aim is None or objective.soft_weight != 1 or not objective.special_tokens:
