@@ -102,6 +102,21 @@ def test_a_measured_speed_is_believed_and_idle_gpus_are_named() -> None:
     assert "GPUs:" not in engine_speed(model, engine(8, 64), H100, 1000)[1]
 
 
+def test_the_control_of_a_soft_training_takes_the_time_of_a_plain_one(tmp_path: Path) -> None:
+    def seconds(objective: str) -> list[float | None]:
+        found = hours(
+            tmp_path, "model=qwen3_4b", "experiment=controls", "hardware=gpu_8", *GIVEN, objective
+        )
+        return [part.seconds for part in found.parts if part.name.startswith("training")]
+
+    plain, plain_control = seconds("objective=cross_entropy")
+    soft, soft_control = seconds("objective=soft")
+    assert plain is not None and soft is not None
+    assert plain_control == plain
+    assert soft_control == pytest.approx(plain, rel=0.02)  # beside a frozen copy of the weights
+    assert soft > 1.2 * plain
+
+
 def test_all_that_is_generated_and_trained_is_counted(tmp_path: Path) -> None:
     found = hours(
         tmp_path, "model=tiny", "experiment=controls", "hardware=cpu", *GIVEN,

@@ -17,6 +17,7 @@ from ssd.artifacts.names import BLOCKS, CHOICES, CORPUS, SHARDS
 from ssd.config.settings import PowerConfig, SamplerConfig
 from ssd.generation import Request
 from ssd.generation.engines import LazyEngine, run_engine
+from ssd.generation.requests import request_seed
 from ssd.method.decoding import Decoding
 from ssd.records.resampling import read_choices
 from ssd.records.samples import Sample, read_samples
@@ -41,9 +42,9 @@ def by_power(
     ]
     with LazyEngine(MachineEngine) as engine:
         prompts, _ = draw_by_power(
-            folder, requests, engine=engine, sampler=sampler, seed=3, unnamed=(), vocabulary=3
+            folder, requests, engine=engine, sampler=sampler, unnamed=(), vocabulary=3
         )
-    write_chosen(folder, prompts, num_samples=num_samples, seed=3, shard_size=10_000, text=str)
+    write_chosen(folder, prompts, num_samples=num_samples, shard_size=10_000, text=str)
     return prompts, read_samples(folder / SHARDS)
 
 
@@ -209,3 +210,16 @@ def test_a_corpus_without_a_power_has_the_fingerprint_it_had(make_run: Callable[
     more = make_run(*POWER, "sampler.power.candidates=4")
     assert lineage.corpus(more).fingerprint != lineage.corpus(power).fingerprint
     assert "power" not in lineage.corpus(lineage.control(power)).inputs
+
+
+def test_a_later_rounds_samples_have_seeds_and_numbers_of_their_own(tmp_path: Path) -> None:
+    first, later = (
+        Prompt(Request("p", index, PROMPT, request_seed(3, "p", index), 4, Decoding(1.0)), 2)
+        for index in (0, 1)
+    )
+    seeds = [request.seed for prompt in (first, later) for request in prompt.requests(0, 4)]
+    assert len(set(seeds)) == 4
+    for candidate in later.candidates:
+        candidate.end = "stop"
+    write_chosen(tmp_path, [later], num_samples=2, shard_size=9, text=str)
+    assert [sample.sample_index for sample in read_samples(tmp_path / SHARDS)] == [1, 2]

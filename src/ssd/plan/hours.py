@@ -13,7 +13,7 @@ from ssd.config.settings import EvalConfig, RunConfig, SamplerConfig
 from ssd.evaluate.selection import list_arms
 from ssd.plan.architecture import Architecture
 from ssd.plan.engine import engine_speed
-from ssd.plan.work import Work
+from ssd.plan.work import Work, estimate
 from ssd.plan.workload import Workload
 from ssd.problems.benchmarks.registry import find_entry
 from ssd.run import Run, lineage, protocol
@@ -108,11 +108,12 @@ def run_hours(
     if config.sampler.power.is_on and "sample" in stages:
         parts[0] = _of_candidates(config.sampler, parts[0])
     if "train" in stages:
-        rate, steps = work.tokens_per_second * config.hardware.num_processes, f"{work.num_steps:,}"
-        parts += [
-            Part(f"training{name}", f"{times}{steps} steps", rounds * work.num_tokens, rate, bound)
-            for name in models
-        ]
+        words, num_tokens = f"{times}{work.num_steps:,} steps", rounds * work.num_tokens
+        for name, training in zip(models, lineage.trainings(run).values(), strict=False):
+            # The control has the plain objective.
+            each = estimate(model, training.config, workload).tokens_per_second
+            rate = each * config.hardware.num_processes
+            parts.append(Part(f"training{name}", words, num_tokens, rate, bound))
     if {"train", "evaluate"} <= set(stages):
         # As long as a sample where nothing else is said.
         length = float(config.plan.tokens_per_answer or workload.mean_tokens)

@@ -147,7 +147,6 @@ def _draw_by_power(
         requests,
         engine=engine,
         sampler=sampler,
-        seed=config.seed,
         unnamed=unnamed_ids(base),
         vocabulary=vocabulary_size(base),
     )
@@ -156,7 +155,6 @@ def _draw_by_power(
         folder,
         prompts,
         num_samples=sampler.num_samples,
-        seed=config.seed,
         shard_size=sampler.shard_size,
         text=lambda ids: answer_text(ids, tokenizer, dropped),
     )

@@ -5,7 +5,7 @@ M candidates of a prompt, T tokens of a block, K most likely tokens.
 
 A block is an ordinary queue of requests, whose prompts are the prompt and what a candidate has so
 far. Its answers are shards, so a killed process goes on inside its block; all that lies between
-blocks follows from what is on disk and from the run's seed.
+blocks follows from what is on disk and from the seeds of the requests.
 """
 
 import shutil
@@ -64,9 +64,9 @@ class Prompt:
         """(M,) the weights of its candidates, normalised."""
         return shares([candidate.log_weight for candidate in self.candidates])
 
-    def requests(self, block: int, num_tokens: int, run_seed: int) -> Iterator[Request]:
+    def requests(self, block: int, num_tokens: int) -> Iterator[Request]:
         """What a block draws."""
-        prompt_id, cap = self.request.prompt_id, self.request.max_new_tokens
+        cap = self.request.max_new_tokens
         for index, candidate in enumerate(self.candidates):
             if candidate.end is None:
                 yield replace(
@@ -74,11 +74,11 @@ class Prompt:
                     sample_index=index,
                     prompt_token_ids=array("i", self.request.prompt_token_ids)
                     + candidate.token_ids,
-                    seed=request_seed(run_seed, f"{prompt_id}\0{block}", index),
+                    seed=request_seed(self.request.seed, f"block {block}", index),
                     max_new_tokens=min(num_tokens, cap - len(candidate.token_ids)),
                 )
 
-    def weigh(self, block: int, run_seed: int) -> None:
+    def weigh(self, block: int) -> None:
         """Note how much the weights differ, and resample the candidates if they are worth less than
         half of their number; not at the end, where some are chosen by their weights."""
         own = self.shares
@@ -88,17 +88,17 @@ class Prompt:
         if self.is_whole or self.effective_sizes[-1] >= number / 2:
             return
         self.num_resampled += 1
-        uniform = _uniform(run_seed, self.request.prompt_id, block)
+        uniform = self._uniform(f"resampling {block}")
         chosen = [self.candidates[index] for index in resampled(own, number, uniform)]
         self.candidates = [  # copies: one may be there twice
             replace(candidate, token_ids=candidate.token_ids[:], log_weight=0.0, error=0.0)
             for candidate in chosen
         ]
 
-    def choose(self, num_samples: int, run_seed: int) -> Choice:
+    def choose(self, num_samples: int) -> Choice:
         """The candidates that the corpus gets, by their weights."""
         own = self.shares
-        chosen = resampled(own, num_samples, _uniform(run_seed, self.request.prompt_id, None))
+        chosen = resampled(own, num_samples, self._uniform("choice"))
         return Choice(
             prompt_id=self.request.prompt_id,
             num_candidates=len(self.candidates),
@@ -110,6 +110,9 @@ class Prompt:
             chosen=chosen.tolist(),
             chosen_logprob=float(np.mean([self.candidates[index].logprob for index in chosen])),
         )
+
+    def _uniform(self, purpose: str) -> float:
+        return request_seed(self.request.seed, purpose, 0) / 2**63
 
 
 class Weigher:
@@ -146,7 +149,6 @@ def draw_by_power(
     *,
     engine: LazyEngine,
     sampler: SamplerConfig,
-    seed: int,
     unnamed: Sequence[int],
     vocabulary: int,
 ) -> tuple[list[Prompt], dict[str, Any]]:
@@ -167,7 +169,7 @@ def draw_by_power(
         place = folder / BLOCKS / f"{block:05d}"
         drawn = generate_shards(
             place,
-            [part for prompt in alive for part in prompt.requests(block, power.block, seed)],
+            [part for prompt in alive for part in prompt.requests(block, power.block)],
             engine=engine,
             shard_size=shard_size,
             label=f"sampling, block {block + 1}",
@@ -180,7 +182,7 @@ def draw_by_power(
             weigher.add(candidate, sample, prompt.request.max_new_tokens)
             num_tokens += len(sample.completion_token_ids)
         for prompt in alive:
-            prompt.weigh(block, seed)
+            prompt.weigh(block)
         facts.append((num_tokens, drawn))
         block += 1
     return list(prompts.values()), _together(facts)
@@ -191,7 +193,6 @@ def write_chosen(
     prompts: Sequence[Prompt],
     *,
     num_samples: int,
-    seed: int,
     shard_size: int,
     text: Callable[[list[int]], str],
 ) -> dict[str, Any]:
@@ -204,7 +205,7 @@ def write_chosen(
         What the manifest says of the choice.
     """
     shutil.rmtree(folder / SHARDS, ignore_errors=True)  # of a killed process
-    choices = [prompt.choose(num_samples, seed) for prompt in prompts]
+    choices = [prompt.choose(num_samples) for prompt in prompts]
     write_choices(folder / CHOICES, choices)
     samples = [
         _sample(prompt, index, number, text)
@@ -222,19 +223,13 @@ def _sample(prompt: Prompt, index: int, number: int, text: Callable[[list[int]],
     assert candidate.end is not None
     return Sample(
         prompt_id=request.prompt_id,
-        sample_index=number,
+        sample_index=request.sample_index + number,
         seed=request.seed,
         prompt_token_ids=list(request.prompt_token_ids),
         completion_token_ids=list(candidate.token_ids),
         text=text(list(candidate.token_ids)),
         finish_reason=candidate.end,
     )
-
-
-def _uniform(run_seed: int, prompt_id: str, block: int | None) -> float:
-    """The random number in [0, 1) of one resampling of a prompt; of the choice at the end where
-    `block` is None."""
-    return request_seed(run_seed, f"{prompt_id}\0resampling {block}", 0) / 2**63
 
 
 def _together(facts: Sequence[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
