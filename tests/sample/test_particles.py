@@ -221,5 +221,6 @@ def test_a_later_rounds_samples_have_seeds_and_numbers_of_their_own(tmp_path: Pa
     assert len(set(seeds)) == 4
     for candidate in later.candidates:
         candidate.end = "stop"
+    later.weigh(0)
     write_chosen(tmp_path, [later], num_samples=2, shard_size=9, text=str)
     assert [sample.sample_index for sample in read_samples(tmp_path / SHARDS)] == [1, 2]
