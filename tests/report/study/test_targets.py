@@ -9,6 +9,8 @@ from run_folders import UNDECIDED, benchmark_scores, make_run, write_scores
 from ssd.artifacts.names import VERDICTS
 from ssd.records.verdicts import write_verdicts
 from ssd.report.render.document import Document, Paragraph, Table
+from ssd.report.render.html import html
+from ssd.report.render.markdown import markdown
 from ssd.report.study.collection import collect_study
 from ssd.report.study.document import document
 from ssd.report.study.rows import study_table
@@ -37,8 +39,12 @@ def scored(tmp_path: Path, name: str, passed: int, *settings: str) -> Path:
 
 
 def written(tmp_path: Path) -> Document:
+    """The study's report, which renders in both forms."""
     folder = tmp_path / "outputs" / "main"
-    return document(collect_study([folder], folder))
+    content = document(collect_study([folder], folder))
+    assert markdown(content)
+    assert html(content)
+    return content
 
 
 def parts(content: Document) -> tuple[list[list[str]], str]:

@@ -65,7 +65,7 @@ def target_parts(study: Study) -> list[Section]:
         caption="What each part of the target does, tuned model minus tuned model, paired by "
         "problem, in points with 95% intervals; p-values are not adjusted for their number",
         columns=["Part", "Benchmark", "With it", "Without it", "Change"],
-        sides="ll",
+        sides="llrrr",
         rows=rows,
     )
     blocks: list[Block] = [Paragraph(text), *([table] if rows else [])]
