@@ -57,6 +57,10 @@ class ReportedError(StageError):
     """A child process failed and has printed its reason, which is the message."""
 
 
+UNREADABLE = (SSDError, OSError, KeyError, TypeError, ValueError, AttributeError)
+"""What reading a run's files can raise, whatever was written into them."""
+
+
 def one_line(error: BaseException) -> str:
     """The message of `error` on one line, without a library's own framing."""
     return re.sub(r"\s*\n\s*", " ", str(error)).strip() or type(error).__name__

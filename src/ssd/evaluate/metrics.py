@@ -73,8 +73,8 @@ def headline(run: Run, scores: Scores) -> dict[str, float]:
         "lr": run.config.optimizer.lr,
         "hours": round(seconds / 3600, 4),
     }
-    power = lineage.power(run)
-    if power is None:
+    has_t_train = "power" not in corpus.inputs
+    if has_t_train:
         columns["t_train"] = corpus.inputs["temp"]
     if corpus.done:
         columns["tokens"] = corpus.manifest()["counts"]["num_tokens"]
@@ -90,7 +90,7 @@ def headline(run: Run, scores: Scores) -> dict[str, float]:
             "gain_low": gain.low,
             "gain_high": gain.high,
         }
-        if power is None:
+        if has_t_train:
             columns["t_eff"] = columns["t_train"] * tuned.setting.temp
     held_out = scores.held_out
     return columns if held_out is None else columns | {"held_out": held_out.score.value}

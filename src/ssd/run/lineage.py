@@ -130,19 +130,12 @@ def objective_inputs(objective: ObjectiveConfig) -> dict[str, object]:
     }
 
 
-def power(run: Run) -> PowerConfig | None:
-    """How the run's corpus, which may be another run's, was chosen from candidates by the power of
-    the base model's distribution over whole answers; None where it was not."""
-    settings = corpus(run).inputs.get("power")
-    return None if settings is None else PowerConfig(**settings)
-
-
 def target(run: Run) -> Decoding | None:
     """The decoding of the base model that the trained model is fitted to: how the run's corpus,
     which may be another run's, was drawn, unless `objective=soft` names another. None where the
     corpus is of a power distribution, which no decoding draws token by token."""
     config, inputs = run.config, corpus(run).inputs
-    if power(run) is not None:
+    if "power" in inputs:
         return fitted(config.objective, None)
     cut = plain(inputs.get("truncation", config.truncation) or {})
     return fitted(config.objective, Decoding(inputs.get("temp", config.sampler.temp), **cut))

@@ -40,8 +40,6 @@ POWER = (
     "next-token distribution, so the loss does not part into support compression, reshaping and "
     "alignment. Locks, forks and entropies are the models' own and hold as they stand."
 )
-
-
 LATER = (
     "These parts, and kept mass, are of the loss against the base model's distribution, as in "
     "every round, so that rounds compare. This round's training was against that of the model that "

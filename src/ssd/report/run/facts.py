@@ -10,7 +10,7 @@ from ssd.artifacts.names import COMMAND, METRICS, SCORES
 from ssd.artifacts.store import Artifact, stored
 from ssd.config.choices import ObjectiveType
 from ssd.config.settings import PowerConfig
-from ssd.errors import ArtifactError, SSDError, one_line
+from ssd.errors import UNREADABLE, ArtifactError, SSDError, one_line
 from ssd.method.decoding import Decoding
 from ssd.records.analysis import Analysis, read_analysis
 from ssd.records.benchmark_scores import BenchmarkScores
@@ -297,7 +297,7 @@ def _analysis(
     try:
         analysis = read_analysis(artifact.intact()) if read_positions else None
         return _result("Analysis", artifact), analysis, []
-    except (SSDError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except UNREADABLE as error:
         damaged = (
             f"The analysis {artifact.folder} is damaged ({one_line(error)}): "
             "delete it and run python -m ssd.analyse RUN_DIR."

@@ -14,7 +14,7 @@ import numpy as np
 from ssd.analyse.summary import base_kinds
 from ssd.arms import BASE, TUNED, UNIT, FormWords, form_words
 from ssd.config.settings import AnalyseConfig
-from ssd.errors import SSDError
+from ssd.errors import UNREADABLE, SSDError
 from ssd.evaluate.table import aligned, percent, wrapped
 from ssd.method.intervals import Interval
 from ssd.method.locks import FORK, LOCK
@@ -98,7 +98,7 @@ def _read_analysis(run: Run) -> Analysis | None:
     try:
         analysis = evidence.finished_analysis(run)
         return None if analysis is None else read_analysis(analysis.intact())
-    except (SSDError, OSError, KeyError, TypeError, ValueError, AttributeError):
+    except UNREADABLE:
         return None
 
 

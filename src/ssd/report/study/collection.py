@@ -14,13 +14,10 @@ from pathlib import Path
 from ssd.arms import TUNED, rules
 from ssd.artifacts.files import read_json
 from ssd.artifacts.names import CONFIG, FAILURE, SCORES, WEIGHTS
-from ssd.errors import ArtifactError, SSDError, one_line
+from ssd.errors import UNREADABLE, ArtifactError, one_line
 from ssd.method.intervals import Interval
 from ssd.records.scores import VERSION, stored_version
 from ssd.report.run.facts import Facts, collect, missing_scores
-
-UNREADABLE = (SSDError, OSError, KeyError, TypeError, ValueError, AttributeError)
-"""Exceptions that reading one run's files can raise, whatever was written into them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

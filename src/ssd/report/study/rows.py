@@ -52,12 +52,6 @@ def known_columns() -> list[Column]:
     ]
 
 
-def _objective(facts: Facts) -> str:
-    objective = facts.run.config.objective
-    each = "" if objective.norm is Norm.token else f", per {objective.norm.value}"
-    return objective_words(objective) + each
-
-
 COVERED = (
     "model", "sampler.temp", "truncation", "objective", "optimizer.lr", "train.max_steps",
     "train.corpus", "sampler.power", "seed", "eval.temp", "eval.temps", "eval.truncation",
@@ -255,6 +249,12 @@ def _t_train(facts: Facts) -> str:
     if power is None:
         return f"{facts.sampled.temp:g}"
     return f"power {power.alpha:g} ({power.candidates} candidates)"
+
+
+def _objective(facts: Facts) -> str:
+    objective = facts.run.config.objective
+    each = "" if objective.norm is Norm.token else f", per {objective.norm.value}"
+    return objective_words(objective) + each
 
 
 def _tuned(facts: Facts) -> Setting:

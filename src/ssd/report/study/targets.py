@@ -21,7 +21,7 @@ STEPS = (
     (HARD, SOFT, "drawn tokens, in the place of the distribution they are drawn from"),
     (SOFT, TRUNCATION, "the temperature, added to the truncation"),
     (SOFT, TEMPERATURE, "the truncation, added to the temperature"),
-)  # fmt: skip
+)
 """Pairs of targets that differ in one part, the one with the part first."""
 
 
@@ -78,8 +78,11 @@ def _alike(runs: Sequence[Facts]) -> list[dict[str, Facts]]:
     for facts in runs:
         name = role(facts)
         if name is not None:
-            settings = {**method_settings(facts), "norm": facts.run.config.objective.norm}
-            shared = {key: str(of) for key, of in settings.items() if key[:10] != "objective."}
+            shared = {
+                key: str(value)
+                for key, value in method_settings(facts).items()
+                if key == "objective.norm" or not key.startswith("objective.")
+            }
             groups.setdefault(tuple(sorted(shared.items())), {}).setdefault(name, facts)
     return list(groups.values())
 
