@@ -24,9 +24,8 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ssd.check.__main__ import main, read_model
-from ssd.check.check import FIRST, ITEMS, check_model, refusals, screen
+from ssd.check.check import FIRST, ITEMS, check_model, refusals
 from ssd.check.registry import lacking_package, largest_rank, unnamed, vllm_module
-from ssd.check.subject import Finding, State
 from ssd.config.choices import AdapterType
 from ssd.config.settings import AdapterConfig
 from ssd.errors import ConfigError, ModelError
@@ -36,6 +35,7 @@ from ssd.models.miniature import miniature
 from ssd.models.network import check_head, load
 from ssd.models.tensors import account
 from ssd.models.weights import locate
+from ssd.runtime.findings import Finding, State, screen
 from ssd.train.network import adapt
 
 

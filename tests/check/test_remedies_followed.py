@@ -11,8 +11,8 @@ from checkpoints import change_json, change_tensors
 from runs import compose_config
 
 from ssd.check.check import FIRST, ITEMS, check_model, refusals
-from ssd.check.subject import Finding
 from ssd.models.fetch import fetch
+from ssd.runtime.findings import Finding
 
 RAW = "prompt_format=raw prompt_format@eval.prompt_format=raw"
 AS_CHAT = ("prompt_format=apple_release",)

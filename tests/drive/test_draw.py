@@ -12,13 +12,13 @@ import templates
 
 from ssd.artifacts.names import CORPUS, MANIFEST, SHARDS
 from ssd.check.check import check_model
-from ssd.check.subject import State
 from ssd.drive.draw import draw
 from ssd.models import Weights
 from ssd.models.chat import load_tokenizer
 from ssd.models.templates import DATE
 from ssd.records.samples import read_samples
 from ssd.run import Run, lineage
+from ssd.runtime.findings import State
 
 SMALL = ("sampler=transformers", "stages=[sample]", "data.limit=1", "sampler.max_new_tokens=2")
 

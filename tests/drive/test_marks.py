@@ -11,11 +11,11 @@ from runs import ROOT
 from ssd.artifacts.files import read_json
 from ssd.artifacts.names import SCORES
 from ssd.check.check import check_model
-from ssd.check.subject import State
 from ssd.drive.pipeline import pin_model, run_pipeline
 from ssd.models import Weights
 from ssd.problems.extraction import THINK
 from ssd.run import Run, load_run
+from ssd.runtime.findings import State
 
 
 def test_plain_answers_are_not_drawn_to_be_trained_in_a_chat_that_opens_reasoning(

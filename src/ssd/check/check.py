@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ssd.check import engine, items, prompts
-from ssd.check.subject import Finding, State, Subject
+from ssd.check.subject import Subject
 from ssd.config.settings import RunConfig
 from ssd.errors import SSDError, one_line
+from ssd.runtime.findings import Finding, State
 
 ITEMS: dict[str, Callable[[Subject], Finding]] = {
     "files": items.files,
@@ -50,16 +51,6 @@ def check_model(folder: Path, config: RunConfig, *, whole: bool = True) -> list[
 def refusals(findings: list[Finding]) -> list[Finding]:
     """The findings that stop a run."""
     return [finding for finding in findings if finding.state is State.refused]
-
-
-def screen(findings: list[Finding]) -> str:
-    """A line per item: its name, its state, what is so."""
-    width = max(len(finding.item) for finding in findings)
-    states = max(len(finding.state.value) for finding in findings)
-    return "\n".join(
-        f"{finding.item:{width}}  {finding.state.value:{states}}  {finding.text}"
-        for finding in findings
-    )
 
 
 def _asked(name: str, ask: Callable[[Subject], Finding], subject: Subject) -> Finding:

@@ -9,9 +9,10 @@ from ssd.check.registry import (
     unnamed,
     vllm_module,
 )
-from ssd.check.subject import Finding, State, Subject, ok, refused
+from ssd.check.subject import Subject
 from ssd.config.choices import AdapterType, EngineName
 from ssd.models.weights import quantisation
+from ssd.runtime.findings import Finding, State, ok, refused
 from ssd.runtime.installation import local_engine
 
 

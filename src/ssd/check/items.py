@@ -7,7 +7,7 @@ from torch import nn
 
 from ssd.artifacts.store import library_versions
 from ssd.check.engine import rank_fault, takes
-from ssd.check.subject import Finding, State, Subject, counted, ok, refused, some
+from ssd.check.subject import Subject, counted, some
 from ssd.config.choices import AdapterType
 from ssd.models.miniature import layer_kinds, miniature
 from ssd.models.names import MODEL_CONFIG
@@ -20,6 +20,7 @@ from ssd.models.weights import (
     require_trainable,
     weight_bytes,
 )
+from ssd.runtime.findings import Finding, State, ok, refused
 from ssd.train.network import attention_layers, routers, stacked_experts
 from ssd.train.rows import choose_rows
 

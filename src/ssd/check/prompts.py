@@ -3,7 +3,7 @@ marks of reasoning and vocabulary."""
 
 import dataclasses
 
-from ssd.check.subject import Finding, State, Subject, counted, ok, refused
+from ssd.check.subject import Subject, counted
 from ssd.errors import ModelError
 from ssd.models.chat import ends_of
 from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG
@@ -21,6 +21,7 @@ from ssd.models.templates import (
 )
 from ssd.models.vocabulary import unnamed_ids
 from ssd.models.weights import read_model_json, vocabulary_size
+from ssd.runtime.findings import Finding, State, ok, refused
 
 
 def generation_config(subject: Subject) -> Finding:

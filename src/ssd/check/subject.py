@@ -2,7 +2,6 @@
 
 import functools
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +9,6 @@ from ssd.config.settings import RunConfig
 from ssd.errors import ModelError, one_line
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.models.tensors import Account, account
-
-
-class State(Enum):
-    """What an item says of the model."""
-
-    ok = "ok"
-    note = "note"
-    """Something that the user should know, and that stops nothing."""
-    refused = "refused"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One item of the check, in one line."""
-
-    item: str
-    state: State
-    text: str
-    """What is so; where the model is refused, the remedy too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,13 +62,3 @@ def some(names: list[str], shown: int = 3) -> str:
     """The first of several names, and how many more there are."""
     more = len(names) - shown
     return ", ".join(names[:shown]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def ok(item: str, text: str) -> Finding:
-    """What is so, and stops nothing."""
-    return Finding(item=item, state=State.ok, text=text)
-
-
-def refused(item: str, text: str) -> Finding:
-    """What would fail later, with the remedy."""
-    return Finding(item=item, state=State.refused, text=text)
