@@ -39,6 +39,19 @@ PER_NAMESPACE = (5, 14)
 processes."""
 SECOND_ID = 1
 """The id inside that stands for an unprivileged one outside."""
+SYSCTLS = Path("/proc/sys")
+FORBIDDING = (
+    (
+        "kernel.apparmor_restrict_unprivileged_userns",
+        "1",
+        "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu from 24.04 on; or "
+        "give bwrap an AppArmor profile, docs/sandbox.md)",
+    ),
+    ("kernel.unprivileged_userns_clone", "0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"),
+    ("user.max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=15000"),
+)
+"""Kernel settings, the value of each that stops the sandbox of a user who is not root, and what
+allows it."""
 WAIT = 'echo && read -r _ && exec "$@"'
 
 
@@ -189,6 +202,16 @@ def process_limit(backend: Backend) -> int:
     if backend.isolated and (backend.second_id or release >= PER_NAMESPACE):
         return NUM_PROCESSES
     return NUM_PROCESSES + count_threads()
+
+
+def blocks() -> str:
+    """What this system sets against user namespaces, and how it is lifted; empty where nothing is
+    known to."""
+    for setting, value, remedy in FORBIDDING:
+        file = SYSCTLS / setting.replace(".", "/")
+        if file.is_file() and file.read_text().strip() == value:
+            return f"{setting}={value} forbids user namespaces: {remedy}"
+    return ""
 
 
 def count_threads() -> int:

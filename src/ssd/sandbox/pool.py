@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ssd.errors import HardwareError
-from ssd.sandbox.backends import Backend, candidates
+from ssd.sandbox.backends import Backend, blocks, candidates
 from ssd.sandbox.endings import ERROR, PASSED, Outcome, printable
 from ssd.sandbox.worker import Request, Worker, WorkerFault, judge_payload
 
@@ -209,6 +209,6 @@ def load_sandbox(name: str, *, memory_mib: int, workers: int = 1) -> Sandbox:
         reasons.append(f"{backend.name}: {reason}")
     raise HardwareError(
         f"generated code cannot be isolated on this machine ({'; '.join(dict.fromkeys(reasons))}): "
-        "install bubblewrap or allow user namespaces, "
+        f"{blocks() or 'install bubblewrap or allow user namespaces'}, "
         "or type eval.sandbox=none to run it unprotected as this user"
     )
