@@ -1,12 +1,11 @@
 """One model of several runs, paired by problem: the first run minus each of the others.
 
-    python -m ssd.compare RUN_DIR RUN_DIR [RUN_DIR ...]
+    ssd compare RUN_DIR RUN_DIR [RUN_DIR ...]
 
 A run's own scores compare its arms; this compares runs, such as two training temperatures. The
 intervals and p-values are those of a run's scores (docs/statistics.md).
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from ssd.report.render import formats
 from ssd.report.study.collection import run_names
 from ssd.report.study.rows import short_names
 from ssd.run import load_run
+from ssd.runtime.command_line import command_line
 from ssd.runtime.reporting import reporting_errors
 
 
@@ -66,10 +66,12 @@ def visible_note(scored: BenchmarkScores) -> str:
 
 def main() -> None:
     """Command line of this module."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ssd.compare",
-        description="Compare one model of several runs on their reported problems: the first run "
-        "minus each of the others, paired by problem, with intervals and p-values.",
+    parser = command_line(
+        "compare",
+        "Compare one model of several runs on their reported problems: the first run minus each "
+        "of the others, paired by problem, with intervals and p-values.",
+        "outputs/main/sampler.temp-1.6 outputs/main/sampler.temp-1.2",
+        "outputs/main/* --benchmark humaneval --arm base",
     )
     parser.add_argument("folders", type=Path, nargs="+", metavar="RUN_DIR",
                         help="run folder with scores.json; two or more")  # fmt: skip

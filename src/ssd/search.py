@@ -1,6 +1,6 @@
 """A search over T_train, truncation and learning rate with Optuna, scored on held-out problems.
 
-    python -m ssd.search --trials 20 STUDY [KEY=VALUE ...]
+    ssd search --trials 20 STUDY [KEY=VALUE ...]
 
 Each trial is a `train.py` process in the same study, so trials share corpora and checkpoints, and a
 failed one leaves its reason where the study's table finds it. Optuna is called directly:
@@ -8,7 +8,6 @@ hydra-optuna-sweeper 1.3.0, the current release, requires optuna<3 of 2022; its 
 (hydra-ecosystem/hydra pull request 3211) and not released.
 """
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from filelock import FileLock, Timeout
 from ssd.artifacts.files import explained
 from ssd.artifacts.names import JOURNAL
 from ssd.config.choices import SelectionMode
-from ssd.config.composition import register
+from ssd.config.composition import CONF, register
 from ssd.config.run_name import run_name
 from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import RESUMABLE, ArtifactError, ConfigError, SSDError, one_line
@@ -30,6 +29,7 @@ from ssd.report import study_report
 from ssd.report.render.formats import percent
 from ssd.report.run.facts import collect
 from ssd.report.study.rows import study_table
+from ssd.runtime.command_line import command_line
 from ssd.runtime.installation import require_package
 from ssd.runtime.reporting import reporting_errors
 
@@ -41,7 +41,6 @@ T_TRAIN_STEP = 0.1
 """Trials that meet on a temperature and truncation share their corpus."""
 LR_FACTOR = 4.0
 """The learning rate is searched up to this factor below and above the recipe's."""
-SCRIPT = Path("train.py")
 FIXED, FAILED = "fixed", "failed"
 """Attributes of the stored search: the settings that all its trials share; and of a trial that
 ended by itself: whether it failed. An interrupted trial has none."""
@@ -59,10 +58,12 @@ class Space:
 
 def main() -> None:
     """Search, and print the study's table and the best trial."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ssd.search",
-        description="Search sampler.temp, truncation and optimizer.lr by the score on held-out "
-        "problems. Settings given as KEY=VALUE stay fixed; the same command resumes the search.",
+    parser = command_line(
+        "search",
+        "Search sampler.temp, truncation and optimizer.lr by the score on held-out problems. "
+        "Settings given as KEY=VALUE stay fixed; the same command resumes the search.",
+        "--trials 20 my_search 'eval.temps=[0.4,0.7,1.0]'",
+        "--trials 20 by_lr 'eval.temps=[0.4,0.7,1.0]' truncation=top_k20 sampler.temp=1.6",
     )
     parser.add_argument("--trials", type=int, required=True, help="finished trials in all")
     parser.add_argument("study", help="name of the study, a folder under output_dir")
@@ -108,20 +109,18 @@ def compose_run(name: str, overrides: Sequence[str]) -> RunConfig:
     """The configuration that all trials start from.
 
     Raises:
-        ConfigError: `train.py` is not here, or an override is wrong or not for a search.
+        ConfigError: an override is wrong or not for a search.
     """
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    if not SCRIPT.is_file():
-        raise ConfigError(f"{SCRIPT} is not in this folder: search from the project's own folder")
     for text in overrides:
         if "=" not in text or text.split("=")[0] in ("study", "run_name", "sweep"):
             raise ConfigError(
                 f"{text} is no setting for a search: give KEY=VALUE; a search names its runs itself"
             )
     register()
-    with initialize_config_dir(str(Path("conf").absolute()), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("train", overrides=[f"study={name}", "run_name=search", *overrides])
     config = to_run_config(OmegaConf.to_container(composed, resolve=True))
     require_benchmarks(config.eval)
@@ -156,7 +155,7 @@ def make_space(config: RunConfig, overrides: Sequence[str]) -> Space:
     of whole answers fixes temperature and truncation."""
     by_power = config.sampler.power.is_on
     fixed = {text.split("=")[0] for text in overrides}
-    options = sorted(path.stem for path in Path("conf/truncation").glob("*.yaml"))
+    options = sorted(path.stem for path in (CONF / "truncation").glob("*.yaml"))
     cut = any(key == "truncation" or key.startswith("truncation.") for key in fixed)
     lr = config.optimizer.lr
     # A cosine that ends above its start would be refused.
@@ -230,7 +229,8 @@ def run_trial(study: "optuna.Study", space: Space, folder: Path, fixed: Sequence
 
     trial = study.ask()
     overrides = [*fixed, *trial_overrides(trial, space)]
-    code = subprocess.run([sys.executable, str(SCRIPT), *overrides], check=False).returncode
+    run = [sys.executable, "-m", "ssd.drive.command", *overrides]
+    code = subprocess.run(run, check=False).returncode
     if code == RESUMABLE:
         sys.exit(RESUMABLE)
     try:

@@ -1,6 +1,5 @@
 """`python -m ssd.analyse RUN_DIR`, and `python -m ssd.analyse toy|advice`."""
 
-import argparse
 import sys
 
 from ssd.analyse.advice import main as advice
@@ -8,7 +7,7 @@ from ssd.run import load_run, stage_parser
 from ssd.runtime.reporting import reporting_errors
 from ssd.toy.command import main as toy
 
-EPILOG = """\
+NOTES = """\
 %(prog)s toy
   reproduces the paper's toy machine (appendix C.4) in closed form; see %(prog)s toy --help
 %(prog)s advice
@@ -24,12 +23,11 @@ def main(arguments: list[str]) -> None:
             commands[arguments[0]](arguments[1:])
         return
     parser = stage_parser(
-        "ssd.analyse",
+        "analyse",
         "Read the same completions token by token under the run's base model and every trained "
         "one, and store what each predicts at each position.",
+        notes=NOTES,
     )
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     run_dir = parser.parse_args(arguments).run_dir
     with reporting_errors():
         run = load_run(run_dir)

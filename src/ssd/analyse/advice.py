@@ -20,6 +20,7 @@ from ssd.artifacts.files import read_json
 from ssd.errors import ArtifactError, ConfigError
 from ssd.method.decoding import Decoding
 from ssd.method.quadratic import QuadraticFit, fit_quadratic
+from ssd.runtime.command_line import command_line
 
 LOWEST, HIGHEST = 0.1, 2.0
 """Range of the advised T_eval; the paper's sweeps end at 1.5."""
@@ -190,11 +191,13 @@ def fit_text(fit: QuadraticFit | None, cells: list[dict[str, Any]]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line of `python -m ssd.analyse advice`."""
-    options = argparse.ArgumentParser(
-        prog="python -m ssd.analyse advice",
-        description="Evaluation temperatures worth trying for a model that was trained on samples "
-        "of T_train, each with its reason.",
+    """The command line of `ssd analyse advice`."""
+    options = command_line(
+        "analyse advice",
+        "Evaluation temperatures worth trying for a model that was trained on samples of T_train, "
+        "each with its reason.",
+        "--t-train 1.6 --top-k 20 --top-p 0.8 --base-temp 0.7",
+        "--t-train 1.6 --points outputs/plane/results.json  # with what a study has measured",
     )
     options.add_argument(
         "--t-train", type=float, required=True, metavar="T", help="sampler.temp, above 0"

@@ -15,29 +15,32 @@ from omegaconf import OmegaConf
 from ssd.artifacts.files import write_json
 from ssd.artifacts.names import CONFIG
 from ssd.config.choices import WeightSource
-from ssd.config.composition import register
+from ssd.config.composition import CONF, register
 from ssd.config.settings import ModelConfig, RunConfig, to_run_config
 from ssd.errors import FLAWED, ConfigError, ModelError
 from ssd.models.fetch import fetch
 from ssd.models.hub import download_headers
 from ssd.models.names import MODEL_CONFIG
 from ssd.models.weights import locate
+from ssd.runtime.command_line import command_line
 from ssd.runtime.hardware import resolve
 from ssd.runtime.progress import silence_loading_bars
 from ssd.runtime.reporting import reporting_errors
 
 if TYPE_CHECKING:
-    from ssd.check.subject import Finding
+    from ssd.runtime.findings import Finding
 
-PRESETS = Path("conf/model")
+PRESETS = CONF / "model"
 
 
 def main() -> None:
     """Check, and print every item; or, for the pipeline, write the findings and print nothing."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ssd.check",
-        description="Say, one item a line, whether a model can be sampled, trained, exported and "
-        f"loaded again here. Exit code {FLAWED} if an item is refused. Loads no weights.",
+    parser = command_line(
+        "check",
+        "Say, one item a line, whether a model can be sampled, trained, exported and loaded again "
+        f"here. Exit code {FLAWED} if an item is refused. Loads no weights.",
+        "Qwen/Qwen3-4B-Instruct-2507  # a model of the hub",
+        "my_checkpoint adapter=lora  # a folder, and settings as train.py takes them",
     )
     parser.add_argument(
         "model",
@@ -56,7 +59,8 @@ def main() -> None:
         # After the cheap steps: torch and transformers take seconds to import.
         from transformers.utils import logging
 
-        from ssd.check.check import check_model, refusals, screen
+        from ssd.check.check import check_model, refusals
+        from ssd.runtime.findings import screen
 
         silence_loading_bars()
         logging.set_verbosity_error()
@@ -103,8 +107,6 @@ def read_model(model: str, overrides: Sequence[str]) -> RunConfig:
     stored = path / CONFIG if path.is_dir() else path
     if stored.is_file() and not overrides:
         return to_run_config(OmegaConf.load(stored))
-    if not PRESETS.is_dir():
-        raise ConfigError(f"{PRESETS} is not in this folder: check from the project's own folder")
     if (PRESETS / f"{model}.yaml").is_file():
         chosen = f"model={model}"
     elif path.is_dir():
@@ -118,7 +120,7 @@ def read_model(model: str, overrides: Sequence[str]) -> RunConfig:
             f"({known})"
         )
     register()
-    with initialize_config_dir(str(PRESETS.parent.absolute()), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("train", overrides=["run_name=check", chosen, *overrides])
     return to_run_config(OmegaConf.to_container(composed, resolve=True))
 

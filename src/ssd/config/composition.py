@@ -5,12 +5,19 @@ import os
 import re
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from ssd.config.run_name import run_name
 from ssd.config.settings import RunConfig
+
+CONF = Path(__file__).parents[1] / "conf"
+"""The configuration groups: in a wheel a folder of the package, in a clone a link to the project's
+own."""
+RUN = ("python", "train.py") if Path("train.py").is_file() else ("ssd", "run")
+"""What starts a run in this folder."""
 
 
 def register() -> None:

@@ -41,7 +41,7 @@ def longest_model_len(run: Run) -> int | None:
 
 if __name__ == "__main__":
     arguments = stage_parser(
-        "ssd.drive.draw",
+        "draw",
         "Draw the run's corpus, and the base model's answers where the run evaluates; resumes what "
         "a killed run left.",
     ).parse_args()

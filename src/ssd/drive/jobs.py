@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.artifacts.files import write_json
 from ssd.artifacts.names import FAILURE, STUDY_PAGE
+from ssd.config.composition import RUN
 from ssd.config.settings import RunConfig, to_run_config
 from ssd.drive.pipeline import run_pipeline
 from ssd.drive.sweep import faults, list_jobs
@@ -51,7 +52,7 @@ def launch(composed: DictConfig) -> None:
     jobs go on."""
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    command = ["python", "train.py", *hydra.overrides.task]
+    command = [*RUN, *hydra.overrides.task]
     try:
         config = to_run_config(OmegaConf.to_container(composed, resolve=True))
         check_launcher(config)

@@ -1,22 +1,22 @@
 """`python -m ssd.evaluate RUN_DIR`, and the commands `grade`, `check`, `power` and `lm_eval`
 beside it."""
 
-import argparse
 import sys
 
 from ssd.run import load_run, stage_parser
 from ssd.runtime.reporting import reporting_errors
 
-EPILOG = """\
+NOTES = """\
 %(prog)s grade ANSWERS --benchmark NAME
-  grades answers from elsewhere, and needs no run; see %(prog)s grade --help
+  grades answers from elsewhere, and needs no run; also as ssd grade
 %(prog)s check FILE
   says which problems of your own have tests that cannot fail, or fail their own solution
 %(prog)s power RUN_DIR [--benchmark NAME] [--difference 3]
   says from a finished run how many problems and samples per problem it takes to see a
-  difference, and what the benchmark's present size can show; see %(prog)s power --help
+  difference, and what the benchmark's present size can show
 %(prog)s lm_eval RUN_DIR --tasks NAMES
-  answers tasks of EleutherAI's harness with the run's models; see %(prog)s lm_eval --help
+  answers tasks of EleutherAI's harness with the run's models
+Each has a --help of its own.
 """
 
 
@@ -38,12 +38,11 @@ def main(arguments: list[str]) -> None:
             commands[arguments[0]](arguments[1:])
             return
     parser = stage_parser(
-        "ssd.evaluate",
+        "evaluate",
         "Answer, grade and score the run's benchmarks with its base model, tuned model and "
         "controls.",
+        notes=NOTES,
     )
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     run_dir = parser.parse_args(arguments).run_dir
     with reporting_errors():
         from ssd.evaluate.evaluation import evaluate

@@ -31,11 +31,7 @@ FOLDER = "lm_eval"
 RESAMPLES = 10_000
 Measure = tuple[str, str, str]
 """A task, its filter, its metric."""
-EXAMPLES = """\
-examples:
-  %(prog)s outputs/main/defaults --tasks ifeval
-  %(prog)s outputs/main/defaults --tasks my_task --include FOLDER --limit 50
-
+NOTES = """\
 Tasks whose answers are drawn (output_type generate_until); prompts, stop strings and decoding are
 the task's own. What each document scored is kept in RUN_DIR/lm_eval; a model that has answered
 the same tasks already is not asked again. Needs the extra lm_eval.
@@ -74,9 +70,13 @@ def run_lm_eval(arguments: list[str]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    own = stage_parser("ssd.evaluate lm_eval", "Answer tasks of EleutherAI's harness.")
-    own.formatter_class = argparse.RawDescriptionHelpFormatter
-    own.epilog = EXAMPLES
+    own = stage_parser(
+        "evaluate lm_eval",
+        "Answer tasks of EleutherAI's harness.",
+        "outputs/main/defaults --tasks ifeval",
+        "outputs/main/defaults --tasks my_task --include FOLDER --limit 50",
+        notes=NOTES,
+    )
     own.add_argument("--tasks", required=True, type=_names, help="names, separated by commas")
     own.add_argument("--include", type=Path, help="a folder with tasks of your own")
     own.add_argument("--limit", type=int, help="the first so many documents of each task")

@@ -23,6 +23,7 @@ from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.records.scores import read_scores
 from ssd.records.verdicts import Verdict, read_verdicts
 from ssd.run import Run, load_run
+from ssd.runtime.command_line import command_line
 
 REPORTED = {
     "lcb_v6": "LiveCodeBench v6, February to May 2025",
@@ -86,11 +87,13 @@ def folder_verdicts(folder: Path) -> list[Verdict]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line of `python -m ssd.evaluate power`."""
-    command = argparse.ArgumentParser(
-        prog="python -m ssd.evaluate power",
-        description="How many problems and samples it takes to see a difference, from the variance "
-        "of a finished run's verdicts.",
+    """The command line of `ssd evaluate power`."""
+    command = command_line(
+        "evaluate power",
+        "How many problems and samples it takes to see a difference, from the variance of a "
+        "finished run's verdicts.",
+        "outputs/main/defaults  # 3 points with probability 0.8 at level 0.05",
+        "outputs/main/defaults --benchmark humaneval --difference 5",
     )
     command.add_argument(
         "run_dir", type=Path, metavar="RUN_DIR", help="run folder with scores.json"

@@ -5,7 +5,6 @@ A problem's reference solution has to pass. A program that does nothing must not
 functions that return nothing in particular: a test that those pass cannot fail.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from ssd.problems.benchmarks.assertions import foreign_names
 from ssd.problems.benchmarks.own import JSONL, first_of, read_own
 from ssd.problems.benchmarks.tasks import Expected, Judged, StdinTests, Task
 from ssd.problems.benchmarks.values import OWN_VALUES, read_values
+from ssd.runtime.command_line import command_line
 from ssd.runtime.progress import progress_bar
 from ssd.sandbox.endings import PASSED
 
@@ -114,10 +114,12 @@ def run_check(arguments: list[str]) -> None:
         DataError: the file cannot be read.
         HardwareError: code cannot be isolated on this machine.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m ssd.evaluate check",
-        description="Check problems of your own (docs/benchmarks.md has the format): fields and "
-        "types, that tests can fail, and that reference solutions pass.",
+    parser = command_line(
+        "evaluate check",
+        "Check problems of your own (docs/benchmarks.md has the format): fields and types, that "
+        "tests can fail, and that reference solutions pass.",
+        "problems.jsonl",
+        "problems.jsonl --benchmark values  # problems with an answer instead of tests",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the .jsonl or .jsonl.gz file")
     parser.add_argument(

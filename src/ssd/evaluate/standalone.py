@@ -24,15 +24,11 @@ from ssd.problems.benchmarks.registry import benchmark_identity, find_entry, loa
 from ssd.problems.benchmarks.tasks import Benchmark, Task
 from ssd.problems.comparer import Comparer
 from ssd.records.verdicts import Verdict
+from ssd.runtime.command_line import command_line
 from ssd.runtime.progress import progress_bar
 from ssd.sandbox.endings import PASSED
 
-EXAMPLES = """\
-examples:
-  %(prog)s samples.jsonl --benchmark humaneval
-  %(prog)s answers.jsonl --benchmark gsm8k --file test.jsonl.gz
-  %(prog)s tuned.json base.json --benchmark lcb_v6 --file FOLDER --k 1 5
-
+NOTES = """\
 ANSWERS is EvalPlus's or HumanEval's samples.jsonl (task_id with solution or completion),
 LiveCodeBench's list (question_id with code_list or output_list), JSON Lines with an id and a text,
 or a Parquet file or generations folder of this project. Verdicts are written beside it, as they
@@ -97,11 +93,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         ConfigError: two answers are compared with themselves.
         DataError: a file is not there.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m ssd.evaluate grade",
-        description="Grade answers from anywhere, without a run: verdicts and pass@k.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_line(
+        "grade",
+        "Grade answers from anywhere, without a run: verdicts and pass@k.",
+        "samples.jsonl --benchmark humaneval",
+        "answers.jsonl --benchmark gsm8k --file test.jsonl.gz",
+        "tuned.json base.json --benchmark lcb_v6 --file FOLDER --k 1 5",
+        notes=NOTES,
     )
     parser.add_argument("answers", metavar="ANSWERS", type=Path, help="a file of answers")
     parser.add_argument(

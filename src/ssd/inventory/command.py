@@ -12,6 +12,7 @@ from ssd.errors import FLAWED
 from ssd.inventory.holdings import DAY, Holding, Inventory, take_inventory
 from ssd.inventory.prune import candidates, delete, sweep
 from ssd.inventory.transfer import add_export, add_import, run_export, run_import
+from ssd.runtime.command_line import command_line
 from ssd.runtime.reporting import reporting_errors
 
 UNITS = {"h": DAY / 24, "d": DAY, "w": 7 * DAY}
@@ -19,18 +20,23 @@ UNITS = {"h": DAY / 24, "d": DAY, "w": 7 * DAY}
 
 def main() -> None:
     """Run one of the commands."""
-    arguments = command_line().parse_args()
+    arguments = parser().parse_args()
     with reporting_errors():
         arguments.run(arguments)
 
 
-def command_line() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ssd.artifacts",
-        description="See, check, clean up, export and import what the store holds.",
+    own = command_line(
+        "artifacts",
+        "See, check, clean up, export and import what the store holds.",
+        "list",
+        "verify outputs/main/defaults/corpus",
+        "prune --older-than 30d  # says what would go; --yes deletes it",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = own.add_subparsers(
+        dest="command", required=True, parser_class=argparse.ArgumentParser
+    )
     name = "folder, link of a run folder, or the first digits of a fingerprint"
 
     def add(command: str, run: object, text: str) -> argparse.ArgumentParser:
@@ -60,7 +66,7 @@ def command_line() -> argparse.ArgumentParser:
     prune.add_argument("--yes", action="store_true", help="delete; without it, only say what")
     add_export(add("export", run_export, "Write a corpus for other trainers, as chat or as ids."))
     add_import(add("import", run_import, "Make a corpus, for train.corpus=FOLDER, of a file."))
-    return parser
+    return own
 
 
 def age(text: str) -> float:

@@ -1,21 +1,23 @@
 """`python -m ssd.plan RUN_DIR`: print what the run would need, and write it to plan.json there."""
 
-import argparse
 from pathlib import Path
 
 from ssd.artifacts.files import write_json
 from ssd.artifacts.names import CONFIG
 from ssd.errors import ArtifactError
 from ssd.run.folder import read_config
+from ssd.runtime.command_line import command_line
 from ssd.runtime.progress import silence_imports
 from ssd.runtime.reporting import reporting_errors
 
 
 def main() -> None:
     """Read the configuration, plan, print, write."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ssd.plan",
-        description="Print what a run needs: memory, tokens, time and disk. Trains nothing.",
+    parser = command_line(
+        "plan",
+        "Print what a run needs: memory, tokens, time and disk. Trains nothing.",
+        "outputs/main/defaults",
+        "outputs/main/defaults/config.yaml --free-disk 200e9",
     )
     parser.add_argument(
         "run_dir",

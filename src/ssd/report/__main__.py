@@ -1,6 +1,5 @@
 """Report on a run or study: `python -m ssd.report RUN_DIR` or `python -m ssd.report STUDY_DIR`."""
 
-import argparse
 from pathlib import Path
 
 from ssd.errors import ArtifactError, ConfigError
@@ -11,15 +10,19 @@ from ssd.report.study.collection import is_run, is_study
 from ssd.report.study.rows import study_table
 from ssd.report.wandb_report import log_figures
 from ssd.run import load_run
+from ssd.runtime.command_line import command_line
 from ssd.runtime.reporting import reporting_errors
 
 
 def main() -> None:
     """Write the report that fits the folder, and print its answer and where it lies."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ssd.report",
-        description="Write report.md, report.html, figures/ and results.json into a run folder, "
-        "or study.md and its like on several runs.",
+    parser = command_line(
+        "report",
+        "Write report.md, report.html, figures/ and results.json into a run folder, or study.md "
+        "and its like on several runs.",
+        "outputs/main/defaults",
+        "outputs/main  # all its runs as one study",
+        "outputs/a outputs/b --into outputs/both",
     )
     parser.add_argument(
         "folders",

@@ -11,7 +11,6 @@ not give the same answers on another machine. Unpacked into an empty store, it l
 train on the very corpus and grade the very answers.
 """
 
-import argparse
 import csv
 import io
 import json
@@ -44,6 +43,7 @@ from ssd.artifacts.store import Artifact
 from ssd.errors import ArtifactError
 from ssd.report.run.facts import collect, made_artifacts
 from ssd.report.study.collection import is_run, is_study
+from ssd.runtime.command_line import command_line
 from ssd.runtime.reporting import reporting_errors
 
 MANIFESTS = "manifests.jsonl"
@@ -175,10 +175,12 @@ def without_paths(text: str) -> str:
 
 def main() -> None:
     """Command line of this module."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ssd.report.publish",
-        description="Copy what others need to check a run or study into a folder: reports, "
-        "settings, scores, manifests, every verdict; no weights and no path of this machine.",
+    parser = command_line(
+        "publish",
+        "Copy what others need to check a run or study into a folder: reports, settings, scores, "
+        "manifests, every verdict; no weights and no path of this machine.",
+        "outputs/main/defaults results/defaults",
+        "outputs/main results/main --answers  # with every corpus and answer",
     )
     parser.add_argument(
         "source",

@@ -14,6 +14,7 @@ from ssd.artifacts.names import COMMAND, CONFIG, STORE, WEIGHTS
 from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import ArtifactError, ConfigError, one_line
 from ssd.models import Weights
+from ssd.runtime.command_line import command_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,15 @@ def follow_store(config: RunConfig, folder: Path) -> RunConfig:
     )
 
 
-def stage_parser(module: str, description: str) -> argparse.ArgumentParser:
+def stage_parser(
+    name: str, description: str, *examples: str, notes: str = ""
+) -> argparse.ArgumentParser:
     """The command line that every stage shares."""
-    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    of_runs = (
+        "outputs/main/defaults  # the run that train.py makes without settings",
+        "outputs/main/sampler.temp-1.6  # that of train.py sampler.temp=1.6",
+    )
+    parser = command_line(name, description, *(examples or of_runs), notes=notes)
     parser.add_argument(
         "run_dir",
         type=Path,

@@ -8,7 +8,7 @@ from ssd.sample.corpus import sample
 
 if __name__ == "__main__":
     arguments = stage_parser(
-        "ssd.sample",
+        "sample",
         "Sample the run's corpus from its frozen model, or from what the round before has trained; "
         "resumes what a killed run left.",
     ).parse_args()

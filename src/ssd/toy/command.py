@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ssd.errors import ConfigError
+from ssd.runtime.command_line import command_line
 from ssd.toy.machine import (
     EVAL_TOP_P,
     T_TRAIN,
@@ -44,12 +45,14 @@ def places(base: Machine, tuned: Machine) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line of `python -m ssd.analyse toy`."""
-    options = argparse.ArgumentParser(
-        prog="python -m ssd.analyse toy",
-        description="The paper's toy machine in closed form: how often a program of one fork and "
-        "three locks succeeds, before (teacher) and after (student) self-distillation, each at "
-        "its best temperature. Needs no model and no run.",
+    """The command line of `ssd toy`."""
+    options = command_line(
+        "toy",
+        "The paper's toy machine in closed form: how often a program of one fork and three locks "
+        "succeeds, before (teacher) and after (student) self-distillation, each at its best "
+        "temperature. Needs no model and no run.",
+        "  # the paper's numbers, and their figure in outputs/toy",
+        "--t-train 1 --train-top-p 1  # the fixed point: nothing is learned",
     )
     for name, value, what in (
         ("t-train", T_TRAIN, "temperature that the teacher's samples are drawn at, at least 0.05"),

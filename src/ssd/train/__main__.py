@@ -11,7 +11,7 @@ from ssd.runtime.reporting import end_when_interrupted, reporting_errors
 def main() -> None:
     """Command line of this module."""
     description = "Train the run's model on its corpus; resumes from the last checkpoint."
-    arguments = stage_parser("ssd.train", description).parse_args()
+    arguments = stage_parser("train", description).parse_args()
     if "RANK" in os.environ:
         end_with_parent()  # a killed torchrun would leave its ranks training
     end_when_interrupted()

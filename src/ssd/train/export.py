@@ -238,7 +238,11 @@ def _require_intact(run: Run, part: Path) -> None:
 
 def main() -> None:
     """Command line of this module."""
-    parser = stage_parser("ssd.train.export", "Export a model of a run's training once more.")
+    parser = stage_parser(
+        "export",
+        "Export a model of a run's training once more.",
+        "outputs/main/defaults --step 6",
+    )
     parser.add_argument("--step", type=int, help="optimizer step of a kept checkpoint")
     arguments = parser.parse_args()
     silence_loading_bars()
