@@ -33,6 +33,7 @@ GIB = 2**30
 DISK, MEMORY = 6 * GIB, 6 * GIB
 """What the default run takes: weights, checkpoints of twelve bytes a parameter and the store; one
 engine or one training at a time."""
+CPU_TORCH = "install PyTorch's CPU build as the README says"
 PROGRAM_MIB = 2048
 """eval.memory_mib where it is not set."""
 SECONDS = 5.0
@@ -77,7 +78,10 @@ def python(item: str) -> Finding:
 
 def torch(item: str) -> Finding:
     """torch and its companions fit each other and the GPUs."""
-    version = importlib.metadata.version("torch")
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return refused(item, f"not installed: {CPU_TORCH}, or make {GPU_BUILD}")
     check_installation()
     if "+cpu" in version and visible_gpus():
         return note(item, f"{version} leaves this machine's GPUs unused: {GPU_BUILD} uses them")

@@ -1,6 +1,7 @@
 """What `auto` and null become on machines with and without GPUs."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from runs import compose_config
@@ -8,6 +9,7 @@ from runs import compose_config
 from ssd.config.choices import Accelerator, PoolName
 from ssd.config.settings import HardwareConfig, PoolConfig
 from ssd.errors import ConfigError, HardwareError
+from ssd.runtime import hardware
 from ssd.runtime.gpus import visible_gpus
 from ssd.runtime.hardware import resolve
 
@@ -75,3 +77,13 @@ def test_a_batch_smaller_than_the_devices_resolved_is_refused() -> None:
     config = compose_config("model=tiny", "train.global_batch_size=1")
     with pytest.raises(ConfigError, match=r"global_batch_size=1 leaves some of the 2 .* processes"):
         dataclasses.replace(config, hardware=resolve(config.hardware))
+
+
+def test_memory_that_only_copies_files_counts_as_available(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Free pages alone would refuse an engine on a machine that has read much."""
+    file = tmp_path / "meminfo"
+    file.write_text("MemTotal: 100 kB\nMemFree: 1 kB\nMemAvailable: 80 kB\nCached: 79 kB\n")
+    monkeypatch.setattr(hardware, "MEMORY", file)
+    assert hardware.available_memory() == 80 * 1024

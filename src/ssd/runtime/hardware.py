@@ -1,7 +1,7 @@
 """The values that `auto` and null in `hardware` become on this machine."""
 
-import os
 from dataclasses import replace
+from pathlib import Path
 
 from ssd.config.choices import Accelerator, Recompute
 from ssd.config.settings import HardwareConfig
@@ -9,6 +9,7 @@ from ssd.errors import HardwareError
 from ssd.runtime.gpus import visible_gpus
 from ssd.runtime.threads import allowed_cores
 
+MEMORY = Path("/proc/meminfo")
 CPU_SEQUENCES = 64
 """Sequences that the engine decodes at once on a CPU; more would only wait for each other."""
 
@@ -83,5 +84,8 @@ def _require_engines_fit(hardware: HardwareConfig, gpus: int) -> None:
 
 
 def available_memory() -> int:
-    """Bytes of main memory that new processes can use."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Bytes of main memory that new processes can use: what is free, and what holds copies of files
+    that the system gives up for them."""
+    lines = MEMORY.read_text(encoding="utf-8").splitlines()
+    (line,) = (line for line in lines if line.startswith("MemAvailable:"))
+    return int(line.split()[1]) * 1024

