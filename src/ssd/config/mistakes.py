@@ -61,7 +61,7 @@ def no_such_setting(key: str) -> str:
     near = meant_by(key) or [name for name in known if name.rpartition(".")[2] == last][:3]
     if not near and section == written:
         near = [prefix + name for name in difflib.get_close_matches(last, names, n=1)]
-    if not near:
+    elif not near:
         near = difflib.get_close_matches(key, known, n=1)
     if near:
         guesses = " or ".join(map(repr, near))

@@ -16,11 +16,13 @@ from typing import Any
 from omegaconf import MISSING
 
 from ssd.config import choices, settings
-from ssd.config.ranges import ALLOWED, WORDS
+from ssd.config.ranges import ALLOWED
 from ssd.config.settings import RunConfig
 
 WIDTH = 98
 SECTION = "section"
+RANGES = {"(0, inf)": "above 0", "[0, inf)": "0 or more"}
+"""Words for intervals without an upper end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +36,7 @@ class Setting:
     kind: str
     """Its type, such as `int or null`; `SECTION` where it holds settings."""
     values: str
-    """What it may be, such as `(0, 1]` or a list of words; empty where any value of the type is
-    allowed."""
+    """What it may be, such as `(0, 1]`; empty where any value of its type may."""
     default: str
     """The schema's own; empty where a group or recipe sets the value."""
 
@@ -47,7 +48,8 @@ class Setting:
             *([f"by default {self.default}"] if self.default else []),
         ]
         head = self.name if self.kind == SECTION else f"{self.name}: {'; '.join(facts)}"
-        return f"{head}\n{textwrap.indent(textwrap.fill(self.sentence, WIDTH), '  ')}"
+        lines = textwrap.wrap(self.sentence, WIDTH, break_on_hyphens=False)
+        return "\n  ".join([head, *lines])
 
     @property
     def short(self) -> str:
@@ -104,7 +106,7 @@ def _setting(name: str, owner: type, field: "dataclasses.Field[Any]", hint: Any)
     if closed is not None:
         sentence = f"{sentence} {_sentences(choices)[''].get(closed.__name__, '')}".strip()
     return Setting(
-        name=name, sentence=sentence, kind=_kind(hint), values=_values(field, closed),
+        name=name, sentence=sentence, kind=_kind(hint), values=_values(field),
         default=_default(field),
     )  # fmt: skip
 
@@ -120,14 +122,15 @@ def _kind(hint: Any) -> str:
         return " or ".join([*kinds, "null"])
     if dataclasses.is_dataclass(hint):
         return "dictionaries"
-    return "one of" if issubclass(hint, enum.Enum) else str(hint.__name__)
+    if issubclass(hint, enum.Enum):
+        return f"one of {', '.join(member.value for member in hint)}"
+    return str(hint.__name__)
 
 
-def _values(field: "dataclasses.Field[Any]", closed: type[enum.Enum] | None) -> str:
-    if closed is not None:
-        return ", ".join(member.value for member in closed)
+def _values(field: "dataclasses.Field[Any]") -> str:
     allowed = field.metadata.get(ALLOWED, "")
-    return ", ".join(allowed) if isinstance(allowed, tuple) else WORDS.get(allowed, allowed)
+    words = isinstance(allowed, tuple)
+    return f"of {', '.join(allowed)}" if words else RANGES.get(allowed, allowed)
 
 
 def _default(field: "dataclasses.Field[Any]") -> str:

@@ -413,7 +413,7 @@ class ObjectiveConfig:
 
 @dataclass(kw_only=True, slots=True)
 class AdapterConfig:
-    """What is trained."""
+    """What is trained: all weights, or low-rank adapters (LoRA, QLoRA)."""
 
     type: AdapterType = AdapterType.none
     """All weights, or low-rank adapters (LoRA, QLoRA) alone; the groups `adapter=...` set it."""
@@ -450,7 +450,8 @@ class TrainConfig:
     corpus: str | None = None
     """Folder of a corpus to train on instead of sampling one; its tokenizer must be the model's."""
     max_steps: int = positive(MISSING)
-    """Optimizer steps in all. An epoch is the corpus's samples divided by `global_batch_size`."""
+    """Optimizer steps in all; an epoch is as many as the corpus has samples, divided by
+    `global_batch_size`."""
     warmup_steps: int = MISSING
     """Steps in which the learning rate rises in a straight line to `optimizer.lr`."""
     schedule: Schedule = Schedule.cosine
