@@ -32,6 +32,11 @@ def explain(error: HydraException | OmegaConfBaseException) -> ConfigError:
         and error.options is not None
     ):
         group, _, option = error.missing_cfg_file.rpartition("/")
+        if option == "submitit_slurm":
+            return ConfigError(
+                "hydra/launcher=slurm needs a package that is not installed: pip install -e "
+                "'.[slurm]', on a machine of a SLURM cluster"
+            )
         return ConfigError(
             f"{group}={option}: no such option; {did_you_mean(option, list(error.options))}"
         )
