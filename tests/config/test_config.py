@@ -83,6 +83,9 @@ def test_a_paper_model_brings_the_papers_settings(model: str) -> None:
         "rstar_coder",
     )
     assert config.adapter.type is AdapterType.none
+    # So that a plan knows the hours before there is a corpus.
+    assert config.plan.num_prompts == 10168
+    assert config.plan.tokens_per_sample is not None
 
 
 def test_the_command_line_wins_over_the_recipe() -> None:
