@@ -17,7 +17,9 @@ from ssd.run.folder import Run
 
 def continued(run: Run) -> tuple[Artifact, int] | None:
     """The shorter training that a run's goes on from, and after which of its steps; None where it
-    begins with its first."""
+    begins with its first, or goes on from a checkpoint of its own."""
+    if _kept_step(lineage.checkpoint(run)):
+        return None
     found = [
         (training, step)
         for training in _shorter(run)
@@ -28,7 +30,9 @@ def continued(run: Run) -> tuple[Artifact, int] | None:
 
 def note(run: Run) -> str:
     """What a run's training takes over from shorter ones, or why it does not; empty where there are
-    none."""
+    none, or where it was under way."""
+    if _kept_step(lineage.checkpoint(run)):
+        return ""
     train, shorter = run.config.train, _shorter(run)
     if (found := continued(run)) is not None:
         training, step = found
@@ -82,7 +86,7 @@ def _max_steps(training: Artifact) -> int:
 
 
 def _kept_step(training: Artifact) -> int:
-    """The step whose optimizer's state a finished training has kept; 0 where it has none."""
+    """The newest step whose optimizer's state a training has; 0 where it has none."""
     steps = lineage.step_folders(training.folder)
     return max(
         (step for step, path in steps.items() if (path / STEP_OPTIMIZER).is_dir()), default=0

@@ -20,8 +20,7 @@ def take_over(run: Run, checkpoint: Artifact) -> None:
     Raises:
         ArtifactError: the state is not as it was written.
     """
-    found = None if checkpoints.resumable(checkpoint.folder) else continued(run)
-    if found is None:
+    if (found := continued(run)) is None:
         return
     shorter, step = found
     source, final = step_folder(shorter.folder, step), step_folder(checkpoint.folder, step)
