@@ -83,7 +83,8 @@ def test_a_longer_training_goes_on_and_ends_like_one_that_never_stopped(
     longest = make_run(*ALWAYS, *settings, "train.max_steps=12", name="longest")
     found = continuation.continued(longest)
     assert found is not None
-    assert (found[0].folder, found[1]) == (folder(long), long.config.train.num_steady_steps)
+    assert found.checkpoint.folder == folder(long)
+    assert found.kept == long.config.train.num_steady_steps
 
 
 def test_why_a_longer_training_begins_anew_is_one_line(make_run: Make) -> None:

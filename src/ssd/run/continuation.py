@@ -5,74 +5,90 @@ have kept its state (`train.keep_optimizer`). What comes out is the same to the 
 stop, so nothing of it is in a fingerprint.
 """
 
+import re
+from dataclasses import dataclass
 from typing import Any
 
 from ssd.artifacts.fingerprints import plain
-from ssd.artifacts.names import MANIFEST, STEP_OPTIMIZER
+from ssd.artifacts.names import CHECKPOINTS, MANIFEST, STEP_OPTIMIZER
 from ssd.artifacts.store import Artifact, read_manifest
 from ssd.errors import ArtifactError
 from ssd.run import lineage
 from ssd.run.folder import Run
 
+KEPT = re.compile(rf"{CHECKPOINTS}/step-(\d+)/{STEP_OPTIMIZER}/")
+"""A file of the state that a finished training has kept, by its path there."""
 
-def continued(run: Run) -> tuple[Artifact, int] | None:
-    """The shorter training that a run's goes on from, and after which of its steps; None where it
-    begins with its first, or goes on from a checkpoint of its own."""
-    if _kept_step(lineage.checkpoint(run)):
+
+@dataclass(frozen=True, slots=True)
+class Shorter:
+    """A finished training that is another one but for fewer steps."""
+
+    checkpoint: Artifact
+    kept: int
+    """The step whose state it has kept; 0 where it has none."""
+
+    @property
+    def max_steps(self) -> int:
+        """Its number of steps."""
+        return int(self.checkpoint.inputs["train"]["max_steps"])
+
+
+def continued(run: Run) -> Shorter | None:
+    """The shorter training from whose state a run's goes on; None where it begins with its first
+    step, or goes on from a checkpoint of its own."""
+    if _is_under_way(run):
         return None
-    found = [
-        (training, step)
-        for training in _shorter(run)
-        if 0 < (step := _kept_step(training)) <= run.config.train.num_steady_steps
-    ]
-    return max(found, key=lambda each: each[1], default=None)
+    steady = run.config.train.num_steady_steps
+    usable = [training for training in _shorter(run) if 0 < training.kept <= steady]
+    return max(usable, key=lambda training: training.kept, default=None)
 
 
 def note(run: Run) -> str:
-    """What a run's training takes over from shorter ones, or why it does not; empty where there are
+    """What a run's training takes over from a shorter one, or why it does not; empty where there is
     none, or where it was under way."""
-    if _kept_step(lineage.checkpoint(run)):
-        return ""
     train, shorter = run.config.train, _shorter(run)
-    if (found := continued(run)) is not None:
-        training, step = found
-        return f"train: goes on after step {step} of {training.folder}, as if it had never stopped"
-    if not shorter:
+    if not shorter or _is_under_way(run):
         return ""
-    nearest = max(shorter, key=_max_steps)
-    kept = _kept_step(nearest)
+    if (found := continued(run)) is not None:
+        folder = found.checkpoint.folder
+        return f"train: goes on after step {found.kept} of {folder}, as if it had never stopped"
+    nearest = max(shorter, key=lambda training: training.max_steps)
     if not train.num_steady_steps:
         reason = (
             f"under train.schedule={train.schedule.value} every step's learning rate depends on "
             "train.max_steps; schedule=constant or schedule=wsd with train.keep_optimizer=true can "
             "be made longer"
         )
-    elif kept:
+    elif nearest.kept:
         reason = (
-            f"it kept its state after step {kept}, and this run's learning rate falls after step "
-            f"{train.num_steady_steps}: raise train.max_steps or lower train.decay_steps"
+            f"it kept its state after step {nearest.kept}, and this run's learning rate falls "
+            f"after step {train.num_steady_steps}: raise train.max_steps or lower "
+            "train.decay_steps"
         )
     else:
         reason = "its optimizer's state was not kept (train.keep_optimizer=false)"
     return (
-        f"note: {nearest.folder} is this training with train.max_steps={_max_steps(nearest)}, and "
-        f"all {train.max_steps} steps are taken, from the first on: {reason}"
+        f"note: {nearest.checkpoint.folder} is this training with train.max_steps="
+        f"{nearest.max_steps}, and all {train.max_steps} steps are taken, from the first on: "
+        f"{reason}"
     )
 
 
-def _shorter(run: Run) -> list[Artifact]:
-    """Finished trainings of the store that are the run's but for fewer steps."""
+def _shorter(run: Run) -> list[Shorter]:
     own = lineage.checkpoint(run)
-    trainings = []
-    for manifest in sorted(own.folder.parent.glob(f"*/{MANIFEST}")):
+    found = []
+    for path in sorted(own.folder.parent.glob(f"*/{MANIFEST}")):
         try:
-            inputs = read_manifest(manifest.parent)["inputs"]
+            manifest = read_manifest(path.parent)
         except ArtifactError:  # no training that this one needs; who needs it is told
             continue
-        training = Artifact(kind=own.kind, inputs=inputs, folder=manifest.parent)
+        inputs = manifest["inputs"]
         if _but_length(inputs) == _but_length(own.inputs):
-            trainings.append(training)
-    return [training for training in trainings if _max_steps(training) < _max_steps(own)]
+            steps = [int(match[1]) for name in manifest["files"] if (match := KEPT.match(name))]
+            training = Artifact(kind=own.kind, inputs=inputs, folder=path.parent)
+            found.append(Shorter(training, max(steps, default=0)))
+    return [training for training in found if training.max_steps < run.config.train.max_steps]
 
 
 def _but_length(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -81,13 +97,6 @@ def _but_length(inputs: dict[str, Any]) -> dict[str, Any]:
     return plain({**inputs, "train": train})
 
 
-def _max_steps(training: Artifact) -> int:
-    return int(training.inputs["train"]["max_steps"])
-
-
-def _kept_step(training: Artifact) -> int:
-    """The newest step whose optimizer's state a training has; 0 where it has none."""
-    steps = lineage.step_folders(training.folder)
-    return max(
-        (step for step, path in steps.items() if (path / STEP_OPTIMIZER).is_dir()), default=0
-    )
+def _is_under_way(run: Run) -> bool:
+    steps = lineage.step_folders(lineage.checkpoint(run).folder)
+    return any((folder / STEP_OPTIMIZER).is_dir() for folder in steps.values())

@@ -22,7 +22,7 @@ def take_over(run: Run, checkpoint: Artifact) -> None:
     """
     if (found := continued(run)) is None:
         return
-    shorter, step = found
+    shorter, step = found.checkpoint, found.kept
     source, final = step_folder(shorter.folder, step), step_folder(checkpoint.folder, step)
     shorter.intact(f"{source.relative_to(shorter.folder)}/")
     checkpoints.clear_unfinished(checkpoint.folder)
