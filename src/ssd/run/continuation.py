@@ -83,9 +83,9 @@ def _shorter(run: Run) -> list[Shorter]:
             manifest = read_manifest(path.parent)
         except ArtifactError:  # no training that this one needs; who needs it is told
             continue
-        inputs = manifest["inputs"]
+        inputs, files = manifest["inputs"], manifest.get("files", {})  # early ones had none
         if _but_length(inputs) == _but_length(own.inputs):
-            steps = [int(match[1]) for name in manifest["files"] if (match := KEPT.match(name))]
+            steps = [int(match[1]) for name in files if (match := KEPT.match(name))]
             training = Artifact(kind=own.kind, inputs=inputs, folder=path.parent)
             found.append(Shorter(training, max(steps, default=0)))
     return [training for training in found if training.max_steps < run.config.train.max_steps]
