@@ -126,6 +126,7 @@ def test_a_decay_that_began_before_the_kept_state_is_named(make_run: Make) -> No
         trained(make_run, "schedule=constant", "train.max_steps=6")
 
 
+@pytest.mark.slow  # the driver's checks load the model in a process of its own
 def test_the_driver_says_so_before_anything_starts(
     make_run: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:

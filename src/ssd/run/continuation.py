@@ -9,7 +9,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import CHECKPOINTS, MANIFEST, STEP_OPTIMIZER
 from ssd.artifacts.store import Artifact, read_manifest
 from ssd.errors import ArtifactError
@@ -94,7 +93,7 @@ def _shorter(run: Run) -> list[Shorter]:
 def _but_length(inputs: dict[str, Any]) -> dict[str, Any]:
     length = ("max_steps", "decay_steps")
     train = {name: value for name, value in inputs["train"].items() if name not in length}
-    return plain({**inputs, "train": train})
+    return {**inputs, "train": train}
 
 
 def _is_under_way(run: Run) -> bool:
