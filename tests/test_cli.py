@@ -40,6 +40,8 @@ def train_py(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPr
         (["data=file", "data.path=/no/such/file.jsonl"], "data.path=/no/such/file.jsonl"),
         (["train.corpus=/no/such/corpus"], "train.corpus=/no/such/corpus"),
         (["sampler.temp="], "sampler.temp"),
+        (["train.lr=1"], "train.lr: no such setting; did you mean 'optimizer.lr'? Peak learning"),
+        (["experiment=controls"], "raise eval.limit"),
     ],
 )
 def test_a_mistake_is_answered_in_one_line(

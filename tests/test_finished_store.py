@@ -33,10 +33,12 @@ SINCE = (
     "gsm8k: null", "math500: null", "aime: null", "values: null",
     "type: cross_entropy", "temp: null", "truncation: null", "soft_weight: 1.0",
     "special_tokens: true", "tail_threshold: 0.01", "tail_weight: 1.0",
+    "schedule: cosine", "decay_steps: null", "keep_optimizer: false",
 )  # fmt: skip
 """Settings that have come since, at their default: lines of a configuration."""
 GROUPS_SINCE = re.compile(
-    rb"^( *)(?:pool|power|rounds|value_prompt_format):\n(?:\1 +.*\n|\n)*", re.MULTILINE
+    rb"^( *)(?:pool|power|rounds|value_prompt_format|arms):\n(?:\1(?: +|- ).*\n|\n)*",
+    re.MULTILINE,
 )
 """Groups of settings that have come since: a line, and those further in."""
 

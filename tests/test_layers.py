@@ -30,7 +30,11 @@ LAYERS = (
 """From the ground up; rooms of one floor know nothing of each other. docs/architecture.md says what
 each is for."""
 FLOORS = {room: floor for floor, rooms in enumerate(LAYERS) for room in rooms}
-DOORS = {"ssd.artifacts.__main__": "inventory", "ssd.__main__": "doctor"}
+DOORS = {
+    "ssd.__main__": "doctor",
+    "ssd.artifacts.__main__": "inventory",
+    "ssd.config.__main__": "drive",
+}
 """Commands that are named for what people look for; their code stands in a room further up."""
 SRC = ROOT / "src"
 MODULES = {

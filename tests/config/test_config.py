@@ -21,7 +21,7 @@ NEEDS = {("data", "file"): ["data.path=prompts.jsonl"], ("data", "hub"): ["data.
 def test_the_groups_are_the_documented_ones() -> None:
     expected = (
         "model recipe data prompt_format sampler truncation "
-        "optimizer objective adapter hardware eval logger"
+        "optimizer schedule objective adapter hardware eval logger"
     )
     # hydra/launcher/slurm is composed in test_sweeps.py: it needs a plugin.
     assert set(GROUPS) == {*expected.split(), "experiment", "sweep", "hydra"}
@@ -83,6 +83,9 @@ def test_a_paper_model_brings_the_papers_settings(model: str) -> None:
         "rstar_coder",
     )
     assert config.adapter.type is AdapterType.none
+    # So that a plan knows the hours before there is a corpus.
+    assert config.plan.num_prompts == 10168
+    assert config.plan.tokens_per_sample is not None
 
 
 def test_the_command_line_wins_over_the_recipe() -> None:
@@ -143,6 +146,14 @@ def test_an_experiment_wins_over_the_recipe_and_loses_to_the_command_line() -> N
         (["eval.benchmarks=[]"], "eval.benchmarks is empty"),
         (["stages=[smaple]"], "did you mean 'sample'"),
         (["train.warmup_steps=99"], "train.warmup_steps=99 must lie in"),
+        (["train.decay_steps=3"], "train.decay_steps=3 .*: leave it out, or add schedule=wsd"),
+        (["schedule=wsd", "train.decay_steps=11"], "train.warmup_steps=2 .* train.decay_steps=11"),
+        (["train.keep_optimizer=true"], "train.schedule=cosine .* add schedule=constant or"),
+        (["eval.arms=[tuned]"], r"use \[base,tuned\], or \[base\]"),
+        (["eval.arms=[]"], r"use \[base,tuned\], or \[base\]"),
+        (["eval.arms=[bsae]"], "did you mean 'base'"),
+        (["eval.arms=[base]", "eval.controls=[t1]"], r"eval.controls=\[t1\]"),
+        (["eval.arms=[base]", "rounds=2"], "eval.arms=.base. trains nothing, and rounds=2"),
         (["train.global_batch_size=1", "hardware.devices=2"], "leaves some of the 2 training"),
         (["optimizer=adamw8bit", "hardware.devices=2"], "break on sharded weights"),
         (["adapter=qlora", "hardware.devices=2"], "adapter=qlora keeps 4-bit weights"),

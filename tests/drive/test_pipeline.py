@@ -134,6 +134,22 @@ def test_running_again_starts_nothing_and_prints_the_same_table(finished: tuple[
     }
 
 
+def test_the_base_model_alone_needs_no_training_and_no_stages(
+    finished: tuple[Path, str],
+) -> None:
+    output, _ = finished
+    before = artifacts(output)
+    printed = train_py(output, "run_name=alone", "eval.arms=[base]", "eval.temp=0.2")
+    assert "eval.arms=[base]: the base model alone, at eval.base_temp=0.7" in printed
+    assert "evaluate  starts" in printed
+    assert not re.search(r"^(sample|train|analyse) ", printed, re.MULTILINE)
+    table = printed.partition("decoding")[2]
+    assert re.search(r"^base +T=0.7", table, re.MULTILINE)
+    assert not re.search(r"^tuned ", table, re.MULTILINE)
+    assert (output / "main" / "alone" / "report.html").is_file()
+    assert artifacts(output) == before  # its answers were there
+
+
 @pytest.mark.slow
 def test_another_evaluation_temperature_neither_samples_nor_trains(
     finished: tuple[Path, str], other: str

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -213,6 +214,17 @@ def test_the_slurm_launcher_composes_with_settings_that_follow_the_hardware() ->
     assert launcher["_target_"].endswith("SlurmLauncher")
     assert launcher["nodes"] == launcher["tasks_per_node"] == 1
     assert launcher["max_num_timeout"] > 0
+
+
+def test_a_machine_without_slurm_is_named_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="the extra slurm is not installed")
+    if shutil.which("srun"):
+        pytest.skip("this machine has SLURM")
+    printed = train_py(tmp_path, "-m", "seed=0,1", "hydra/launcher=slurm", code=REPORTED)
+    (line,) = printed.strip().splitlines()
+    assert "hydra/launcher=slurm" in line
+    assert "no srun" in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_help_needs_no_launcher_plugin(tmp_path: Path) -> None:

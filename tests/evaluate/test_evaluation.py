@@ -118,6 +118,47 @@ def test_stored_answers_become_verdicts_scores_metrics_and_a_table(
     assert "+50.0" in capsys.readouterr().out
 
 
+def test_the_base_model_alone_is_evaluated_where_the_store_holds_a_tuned_one(
+    make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(*SMALL, "eval.arms=[base]")
+    finish_checkpoint(run)
+    finish_answers(run, "base", solved=1)
+    evaluate(run)
+    assert set(read_json(run.folder / "scores.json")["benchmarks"]["humaneval"]["models"]) == {BASE}
+    printed = capsys.readouterr().out
+    assert "no checkpoint" not in printed
+    assert "decoded differently" not in printed
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (("eval.temp=0.2",), "(eval.base_temp for the base model, eval.temp for the tuned one)"),
+        (
+            ("truncation@eval.truncation=none",),
+            "(eval.base_truncation for the base model, eval.truncation for the tuned one)",
+        ),
+        ((), ""),
+    ],
+)
+def test_a_table_says_which_settings_decode_base_and_tuned_model_differently(
+    make_run: Callable[..., Run],
+    capsys: pytest.CaptureFixture[str],
+    settings: tuple[str, ...],
+    named: str,
+) -> None:
+    run = make_run(*SMALL, *settings)
+    finish_checkpoint(run)
+    for model in (BASE, TUNED):
+        finish_answers(run, model, solved=1)
+    evaluate(run)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert ("decoded differently" in printed) == bool(named)
+    assert named in printed
+    assert ("eval.controls=[base_same_decoding]" in printed) == bool(named)
+
+
 def test_answers_lost_to_their_form_are_counted_and_pass_under_the_lenient_rule(
     make_run: Callable[..., Run],
 ) -> None:

@@ -234,8 +234,9 @@ def test_the_schema_refuses_what_is_wrong(controlled: Run) -> None:
 
 def test_the_command_prints_the_schema() -> None:
     command = [sys.executable, "-m", "ssd.report.results", "--schema"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert json.loads(printed) == read_json(SCHEMA)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == read_json(SCHEMA)
+    assert done.stderr == ""
 
 
 def test_a_better_run_is_better_for_machines_too(tmp_path: Path) -> None:

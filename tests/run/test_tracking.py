@@ -94,7 +94,10 @@ def test_an_offline_run_keeps_everything_and_says_how_to_sync(
         assert tracker.wandb.config["sampler"]["temp"] == 1.2
     (folder,) = (run.folder / "wandb").glob("offline-run-*-sample-abc")
     (printed,) = [line for line in capsys.readouterr().out.splitlines() if "wandb sync" in line]
-    assert printed.endswith(str(folder))
+    assert printed.endswith(f"wandb sync {folder.parent}")
+    with Tracker(run, "train", "def", tmp_path):
+        pass
+    assert "wandb sync" not in capsys.readouterr().out  # the first stage has said it
     assert list((folder / "files/media/table").glob("samples*.table.json"))
     (copied,) = (folder / "files/media/images/figures").glob("scores*.png")
     assert copied.read_bytes() == PIXEL

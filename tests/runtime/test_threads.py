@@ -54,6 +54,7 @@ def test_a_busy_machine_leaves_one_thread_and_says_so(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setattr("ssd.runtime.threads.LOOKS", (0.01, 0.02))
+    monkeypatch.setattr("ssd.runtime.threads.NOTED", set())
     unchanging = tmp_path / "stat"
     unchanging.write_text("cpu  0 0 0 100 0 0 0 0 0 0\n")  # no core is ever idle
     monkeypatch.setattr("ssd.runtime.threads.PROC_STAT", unchanging)
@@ -62,6 +63,8 @@ def test_a_busy_machine_leaves_one_thread_and_says_so(
     cores = os.cpu_count()
     assert f"{cores}.0 of {cores} cores" in line
     assert "OMP_NUM_THREADS=N" in line
+    assert thread_settings()["OMP_NUM_THREADS"] == "1"  # at the next stage
+    assert not capsys.readouterr().out
 
 
 def test_a_quiet_machine_is_used_whole_without_a_word(

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ssd.config.choices import Attention, Norm
+from ssd.config.choices import Attention, Norm, Schedule
+from ssd.config.settings import TrainConfig
 from ssd.method.packing import packed_rows
 from ssd.train.attention import choose_attention
 from ssd.train.batches import Example, MicroBatch, collate
@@ -225,12 +227,37 @@ def test_a_row_without_loss_tokens_gives_zero_and_a_gradient_of_zero() -> None:
 
 def test_the_schedule_warms_up_and_ends_at_its_floor() -> None:
     def factors(step: int) -> float:
-        return learning_rate_factor(step, warmup_steps=4, max_steps=20, floor=0.2)
+        return learning_rate_factor(step, schedule("cosine"), floor=0.2)
 
     values = [factors(step) for step in range(20)]
     assert values[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     assert values[-1] == pytest.approx(0.2)
+    assert values[12] == pytest.approx(0.2 + 0.8 * 0.5 * (1 + math.cos(math.pi * 8 / 15)))
     assert all(a >= b for a, b in itertools.pairwise(values[4:]))
+
+
+def schedule(name: str, **settings: int) -> TrainConfig:
+    return TrainConfig(
+        max_steps=20, warmup_steps=4, min_lr=0, global_batch_size=1, seq_len=64,
+        checkpoint_every=1, schedule=Schedule(name), **settings,
+    )  # fmt: skip
+
+
+def test_a_line_a_constant_and_a_late_decay_end_where_they_should() -> None:
+    def values(train: TrainConfig) -> list[float]:
+        return [learning_rate_factor(step, train, floor=0.2) for step in range(20)]
+
+    line = values(schedule("linear"))
+    assert line[4] == 1
+    assert line[19] == pytest.approx(0.2)
+    drops = [a - b for a, b in itertools.pairwise(line[4:])]
+    assert drops == pytest.approx([0.8 / 15] * 15)
+    assert values(schedule("constant")) == [0.25, 0.5, 0.75] + [1.0] * 17
+    late = schedule("wsd", decay_steps=4)
+    assert values(late)[3:16] == [1.0] * 13
+    assert values(late)[16:] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    assert late.num_steady_steps == 16
+    assert schedule("wsd").num_decay_steps == 2
 
 
 def test_only_matrices_decay() -> None:

@@ -2,11 +2,12 @@
 
 from enum import StrEnum
 
-from ssd.arms import SAME, SWEPT, UNIT
+from ssd.arms import BASE, SAME, SWEPT, TUNED, UNIT
 
 STAGES = ("plan", "sample", "train", "evaluate", "analyse", "report")
 """In this order; `plan` only prints, and only where it is named."""
 FILTERS = ("empty", "stub", "shortest_tenth")
+EVALUATED = (BASE, TUNED)
 CONTROLS = (SWEPT, SAME, UNIT)
 """What a tuned model is compared with beside the base model; see `EvalConfig.controls`."""
 HASH_SPLIT = "hash"
@@ -31,6 +32,10 @@ were drawn from (`soft`); or against the sampled tokens, with a negative weight 
 base model finds unlikely (`tail`)."""
 Norm = StrEnum("Norm", "token sample")
 """What the summed loss of one optimizer step is divided by."""
+Schedule = StrEnum("Schedule", "cosine linear constant wsd")
+"""After a linear warm-up: a cosine, or a straight line, down to `train.min_lr` at the last step; no
+change (`constant`); or no change until the last `train.decay_steps`, in which it falls in a
+straight line (`wsd`: warm-up, stable, decay)."""
 AdapterType = StrEnum("AdapterType", "none lora qlora")
 """Full fine-tuning, low-rank adapters, or low-rank adapters on 4-bit (nf4) frozen weights."""
 PoolName = StrEnum("PoolName", "local ray")

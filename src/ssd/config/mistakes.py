@@ -11,6 +11,8 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import OmegaConfBaseException
 
 from ssd.config.composition import setting_names
+from ssd.config.neighbours import meant_by
+from ssd.config.reference import SECTION, reference
 from ssd.errors import ConfigError, did_you_mean, one_line
 
 AMBIGUOUS = re.compile(r"Ambiguous value for argument '(.*)'\n1\. ", re.DOTALL)
@@ -30,6 +32,11 @@ def explain(error: HydraException | OmegaConfBaseException) -> ConfigError:
         and error.options is not None
     ):
         group, _, option = error.missing_cfg_file.rpartition("/")
+        if option == "submitit_slurm":
+            return ConfigError(
+                "hydra/launcher=slurm needs a package that is not installed: pip install -e "
+                "'.[slurm]', on a machine of a SLURM cluster"
+            )
         return ConfigError(
             f"{group}={option}: no such option; {did_you_mean(option, list(error.options))}"
         )
@@ -46,7 +53,8 @@ def explain(error: HydraException | OmegaConfBaseException) -> ConfigError:
 
 
 def no_such_setting(key: str) -> str:
-    """Names the settings that `key` may stand for, and those of its section."""
+    """Names the settings that `key` may stand for, with what they mean; those of its section where
+    none is near."""
     known = setting_names()
     written, _, last = key.rpartition(".")
     section = written
@@ -55,16 +63,29 @@ def no_such_setting(key: str) -> str:
     prefix = f"{section}." if section else ""
     inside = [name.removeprefix(prefix) for name in known if name.startswith(prefix)]
     names = sorted(name for name in inside if "." not in name)
-    near = [name for name in known if name.rpartition(".")[2] == last][:3]
+    near = meant_by(key) or [name for name in known if name.rpartition(".")[2] == last][:3]
     if not near and section == written:
         near = [prefix + name for name in difflib.get_close_matches(last, names, n=1)]
     elif not near:
         near = difflib.get_close_matches(key, known, n=1)
-    guesses = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
-    if guesses and not written:
-        return f"{key}: no such setting;{guesses}"
+    if near:
+        guesses = " or ".join(map(repr, near))
+        return f"{key}: no such setting; did you mean {guesses}? {_meanings(near)}"
     has = f"{section} has" if section else "there are"
-    return f"{key}: no such setting;{guesses} {has} {', '.join(names)}"
+    return (
+        f"{key}: no such setting; {has} {', '.join(names)} "
+        f"(python -m ssd.config {shlex.quote(last)} searches them all)"
+    )
+
+
+def _meanings(names: list[str]) -> str:
+    """What each of some settings means, in a sentence each."""
+    settings = [reference()[name] for name in names]
+    if len(settings) == 1:
+        (setting,) = settings
+        options = f"; python train.py --help lists {setting.name}=OPTION"
+        return setting.short + (options if setting.kind == SECTION else "")
+    return "; ".join(f"{setting.name}: {setting.short}" for setting in settings)
 
 
 def quoted(override: str) -> str:

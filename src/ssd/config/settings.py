@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from ssd.arms import SWEPT, UNIT
+from ssd.arms import BASE, SWEPT, TUNED, UNIT
 from ssd.config.choices import (
     CONTROLS,
+    EVALUATED,
     FILTERS,
     HASH_SPLIT,
     STAGES,
@@ -42,6 +43,7 @@ from ssd.config.choices import (
     Recompute,
     Resample,
     SandboxName,
+    Schedule,
     SelectionMode,
     Strategy,
     SystemRole,
@@ -161,12 +163,15 @@ class DataConfig:
     name: str = MISSING
     """Name shown in reports; for `source=packaged` the name of the shipped set."""
     source: DataSource = DataSource.packaged
+    """Where prompts come from; the groups `data=...` set it."""
     path: str | None = None
     """JSON Lines or a JSON array (both optionally .gz), Parquet or CSV, for `source=file`."""
     hub_name: str | None = None
     """Hub data set, such as `microsoft/rStar-Coder`, for `source=hub`."""
     hub_config: str | None = None
+    """Configuration (subset) of the hub data set; its default one when null."""
     revision: str | None = None
+    """Branch, tag or commit of the hub data set; today's commit of its default branch when null."""
     split: str = "train"
     """Split of a hub or packaged set."""
     id_field: str = "id"
@@ -210,6 +215,7 @@ class PromptFormatConfig:
     """How a problem becomes a prompt. Only `{question}` and `{starter_code}` are replaced."""
 
     name: str = MISSING
+    """Name shown in reports."""
     chat: bool = True
     """Render through the model's chat template; otherwise the text is the whole prompt."""
     train_as_chat: bool = False
@@ -280,7 +286,9 @@ class SamplerConfig:
     filters: list[str] = within(FILTERS, ["empty", "stub"])
     """Steps that drop samples, in order: `empty`, `stub` (one-line answers), `shortest_tenth`."""
     power: PowerConfig = field(default_factory=PowerConfig)
+    """How a corpus is drawn from a power of the distribution over whole answers."""
     engine: EngineName = EngineName.vllm
+    """What generates; the groups `sampler=...` set it."""
     logprobs: int | None = not_negative(None)
     """Log-probabilities stored with the corpus, of the model at temperature 1 before truncation:
     null for none, 0 for the drawn tokens', k for those of the k most likely tokens too. Nothing in
@@ -330,7 +338,9 @@ class OptimizerConfig:
     lr: float = positive(MISSING)
     """Peak learning rate, reached after `train.warmup_steps`."""
     betas: tuple[float, float] = within("[0, 1)", (0.9, 0.95))
+    """Decay rates of Adam's first and second moments."""
     eps: float = not_negative(1e-8)
+    """Adam's addition to the denominator, against a division by zero."""
     weight_decay: float = not_negative(0.1)
     """Decoupled weight decay, on matrices only."""
 
@@ -360,6 +370,7 @@ class ObjectiveConfig:
     """The loss of the completion's tokens."""
 
     type: ObjectiveType = ObjectiveType.cross_entropy
+    """What is minimised; the groups `objective=...` set it."""
     norm: Norm = Norm.token
     """Every completion token of an optimizer step weighs the same (`token`), or every sample does
     (`sample`). The paper does not say which it used."""
@@ -402,12 +413,16 @@ class ObjectiveConfig:
 
 @dataclass(kw_only=True, slots=True)
 class AdapterConfig:
-    """What is trained."""
+    """What is trained: all weights, or low-rank adapters (LoRA, QLoRA)."""
 
     type: AdapterType = AdapterType.none
+    """All weights, or low-rank adapters (LoRA, QLoRA) alone; the groups `adapter=...` set it."""
     rank: int = positive(16)
+    """Rank r of an adapter's two matrices."""
     alpha: int = positive(32)
+    """LoRA's alpha: what an adapter adds is multiplied by alpha / rank."""
     dropout: float = within("[0, 1)", 0.0)
+    """Share of an adapter's inputs that training sets to zero."""
     experts: bool = False
     """Adapt the experts of a mixture-of-experts model too, not its attention alone. Costs a copy of
     a layer's experts per forward pass; see `hardware.activation_checkpointing`."""
@@ -435,10 +450,17 @@ class TrainConfig:
     corpus: str | None = None
     """Folder of a corpus to train on instead of sampling one; its tokenizer must be the model's."""
     max_steps: int = positive(MISSING)
+    """Optimizer steps in all; an epoch is as many as the corpus has samples, divided by
+    `global_batch_size`."""
     warmup_steps: int = MISSING
-    """Steps of linear warm-up before the cosine decay."""
+    """Steps in which the learning rate rises in a straight line to `optimizer.lr`."""
+    schedule: Schedule = Schedule.cosine
+    """How the learning rate goes on; the groups `schedule=...` set it."""
     min_lr: float = not_negative(MISSING)
-    """Learning rate at the last step."""
+    """Learning rate at the last step; `schedule=constant` does not use it."""
+    decay_steps: int | None = positive(None)
+    """For `schedule=wsd`: the last steps, in which the rate falls to `min_lr`; a tenth of
+    `max_steps` when null."""
     global_batch_size: int = positive(MISSING)
     """Samples per optimizer step, over all micro-batches and devices."""
     seq_len: int = positive(MISSING)
@@ -466,6 +488,9 @@ class TrainConfig:
     keep_checkpoints: int | None = positive(1)
     """How many checkpoints stay, the final model counted, newest first; null keeps all. Each can be
     evaluated with `eval.checkpoint_step`. Optimizer state is only kept in the newest."""
+    keep_optimizer: bool = False
+    """Keep weights and optimizer state of the last step before the rate falls, from which the same
+    training with more `max_steps` goes on; for `schedule=constant` and `schedule=wsd`."""
 
     def __post_init__(self) -> None:
         expand_home(self, "corpus")
@@ -474,6 +499,44 @@ class TrainConfig:
             0 <= self.warmup_steps <= self.max_steps,
             f"train.warmup_steps={self.warmup_steps} must lie in "
             f"[0, train.max_steps={self.max_steps}]",
+        )
+        self._check_schedule()
+
+    @property
+    def num_decay_steps(self) -> int:
+        """Last steps in which the rate falls; warm-up and these are all of a cosine or a line."""
+        if self.schedule is Schedule.constant:
+            return 0
+        if self.schedule is Schedule.wsd:
+            return self.decay_steps or -(-self.max_steps // 10)
+        return self.max_steps - self.warmup_steps
+
+    @property
+    def num_steady_steps(self) -> int:
+        """First steps whose rates are the same whatever `max_steps` is: those of a constant
+        schedule, and of `wsd` before it falls."""
+        steady = self.schedule in (Schedule.constant, Schedule.wsd)
+        return self.max_steps - self.num_decay_steps if steady else 0
+
+    def _check_schedule(self) -> None:
+        schedule = f"train.schedule={self.schedule.value}"
+        require(
+            self.decay_steps is None or self.schedule is Schedule.wsd,
+            f"train.decay_steps={self.decay_steps} is a setting of schedule=wsd and {schedule}: "
+            "leave it out, or add schedule=wsd",
+        )
+        require(
+            self.schedule is not Schedule.wsd
+            or self.warmup_steps + self.num_decay_steps <= self.max_steps,
+            f"schedule=wsd warms up for train.warmup_steps={self.warmup_steps} and falls for "
+            f"train.decay_steps={self.num_decay_steps}, more than train.max_steps="
+            f"{self.max_steps}: lower one of them",
+        )
+        require(
+            not self.keep_optimizer or self.num_steady_steps > 0,
+            f"train.keep_optimizer=true keeps what a longer training goes on from, and under "
+            f"{schedule} every step's learning rate depends on train.max_steps: add "
+            "schedule=constant or schedule=wsd",
         )
 
 
@@ -514,6 +577,7 @@ class PoolConfig:
     """Where engines run: `hardware/pool=local`, or `hardware/pool=ray` for a cluster's machines."""
 
     name: PoolName = PoolName.local
+    """This machine, or a Ray cluster's; the groups `hardware/pool=...` set it."""
     address: str = "auto"
     """Of a Ray cluster that this machine belongs to: HOST:PORT of its head, or `auto`."""
     cores: int | None = positive(None)
@@ -548,6 +612,7 @@ class HardwareConfig:
     """
 
     accelerator: Accelerator = Accelerator.auto
+    """CPU or GPU; `hardware=cpu` and `hardware=gpu_1` set it."""
     devices: int | None = positive(None)
     """Training processes per node and GPUs of the engine; all GPUs or one CPU process when null."""
     num_nodes: int = positive(1)
@@ -556,6 +621,7 @@ class HardwareConfig:
     rendezvous: str | None = None
     """HOST:PORT of the first machine, for `num_nodes` above 1 outside SLURM."""
     strategy: Strategy = Strategy.auto
+    """How several training processes share the work."""
     micro_batch_tokens: int | None = positive(None)
     """Tokens of one forward pass and device (one sample may exceed it). Less saves memory, more
     keeps a GPU busier. When null: on GPUs as many as fit, no fewer than the longest sample has;
@@ -573,6 +639,7 @@ class HardwareConfig:
     attention: Attention = Attention.auto
     """`auto` is `varlen` where the model allows it, otherwise `sdpa`, otherwise `eager`."""
     head: HeadKernel = HeadKernel.chunked
+    """What computes the loss from hidden states."""
     compile_training: bool | None = None
     """Compile decoder layers (torch.compile): faster steps and less memory on GPUs, for a longer
     start. On GPUs when null. Where the compiler fails, one line says why and training goes on
@@ -585,6 +652,7 @@ class HardwareConfig:
     part of the CPU's cores. When null: on GPUs as many as `devices` hold, on a CPU 1; in a Ray
     cluster as many as its machines hold."""
     pool: PoolConfig = field(default_factory=PoolConfig)
+    """Whose machines the engines run on."""
     memory_utilization: float | None = within("(0, 1)", None)
     """Share of GPU memory (main memory on CPU) for vLLM; 0.9 on GPU and 0.5 on CPU when null."""
     kv_cache_gib: int = positive(1)
@@ -722,8 +790,11 @@ class EvalConfig:
     """Further benchmarks, out of the domain that was trained on: they choose nothing and are
     reported as change with interval."""
     files: BenchmarkFiles = field(default_factory=BenchmarkFiles)
+    """Files of benchmarks that are not shipped with the project."""
     grading: Grading = Grading.official
+    """The rules by which an answer passes."""
     extraction: Extraction = Extraction.official
+    """How code, or a value, is found in an answer."""
     limit: int | None = positive(None)
     """Problems per benchmark, a subset fixed by the hash of the ids; all when null."""
     num_samples: int = positive(1)
@@ -737,6 +808,8 @@ class EvalConfig:
     temps: list[float] = within("[0, 10]", [])
     """Temperatures to choose from instead of `temp`; see `selection`."""
     truncation: TruncationConfig = field(default_factory=TruncationConfig)
+    """Truncation of the tuned model's answers; `truncation@eval.truncation=top_k20` takes a
+    prepared one."""
     truncations: list[TruncationConfig] = field(default_factory=list)
     """Truncations to choose from instead of `truncation`, such as
     `[{top_k:20,top_p:0.8},{top_p:0.95}]`."""
@@ -748,6 +821,7 @@ class EvalConfig:
     base_temp: float = within("[0, 10]", MISSING)
     """Decoding temperature of the base model (the paper decodes it at its recommended settings)."""
     base_truncation: TruncationConfig = field(default_factory=TruncationConfig)
+    """Truncation of the base model's answers."""
     selection: SelectionMode = SelectionMode.heldout
     """Where there is a choice, it is made on held-out problems, and the others are reported;
     `test` chooses on the reported problems, which flatters every score and is stamped on them."""
@@ -756,23 +830,29 @@ class EvalConfig:
     another benchmark, whose problems are then not reported."""
     validation_share: float = within("(0, 1)", 0.25)
     """Share of the problems that `validation=hash` holds out."""
+    arms: list[str] = within(EVALUATED, [BASE, TUNED])
+    """Which models answer: the base model and the tuned one, or `[base]` alone, under `base_temp`
+    and `base_truncation`, for which nothing is trained."""
     controls: list[str] = within(CONTROLS, [])
     """What else the tuned model is compared with. `base_swept`: the base model under the best
     decoding of a sweep as wide as the tuned model's. `base_same_decoding`: the base model under the
     tuned model's decoding. `t1`: a model trained on samples of temperature 1 without truncation,
     which is sampled and trained with the run."""
     prompt_format: PromptFormatConfig = MISSING
+    """How benchmarks are asked; a group of its own, `prompt_format@eval.prompt_format=paper`."""
     value_prompt_format: PromptFormatConfig | None = None
     """How benchmarks are asked whose answer is a value; as `prompt_format` when null."""
     template_args: dict[str, Any] = open_dict()
     """What differs from `model.template_args` while answering benchmarks, for base and tuned model
     alike; an argument set to null is left out."""
     max_new_tokens: int = positive(MISSING)
+    """Length cap of an answer to a benchmark, in tokens."""
     max_model_len: int | None = positive(None)
     """Tokens of prompt and answer that the engine plans for; the model's own limit when null."""
     shard_size: int = positive(64)
     """Answers per shard, as of `sampler.shard_size`."""
     sandbox: SandboxName = SandboxName.auto
+    """What isolates the programs that models wrote."""
     timeout: float = positive(6.0)
     """Wall-clock seconds per program; per test where the benchmark's own rules say so, as
     LiveCodeBench's do."""
@@ -783,11 +863,13 @@ class EvalConfig:
     bootstrap: int = positive(10_000)
     """Random choices of signs behind every p-value."""
     resample: Resample = Resample.problems
+    """What intervals are over."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "eval")
         self.template_args = arguments_of("eval.template_args", self.template_args)
         self._check_benchmarks()
+        self._check_arms()
         self._check_choices()
         require(len(self.k) > 0, "eval.k is empty: name a positive number, such as [1]")
         require(
@@ -814,6 +896,20 @@ class EvalConfig:
             twice is None,
             f"{twice} stands twice among eval.benchmarks, eval.regression and eval.validation: "
             "name it once",
+        )
+
+    def _check_arms(self) -> None:
+        arms = f"eval.arms=[{','.join(self.arms)}]"
+        require(
+            BASE in self.arms,
+            f"{arms} leaves out the base model, which the tuned one is compared with and whose "
+            "answers all runs share: use [base,tuned], or [base]",
+        )
+        trained = [name for name in self.controls if name != SWEPT]
+        require(
+            TUNED in self.arms or not trained,
+            f"{arms} evaluates no tuned model, which eval.controls=[{','.join(trained)}] is "
+            "compared with: leave one of them out",
         )
 
     def _check_choices(self) -> None:
@@ -888,9 +984,13 @@ class LoggerConfig:
     """Weights & Biases; the same metrics always land in JSONL files beside the artifacts."""
 
     wandb: bool = True
+    """Send metrics to Weights & Biases; `logger=none` does not."""
     project: str = "ssd"
+    """W&B project."""
     entity: str | None = None
+    """W&B user or team; your default one when null."""
     mode: WandbMode = WandbMode.auto
+    """Whether runs are sent to W&B at once."""
     num_sample_rows: int = not_negative(32)
     """Samples shown in the W&B table."""
 
@@ -1023,6 +1123,11 @@ class RunConfig:
         alone = alone and not self.adapter.merge
         if rounds.count == 1:
             return
+        require(
+            TUNED in self.eval.arms,
+            f"eval.arms=[base] trains nothing, and rounds={rounds.count} train: leave one of them "
+            "out",
+        )
         require(
             self.train.corpus is None,
             f"train.corpus={self.train.corpus} is one corpus, and each of rounds={rounds.count} "

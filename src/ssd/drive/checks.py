@@ -31,7 +31,7 @@ from ssd.problems.benchmarks.registry import (
     named_benchmarks,
 )
 from ssd.problems.prompts import load_prompts
-from ssd.run import Run, evidence, lineage, protocol
+from ssd.run import Run, continuation, evidence, lineage, protocol
 from ssd.run.launch import stage_command
 from ssd.run.lineage import require_tokenizer, require_unchanged
 from ssd.runtime.installation import check_training, local_engine, require_ray
@@ -142,6 +142,8 @@ def check(run: Run) -> None:
             require_unchanged(
                 lineage.corpus(training), training.config.train.corpus and "train.corpus"
             )
+        if line := continuation.note(training):
+            print(line, flush=True)
     if untrained:
         require_target(run)
         check_training(config)

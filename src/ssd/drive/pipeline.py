@@ -11,7 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from ssd.arms import UNIT
+from ssd.arms import TUNED, UNIT
 from ssd.artifacts.files import read_json, require_space
 from ssd.artifacts.names import CONFIG, REPORT_PAGE, WEIGHTS
 from ssd.config.choices import DataSource
@@ -33,6 +33,7 @@ from ssd.report.run.watch import collect_rounds, last_fall, rounds_text
 from ssd.run import Run, evidence, lineage, save_run
 from ssd.run.folder import NOWHERE, write_config
 from ssd.run.launch import export_model, stage_command, stage_environment
+from ssd.run.protocol import without_training
 from ssd.run.rounds import all_rounds, drawn_by
 from ssd.run.tracking import require_wandb_folders
 from ssd.runtime.children import run_child
@@ -66,6 +67,12 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
     run = Run(folder, config, weights)
     check(run)
     print(f"run {folder}", flush=True)
+    if TUNED not in config.eval.arms:
+        print(
+            f"eval.arms=[base]: the base model alone, at eval.base_temp={config.eval.base_temp:g}; "
+            f"of the stages {', '.join(config.stages)}",
+            flush=True,
+        )
     note_products(config)
     run_rounds(run, command)
     if (folder / REPORT_PAGE).is_file():
@@ -152,7 +159,8 @@ def follow(config: RunConfig) -> RunConfig:
     check_installation()
     if config.report.wandb:
         require_reports()
-    return dataclasses.replace(config, hardware=follow_installation(config.hardware))
+    config = dataclasses.replace(config, hardware=follow_installation(config.hardware))
+    return without_training(config)
 
 
 def fetch_weights(config: RunConfig, folder: Path) -> Weights:

@@ -1,6 +1,7 @@
 """A sweep's jobs, listed and checked before the first of them starts."""
 
 import io
+import shutil
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -47,7 +48,13 @@ def faults(config: DictConfig, jobs: Sequence[Sequence[str]], loader: ConfigLoad
     Raises:
         PreemptedError: a signal asked to stop.
     """
-    launcher = config.hydra.launcher.get("_target_")
+    launcher = str(config.hydra.launcher.get("_target_"))
+    if launcher.endswith(".SlurmLauncher") and shutil.which("srun") is None:
+        return [
+            "hydra/launcher=slurm submits jobs to SLURM, and this machine has no srun: start the "
+            "sweep on one that has, or leave hydra/launcher out to run the jobs here, one after "
+            "the other"
+        ]
     runs_here = launcher == f"{BasicLauncher.__module__}.{BasicLauncher.__name__}"
     numbers: dict[str, list[str]] = {}
     for number, overrides in enumerate(jobs, start=1):

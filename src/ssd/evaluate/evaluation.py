@@ -38,7 +38,7 @@ def evaluate(run: Run) -> None:
         StageError: a generating process failed; it has printed its reason.
     """
     models = protocol.models(run)
-    if TUNED not in models:
+    if TUNED not in models and TUNED in run.config.eval.arms:
         print(
             "there is no checkpoint and stages lacks train: only the base model is evaluated",
             flush=True,

@@ -7,6 +7,7 @@ from ssd.arms import (
     CHOSEN_ON_TEST,
     ISOLATION,
     RESAMPLED,
+    SAME,
     TUNED,
     counted,
     form_words,
@@ -34,6 +35,7 @@ def score_table(scores: Scores) -> str:
         *(f"{scored.name} pass@{scored.k}: {scored.gain}" for scored in scores.main if scored.gain),
         *(note for scored in scores.benchmarks for note in form_notes(scored)),
         *(note for scored in scores.benchmarks for note in reasoning_notes(scored)),
+        *decoding_notes(scores.benchmarks),
         *selection_notes(scores.selection),
         f"percent with 95 % intervals {RESAMPLED[scores.resample]}; "
         "differences are paired by problem, in points",
@@ -114,6 +116,12 @@ def reasoning_notes(scored: BenchmarkScores) -> list[str]:
         if (facts := model.reasoning) is not None
     ]
     return [f"{scored.name}: reasoning of the answers: {'; '.join(arms)}"] if arms else []
+
+
+def decoding_notes(benchmarks: Sequence[BenchmarkScores]) -> list[str]:
+    """That a difference between base and tuned model is one of decoding too, and what to add."""
+    found = dict.fromkeys(scored.decodings for scored in benchmarks if scored.decodings)
+    return [f"{words}; eval.controls=[{SAME}] tells the two apart" for words in found]
 
 
 def selection_notes(selection: Selection | None) -> list[str]:

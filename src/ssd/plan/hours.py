@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssd.arms import BASE, SWEPT, UNIT
+from ssd.arms import BASE, SWEPT, TUNED, UNIT
 from ssd.config.choices import STAGES, ModelKind
 from ssd.config.settings import EvalConfig, RunConfig, SamplerConfig
 from ssd.evaluate.selection import list_arms
@@ -69,7 +69,8 @@ def planned_run(config: RunConfig, folder: Path) -> Run:
     """The run that a plan is for; with every stage if only the plan stage is named. Its weights do
     not matter, because a plan fetches none."""
     stages = [name for name in config.stages if name != "plan"] or list(STAGES[1:])
-    return Run(folder, dataclasses.replace(config, stages=stages), NOWHERE)
+    config = protocol.without_training(dataclasses.replace(config, stages=stages))
+    return Run(folder, config, NOWHERE)
 
 
 def num_trainings(run: Run) -> int:
@@ -114,7 +115,8 @@ def run_hours(
             each = estimate(model, training.config, workload).tokens_per_second
             rate = each * config.hardware.num_processes
             parts.append(Part(f"training{name}", words, num_tokens, rate, bound))
-    if {"train", "evaluate"} <= set(stages):
+    alone = TUNED not in config.eval.arms
+    if "evaluate" in stages and ("train" in stages or alone):
         # As long as a sample where nothing else is said.
         length = float(config.plan.tokens_per_answer or workload.mean_tokens)
         length = min(length, float(config.eval.max_new_tokens))

@@ -172,8 +172,8 @@ def dense_utilization(hardware: HardwareConfig, num_layers: int) -> float:
 
 def disk_bytes(model: Architecture, config: RunConfig, num_trainings: int = 1) -> dict[str, float]:
     """Disk space of a training: two checkpoints to resume from, and a third while it is written;
-    earlier checkpoints that are kept, weights only; the exported model; and the kept files of
-    earlier trainings."""
+    earlier checkpoints that are kept, weights only; what `train.keep_optimizer` keeps; the exported
+    model; and the kept files of earlier trainings."""
     trained = FP32 * num_trained(model, config.adapter)
     resume = trained + moment_bytes(model, config)
     others = num_checkpoints(config.train) - 1
@@ -184,6 +184,8 @@ def disk_bytes(model: Architecture, config: RunConfig, num_trainings: int = 1) -
         "earlier checkpoints": trained * max(0, min(kept, others) - RESUMABLE),
         "exported model": 0.0,
     }
+    if config.train.keep_optimizer:
+        sizes["state to go on from"] = resume
     if config.adapter.type is not AdapterType.none:
         sizes["exported adapter"] = trained
     if config.adapter.type is AdapterType.none or config.adapter.merge:

@@ -7,6 +7,8 @@ from ssd.arms import (
     BASE,
     BOX_OR_LINE,
     BOX_OR_NUMBER,
+    SAME,
+    TUNED,
     FormWords,
     counted,
     form_words,
@@ -159,6 +161,25 @@ class BenchmarkScores(Edition):
     def difference(self) -> PassAt:
         """Tuned minus base per k; empty without a tuned model."""
         return self.comparisons[BASE].pass_at if BASE in self.comparisons else {}
+
+    @property
+    def decodings(self) -> str:
+        """How base and tuned model are decoded, with the settings behind it, where that differs and
+        no control has the base model under the tuned one's; empty otherwise."""
+        if TUNED not in self.models or SAME in self.models:
+            return ""
+        base, tuned = (self.models[arm].setting for arm in (BASE, TUNED))
+        if base.decoding == tuned.decoding:
+            return ""
+        settings = [("eval.base_temp", "eval.temp", base.temp == tuned.temp)]
+        same_cut = (base.top_k, base.top_p) == (tuned.top_k, tuned.top_p)
+        settings += [("eval.base_truncation", "eval.truncation", same_cut)]
+        behind = " and ".join(
+            f"{theirs} for the base model, {ours} for the tuned one"
+            for theirs, ours, is_same in settings
+            if not is_same
+        )
+        return f"base and tuned model are decoded differently ({behind})"
 
     def score(self, arm: str, group: str | None = None) -> Interval | None:
         """pass@k of an arm at the smallest k, on all problems or a group; None without the arm."""

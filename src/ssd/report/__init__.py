@@ -6,7 +6,6 @@ from pathlib import Path
 from ssd.artifacts.files import replacing, write_json, write_text
 from ssd.artifacts.names import FIGURES, RESULTS
 from ssd.report.render.document import Document
-from ssd.report.results import run_results, study_results
 from ssd.report.study.collection import Study, collect_study
 
 
@@ -21,6 +20,9 @@ def report(run_dir: Path) -> Document:
     """
     # Importing matplotlib takes a third of a second; the study's table does not need it.
     from ssd.report.exports.card import write_cards
+
+    # `python -m ssd.report.results` must not be imported before it is run.
+    from ssd.report.results import run_results
     from ssd.report.run.facts import collect
     from ssd.report.run.sections import document
 
@@ -59,6 +61,7 @@ def write_study(study: Study) -> None:
     Raises:
         ArtifactError: its folder cannot be written.
     """
+    from ssd.report.results import study_results
     from ssd.report.study.document import document
 
     write_document(study.folder, document(study), "study")

@@ -17,8 +17,8 @@ import numpy as np
 from ssd.analyse.summary import kind_table
 from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import RESULTS
-from ssd.config.choices import AdapterType
-from ssd.config.settings import ObjectiveConfig
+from ssd.config.choices import AdapterType, Schedule
+from ssd.config.settings import ObjectiveConfig, TrainConfig
 from ssd.method.intervals import Interval
 from ssd.records.benchmark_scores import BenchmarkScores, Comparison, ModelScores
 from ssd.records.pass_at import PassAt
@@ -129,6 +129,7 @@ def _settings(facts: Facts) -> dict[str, Any]:
         "optimizer": optimizer._target_,
         "lr": optimizer.lr,
         **_fields(train, "min_lr", "warmup_steps", "max_steps", "global_batch_size", "seq_len"),
+        **_schedule(train),
         **_objective(config.objective),
         "precision": train.precision,
         "adapter": adapter.type,
@@ -145,6 +146,13 @@ def _objective(objective: ObjectiveConfig) -> dict[str, Any]:
     inputs = lineage.objective_inputs(objective)
     norm = inputs.pop("norm")
     return {"norm": norm, **({"objective": inputs} if inputs else {})}
+
+
+def _schedule(train: TrainConfig) -> dict[str, Any]:
+    """Nothing of a cosine, which results of earlier versions do not name."""
+    if train.schedule is Schedule.cosine:
+        return {}
+    return {"schedule": train.schedule, "decay_steps": train.num_decay_steps}
 
 
 def _where_set(**values: dict[str, Any]) -> dict[str, Any]:

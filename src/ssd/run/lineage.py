@@ -11,13 +11,21 @@ from ssd.arms import BASE, TUNED, UNIT
 from ssd.artifacts.fingerprints import fingerprint, hash_file, plain
 from ssd.artifacts.names import ADAPTER, CHECKPOINTS, CORPUS, MODEL, SHARDS
 from ssd.artifacts.store import Artifact, artifact, existing
-from ssd.config.choices import AdapterType, DataSource, EngineName, ObjectiveType, SystemRole
+from ssd.config.choices import (
+    AdapterType,
+    DataSource,
+    EngineName,
+    ObjectiveType,
+    Schedule,
+    SystemRole,
+)
 from ssd.config.run_name import between
 from ssd.config.settings import (
     DataConfig,
     ModelConfig,
     ObjectiveConfig,
     PowerConfig,
+    TrainConfig,
     TruncationConfig,
 )
 from ssd.errors import DataError
@@ -28,7 +36,8 @@ from ssd.run.rounds import accumulated, begun_from, drawn_by, of_round
 from ssd.runtime.installation import local_engine
 
 NOT_COMPUTED = (
-    "corpus", "checkpoint_every", "keep_checkpoints", "packing", "isolation_check",
+    "corpus", "checkpoint_every", "keep_checkpoints", "keep_optimizer", "packing",
+    "isolation_check",
 )  # fmt: skip
 """Training settings that do not change the trained weights; the corpus enters by fingerprint."""
 
@@ -88,7 +97,6 @@ def template_inputs(model: ModelConfig) -> dict[str, object]:
 def checkpoint(run: Run) -> Artifact:
     """The tuned model."""
     config = run.config
-    train = {name: value for name, value in plain(config.train).items() if name not in NOT_COMPUTED}
     adapter = plain(config.adapter)
     if config.adapter.type is AdapterType.none:
         adapter = {"type": adapter["type"]}
@@ -106,7 +114,7 @@ def checkpoint(run: Run) -> Artifact:
             "optimizer": config.optimizer,
             "objective": objective_inputs(config.objective),
             "adapter": adapter,
-            "train": train,
+            "train": train_inputs(config.train),
             "seed": config.seed,
             # Not their fingerprints: each corpus follows from the one of the round before.
             **({"accumulate": True} if len(accumulated(run)) > 1 else {}),
@@ -117,6 +125,20 @@ def checkpoint(run: Run) -> Artifact:
 def corpora(run: Run) -> list[Artifact]:
     """Everything that a training reads: its corpus, or those of all rounds so far."""
     return [corpus(earlier) for earlier in accumulated(run)]
+
+
+def train_inputs(train: TrainConfig) -> dict[str, object]:
+    """What a checkpoint depends on; a cosine schedule is left out, as in checkpoints from before
+    there were others."""
+    inputs = {name: value for name, value in plain(train).items() if name not in NOT_COMPUTED}
+    inputs.pop("decay_steps")
+    if train.schedule is Schedule.cosine:
+        inputs.pop("schedule")
+    if train.schedule is Schedule.constant:
+        inputs.pop("min_lr")
+    if train.schedule is Schedule.wsd:
+        inputs["decay_steps"] = train.num_decay_steps
+    return inputs
 
 
 def objective_inputs(objective: ObjectiveConfig) -> dict[str, object]:

@@ -1,7 +1,10 @@
 """The comparisons of a run: which models, under which settings, on which problems."""
 
+import dataclasses
+
 from ssd.arms import BASE, SWEPT, TUNED, UNIT
 from ssd.config.choices import HASH_SPLIT, SelectionMode
+from ssd.config.settings import RunConfig
 from ssd.method.decoding import Setting
 from ssd.run import lineage
 from ssd.run.folder import Run
@@ -12,8 +15,20 @@ ALL, VALIDATION, TEST = "all", "validation", "test"
 """Parts of a benchmark: the whole; the problems held out to choose on; the rest."""
 
 
+def without_training(config: RunConfig) -> RunConfig:
+    """The configuration without the stages that nothing asks for where the base model alone is
+    evaluated: training, its corpus, and the analysis of what it changed."""
+    if TUNED in config.eval.arms or "evaluate" not in config.stages:
+        return config
+    idle = {"train", "analyse"} | ({"sample"} if "train" in config.stages else set())
+    stages = [name for name in config.stages if name not in idle]
+    return dataclasses.replace(config, stages=stages)
+
+
 def models(run: Run) -> list[str]:
     """The models that this run evaluates; trained ones only if there is or will be a checkpoint."""
+    if TUNED not in run.config.eval.arms:
+        return [BASE]
     if "train" not in run.config.stages and not lineage.checkpoint(run).done:
         return [BASE]
     return [name for name in MODELS if name == BASE or name in lineage.trainings(run)]

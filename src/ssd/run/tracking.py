@@ -194,10 +194,10 @@ def _start_wandb(run: Run, stage: str, fingerprint: str) -> Any:
         mode=mode,  # type: ignore[arg-type]
         settings=wandb.Settings(silent=True, console="off", disable_git=True),
     )
-    if mode == "offline":
+    # Once for all stages, which have a W&B run each.
+    if mode == "offline" and len(list((run.folder / "wandb").glob("offline-run-*"))) == 1:
         print(
-            "W&B is offline; after wandb login, sync with: "
-            f"wandb sync {started.dir.removesuffix('/files')}",
+            f"W&B is offline; after wandb login, sync with: wandb sync {run.folder / 'wandb'}",
             flush=True,
         )
     return started

@@ -11,6 +11,9 @@ LOOKS = (0.5, 2.0)
 """Seconds that two looks at other programs' work last: a short burst must not halve the threads of
 a training that lasts hours."""
 
+NOTED: set[int] = set()
+"""Numbers of threads that this process has given a note of."""
+
 
 def busy_cores(seconds: float = 0.5) -> float:
     """How many cores other programs keep busy for a moment; 0 if the system does not say."""
@@ -65,7 +68,7 @@ def core_quota(own_group: Path, groups: Path) -> float:
 
 def free_cores() -> int:
     """How many of its cores other programs leave to this process, at least one; prints a note if
-    there are fewer than it may use."""
+    there are fewer than it may use, once for each number."""
     allowed, cores = allowed_cores(), os.cpu_count() or 1
     free = allowed
     for seconds in LOOKS:
@@ -73,11 +76,13 @@ def free_cores() -> int:
         free = cores_beside(busy, cores=cores, allowed=allowed)
         if free == allowed:
             return free
-    print(
-        f"note: other programs keep {busy:.1f} of {cores} cores busy, so {free} of {allowed} "
-        "threads compute; OMP_NUM_THREADS=N sets another number",
-        flush=True,
-    )
+    if free not in NOTED:  # once in a run, not at each of its stages
+        NOTED.add(free)
+        print(
+            f"note: other programs keep {busy:.1f} of {cores} cores busy, so {free} of {allowed} "
+            "threads compute; OMP_NUM_THREADS=N sets another number",
+            flush=True,
+        )
     return free
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from ssd.artifacts.store import Artifact
-from ssd.config.settings import RunConfig
+from ssd.config.settings import RunConfig, TrainConfig
 from ssd.run.lineage import step_folder
 from ssd.run.tracking import Tracker
 from ssd.runtime.progress import progress_bar
@@ -14,6 +14,11 @@ from ssd.runtime.reporting import PREEMPTION_SIGNALS
 from ssd.train import checkpoints
 from ssd.train.data import Steps
 from ssd.train.module import SelfDistillation
+
+
+def kept_step(train: TrainConfig) -> int:
+    """The step whose state stays for longer trainings to go on from; 0 where none does."""
+    return train.num_steady_steps if train.keep_optimizer else 0
 
 
 class Checkpoints(Callback):
@@ -61,12 +66,14 @@ class Checkpoints(Callback):
         """Write a checkpoint, and stop if any process was asked to."""
         assert isinstance(pl_module, SelfDistillation)
         step, stops = pl_module.step, pl_module.stops
-        if step % self.train.checkpoint_every == 0 or (stops and step < self.train.max_steps):
+        kept = kept_step(self.train)
+        stopped = stops and step < self.train.max_steps
+        if step % self.train.checkpoint_every == 0 or step == kept or stopped:
             if self.tracker is not None:
                 self.tracker.sync()
             checkpoints.save(
                 self.folder, step, pl_module.loss, trainer.optimizers[0],
-                fingerprint=self.fingerprint, keep=self.train.keep_checkpoints,
+                fingerprint=self.fingerprint, keep=self.train.keep_checkpoints, spared=kept,
             )  # fmt: skip
         trainer.should_stop = stops
 

@@ -45,9 +45,11 @@ def save(
     *,
     fingerprint: str,
     keep: int | None,
+    spared: int = 0,
 ) -> None:
     """Store the state after `step` optimizer steps; then drop older optimizer states, and
-    checkpoints beyond the newest `keep`. Every process must call it."""
+    checkpoints beyond the newest `keep`, but nothing of step `spared`. Every process must call
+    it."""
     state = {
         STEP_WEIGHTS: trained_weights(model),
         STEP_OPTIMIZER: get_optimizer_state_dict(model, optimizer),
@@ -73,7 +75,7 @@ def save(
     if leads():
         remove(final)
         temporary.rename(final)
-        prune(folder, keep)
+        prune(folder, keep, spared)
     barrier()
 
 
@@ -100,10 +102,12 @@ def clear_unfinished(folder: Path) -> None:
         shutil.rmtree(path)
 
 
-def prune(folder: Path, keep: int | None) -> None:
+def prune(folder: Path, keep: int | None, spared: int = 0) -> None:
     """Drop checkpoints beyond the newest `keep` (None keeps all), and every optimizer state, but
-    where training goes on from the newest `RESUMABLE`."""
-    for path in superfluous(step_folders(folder), keep, RESUMABLE):
+    where training goes on from the newest `RESUMABLE`; nothing of step `spared`."""
+    steps = step_folders(folder)
+    steps.pop(spared, None)
+    for path in superfluous(steps, keep, RESUMABLE):
         remove(path)
 
 

@@ -31,6 +31,14 @@ def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
         write_json(folder / STEP_STATE, state | {"digest": fingerprint(state)})
 
 
+def reassign(folder: Path, owner: str) -> None:
+    """Make a whole checkpoint one of the training with the fingerprint `owner`."""
+    state = read_manifest(folder)
+    assert state is not None, folder  # its training's manifest has just been compared
+    state["fingerprint"] = owner
+    write_json(folder / STEP_STATE, state | {"digest": fingerprint(state)})
+
+
 def damaged_file(
     folder: Path, parts: tuple[str, ...] = (STEP_WEIGHTS, STEP_OPTIMIZER)
 ) -> str | None:

@@ -14,8 +14,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from ssd.artifacts.fingerprints import plain
-from ssd.config.choices import Attention
-from ssd.config.settings import OptimizerConfig
+from ssd.config.choices import Attention, Schedule
+from ssd.config.settings import OptimizerConfig, TrainConfig
 from ssd.errors import SSDError
 from ssd.models.network import check_head
 from ssd.run import Run, lineage
@@ -34,13 +34,21 @@ NAMED_SAMPLES = 8
 """Sample ids that an error about a step names."""
 
 
-def learning_rate_factor(step: int, *, warmup_steps: int, max_steps: int, floor: float) -> float:
-    """Share of the peak learning rate at `step` (from 0): linear warm-up,
-    then cosine to `floor` at the last step."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(max_steps - 1 - warmup_steps, 1)
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+def learning_rate_factor(step: int, train: TrainConfig, floor: float) -> float:
+    """Share of the peak learning rate at `step` (from 0): linear warm-up, then by the schedule, to
+    `floor` at the last step. Warm-up, stable, decay is Hu et al. 2024 (arXiv:2404.06395,
+    section 4), here with a straight decay."""
+    if step < train.warmup_steps:
+        return (step + 1) / train.warmup_steps
+    if train.schedule is Schedule.constant:
+        return 1.0
+    last = train.max_steps - 1
+    # The last step at the peak: of wsd the one before its decay, else the first after the warm-up.
+    peak = last - train.num_decay_steps if train.schedule is Schedule.wsd else train.warmup_steps
+    progress = min(max(step - peak, 0) / max(last - peak, 1), 1.0)
+    if train.schedule is Schedule.cosine:
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+    return 1 - (1 - floor) * progress
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -239,14 +247,9 @@ class SelfDistillation(LightningModule):
         self.started = now
 
     def learning_rate(self, index: int) -> float:
-        """Of step `index` (from 0): warm-up, then cosine to `train.min_lr`."""
+        """Of step `index` (from 0), by `train.schedule`."""
         train, peak = self.run.config.train, self.run.config.optimizer.lr
-        return peak * learning_rate_factor(
-            index,
-            warmup_steps=train.warmup_steps,
-            max_steps=train.max_steps,
-            floor=train.min_lr / peak,
-        )
+        return peak * learning_rate_factor(index, train, floor=train.min_lr / peak)
 
     def _require_finite(self, what: str, value: float, step: Step) -> None:
         if math.isfinite(value):

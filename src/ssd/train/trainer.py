@@ -33,7 +33,8 @@ from ssd.run.tracking import Tracker
 from ssd.runtime.precision import product_precision
 from ssd.runtime.progress import silence_loading_bars
 from ssd.train import checkpoints
-from ssd.train.callbacks import Checkpoints, StepMetrics
+from ssd.train.callbacks import Checkpoints, StepMetrics, kept_step
+from ssd.train.continuing import take_over
 from ssd.train.data import CorpusDataModule, Steps
 from ssd.train.examples import make_examples
 from ssd.train.export import export, gather_weights
@@ -69,6 +70,8 @@ def train(run: Run) -> None:
                     f"with python -m ssd.sample {run.folder}"
                 )
             lineage.require_unchanged(corpus, run.config.train.corpus and "train.corpus")
+        if leads:
+            take_over(run, checkpoint)
         lineage.require_model(*begun_from(run))
         if run.config.objective.reads_base:
             lineage.require_model(*drawn_by(run))
@@ -221,11 +224,14 @@ class Sharded(ModelParallelStrategy):
 
 
 def states(folder: Path, config: RunConfig) -> list[Path]:
-    """Everything but what a finished training keeps: earlier checkpoints, weights only."""
+    """Everything but what a finished training keeps: earlier checkpoints, weights only, and the
+    state that a longer training goes on from."""
     train, earlier = config.train, step_folders(folder)
+    target = [] if train.keep_optimizer else [folder / BASE_TARGET]
+    earlier.pop(kept_step(train), None)
     exported = [earlier.pop(train.max_steps)] if train.max_steps in earlier else []
     keep = None if train.keep_checkpoints is None else train.keep_checkpoints - 1
-    return [folder / BASE_TARGET, *exported, *checkpoints.superfluous(earlier, keep, 0)]
+    return [*target, *exported, *checkpoints.superfluous(earlier, keep, 0)]
 
 
 def unlisted(checkpoint: Artifact) -> list[Path]:

@@ -3,8 +3,8 @@
 from omegaconf import OmegaConf
 
 from ssd.artifacts.fingerprints import plain
-from ssd.config.choices import AdapterType, ObjectiveType, TrainFrom
-from ssd.config.settings import ObjectiveConfig, RoundsConfig, RunConfig
+from ssd.config.choices import AdapterType, ObjectiveType, Schedule, TrainFrom
+from ssd.config.settings import ObjectiveConfig, RoundsConfig, RunConfig, TrainConfig
 from ssd.method.decoding import Decoding, Setting
 from ssd.report.render import formats
 from ssd.report.render.document import Code, Section, Table
@@ -111,10 +111,20 @@ def _training_rows(config: RunConfig) -> list[list[str]]:
         f"{train.precision.value}"
     )
     schedule = (
-        f"{optimizer._target_}, learning rate {optimizer.lr:g} to {train.min_lr:g} by cosine "
-        f"after {train.warmup_steps:,} warm-up steps, weight decay {optimizer.weight_decay:g}"
+        f"{optimizer._target_}, learning rate {optimizer.lr:g}{_after_warmup(train)}, "
+        f"weight decay {optimizer.weight_decay:g}"
     )
     return [["Trained", trained], ["Batches", batches], ["Optimizer", schedule]]
+
+
+def _after_warmup(train: TrainConfig) -> str:
+    after, lowest = f"after {train.warmup_steps:,} warm-up steps", f"to {train.min_lr:g}"
+    return {
+        Schedule.cosine: f" {lowest} by cosine {after}",
+        Schedule.linear: f" {lowest} in a straight line {after}",
+        Schedule.constant: f" {after}, constant",
+        Schedule.wsd: f" {after}, {lowest} in the last {train.num_decay_steps:,} steps",
+    }[train.schedule]
 
 
 def _decoding_rows(config: RunConfig) -> list[list[str]]:
