@@ -885,14 +885,27 @@ class ReportConfig:
 
 @dataclass(kw_only=True, slots=True)
 class LoggerConfig:
-    """Weights & Biases; the same metrics always land in JSONL files beside the artifacts."""
+    """Who else is told the metrics, which always land in JSONL files beside the artifacts."""
 
-    wandb: bool = True
+    wandb: bool = False
+    """Weights & Biases; on by default through the group `logger`."""
+    tensorboard: bool = False
+    """Event files in the run folder, under `tensorboard/`."""
+    mlflow: bool = False
+    """MLflow, at MLFLOW_TRACKING_URI or in `mlflow.db` of `output_dir`."""
     project: str = "ssd"
+    """Name of W&B's project and of MLflow's experiment."""
     entity: str | None = None
+    """User or team that W&B's runs belong to; your own where it is null."""
     mode: WandbMode = WandbMode.auto
+    """W&B's; `auto` is online with a login, offline without."""
     num_sample_rows: int = not_negative(32)
-    """Samples shown in the W&B table."""
+    """Samples shown in the loggers' tables."""
+
+    @property
+    def chosen(self) -> list[str]:
+        """The loggers that are on, by name."""
+        return [name for name in ("wandb", "tensorboard", "mlflow") if getattr(self, name)]
 
 
 @dataclass(kw_only=True, slots=True)

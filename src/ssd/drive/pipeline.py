@@ -33,14 +33,15 @@ from ssd.report.run.watch import collect_rounds, last_fall, rounds_text
 from ssd.run import Run, evidence, lineage, save_run
 from ssd.run.folder import NOWHERE, write_config
 from ssd.run.launch import export_model, stage_command, stage_environment
+from ssd.run.loggers import check_loggers
 from ssd.run.rounds import all_rounds, drawn_by
-from ssd.run.tracking import require_wandb_folders
 from ssd.runtime.children import run_child
 from ssd.runtime.hardware import assume, resolve
 from ssd.runtime.installation import (
     check_installation,
     follow_installation,
     require_build,
+    require_loggers,
     require_reports,
 )
 from ssd.runtime.precision import note_products
@@ -129,8 +130,7 @@ def prepare(config: RunConfig, folder: Path) -> tuple[RunConfig, Weights | None]
     hardware = resolve(config.hardware)
     config = dataclasses.replace(config, hardware=hardware, data=pin_revision(config.data))
     require_space(Path(config.output_dir), 2**20, "a run")
-    if config.logger.wandb:
-        require_wandb_folders()
+    check_loggers(config.logger, Path(config.output_dir))
     check_data(config)
     weights = locate(config.model)
     config = pin_model(config, weights)
@@ -150,6 +150,7 @@ def follow(config: RunConfig) -> RunConfig:
     )
     require_benchmarks(config.eval)
     check_installation()
+    require_loggers(config.logger)
     if config.report.wandb:
         require_reports()
     return dataclasses.replace(config, hardware=follow_installation(config.hardware))
