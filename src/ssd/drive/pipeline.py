@@ -29,6 +29,8 @@ from ssd.plan.enforcement import print_plan, settle
 from ssd.problems.benchmarks.registry import require_benchmarks
 from ssd.records.resampling import approximation
 from ssd.records.scores import read_scores
+from ssd.report.run.facts import collect
+from ssd.report.run.use import last_screen
 from ssd.report.run.watch import collect_rounds, last_fall, rounds_text
 from ssd.run import Run, evidence, lineage, save_run
 from ssd.run.folder import NOWHERE, write_config
@@ -69,8 +71,17 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
     print(f"run {folder}", flush=True)
     note_products(config)
     run_rounds(run, command)
+    print(f"\n{ending(run)}\n", flush=True)
     if (folder / REPORT_PAGE).is_file():
         print(f"report: {folder / REPORT_PAGE}", flush=True)
+
+
+def ending(run: Run) -> str:
+    """The last screen of a run: what came out, where it lies, how it is used; of the last round
+    whose training has ended."""
+    trained = [round_ for round_ in all_rounds(run) if lineage.checkpoint(round_).done]
+    last = trained[-1] if trained else run
+    return last_screen(collect(last.folder, read_positions=False))
 
 
 def run_rounds(run: Run, command: list[str]) -> None:
