@@ -27,6 +27,8 @@ MANIFEST = "manifest.json"
 EXPORTED = "export.json"
 """Digests of what was exported into a finished checkpoint after its manifest was written."""
 CORPUS = "corpus.parquet"
+HUB_CORPUS = "corpus"
+"""The folder of a hub repository that holds a run's corpus."""
 SHARDS = "shards"
 BLOCKS, CHOICES = "blocks", "choices.parquet"
 """Of a corpus that is chosen from candidates: what they are drawn in until it is finished, and per

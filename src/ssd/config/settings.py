@@ -433,7 +433,8 @@ class TrainConfig:
     """The length and shape of training; steps are optimizer steps."""
 
     corpus: str | None = None
-    """Folder of a corpus to train on instead of sampling one; its tokenizer must be the model's."""
+    """A corpus to train on instead of sampling one, its folder or `hub:OWNER/NAME[@REVISION]`; its
+    tokenizer must be the model's."""
     max_steps: int = positive(MISSING)
     warmup_steps: int = MISSING
     """Steps of linear warm-up before the cosine decay."""

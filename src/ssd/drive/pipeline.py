@@ -18,6 +18,7 @@ from ssd.config.choices import DataSource
 from ssd.config.ranges import require
 from ssd.config.settings import DataConfig, RunConfig
 from ssd.drive.checks import check, check_data
+from ssd.drive.hub_corpus import pin_corpus
 from ssd.drive.model_check import check_unfetched
 from ssd.drive.stages import is_current, is_made, pending, planned
 from ssd.errors import DataError, one_line
@@ -149,11 +150,13 @@ def prepare(config: RunConfig, folder: Path) -> tuple[RunConfig, Weights | None]
 
 
 def follow(config: RunConfig) -> RunConfig:
-    """The configuration on hardware that the installed packages can use.
+    """The configuration on hardware that the installed packages can use, a corpus of the hub
+    fetched.
 
     Raises:
         ConfigError, HardwareError: a benchmark or a package is not there, or `rounds.number` was
             typed.
+        DataError: the corpus cannot be fetched.
     """
     require(
         config.rounds.number == 1,
@@ -164,7 +167,7 @@ def follow(config: RunConfig) -> RunConfig:
     require_loggers(config.logger)
     if config.report.wandb:
         require_reports()
-    return dataclasses.replace(config, hardware=follow_installation(config.hardware))
+    return pin_corpus(dataclasses.replace(config, hardware=follow_installation(config.hardware)))
 
 
 def fetch_weights(config: RunConfig, folder: Path) -> Weights:

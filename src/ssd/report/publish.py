@@ -1,6 +1,7 @@
 """The files that others need to check a run or study, as a small folder.
 
     python -m ssd.report.publish RUN_DIR|STUDY_DIR FOLDER [--answers]
+    python -m ssd.report.publish RUN_DIR --to hub [--repo-id NAME] [--public] [--dry-run]
 
 Reports, settings, scores and the choice behind them; `manifests.jsonl`, a line for the manifest of
 every artifact; `artifacts.tar.xz`, with every verdict as `verdicts-FINGERPRINT.csv` and the metrics
@@ -9,6 +10,9 @@ by step of every training. No weights, and neither the working nor the home dire
 With `--answers` also `answers.tar.xz`, everything that was sampled, as the store holds it: seeds do
 not give the same answers on another machine. Unpacked into an empty store, it lets the same command
 train on the very corpus and grade the very answers.
+
+With `--to hub` the trained model itself goes to the model hub, with card, corpus and report
+(`ssd.report.hub`); `--to FOLDER` writes the same files there.
 """
 
 import argparse
@@ -17,6 +21,7 @@ import io
 import json
 import re
 import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -177,8 +182,13 @@ def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(
         prog="python -m ssd.report.publish",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Copy what others need to check a run or study into a folder: reports, "
-        "settings, scores, manifests, every verdict; no weights and no path of this machine.",
+        "settings, scores, manifests,\nevery verdict; no weights and no path of this machine. With "
+        "--to, send the trained model to the hub,\nwith its card, corpus and report.",
+        epilog="examples:\n"
+        "  python -m ssd.report.publish outputs/main/defaults shared\n"
+        "  python -m ssd.report.publish outputs/main/defaults --to hub --dry-run",
     )
     parser.add_argument(
         "source",
@@ -186,19 +196,79 @@ def main() -> None:
         metavar="RUN_DIR|STUDY_DIR",
         help="run folder that train.py made, or a folder of such folders; reported on before",
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the files go")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", nargs="?", help="where the files go")
     parser.add_argument(
         "--answers",
         action="store_true",
         help=f"also every corpus and answer, as FOLDER/{ANSWERS}; unpacked in outputs/store "
         "elsewhere, the same command goes on from them",
     )
+    parser.add_argument(
+        "--to",
+        metavar="hub|FOLDER",
+        help="model or adapter, card, corpus and report: into a repository of the hub, which "
+        "nobody else can read, or a folder",
+    )
+    parser.add_argument(
+        "--repo-id",
+        metavar="OWNER/NAME",
+        help="the repository, or NAME for one of your own; BASE-ssd by default",
+    )
+    parser.add_argument("--public", action="store_true", help="let everybody read it")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list the files and their sizes, send nothing"
+    )
     arguments = parser.parse_args()
+    if (arguments.folder is None) == (arguments.to is None):
+        parser.error("name a FOLDER, or --to hub")
+    if arguments.to is not None and arguments.answers:
+        parser.error("--answers goes with a FOLDER; --to sends the corpus in any case")
+    if arguments.to != "hub" and (arguments.repo_id or arguments.public or arguments.dry_run):
+        parser.error("--repo-id, --public and --dry-run go with --to hub")
     with reporting_errors():
-        for lack in publish(arguments.source, arguments.folder, answers=arguments.answers):
-            print(f"note: {lack}")
-        size = sum(path.stat().st_size for path in arguments.folder.rglob("*") if path.is_file())
-        print(f"published into {arguments.folder}, {size / 1e6:.1f} MB in all", flush=True)
+        if arguments.to is None:
+            _publish_evidence(arguments)
+        elif arguments.to == "hub":
+            _publish_to_hub(arguments)
+        else:
+            from ssd.report.hub import stage
+
+            print_notes(stage(arguments.source, Path(arguments.to)))
+            print(f"published into {arguments.to}, {megabytes(Path(arguments.to))}", flush=True)
+
+
+def _publish_evidence(arguments: argparse.Namespace) -> None:
+    print_notes(publish(arguments.source, arguments.folder, answers=arguments.answers))
+    print(f"published into {arguments.folder}, {megabytes(arguments.folder)}", flush=True)
+
+
+def _publish_to_hub(arguments: argparse.Namespace) -> None:
+    from ssd.report.hub import contents, default_name, stage, upload
+
+    repo_id = arguments.repo_id or default_name(arguments.source)
+    with tempfile.TemporaryDirectory(prefix="ssd-") as temporary:
+        folder = Path(temporary)
+        print_notes(stage(arguments.source, folder, link=True))
+        for name, size in contents(folder):
+            print(f"{size:>16,}  {name}")
+        who = "everybody can" if arguments.public else "nobody else can"
+        if arguments.dry_run:
+            print(f"would go to {repo_id}, which {who} read: {megabytes(folder)}", flush=True)
+            return
+        address = upload(folder, repo_id, public=arguments.public)
+    print(f"published at {address}, which {who} read", flush=True)
+
+
+def print_notes(lacks: list[str]) -> None:
+    """What a published folder lacks, a line each."""
+    for lack in lacks:
+        print(f"note: {lack}")
+
+
+def megabytes(folder: Path) -> str:
+    """The size of a folder's files."""
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return f"{size / 1e6:.1f} MB in all"
 
 
 if __name__ == "__main__":

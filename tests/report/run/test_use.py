@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from checkpoints import change_json
 from run_folders import BETTER, benchmark_scores, make_run, write_scores
-from test_carried import change_json
 
 from ssd.artifacts.store import verify
 from ssd.drive.pipeline import link_artifacts
