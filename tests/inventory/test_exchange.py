@@ -190,7 +190,7 @@ def test_a_corpus_of_unknown_temperature_is_only_trained_on(make_run: Make, tmp_
         ({"input_ids": [1, 2, 3], "labels": [-100, 2, -100]}, "labels"),
         ({"input_ids": [1, 10**6], "labels": [-100, 10**6]}, "--model"),
         ({"messages": [{"role": "user", "content": "a"}]}, "row 1"),
-        ({"prompt": "a", "completion": "b"}, "messages"),
+        ({"prompt": "a"}, "messages"),
     ],
 )
 def test_rows_that_are_no_sample_are_named(

@@ -12,7 +12,14 @@ from typing import Any
 import huggingface_hub
 import pytest
 from huggingface_hub import ModelCard
-from run_folders import BETTER, benchmark_scores, make_run, write_scores
+from run_folders import (
+    BETTER,
+    benchmark_scores,
+    finish_checkpoint,
+    finish_corpus,
+    make_run,
+    write_scores,
+)
 from runs import ROOT, compose_config
 
 from ssd.artifacts.files import write_text
@@ -59,8 +66,6 @@ def reported_run(tmp_path: Path, part: str = "model", *overrides: str) -> Run:
     write_text(base / "generation_config.json", json.dumps({"eos_token_id": [5, 6], "top_p": 0.1}))
     run = Run(run.folder, run.config, Weights(str(base), "hub:tiny@abc", "bytes-v1", "the hub"))
     save_run(run, ["python", "train.py", f"output_dir={tmp_path}"])
-    from run_folders import finish_checkpoint, finish_corpus
-
     (lineage.corpus(run).folder).mkdir(parents=True)
     write_text(lineage.corpus(run).folder / CORPUS, "samples")
     finish_corpus(run)
@@ -123,7 +128,7 @@ def test_a_corpus_that_is_not_on_the_hub_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = compose_config("model=tiny", "train.corpus=hub:me/none", "stages=[train]")
-    with pytest.raises(DataError, match="train.corpus=hub:me/none cannot be fetched"):
+    with pytest.raises(DataError, match=r"train\.corpus=hub:me/none cannot be fetched"):
         pin_corpus(config)  # the tests are offline
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
     with pytest.raises(DataError, match="has no folder corpus"):
