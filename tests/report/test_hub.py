@@ -59,12 +59,16 @@ class Hub:
 
 def reported_run(tmp_path: Path, part: str = "model", *overrides: str) -> Run:
     """A run with a model, scores and a report; every file of the model is listed as it is."""
-    settings = ("eval.benchmarks=[humaneval]", "logger=none", *overrides)
+    stages = "stages=[sample,train,evaluate,report]"
+    settings = (stages, "eval.benchmarks=[humaneval]", "logger=none", *overrides)
     run = make_run(tmp_path, "first", *settings, finished=False)
     base = tmp_path / "base"
     base.mkdir()
     write_text(base / "generation_config.json", json.dumps({"eos_token_id": [5, 6], "top_p": 0.1}))
-    run = Run(run.folder, run.config, Weights(str(base), "hub:tiny@abc", "bytes-v1", "the hub"))
+    weights = Weights(
+        path=str(base), identity="hub:tiny@abc", tokenizer="bytes-v1", source="the hub"
+    )
+    run = Run(run.folder, run.config, weights)
     save_run(run, ["python", "train.py", f"output_dir={tmp_path}"])
     (lineage.corpus(run).folder).mkdir(parents=True)
     write_text(lineage.corpus(run).folder / CORPUS, "samples")

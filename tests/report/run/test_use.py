@@ -121,19 +121,21 @@ def test_a_greedy_decoding_is_one_without_sampling(tiny_weights: Weights) -> Non
     assert '{"temperature": 0}' in Usable(Path("m"), "b", Decoding(0.0)).serve_line()
 
 
-@pytest.mark.parametrize("rank", [None, 64])
-def test_vllm_knows_every_option_of_the_line(rank: int | None) -> None:
-    entry = pytest.importorskip("vllm.entrypoints.openai.cli_args")
+@pytest.mark.slow  # vLLM's command takes long to import
+def test_vllm_knows_every_option_of_the_lines() -> None:
+    pytest.importorskip("vllm")
+    from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    parser = entry.make_arg_parser(FlexibleArgumentParser())
-    words = shlex.split(Usable(Path("folder"), "base", HOW, rank).serve_line("mine"))[2:]
-    read = parser.parse_args(words)
-    assert read.override_generation_config == {"temperature": 0.9, "top_k": 20, "top_p": 0.8}
-    assert read.model_tag == ("folder" if rank is None else "base")
-    if rank is not None:
-        assert read.max_lora_rank == 64
-        assert [(each.name, each.path) for each in read.lora_modules] == [("mine", "folder")]
+    parser = FlexibleArgumentParser()
+    ServeSubcommand().subparser_init(parser.add_subparsers())
+    for rank in (None, 64):
+        line = Usable(Path("folder"), "base", HOW, rank).serve_line("mine")
+        read = parser.parse_args(shlex.split(line)[1:])
+        assert read.override_generation_config == {"temperature": 0.9, "top_k": 20, "top_p": 0.8}
+        assert read.model_tag == ("folder" if rank is None else "base")
+    assert (read.enable_lora, read.max_lora_rank) == (True, 64)
+    assert [(each.name, each.path) for each in read.lora_modules] == [("mine", "folder")]
 
 
 def test_the_checkpoint_in_the_store_stays_as_its_manifest_says(tmp_path: Path) -> None:
