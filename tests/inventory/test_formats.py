@@ -79,14 +79,12 @@ def test_corpora_are_written_and_what_holds_text_comes_back(
     else:
         (first, *_) = map(json.loads, file.read_text().splitlines())
         assert set(first) - {"system"} == set(keys)
-        assert ANSWER in first.values() or ANSWER in json.dumps(first).encode().decode(
-            "unicode_escape"
-        )
+        assert json.dumps(ANSWER) in json.dumps(first)
     corpus = import_corpus(file, tmp_path / STORE, run.config.model, run.weights, KNOWN)
     back = read_samples(corpus.folder / CORPUS)
     assert [each.training_ids() for each in back] == [each.training_ids() for each in samples]
-    (default,) = {file_format(file, None)} & {CHAT, "ids"}
-    assert (default == name) == (quoted(form) in ("chat", "ids"))
+    if name in (CHAT, "ids"):
+        assert file_format(file, None) == name
 
 
 def test_the_columns_of_a_corpus_are_those_that_the_page_lists(
@@ -97,9 +95,7 @@ def test_the_columns_of_a_corpus_are_those_that_the_page_lists(
     (part,) = re.findall(r"\| column \| \|\n.*?\n\n", PAGE, re.DOTALL)
     listed = re.findall(r"`(\w+)`", "".join(line.split(" | ")[0] for line in part.splitlines()))
     schema = pyarrow.parquet.read_schema(lineage.corpus(run).folder / CORPUS)
-    assert set(listed) <= set(schema.names)
-    always = {name for name in schema.names if not name.startswith(("train_", "logprob"))}
-    assert always - set(listed) == set()
+    assert sorted(schema.names) == sorted(listed)
 
 
 @pytest.mark.parametrize(("source", "row"), named("Answers in"))

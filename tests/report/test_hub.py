@@ -28,7 +28,6 @@ from ssd.artifacts.store import existing, verify
 from ssd.drive.hub_corpus import pin_corpus
 from ssd.errors import ArtifactError, DataError
 from ssd.models import Weights
-from ssd.report import report
 from ssd.report.hub import contents, default_name, stage, upload
 from ssd.run import Run, lineage, save_run
 
@@ -81,7 +80,8 @@ def reported_run(tmp_path: Path, part: str = "model", *overrides: str) -> Run:
         write_text(folder / "adapter_config.json", json.dumps(config))
     finish_checkpoint(run)
     write_scores(run, humaneval=benchmark_scores(run, BETTER))
-    report(run.folder)
+    for name in ("report.md", "report.html", "results.json"):
+        write_text(run.folder / name, "{}")
     return run
 
 

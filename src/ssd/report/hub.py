@@ -17,9 +17,9 @@ from ssd.errors import ArtifactError, one_line
 from ssd.models.names import ADAPTER_CONFIG, GENERATION_CONFIG
 from ssd.report.exports.card import card
 from ssd.report.exports.card_usage import base_name
-from ssd.report.exports.serving import generation_config, reported, usable
-from ssd.report.publish import publish, without_paths
+from ssd.report.published import publish, without_paths
 from ssd.report.run.facts import Facts, collect
+from ssd.report.run.serving import generation_config, reported, usable
 from ssd.report.study.collection import is_run
 from ssd.run import lineage
 

@@ -15,9 +15,9 @@ from ssd.method.decoding import Decoding
 from ssd.models import Weights
 from ssd.models.chat import configured_ends
 from ssd.report.exports.card import write_cards
-from ssd.report.exports.serving import Usable, generation_config
 from ssd.report.run.facts import collect
 from ssd.report.run.sections import document
+from ssd.report.run.serving import Usable, generation_config
 from ssd.report.run.use import last_screen, use
 from ssd.run import Run, lineage
 

@@ -11,11 +11,11 @@ from ssd.models.chat import chat_messages, user_turn
 from ssd.problems.benchmarks.registry import asked_by
 from ssd.problems.problem import Problem
 from ssd.report.exports.card_metadata import base_model
-from ssd.report.exports.checkpoints import Export
-from ssd.report.exports.serving import Usable, chosen_decoding
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Paragraph
+from ssd.report.run.checkpoints import Export
 from ssd.report.run.facts import Facts
+from ssd.report.run.serving import Usable, chosen_decoding
 from ssd.run import lineage
 from ssd.run.rounds import begun_from
 

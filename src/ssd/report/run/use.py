@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from ssd.artifacts.names import CORPUS
-from ssd.report.exports.serving import Usable, reported, usable
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Paragraph, Section
 from ssd.report.run.facts import Facts
+from ssd.report.run.serving import Usable, reported, usable
 from ssd.report.run.summary import finding, headline
 from ssd.run import lineage
 from ssd.run.loggers import where_logged

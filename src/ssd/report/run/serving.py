@@ -17,7 +17,7 @@ from ssd.artifacts.names import ADAPTER, MODEL
 from ssd.method.decoding import Decoding
 from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG
 from ssd.models.weights import read_model_json
-from ssd.report.exports.checkpoints import Export, exports
+from ssd.report.run.checkpoints import Export, exports
 from ssd.report.run.facts import Facts
 from ssd.run import lineage
 
