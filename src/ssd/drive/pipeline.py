@@ -72,7 +72,8 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
     print(f"run {folder}", flush=True)
     note_products(config)
     run_rounds(run, command)
-    print(f"\n{ending(run)}\n", flush=True)
+    if text := ending(run):
+        print(f"\n{text}\n", flush=True)
     if (folder / REPORT_PAGE).is_file():
         print(f"report: {folder / REPORT_PAGE}", flush=True)
 
