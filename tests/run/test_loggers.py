@@ -13,7 +13,13 @@ from test_tracking import PIXEL
 from ssd.artifacts.files import write_text
 from ssd.errors import ArtifactError, HardwareError
 from ssd.run import Run
-from ssd.run.loggers import check_loggers, experiment, mlflow_uri, where_logged
+from ssd.run.loggers import (
+    check_loggers,
+    experiment,
+    mlflow_uri,
+    start_loggers,
+    where_logged,
+)
 from ssd.run.tracking import Tracker
 from ssd.runtime.installation import require_loggers
 
@@ -26,11 +32,12 @@ def needs(name: str) -> pytest.MarkDecorator:
 
 
 def resumed_training(run: Run, folder: Path) -> None:
-    """A process that took three steps and was killed; one that goes on after the second."""
+    """A process that took three steps and failed; one that goes on after the second."""
     write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in HISTORY))
-    first = Tracker(run, "train", "abc", folder)  # never closed
-    for line in HISTORY:
-        first._mirror(line)
+    for logger in start_loggers(run, "train", "abc"):
+        for line in HISTORY:
+            logger.log(line)
+        logger.finish(failed=True)
     with Tracker(run, "train", "abc", folder) as tracker:
         tracker.resume(2)
         tracker.log({"loss": 30.0, "eval/humaneval/tuned/pass@1": 0.5}, step=3)

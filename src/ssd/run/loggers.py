@@ -214,8 +214,10 @@ def experiment(logger: LoggerConfig, output_dir: Path) -> tuple[Any, str]:
     Raises:
         ArtifactError: what MLFLOW_TRACKING_URI names does not answer, or the file is not writable.
     """
-    # What MLflow reports of its use, and five minutes of tries at a server that is not there.
+    # What MLflow reports of its use, lines on how it makes its tables, and five minutes of tries at
+    # a server that is not there.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
