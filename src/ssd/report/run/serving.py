@@ -111,6 +111,8 @@ def generation_config(folder: Path, how: Decoding) -> dict[str, Any]:
     else:
         config = read_model_json(folder, MODEL_CONFIG)
         fields = {name: config[name] for name in SPECIAL if config.get(name) is not None}
+    # transformers may make a file that is marked so anew, from config.json alone.
+    fields.pop("_from_model_config", None)
     kept = {name: value for name, value in fields.items() if name not in SAMPLING}
     if how.is_greedy:
         return kept | {"do_sample": False}
