@@ -1,4 +1,4 @@
-"""Store and run folders again, from what `ssd.report.publish` left of them."""
+"""Store and run folders again, from what `ssd.report.published` left of them."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from ssd.artifacts.files import read_json, write_json
 from ssd.artifacts.fingerprints import hash_file
 from ssd.artifacts.names import CONFIG, MANIFEST, METRICS, VERDICTS, WEIGHTS
 from ssd.records.verdicts import Verdict, write_verdicts
-from ssd.report.publish import ANSWERS, ARCHIVE, MANIFESTS
+from ssd.report.published import ANSWERS, ARCHIVE, MANIFESTS
 
 
 def unpacked(path: Path) -> dict[str, bytes]:

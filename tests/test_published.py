@@ -14,7 +14,7 @@ from runs import ROOT
 
 from ssd.artifacts.files import read_json
 from ssd.artifacts.names import RESULTS, SCORES
-from ssd.report.publish import ARCHIVE
+from ssd.report.published import ARCHIVE
 from ssd.report.results import run_results, study_results
 from ssd.report.run.facts import collect
 from ssd.report.study.collection import collect_study

@@ -24,6 +24,7 @@ RUN = "run"
 COMMANDS = {
     RUN: Command("run the method, or a sweep: what train.py does", "ssd.drive.command"),
     "plan": Command("what a run needs: memory, time, disk", "ssd.plan"),
+    "settings": Command("what a setting means, by its name or another word", "ssd.config"),
     "check": Command("whether a model can be used here", "ssd.check"),
     "doctor": Command("whether this machine can run it, and what to mend", "ssd.doctor"),
     "sample": Command("a stage alone: draw the corpus", "ssd.sample"),

@@ -88,7 +88,9 @@ def test_one_command_runs_the_method_and_reports_it(finished: tuple[Path, str]) 
     for name in ("config.yaml", "scores.json", "report.md", "report.html", "figures", "analysis"):
         assert (folder / name).exists(), name
     assert "tuned minus it" in printed
-    assert "wandb sync" in printed
+    assert printed.count("wandb sync") == 1
+    assert f"model: {folder}/checkpoint/model" in printed
+    assert f"vllm serve {folder}/checkpoint/model" in printed
     assert list(folder.glob("wandb/offline-run-*"))
     report = (folder / "report.md").read_text()
     assert f"python train.py model=tiny output_dir={output}" in report

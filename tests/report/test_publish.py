@@ -18,7 +18,7 @@ from ssd.errors import ArtifactError
 from ssd.records.samples import Sample, read_samples, write_samples
 from ssd.records.verdicts import Verdict, write_verdicts
 from ssd.report import report, study_report
-from ssd.report.publish import ANSWERS, ARCHIVE, MANIFESTS, publish, without_paths
+from ssd.report.published import ANSWERS, ARCHIVE, MANIFESTS, publish, without_paths
 from ssd.run import Run, evidence, lineage
 
 

@@ -13,7 +13,9 @@ from wandb_server import history, serving
 from ssd.config.choices import WandbMode
 from ssd.config.settings import LoggerConfig
 from ssd.run import Run
-from ssd.run.tracking import Tracker, has_login, read_metrics, wandb_mode
+from ssd.run.loggers import where_logged
+from ssd.run.tracking import Tracker, read_metrics
+from ssd.run.wandb_logger import WandbLogger, has_login, wandb_mode
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
@@ -73,7 +75,7 @@ def test_a_resumed_run_counts_a_repeated_step_once(tmp_path: Path) -> None:
 
 
 def test_an_offline_run_keeps_everything_and_says_how_to_sync(
-    make_run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_run: Callable[..., Run], tmp_path: Path
 ) -> None:
     run = make_run("logger.wandb=true", "logger.mode=offline")
     picture, model = tmp_path / "scores.png", tmp_path / "model"
@@ -86,18 +88,14 @@ def test_an_offline_run_keeps_everything_and_says_how_to_sync(
         tracker.summary({"t_train": 1.2})
         tracker.images({"figures/scores": picture})
         tracker.reference(model, "model-abc")
-        assert (tracker.wandb.group, tracker.wandb.name, tracker.wandb.job_type) == (
-            "main",
-            "test",
-            "sample",
-        )
-        assert tracker.wandb.config["sampler"]["temp"] == 1.2
+        (logger,) = tracker.loggers
+        assert isinstance(logger, WandbLogger)
+        started = logger.run
+        assert (started.group, started.name, started.job_type) == ("main", "test", "sample")
+        assert started.config["sampler"]["temp"] == 1.2
     (folder,) = (run.folder / "wandb").glob("offline-run-*-sample-abc")
-    (printed,) = [line for line in capsys.readouterr().out.splitlines() if "wandb sync" in line]
-    assert printed.endswith(f"wandb sync {folder.parent}")
-    with Tracker(run, "train", "def", tmp_path):
-        pass
-    assert "wandb sync" not in capsys.readouterr().out  # the first stage has said it
+    (said,) = where_logged(run)
+    assert said.endswith(f"wandb sync {folder.parent}")
     assert list((folder / "files/media/table").glob("samples*.table.json"))
     (copied,) = (folder / "files/media/images/figures").glob("scores*.png")
     assert copied.read_bytes() == PIXEL

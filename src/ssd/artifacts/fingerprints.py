@@ -22,6 +22,17 @@ def plain(value: Any) -> Any:
     return value
 
 
+def dotted(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= dotted(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
 def fingerprint(inputs: dict[str, Any]) -> str:
     """Sixteen hexadecimal digits of the SHA-256 of `inputs` as canonical JSON."""
     return digest(plain(inputs))[:16]

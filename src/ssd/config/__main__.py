@@ -1,24 +1,25 @@
-"""`python -m ssd.config SETTING`: what a setting means, and what it may be."""
+"""`ssd settings SETTING`: what a setting means, and what it may be."""
 
-import argparse
 from collections.abc import Sequence
 
 from ssd.config.mistakes import no_such_setting
 from ssd.config.neighbours import meant_by
 from ssd.config.reference import SECTION, Setting, inside, mentioning, reference
 from ssd.errors import ConfigError
+from ssd.runtime.command_line import command_line
 from ssd.runtime.reporting import reporting_errors
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print settings by name, by section, by other tools' words for them, or by a word in their
     sentences."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ssd.config",
-        description="What a setting means, its type, what it may be and its default. Groups and "
-        "recipes set many: python train.py --cfg job prints a run's own values.",
-        epilog="example: python -m ssd.config optimizer.lr; python -m ssd.config train; "
-        "python -m ssd.config batch_size",
+    parser = command_line(
+        "settings",
+        "What a setting means, its type, what it may be and its default. Groups and recipes set "
+        "many: python train.py --cfg job prints a run's own values.",
+        "optimizer.lr",
+        "train  # a whole section",
+        "batch_size  # another tool's word",
     )
     parser.add_argument(
         "words",

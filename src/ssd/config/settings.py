@@ -448,7 +448,8 @@ class TrainConfig:
     """The length and shape of training; steps are optimizer steps."""
 
     corpus: str | None = None
-    """Folder of a corpus to train on instead of sampling one; its tokenizer must be the model's."""
+    """A corpus to train on instead of sampling one, its folder or `hub:OWNER/NAME[@REVISION]`; its
+    tokenizer must be the model's."""
     max_steps: int = positive(MISSING)
     """Optimizer steps in all; an epoch is as many as the corpus has samples, divided by
     `global_batch_size`."""
@@ -981,18 +982,27 @@ class ReportConfig:
 
 @dataclass(kw_only=True, slots=True)
 class LoggerConfig:
-    """Weights & Biases; the same metrics always land in JSONL files beside the artifacts."""
+    """Who else is told the metrics, which always land in JSONL files beside the artifacts."""
 
-    wandb: bool = True
-    """Send metrics to Weights & Biases; `logger=none` does not."""
+    wandb: bool = False
+    """Weights & Biases; on by default through the group `logger`."""
+    tensorboard: bool = False
+    """Event files in the run folder, under `tensorboard/`."""
+    mlflow: bool = False
+    """MLflow, at MLFLOW_TRACKING_URI or in `mlflow.db` of `output_dir`."""
     project: str = "ssd"
-    """W&B project."""
+    """Name of W&B's project and of MLflow's experiment."""
     entity: str | None = None
-    """W&B user or team; your default one when null."""
+    """User or team that W&B's runs belong to; your own where it is null."""
     mode: WandbMode = WandbMode.auto
-    """Whether runs are sent to W&B at once."""
+    """W&B's; `auto` is online with a login, offline without."""
     num_sample_rows: int = not_negative(32)
-    """Samples shown in the W&B table."""
+    """Samples shown in the loggers' tables."""
+
+    @property
+    def chosen(self) -> list[str]:
+        """The loggers that are on, by name."""
+        return [name for name in ("wandb", "tensorboard", "mlflow") if getattr(self, name)]
 
 
 @dataclass(kw_only=True, slots=True)

@@ -18,6 +18,7 @@ from ssd.config.choices import DataSource
 from ssd.config.ranges import require
 from ssd.config.settings import DataConfig, RunConfig
 from ssd.drive.checks import check, check_data
+from ssd.drive.hub_corpus import pin_corpus
 from ssd.drive.model_check import check_unfetched
 from ssd.drive.stages import is_current, is_made, pending, planned
 from ssd.errors import DataError, one_line
@@ -29,19 +30,22 @@ from ssd.plan.enforcement import print_plan, settle
 from ssd.problems.benchmarks.registry import require_benchmarks
 from ssd.records.resampling import approximation
 from ssd.records.scores import read_scores
+from ssd.report.run.facts import collect
+from ssd.report.run.use import last_screen
 from ssd.report.run.watch import collect_rounds, last_fall, rounds_text
 from ssd.run import Run, evidence, lineage, save_run
 from ssd.run.folder import NOWHERE, write_config
 from ssd.run.launch import export_model, stage_command, stage_environment
+from ssd.run.loggers import check_loggers
 from ssd.run.protocol import without_training
 from ssd.run.rounds import all_rounds, drawn_by
-from ssd.run.tracking import require_wandb_folders
 from ssd.runtime.children import run_child
 from ssd.runtime.hardware import assume, resolve
 from ssd.runtime.installation import (
     check_installation,
     follow_installation,
     require_build,
+    require_loggers,
     require_reports,
 )
 from ssd.runtime.precision import note_products
@@ -75,8 +79,18 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
         )
     note_products(config)
     run_rounds(run, command)
+    if text := ending(run):
+        print(f"\n{text}\n", flush=True)
     if (folder / REPORT_PAGE).is_file():
         print(f"report: {folder / REPORT_PAGE}", flush=True)
+
+
+def ending(run: Run) -> str:
+    """The last screen of a run: what came out, where it lies, how it is used; of the last round
+    whose training has ended."""
+    trained = [round_ for round_ in all_rounds(run) if lineage.checkpoint(round_).done]
+    last = trained[-1] if trained else run
+    return last_screen(collect(last.folder, read_positions=False))
 
 
 def run_rounds(run: Run, command: list[str]) -> None:
@@ -136,8 +150,7 @@ def prepare(config: RunConfig, folder: Path) -> tuple[RunConfig, Weights | None]
     hardware = resolve(config.hardware)
     config = dataclasses.replace(config, hardware=hardware, data=pin_revision(config.data))
     require_space(Path(config.output_dir), 2**20, "a run")
-    if config.logger.wandb:
-        require_wandb_folders()
+    check_loggers(config.logger, Path(config.output_dir))
     check_data(config)
     weights = locate(config.model)
     config = pin_model(config, weights)
@@ -145,11 +158,13 @@ def prepare(config: RunConfig, folder: Path) -> tuple[RunConfig, Weights | None]
 
 
 def follow(config: RunConfig) -> RunConfig:
-    """The configuration on hardware that the installed packages can use.
+    """The configuration on hardware that the installed packages can use, a corpus of the hub
+    fetched.
 
     Raises:
         ConfigError, HardwareError: a benchmark or a package is not there, or `rounds.number` was
             typed.
+        DataError: the corpus cannot be fetched.
     """
     require(
         config.rounds.number == 1,
@@ -157,10 +172,11 @@ def follow(config: RunConfig) -> RunConfig:
     )
     require_benchmarks(config.eval)
     check_installation()
+    require_loggers(config.logger)
     if config.report.wandb:
         require_reports()
     config = dataclasses.replace(config, hardware=follow_installation(config.hardware))
-    return without_training(config)
+    return pin_corpus(without_training(config))
 
 
 def fetch_weights(config: RunConfig, folder: Path) -> Weights:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ssd.artifacts.names import SHARDS
 from ssd.config.choices import Extraction
@@ -23,7 +24,7 @@ TEXTS = ("output", "output_list", "text")
 """Fields that hold what a model said, from which its code is extracted."""
 COMPLETION = "completion"
 """A field whose text continues a problem's prompt (HumanEval), or holds a program."""
-FIELDS = *PROGRAMS, COMPLETION, *TEXTS
+FIELDS = *PROGRAMS, COMPLETION, f"{COMPLETION}_list", *TEXTS
 NEEDED = f"a program ({', '.join(PROGRAMS)}), a completion, or a text ({', '.join(TEXTS)})"
 VALUE_FIELDS = "answer", "solution", COMPLETION, *TEXTS
 """Fields that hold what a model said where answers are values: a value alone is a text too."""
@@ -118,6 +119,18 @@ def uneven_notes(codes: dict[str, list[str | None]]) -> list[str]:
     ]
 
 
+def harness_answer(row: dict[str, Any], *, runs: bool) -> dict[str, Any]:
+    """A row of lm-eval's `samples_*.jsonl` by the fields of other tools: the problem of its `doc`,
+    or the number of it, and every response. Of programs, one without a code fence goes on where the
+    prompt ends, as the harness runs it."""
+    doc = row["doc"] if isinstance(row.get("doc"), dict) else {}
+    name = next((doc[field] for field in IDS if field in doc), row.get("doc_id"))
+    groups = [group if isinstance(group, list) else [group] for group in row["resps"]]
+    texts = [text for group in groups for text in group]
+    fenced = any(isinstance(text, str) and has_fences(text) for text in texts)
+    return {"id": name, "output_list" if fenced or not runs else "completion_list": texts}
+
+
 def answer_fields(path: Path, fields: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Problem, field and value of every answer; of several `fields` in a row the first counts.
 
@@ -130,6 +143,8 @@ def answer_fields(path: Path, fields: Sequence[str]) -> Iterator[tuple[str, str,
             yield problem, "text", text
         return
     for number, row in enumerate(read_jsonl(path), start=1):
+        if isinstance(row.get("resps"), list):
+            row = harness_answer(row, runs=fields is FIELDS)
         name = next((row[field] for field in IDS if field in row), None)
         field = next((name for name in fields if name in row), None)
         if not isinstance(name, str | int) or field is None:

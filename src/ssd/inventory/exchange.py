@@ -1,8 +1,9 @@
-"""Corpora as files of other trainers: chat JSON Lines, and token ids as Parquet.
+"""Corpora as files of other trainers: conversations as JSON Lines, and token ids as Parquet.
 
 `{"messages": [{"role", "content"}, ...]}` is what TRL, axolotl (`type: chat_template`) and
-LLaMA-Factory (`formatting: sharegpt` with these names) read. `input_ids`, `attention_mask`,
-`labels`, -100 on the prompt, is what axolotl takes as tokenised already, and TRL too.
+LLaMA-Factory (`formatting: sharegpt` with these names) read; TRL's `prompt` and `completion` put
+the loss on the answer alone, as training does here. `input_ids`, `attention_mask`, `labels`, -100
+on the prompt, is what axolotl takes as tokenised already, and TRL too.
 """
 
 import json
@@ -22,7 +23,11 @@ from ssd.models.weights import Weights
 from ssd.problems.problem import Problem
 from ssd.records.samples import Sample, read_samples
 
-CHAT, IDS = "chat", "ids"
+CHAT, PROMPT_COMPLETION, SHAREGPT, ALPACA, IDS = (
+    "chat", "prompt-completion", "sharegpt", "alpaca", "ids",
+)  # fmt: skip
+FORMATS = (CHAT, PROMPT_COMPLETION, SHAREGPT, ALPACA, IDS)
+SHAREGPT_ROLES = {"user": "human", "assistant": "gpt", "system": "system"}
 IGNORED = -100
 """The label of a token without loss, as PyTorch has it."""
 ORIGIN = b"ssd"
@@ -52,7 +57,7 @@ def file_format(path: Path, named: str | None) -> str:
     if named is None and path.suffix not in known:
         raise ConfigError(
             f"{path} does not say its format: end it in .jsonl or .parquet, or add "
-            f"--format {CHAT} or --format {IDS}"
+            f"--format with one of {', '.join(FORMATS)}"
         )
     return named or known[path.suffix]
 
@@ -71,7 +76,7 @@ def export_corpus(
         return Exported(len(samples))
     assert model is not None and weights is not None
     return write_chat(
-        to, samples, PromptFormatConfig(**corpus.inputs["prompt_format"]), model, weights
+        to, samples, PromptFormatConfig(**corpus.inputs["prompt_format"]), model, weights, form
     )
 
 
@@ -102,6 +107,7 @@ def write_chat(
     prompt_format: PromptFormatConfig,
     model: ModelConfig,
     weights: Weights,
+    form: str = CHAT,
 ) -> Exported:
     """The conversations that training sees, as text; counts those that do not encode alike."""
     tokenizer = load_tokenizer(weights.path)
@@ -111,12 +117,27 @@ def write_chat(
         for sample, messages in zip(
             samples, conversations(samples, prompt_format, model, tokenizer, stops), strict=True
         ):
-            file.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+            file.write(json.dumps(chat_row(messages, form), ensure_ascii=False) + "\n")
             prompt, completion = sample.training_ids()
             if not encodes_to([*prompt, *completion], messages, model, tokenizer):
                 other += 1
                 cut += completion[-1] not in stops
     return Exported(len(samples), other, cut)
+
+
+def chat_row(messages: list[Message], form: str) -> dict[str, Any]:
+    """A conversation as a row of one of the formats that hold text."""
+    if form == PROMPT_COMPLETION:
+        return {"prompt": messages[:-1], "completion": messages[-1:]}
+    if form == SHAREGPT:
+        turns = [{"from": SHAREGPT_ROLES[t["role"]], "value": t["content"]} for t in messages]
+        return {"conversations": turns}
+    if form == ALPACA:
+        by_role = {turn["role"]: turn["content"] for turn in messages}
+        system = {"system": by_role["system"]} if "system" in by_role else {}
+        asked = {"instruction": by_role["user"], "input": "", "output": by_role["assistant"]}
+        return asked | system
+    return {"messages": messages}
 
 
 def conversations(

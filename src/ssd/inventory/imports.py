@@ -20,6 +20,7 @@ from ssd.inventory.exchange import IDS, IGNORED, ORIGIN, Message
 from ssd.models.chat import load_tokenizer, stop_token_ids
 from ssd.models.templates import end_token, render
 from ssd.models.weights import Weights, vocabulary_size
+from ssd.problems.prompts import question_text
 from ssd.problems.rows import numbered_rows
 from ssd.records.samples import Sample, write_samples
 from ssd.records.tables import read_outline, sample_counts
@@ -149,19 +150,16 @@ def read_rows(
 
 
 def messages_of(row: dict[str, Any], place: str, file: Path) -> list[Message]:
-    """The conversation in a row: `messages`, ShareGPT's `conversations`, or apple/ml-ssd's `prompt`
-    and `output`.
+    """The conversation in a row: `messages`, ShareGPT's `conversations`, TRL's `prompt` and
+    `completion` (texts or messages), Alpaca's `instruction`, `input` and `output`, or `prompt` and
+    `output` as apple/ml-ssd writes them.
 
     Raises:
         DataError: there is none that ends in an answer.
     """
     turns = row.get("messages") or row.get("conversations")
-    if turns is None and isinstance(row.get("prompt"), str) and "output" in row:
-        # Stripped, as its own post-processing does before training.
-        turns = [
-            {"role": "user", "content": row["prompt"].strip()},
-            {"role": "assistant", "content": str(row["output"] or "").strip()},
-        ]
+    if turns is None:
+        turns = _asked_and_answered(row)
     turns = turns if isinstance(turns, list) else []
     messages = []
     for turn in (turn for turn in turns if isinstance(turn, dict)):
@@ -175,6 +173,28 @@ def messages_of(row: dict[str, Any], place: str, file: Path) -> list[Message]:
             "role and content, the last of the assistant"
         )
     return messages
+
+
+def _asked_and_answered(row: dict[str, Any]) -> list[Any]:
+    """The turns of a row with a field for the question and one for the answer."""
+    prompt, completion = row.get("prompt"), row.get("completion")
+    if isinstance(prompt, list) and isinstance(completion, list):
+        return [*prompt, *completion]
+    if isinstance(prompt, str) and isinstance(completion, str):
+        return _turns(prompt, completion)
+    if isinstance(prompt, str) and "output" in row:
+        # Stripped, as apple/ml-ssd's own post-processing does before training.
+        return _turns(prompt.strip(), str(row["output"] or "").strip())
+    question = question_text(row, "instruction")
+    if question is not None and isinstance(row.get("output"), str):
+        system = row.get("system")
+        first = [{"role": "system", "content": system}] if system else []
+        return [*first, *_turns(question, row["output"])]
+    return []
+
+
+def _turns(question: str, answer: str) -> list[Message]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
 def _chat_sample(

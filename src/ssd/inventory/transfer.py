@@ -8,7 +8,7 @@ from ssd.artifacts.store import Artifact, existing
 from ssd.check.__main__ import read_model
 from ssd.config.settings import ModelConfig, TruncationConfig
 from ssd.errors import ConfigError, ModelError
-from ssd.inventory.exchange import CHAT, IDS, export_corpus, file_format
+from ssd.inventory.exchange import CHAT, FORMATS, IDS, export_corpus, file_format
 from ssd.inventory.holdings import take_inventory
 from ssd.inventory.imports import Provenance, import_corpus
 from ssd.models.weights import Weights, locate
@@ -22,7 +22,9 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         "corpus", metavar="CORPUS", help="folder, link of a run folder, fingerprint"
     )
     parser.add_argument("--to", type=Path, required=True, metavar="FILE", help=".jsonl or .parquet")
-    parser.add_argument("--format", choices=(CHAT, IDS), help="where the ending does not tell")
+    parser.add_argument(
+        "--format", choices=FORMATS, help=f"{CHAT} for .jsonl and {IDS} for .parquet by default"
+    )
     parser.add_argument(
         "--model", help=f"{MODEL}: whose chat template; that of a run that refers to the corpus"
     )
@@ -32,7 +34,8 @@ def add_import(parser: argparse.ArgumentParser) -> None:
     """The options of `import`."""
     parser.add_argument(
         "file", type=Path, metavar="FILE",
-        help="chat .jsonl, apple/ml-ssd's train.jsonl or train.parquet, or .parquet of token ids",
+        help="chat .jsonl (messages, ShareGPT, TRL's prompt and completion, Alpaca), "
+        "apple/ml-ssd's train.jsonl or train.parquet, or .parquet of token ids",
     )  # fmt: skip
     parser.add_argument("--model", required=True, help=f"{MODEL}: what will be trained")
     parser.add_argument("--temp", type=float, help="temperature it was drawn at, where known")
@@ -61,7 +64,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     form = file_format(arguments.to, arguments.format)
     corpus, run = _corpus(arguments.corpus, arguments.outputs)
     model, weights = None, None
-    if form == CHAT:
+    if form != IDS:
         named = arguments.model or run
         if named is None:
             raise ConfigError(

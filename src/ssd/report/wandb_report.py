@@ -26,7 +26,8 @@ from ssd.report.exports.wandb_plan import (
 from ssd.report.render.document import Figure
 from ssd.report.study.collection import Study, is_run
 from ssd.run import Run, load_run
-from ssd.run.tracking import Tracker, has_login, wandb_mode
+from ssd.run.tracking import Tracker
+from ssd.run.wandb_logger import has_login, wandb_mode
 from ssd.runtime.installation import require_reports
 from ssd.runtime.reporting import reporting_errors
 
@@ -168,10 +169,10 @@ def _panel(panel: Panel) -> Any:
 
 
 def log_figures(run: Run, figures: list[Figure]) -> None:
-    """Log a report's figures, already written, as images of one W&B run; nothing without W&B."""
+    """Tell the loggers a report's figures, already written, as images of one run."""
     config = run.config
     place = {"study": config.study, "run": config.title, "weights": run.weights.identity}
-    if config.logger.wandb and figures:
+    if config.logger.chosen and figures:
         with Tracker(run, "report", fingerprint(place), run.folder) as tracker:
             tracker.images(
                 {

@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import replace
 
 from ssd.config.choices import Accelerator, Attention, EngineName, HeadKernel, Precision
-from ssd.config.settings import SHARDED_8BIT, HardwareConfig, RunConfig
+from ssd.config.settings import SHARDED_8BIT, HardwareConfig, LoggerConfig, RunConfig
 from ssd.errors import HardwareError
 from ssd.runtime.gpus import visible_gpus
 
@@ -39,6 +39,8 @@ PACKAGES = {
     "math_verify": "pip install -e '.[math]'",
     "lm_eval": "pip install -e '.[lm_eval]'",
     "optuna": "pip install -e '.[search]'",
+    "tensorboard": "pip install -e '.[tensorboard]'",
+    "mlflow": "pip install -e '.[mlflow]'",
     "wandb_workspaces": "pip install -e '.[reports]'",
     "flash_attn_interface": "flash_attn_3, from the folder hopper of Dao-AILab/flash-attention",
 }
@@ -86,6 +88,13 @@ def require_package(setting: str, package: str, remedy: str = "") -> None:
 def require_reports() -> None:
     """The same for W&B Reports."""
     require_package("report.wandb=true", "wandb_workspaces", "leave report.wandb=false")
+
+
+def require_loggers(logger: LoggerConfig) -> None:
+    """The same for `logger=tensorboard` and `logger=mlflow`."""
+    for name in logger.chosen:
+        if name in PACKAGES:
+            require_package(f"logger={name}", name, "use logger=none")
 
 
 def require_ray() -> None:

@@ -12,10 +12,10 @@ from ssd.artifacts.files import write_text
 from ssd.artifacts.names import ADAPTER, CARD, MODEL
 from ssd.report.exports.card_metadata import metadata, prompts
 from ssd.report.exports.card_usage import base_name, decoding
-from ssd.report.exports.checkpoints import Export, exports
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Document, Listing, Paragraph, Section, Table
 from ssd.report.render.markdown import markdown
+from ssd.report.run.checkpoints import Export, exports
 from ssd.report.run.facts import Facts
 from ssd.report.run.settings import round_words, settings
 from ssd.report.run.summary import FLATTERED, finding

@@ -10,7 +10,7 @@ from ssd.arms import BASE, UNIT
 from ssd.artifacts.names import CARD, MODEL
 from ssd.config.choices import DataSource
 from ssd.problems.benchmarks.registry import find_entry
-from ssd.report.exports.checkpoints import Export
+from ssd.report.run.checkpoints import Export
 from ssd.report.run.facts import Facts
 from ssd.run.rounds import begun_from
 

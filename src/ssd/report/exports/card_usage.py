@@ -1,6 +1,7 @@
 """How a model card says to use the model: the decoding behind its scores, and code that runs."""
 
 import json
+from pathlib import Path
 
 from ssd.arms import BASE
 from ssd.artifacts.names import MODEL
@@ -10,10 +11,11 @@ from ssd.models.chat import chat_messages, user_turn
 from ssd.problems.benchmarks.registry import asked_by
 from ssd.problems.problem import Problem
 from ssd.report.exports.card_metadata import base_model
-from ssd.report.exports.checkpoints import Export
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Paragraph
+from ssd.report.run.checkpoints import Export
 from ssd.report.run.facts import Facts
+from ssd.report.run.serving import Usable, chosen_decoding
 from ssd.run import lineage
 from ssd.run.rounds import begun_from
 
@@ -55,11 +57,13 @@ def decoding(export: Export, part: str) -> list[Block]:
         part: `model` for a whole checkpoint, `adapter` for an adapter alone.
     """
     config = export.facts.run.config
-    how = Decoding.of(config.eval.temp, config.eval.truncation)
-    clause = "configured for it, which was not scored"
-    if export.scored:
-        how, clause = export.scored[0][1].setting.decoding, "that its scores were made with"
+    how = chosen_decoding(export)
+    clause = "that its scores were made with"
+    if not export.scored:
+        clause = "configured for it, which was not scored"
     start = WHOLE if part == MODEL else ADAPTER.format(base=json.dumps(adapted(export.facts)))
+    rank = None if part == MODEL else config.adapter.rank
+    served = Usable(Path("."), adapted(export.facts), how, rank)
     end = GENERATE.format(sampling=_sampling(how), max_new_tokens=config.eval.max_new_tokens)
     return [
         Paragraph(
@@ -67,6 +71,7 @@ def decoding(export: Export, part: str) -> list[Block]:
             "top-k before top-p."
         ),
         Code(caption="With transformers", text=f"{start}{_prompt(config)}\n{end}"),
+        Code(caption="With vLLM", text=served.serve_line()),
     ]
 
 

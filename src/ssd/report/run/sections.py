@@ -18,9 +18,10 @@ from ssd.report.run.rounds import rounds
 from ssd.report.run.settings import settings
 from ssd.report.run.stages import sampling, training
 from ssd.report.run.summary import summary
+from ssd.report.run.use import use
 
 SECTIONS: tuple[Callable[[Facts], list[Section]], ...] = (
-    summary, scores, rounds, controls, selection, groups, regression, why, settings, sampling,
+    summary, scores, rounds, controls, selection, groups, regression, why, use, settings, sampling,
     training, cost, provenance,
 )  # fmt: skip
 """The answer, the scores it rests on, why, and how it was made."""

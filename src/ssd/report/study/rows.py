@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ssd.arms import BASE, TUNED
-from ssd.artifacts.fingerprints import plain
+from ssd.artifacts.fingerprints import dotted, plain
 from ssd.config.choices import Norm
 from ssd.config.run_name import between, shared_parts
 from ssd.method.decoding import Setting
@@ -88,19 +88,8 @@ def other_settings(runs: Sequence[Facts]) -> list[str]:
 
 def method_settings(facts: Facts) -> dict[str, Any]:
     """A run's settings by dotted name, without those that change no score."""
-    settings = flat_settings(plain(facts.run.config))
+    settings = dotted(plain(facts.run.config))
     return {name: value for name, value in settings.items() if not _below(name, NOT_METHOD)}
-
-
-def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= flat_settings(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _below(name: str, prefixes: Sequence[str]) -> bool:
@@ -240,7 +229,7 @@ def _tuned_and_difference(benchmark: BenchmarkScores | None) -> list[str]:
 
 
 def _setting(name: str) -> Callable[[Facts], str]:
-    return lambda facts: str(flat_settings(plain(facts.run.config)).get(name))
+    return lambda facts: str(dotted(plain(facts.run.config)).get(name))
 
 
 def _t_train(facts: Facts) -> str:
