@@ -99,7 +99,7 @@ def test_markdown_holds_sampling_training_and_provenance(tmp_path: Path) -> None
         "a random two-layer model (random-v1)",
         "| Corpus | 1 min 15 s | 9,000 | this run |",
         "| Checkpoint | 2 h 13 min | 37,800 | this run |",
-        "Together 2 h 14 min, of which 0.0% in artifacts that were there when the run was last",
+        "Together 2 h 14 min, nothing reused from earlier runs.",
         f"| Corpus | {lineage.corpus(run).fingerprint} | 2",
         f"| Checkpoint | {lineage.checkpoint(run).fingerprint} | 2",
         evidence.verdicts(run, "tuned", "humaneval").fingerprint,
@@ -142,7 +142,7 @@ def test_an_interval_that_contains_zero_is_undecided_and_says_what_could_be_seen
     assert "-8.3 to +16.7 points, contains 0" in text
     assert (
         "contains 0 (p = 0.550). 24 problems with 2 answers each "
-        "can only show differences of about 12.5 points" in text
+        "can only show differences of about 16.0 points" in text
     )
 
 
@@ -151,7 +151,7 @@ def test_what_could_be_seen_is_no_less_than_the_paired_test_takes(tmp_path: Path
     narrow = interval(0.0, -0.03, 0.03, p_value=1.0)
     scores = benchmark_scores(run, narrow, num_problems=48, num_samples=1)
     write_scores(run, humaneval=scores)
-    assert "48 problems with one answer each can only show differences of about 12.5 points" in (
+    assert "48 problems with one answer each can only show differences of about 16.0 points" in (
         markdown_of(run)
     )
 
@@ -363,7 +363,7 @@ def test_an_artifact_older_than_the_last_start_was_reused(tmp_path: Path) -> Non
     text = " ".join(markdown_of(run).split())
     assert "| Corpus | 2 h 13 min | 9,000 | reused |" in text
     assert "| Checkpoint | 2 h 13 min | 37,800 | this run |" in text
-    assert "of which 50.0% in artifacts that were there when the run was last started" in text
+    assert "50.0% of it reused from earlier runs." in text
 
 
 def test_the_same_files_give_the_same_report(tmp_path: Path) -> None:

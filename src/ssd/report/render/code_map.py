@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssd.analyse.summary import base_kinds
-from ssd.arms import BASE, TUNED
+from ssd.arms import BASE, TUNED, counted
 from ssd.config.settings import AnalyseConfig
 from ssd.method.locks import FORK
 from ssd.records.analysis import Analysis, Positions
@@ -36,11 +36,10 @@ def code_map(analysis: Analysis, settings: AnalyseConfig, num_programs: int) -> 
     blocks: list[Block] = []
     if numbers:
         programs = [_program(analysis, kinds, number) for number in numbers]
-        order = "mean change of entropy at forks" if after is not None else "number of forks"
+        which = "whose forks changed most" if after is not None else "with the most forks"
         caption = (
-            f"{len(numbers)} of the {len(analysis.samples)} completions of the probe set: the "
-            f"first by the {order}, programs before plain text. They illustrate the change and do "
-            "not measure it."
+            f"The {counted(len(numbers), 'answer')} {which}, of {len(analysis.samples)}; answers "
+            "with code first. They illustrate the change and do not measure it."
         )
         blocks.append(CodeMap(caption=caption, programs=programs))
     if after is not None:

@@ -89,10 +89,9 @@ def _sum(facts: Facts, manifests: list[Manifest], total: float) -> str:
     if facts.launched is None or not total:
         return f"{text}."
     before = sum(manifest["wall_seconds"] for manifest in manifests if _reused(facts, manifest))
-    return (
-        f"{text}, of which {formats.percent(before / total)} in artifacts that were there when the "
-        "run was last started."
-    )
+    if not before:
+        return f"{text}, nothing reused from earlier runs."
+    return f"{text}, {formats.percent(before / total)} of it reused from earlier runs."
 
 
 def _starts(facts: Facts) -> str:

@@ -108,7 +108,7 @@ def _introduction(groups: Sequence[Plane]) -> str:
     if any(plane.first.held_out for plane in groups):
         sentences.append(
             "Cells on held-out problems are what settings are chosen by; they are few, "
-            "and the best of many cells flatters itself."
+            "and the best cell looks better than it is."
         )
     if any(not plane.first.held_out for plane in groups):
         sentences.append(

@@ -167,8 +167,8 @@ def sorting(runs: Sequence[Facts]) -> list[str]:
         )
     return [
         f"Sorted by the column {HELD_OUT}: pass@1 of the chosen setting on the held-out problems. "
-        "It is the best of several, so it flatters the first row; the other scores stand on other "
-        f"problems, and choosing the first row by {HELD_OUT} leaves them unbiased.{rest}"
+        "The first row is the best of several there, and looks better than it is; the other scores "
+        f"are on other problems, and choosing a row by {HELD_OUT} leaves them unbiased.{rest}"
     ]
 
 
