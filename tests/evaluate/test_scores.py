@@ -40,8 +40,7 @@ def scored(
     num_resamples: int = 500,
     seed: int = 0,
 ) -> BenchmarkScores:
-    rng = np.random.default_rng(seed)
-    estimator = Estimator(k=k, resample=resample, num_resamples=num_resamples, rng=rng)
+    estimator = Estimator(k=k, resample=resample, num_resamples=num_resamples, seed=seed)
     stand_for = {arm: answers(arm) for arm in verdicts}
     return benchmark_scores(EDITION, stand_for, verdicts, estimator, groups)
 

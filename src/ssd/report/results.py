@@ -23,6 +23,7 @@ from ssd.method.intervals import Interval
 from ssd.records.benchmark_scores import BenchmarkScores, Comparison, ModelScores
 from ssd.records.pass_at import PassAt
 from ssd.records.selection import Selection
+from ssd.report.render import formats
 from ssd.report.run.artifacts import libraries
 from ssd.report.run.facts import Facts, StageResult, run_costs
 from ssd.report.run.summary import finding
@@ -247,7 +248,7 @@ def _row(facts: Facts, name: str) -> dict[str, Any]:
     assert scores is not None  # a study's runs have scores
     return {
         "name": name,
-        "model": facts.run.config.model.name,
+        "model": formats.model(facts.run.config.model),
         "t_train": sampled.temp if facts.power is None else None,
         **_where_set(power=_power(facts)),
         **_fields(sampled, "top_k", "top_p"),

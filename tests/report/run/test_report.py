@@ -123,6 +123,7 @@ def test_summary_comes_first_and_names_the_missing_controls(tmp_path: Path) -> N
         "## Training",
         "## Cost",
         "## Provenance",
+        "## Glossary",
     ]
     for sentence in (
         "the base model under its own best decoding was not compared (eval.controls=[base_swept]).",
@@ -142,7 +143,7 @@ def test_an_interval_that_contains_zero_is_undecided_and_says_what_could_be_seen
     assert "-8.3 to +16.7 points, contains 0" in text
     assert (
         "contains 0 (p = 0.550). 24 problems with 2 answers each "
-        "can only show differences of about 16.0 points" in text
+        "can only show differences of about 17.9 points" in text
     )
 
 

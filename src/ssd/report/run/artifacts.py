@@ -120,7 +120,13 @@ def provenance(facts: Facts) -> list[Section]:
     if versions:
         caption = "Library versions, several where artifacts were made with different ones"
         blocks.append(
-            Table(caption=caption, columns=["Library", "Version"], sides="ll", rows=versions)
+            Table(
+                caption=caption,
+                columns=["Library", "Version"],
+                sides="ll",
+                rows=versions,
+                folded=True,
+            )
         )
     return [Section("Provenance", blocks or [Paragraph("Nothing is recorded yet.")])]
 
@@ -138,6 +144,7 @@ def _artifact_table(results: list[StageResult]) -> Table:
             ]
             for result in results
         ],
+        folded=True,
     )
 
 

@@ -39,7 +39,7 @@ Column = tuple[str, Callable[[Facts], str]]
 def known_columns() -> list[Column]:
     """Settings with a column or a line of their own, in this order."""
     return [
-        ("Model", lambda facts: facts.run.config.model.name),
+        ("Model", lambda facts: formats.model(facts.run.config.model)),
         ("T_train", _t_train),
         ("Truncation", lambda facts: formats.truncation(facts.sampled)),
         ("Objective", _objective),
@@ -240,7 +240,11 @@ def _tuned_and_difference(benchmark: BenchmarkScores | None) -> list[str]:
 
 
 def _setting(name: str) -> Callable[[Facts], str]:
-    return lambda facts: str(flat_settings(plain(facts.run.config)).get(name))
+    def of(facts: Facts) -> str:
+        value = flat_settings(plain(facts.run.config)).get(name)
+        return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+    return of
 
 
 def _t_train(facts: Facts) -> str:
