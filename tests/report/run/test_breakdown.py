@@ -86,7 +86,7 @@ def test_controls_stand_in_a_table_with_paired_intervals(tmp_path: Path) -> None
         "of +15.0 points over base, +8.8 by decoding (base_swept minus base, 58% of the gain)"
         in text
     )
-    assert "-5.0 by SSD (tuned minus t1" in text
+    assert "-5.0 [-9.0, -1.0] by SSD (tuned minus t1" in text
     assert "| t1" in text[text.index("What each model is") :]
 
 

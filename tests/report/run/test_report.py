@@ -437,3 +437,29 @@ def test_the_settings_say_what_is_trained(tmp_path: Path, adapter: str, trained:
     (section,) = settings(collect(run.folder))
     (table,) = [block for block in section.blocks if isinstance(block, Table)]
     assert ["Trained", trained] in table.rows
+
+
+def test_the_summary_tells_what_the_scores_rest_on(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "summary", "sampler.max_new_tokens=192")
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
+    identity = "wheel:0123:package/Model.Q4_1.gguf"
+    facts = collect(run.folder)
+    weights = dataclasses.replace(facts.run.weights, identity=identity)
+    known = dataclasses.replace(facts, run=dataclasses.replace(facts.run, weights=weights))
+    text = markdown(document(known))
+    summary = text[text.index("## Summary") : text.index("## Scores")]
+    assert "from a 4-bit file, dequantised" in summary
+    assert "34% of the samples were cut off at the length cap of 192 tokens" in summary
+    assert "The model wrote 61 answers to 64 prompts (T\\_train 1.2" in summary
+
+
+@pytest.mark.parametrize(
+    ("folder", "title"), [("mine/own-model", "own-model"), ("mine/tiny-25db", "tiny")]
+)
+def test_a_model_of_a_local_folder_goes_by_its_own_name(
+    tmp_path: Path, folder: str, title: str
+) -> None:
+    run = make_run(tmp_path, "local", f"model.path={tmp_path / folder}", finished=False)
+    text = markdown_of(run)
+    assert f"Simple self-distillation of {title}:" in text
+    assert f"| {title} (" in text

@@ -113,10 +113,11 @@ def _probed(facts: Facts, analysis: Analysis) -> str:
     models = ", ".join(analysis.positions)
     return (
         f"Every model ({models}) read the same {len(positions.sample):,} positions of "
-        f"{len(analysis.samples):,} completions. By the base model's distribution a position is a "
-        f"fork where several tokens have at least {settings.plausible:g}, a lock where one has and "
-        f"it has at least {settings.lock_top1:g}, and other otherwise. Entropies and losses are in "
-        "nats; intervals are 95%, over completions."
+        f"{len(analysis.samples):,} answers. A fork is a place where several tokens are plausible: "
+        f"the base model gives each a probability of {settings.plausible:g} or more. A lock is one "
+        f"where a single token is, with at least {settings.lock_top1:g}. The rest is other. "
+        "Entropy says how open a choice is, 0 where it is certain. Entropies and losses are in "
+        "nats; intervals are 95%, over answers."
     )
 
 

@@ -256,7 +256,7 @@ def _parts(compared: Sequence[tuple[str, BenchmarkScores]]) -> list[Block]:
         if parts:
             rows.append([name, "the whole gain", "tuned minus base", _tested(scored, None)])
         rows += [
-            ["", f"by {part.cause}", f"{part.upper} minus {part.lower}", _tested(scored, part)]
+            [name, f"by {part.cause}", f"{part.upper} minus {part.lower}", _tested(scored, part)]
             for part in parts
         ]
     if not rows:
@@ -273,11 +273,11 @@ def _parts(compared: Sequence[tuple[str, BenchmarkScores]]) -> list[Block]:
 
 
 def _tested(scored: BenchmarkScores, part: Part | None) -> str:
-    """A part of the gain, or the whole of it; scores of earlier versions have the interval of the
+    """A part of the gain, or the whole of it; scores of earlier versions hold the interval of the
     last part only."""
     interval = scored.change(BASE) if part is None else scored.part_intervals.get(part.upper)
     if interval is None and part is not None:
-        return f"{formats.signed(part.gain)} (no interval: evaluated by an earlier version)"
+        return f"{formats.signed(part.gain)} (no interval)"
     return formats.tested(interval)
 
 
