@@ -174,7 +174,7 @@ def test_a_benchmark_out_of_domain_is_watched_and_decides_nothing(
     write_scores(run, humaneval=benchmark_scores(run, BETTER), mbpp=other)
     text = markdown_of(run)
     summary, section = text[: text.index("## Scores")], text[text.index("## Out of domain") :]
-    assert "\n\nThe tuned model is better on humaneval.\n\n" in summary
+    assert " The tuned model is better on humaneval.\n\n" in summary
     assert (
         f"Out of domain, on mbpp, pass@1 goes from 37.5% to {37.5 + 100 * difference['value']:.1f}%"
         in summary

@@ -211,7 +211,7 @@ def test_headline_sorts_the_benchmarks_by_verdict(tmp_path: Path) -> None:
     write_scores(
         run, humaneval=benchmark_scores(run, ALIKE), mbpp=benchmark_scores(run, BETTER, "mbpp")
     )
-    assert "\n\nThe tuned model is better on mbpp; undecided on humaneval.\n\n" in markdown_of(run)
+    assert " The tuned model is better on mbpp; undecided on humaneval.\n\n" in markdown_of(run)
 
 
 def test_a_change_of_form_is_named_beside_the_scores(tmp_path: Path) -> None:
@@ -450,7 +450,7 @@ def test_the_summary_tells_what_the_scores_rest_on(tmp_path: Path) -> None:
     summary = text[text.index("## Summary") : text.index("## Scores")]
     assert "from a 4-bit file, dequantised" in summary
     assert "34% of the samples were cut off at the length cap of 192 tokens" in summary
-    assert "The model wrote 61 answers to 64 prompts (T\\_train 1.2" in summary
+    assert "Here the model wrote 61 answers to 64 prompts (T_train 1.2" in summary
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_scores_that_do_not_locate_the_peak_say_so(tmp_path: Path) -> None:
     figures = {one.name: one for one in document(collected(run.folder.parent)).figures}
     told = figures["t_eff_1"].alt
     assert "is not located: the 95% interval" in told
-    assert "leaves the tried 0.80 to 2.08." in told
+    assert "leaves the tried 0.80 to 2.08, so no T_eval follows from it." in told
 
 
 def test_summary_names_the_best_by_held_out_score_its_rival_and_what_failed(grid: Study) -> None:

@@ -45,7 +45,7 @@ def summary(facts: Facts) -> list[Section]:
         )
     else:
         findings = [finding(benchmark) for benchmark in scores.main]
-        blocks += [Paragraph(headline(findings)), *findings]
+        blocks += [Paragraph(f"Did self-distillation help? {headline(findings)}"), *findings]
         if scores.selection is not None and scores.selection.mode == "test":
             blocks.append(Paragraph(FLATTERED))
     if done := what_was_done(facts):
@@ -63,15 +63,15 @@ def what_was_done(facts: Facts) -> str:
     if not manifest:
         return ""
     counts = manifest["counts"]
-    name = "The model of the round before" if config.rounds.number > 1 else "The model"
+    name = "the model of the round before" if config.rounds.number > 1 else "the model"
     drew = f"{name} wrote {counted(counts['num_samples'], 'answer')}"
     if "num_prompts" in counts:
         drew += f" to {counted(counts['num_prompts'], 'prompt')}"
     how = formats.sampling(facts.sampled, facts.power)
     steps = config.train.max_steps
     return (
-        f"{drew} ({how}) and was trained on them for {counted(steps, 'step')}; nothing checked "
-        "whether they are right. "
+        "Self-distillation trains a model on its own answers, which nothing has checked. Here "
+        f"{drew} ({how}) and was trained on them for {counted(steps, 'step')}. "
         "pass@k is the share of problems that k answers solve; other words are in the glossary."
     )
 
