@@ -165,6 +165,7 @@ def _benchmark(scores: BenchmarkScores) -> dict[str, Any]:
         "verdict": {"word": verdict.verdict, "text": verdict.text},
         "arms": {arm: _arm(model, sizes) for arm, model in scores.models.items()},
         "comparisons": {arm: _comparison(change) for arm, change in scores.comparisons.items()},
+        **_where_set(steps={arm: _pass_at(pass_at) for arm, pass_at in scores.steps.items()}),
     }
 
 

@@ -15,7 +15,7 @@ from ssd.report.render.document import Block, Code, Document, Listing, Paragraph
 from ssd.report.run.breakdown import arm_table
 from ssd.report.run.facts import Facts, run_costs
 from ssd.report.run.glossary import words
-from ssd.report.run.summary import FLATTERED, finding
+from ssd.report.run.summary import FLATTERED, finding, headline
 from ssd.report.study.collection import Study, reported, run_names
 from ssd.report.study.plane import temperatures
 from ssd.report.study.rounds import rounds
@@ -220,9 +220,14 @@ def _best(study: Study) -> list[Block]:
     if len(tied) > 1:
         text = (
             f"No run stands out: {len(tied)} runs share the highest {kind} score, {passed} "
-            f"(runs {'; '.join(tied)})."
+            f"(runs {'; '.join(tied)}). On the reported problems:"
         )
-        return [Paragraph(text)]
+        verdicts = [
+            f"{label}: {headline([finding(scored) for scored in scores_by_name(run).values()])}"
+            for run, label in zip(study.runs, every, strict=True)
+            if _ties(run, facts)
+        ]
+        return [Paragraph(text), Listing(verdicts)]
     at = "" if chosen is None else f"decoded at {formats.decoding(chosen.setting)} "
     text = f"The best by {kind} score is run {every[0]}; {at}it passes {passed}."
     if chosen is not None:
