@@ -74,12 +74,12 @@ def test_equal_answers_do_not_differ(tmp_path: Path) -> None:
     told = compare([run.folder for run in runs], "tuned", "humaneval")
     same = re.findall(r"\+0\.0 \[-[\d.]+, \+[\d.]+\] p=1", told)
     assert len(same) == 4  # two runs, pass@1 and pass@2
-    # Half the interval of no change at all, which is above the test's six of 48 answers.
+    # By the interval of no change at all, whose noise is above what the test takes of 48 answers.
     visible = re.findall(
         r"(\S+) can only show differences of about ([\d.]+)", " ".join(told.split())
     )
     assert [run for run, _ in visible] == ["sampler.temp=1.0", "sampler.temp-1.6"]
-    assert all(12.5 <= float(points) < 13.5 for _, points in visible)
+    assert all(17.8 <= float(points) < 19.3 for _, points in visible)
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ TEXTS = [
 ]  # fmt: skip
 LINK = re.compile(r"\]\(<?([^)<>\s]+)>?\)")
 COMMAND_PATH = re.compile(r"(?<![\w/.])results/[\w./-]+")
-AGAIN = {"source", "analysis"}
-"""Where the weights lay is not published, nor the positions behind an analysis."""
+AGAIN = {"source", "analysis", "text"}
+"""Where the weights lay is not published, nor the positions behind an analysis; a verdict's words
+are those of the version that wrote them."""
 
 
 def archive_of(run: Path) -> Path:

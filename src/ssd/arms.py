@@ -84,6 +84,14 @@ class Part:
     """Score of `upper` minus that of `lower`, a share in [-1, 1]."""
 
 
+def rungs(arms: Iterable[str]) -> list[str]:
+    """The arms that part the gain of the tuned model over the base model, from base to tuned; empty
+    without a control to part it with."""
+    present = {*arms}
+    steps = [arm for arm in (BASE, SWEPT, UNIT, TUNED) if arm in present]
+    return steps if len(steps) > 2 and {BASE, TUNED} <= present else []
+
+
 def gain_parts(scores: Mapping[str, float]) -> list[Part]:
     """The gain of the tuned model over the base model, step by step over the controls that are
     there; the steps add up to the gain. Empty without a control to part it with.
@@ -95,35 +103,43 @@ def gain_parts(scores: Mapping[str, float]) -> list[Part]:
     Args:
         scores: pass@k by arm, each a share in [0, 1].
     """
-    rungs = [arm for arm in (BASE, SWEPT, UNIT, TUNED) if arm in scores]
-    if len(rungs) < 3 or rungs[-1] != TUNED:
-        return []
+    steps = rungs(scores)
     fine_tuning = "fine-tuning on own samples at T = 1"
     causes = {
         SWEPT: "decoding",
-        UNIT: fine_tuning if SWEPT in rungs else f"decoding and {fine_tuning}",
-        TUNED: "SSD" if UNIT in rungs else "training on own samples",
+        UNIT: fine_tuning if SWEPT in steps else f"decoding and {fine_tuning}",
+        TUNED: "SSD" if UNIT in steps else "training on own samples",
     }
     return [
         Part(causes[upper], lower, upper, scores[upper] - scores[lower])
-        for lower, upper in pairwise(rungs)
+        for lower, upper in pairwise(steps)
     ]
 
 
-def gain_sentence(scores: Mapping[str, float], *, certain: bool) -> str:
-    """`gain_parts` in words, empty where there are none: `of +12.0 points over base, +2.0 by
-    decoding (base_swept minus base), ...`.
+def gain_sentence(
+    scores: Mapping[str, float], ends: Mapping[str, tuple[float, float]], *, certain: bool
+) -> str:
+    """`gain_parts` in words, empty where there are none: `of +12.0 points over base, +2.0 [-1.1,
+    +5.1] by decoding (base_swept minus base), ...`.
 
     Args:
+        ends: of each part's 95 % interval, by its upper arm, as far as they are known.
         certain: whether the whole gain is above 0 beyond doubt; only then are the parts given as
             shares of it.
     """
     parts = gain_parts(scores)
     if not parts:
         return ""
+
+    def interval(part: Part) -> str:
+        if part.upper not in ends:
+            return ""
+        low, high = ends[part.upper]
+        return f" [{100 * low:+z.1f}, {100 * high:+z.1f}]"
+
     whole = scores[TUNED] - scores[BASE]
     sentences = [
-        f"{100 * part.gain:+z.1f} by {part.cause} "
+        f"{100 * part.gain:+z.1f}{interval(part)} by {part.cause} "
         f"({part.upper} minus {part.lower}"
         + (f", {part.gain / whole:.0%} of the gain)" if certain else ")")
         for part in parts

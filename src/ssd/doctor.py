@@ -19,7 +19,7 @@ from ssd import __version__
 from ssd.artifacts.places import OUTPUT, cache_folder, hub_folder
 from ssd.config.settings import LoggerConfig
 from ssd.errors import FLAWED, SSDError, one_line
-from ssd.run.tracking import has_login, require_wandb_folders, wandb_mode
+from ssd.run.wandb_logger import has_login, require_wandb_folders, wandb_mode
 from ssd.runtime.command_line import command_line
 from ssd.runtime.findings import Finding, State, line, note, ok, refused
 from ssd.runtime.gpus import visible_gpus

@@ -58,21 +58,11 @@ def test_with_a_fit_advice_is_its_peak_and_the_ends_of_its_interval() -> None:
     assert all(abs(temp - end) <= 0.05 for temp, end in zip(found, fit.peak_interval, strict=False))
 
 
-def test_a_peak_outside_what_was_tried_is_called_extrapolated() -> None:
-    found = by_temp(advised(1.6, fit=a_fit(2.4, span=(0.5, 1.8))))
-    edge, beyond = found
-    assert edge == pytest.approx(1.8 / 1.6, abs=0.03)
-    assert beyond > edge
-    assert "highest T_eff tried" in found[edge]
-    assert found[beyond].startswith("extrapolated: ")
-
-
-def test_an_interval_wider_than_what_was_tried_ends_there() -> None:
-    fit = dataclasses.replace(a_fit(1.3), peak_interval=(-2.8, 1.4))
-    found = by_temp(advised(1.0, fit=fit))
-    assert list(found) == [0.3, 1.3, 1.4]
-    assert "the lowest T_eff tried, 0.30: that peak's 95 % interval reaches beyond" in found[0.3]
-    assert "-2.8" not in "".join(found.values())
+def test_a_peak_that_is_not_located_gives_no_advice() -> None:
+    beyond = a_fit(2.4, span=(0.5, 1.8))
+    wide = dataclasses.replace(a_fit(1.3), peak_interval=(-2.8, 1.4))
+    assert not beyond.is_located and not wide.is_located
+    assert advised(fit=beyond) == advised(fit=wide) == advised(fit=None)
 
 
 def test_a_fit_without_a_peak_leaves_theory() -> None:

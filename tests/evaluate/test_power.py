@@ -14,8 +14,10 @@ from ssd.artifacts.names import VERDICTS
 from ssd.artifacts.store import Artifact, artifact, existing
 from ssd.errors import ArtifactError, ConfigError, DataError
 from ssd.evaluate.power import power_report, run_power
+from ssd.method.interval_ends import difference_ends
 from ssd.method.pilot import SAMPLES, measure, problems_needed, smallest_difference
 from ssd.method.sign_flip import sign_flip_p_value
+from ssd.method.significance import visible_sentence
 from ssd.models import Weights
 from ssd.records.scores import read_scores, write_scores
 from ssd.records.verdicts import Verdict, write_verdicts
@@ -75,6 +77,21 @@ def test_problems_needed_and_smallest_difference_are_one_formula() -> None:
     # 2 (1.96 + 0.8416)^2 0.25 / 0.1^2, as textbooks give it for two independent proportions
     assert problems_needed(0.5, 0.1, power=0.8, level=0.05) == pytest.approx(392.4, abs=0.1)
     assert smallest_difference(0.5, 392.4, power=0.8, level=0.05) == pytest.approx(0.1, abs=1e-4)
+
+
+def test_power_says_what_the_report_says_and_no_less_than_the_test_needs() -> None:
+    base_P_G = np.zeros((48, 1), dtype=bool)
+    tuned_P_G = base_P_G.copy()
+    tuned_P_G[:3] = True
+    text = power_report(
+        measure(base_P_G, tuned_P_G), "48 problems", difference=3, power=0.8, level=0.05,
+        rng=np.random.default_rng(0),
+    )  # fmt: skip
+    low, high = difference_ends(tuned_P_G[:, 0] * 1.0, base_P_G[:, 0] * 1.0)
+    said = visible_sentence(low, high, 48, 1, 1)  # the report's words
+    assert "about 16.0 points" in said and said in text
+    assert rows_of(text, "problems  n=1")["48"][0] == "16.0"
+    assert "263 to " in text  # the lower end: fewer never show 3 points, whatever the noise
 
 
 def test_a_pilot_without_variance_is_refused() -> None:

@@ -20,7 +20,12 @@ from ssd.evaluate.scores import (
 )
 from ssd.method.decoding import Setting
 from ssd.method.intervals import Interval
-from ssd.records.benchmark_scores import BenchmarkScores, ModelScores
+from ssd.records.benchmark_scores import (
+    BenchmarkScores,
+    ModelScores,
+    benchmark_json,
+    read_benchmark,
+)
 from ssd.records.verdicts import Verdict
 
 
@@ -40,8 +45,7 @@ def scored(
     num_resamples: int = 500,
     seed: int = 0,
 ) -> BenchmarkScores:
-    rng = np.random.default_rng(seed)
-    estimator = Estimator(k=k, resample=resample, num_resamples=num_resamples, rng=rng)
+    estimator = Estimator(k=k, resample=resample, num_resamples=num_resamples, seed=seed)
     stand_for = {arm: answers(arm) for arm in verdicts}
     return benchmark_scores(EDITION, stand_for, verdicts, estimator, groups)
 
@@ -247,3 +251,28 @@ def test_the_curve_is_pass_at_every_k() -> None:
     assert list(base.curve) == sorted(base.curve)
     for k in (1, 3, 6):
         assert base.curve[k - 1] == pytest.approx(base.pass_at[k].value)
+
+
+def test_arms_with_the_same_answers_have_the_same_p_value() -> None:
+    """More changes than all signs are tried for: the p-value comes from drawn signs."""
+    rng = np.random.default_rng(3)
+    base_P_G, tuned_P_G = rng.random((60, 1)) < 0.4, rng.random((60, 1)) < 0.6
+    changes = score([1], base=base_P_G, base_swept=base_P_G, tuned=tuned_P_G).comparisons
+    assert changes["base"].pass_at == changes["base_swept"].pass_at
+
+
+def test_every_part_of_a_gain_has_an_interval_that_is_stored() -> None:
+    rng = np.random.default_rng(4)
+    arms = {
+        arm: rng.random((40, 2)) < share
+        for arm, share in (("base", 0.3), ("base_swept", 0.4), ("t1", 0.4), ("tuned", 0.6))
+    }
+    scored_arms = score([1], **arms)
+    stored = read_benchmark("humaneval", benchmark_json(scored_arms))
+    parts = stored.part_intervals
+    assert list(parts) == ["base_swept", "t1", "tuned"]
+    whole = stored.values["tuned"] - stored.values["base"]
+    assert sum(part.value for part in parts.values()) == pytest.approx(whole, abs=1e-5)
+    for arm, part in parts.items():
+        assert f"[{100 * part.low:+.1f}, {100 * part.high:+.1f}] by" in stored.gain, arm
+    assert score([1], base=arms["base"], tuned=arms["tuned"]).steps == {}

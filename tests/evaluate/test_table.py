@@ -163,10 +163,12 @@ def test_a_gain_is_parted_by_the_controls_that_are_there(
 
 
 def test_shares_of_a_gain_are_given_only_where_the_gain_is_certain() -> None:
-    certain = gain_sentence(SCORES, certain=True)
+    certain = gain_sentence(SCORES, {}, certain=True)
     assert "+1.0 by fine-tuning on own samples at T = 1 (t1 minus base_swept, 10% of the" in certain
     assert "+5.0 by SSD (tuned minus t1, 50% of the gain)" in certain
-    assert "%" not in gain_sentence(SCORES, certain=False)
+    assert "%" not in gain_sentence(SCORES, {}, certain=False)
+    ends = {"t1": (-0.03, 0.05)}
+    assert "+1.0 [-3.0, +5.0] by fine-tuning" in gain_sentence(SCORES, ends, certain=False)
     sure = controlled()
     unsure = dataclasses.replace(sure, comparisons=sure.comparisons | {"base": change(0.1, 0.2)})
     assert "of the gain" not in score_table(scores(unsure))

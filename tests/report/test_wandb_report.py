@@ -65,7 +65,7 @@ def test_the_text_says_what_was_found_what_failed_and_what_a_choice_is_worth(stu
     assert (plan.project, plan.entity) == ("distil", None)
     assert plan.title == "Simple self-distillation, study main"
     texts = {one.title: one.text for one in plan.blocks if isinstance(one, Text)}
-    assert "humaneval: " in texts["Summary"]
+    assert "The tuned model is better on humaneval." in texts["Summary"]
     assert "died: failed. train: no room" in texts["Summary"]
     assert "begun: unfinished" in texts["Summary"]
     assert "held-out" in texts["Runs"]

@@ -67,14 +67,15 @@ def advise(
         sampled: how the samples were drawn; greedy ones (temperature 0) get no advice, since there
             is no temperature to compose with.
         base_temp: the base model's own evaluation temperature.
-        fit: of scores over T_eff under the same truncation.
+        fit: of scores over T_eff under the same truncation; advice goes by it where it located a
+            peak, and by theory elsewhere.
         tried_temps: evaluation temperatures with a score; none within `NEAR` of them is suggested.
     """
     t_train, truncated = sampled.temp, sampled.top_k is not None or sampled.top_p < 1
     if t_train <= 0:
         return []
-    is_fitted = fit is not None and fit.peak is not None and fit.peak_interval is not None
-    ideas = _from_fit(fit) if fit is not None and is_fitted else _from_theory(
+    is_located = fit is not None and fit.is_located
+    ideas = _from_fit(fit) if fit is not None and is_located else _from_theory(
         t_train, base_temp, truncated=truncated
     )  # fmt: skip
     reasons: dict[float, list[str]] = {}
@@ -92,33 +93,13 @@ def advise(
 
 def _from_fit(fit: QuadraticFit) -> list[Idea]:
     assert fit.peak is not None and fit.peak_interval is not None
-    low, high = fit.span
     where = f"the fit through {fit.num_points} scores (R2 {fit.r_squared:.2f})"
-    if not low <= fit.peak <= high:
-        edge, label = _edge(fit.peak, fit)
-        return [
-            (edge, f"{label}, in the direction in which {where} rises"),
-            (
-                fit.peak,
-                f"extrapolated: {where} peaks at T_eff {fit.peak:.2f}, outside the tried "
-                f"{low:.2f} to {high:.2f}",
-            ),
-        ]
-    ideas = [(fit.peak, f"{where} peaks at T_eff {fit.peak:.2f}")]
-    for name, end in zip(("lower", "upper"), fit.peak_interval, strict=True):
-        if low <= end <= high:
-            ideas.append((end, f"the {name} end of that peak's 95 % interval, T_eff {end:.2f}"))
-        else:
-            edge, label = _edge(end, fit)
-            ideas.append((edge, f"{label}: that peak's 95 % interval reaches beyond it"))
-    return ideas
-
-
-def _edge(beyond: float, fit: QuadraticFit) -> Idea:
-    """The end of the tried range that lies nearest to a T_eff outside it, in words."""
-    low, high = fit.span
-    side, edge = ("highest", high) if beyond > high else ("lowest", low)
-    return edge, f"the {side} T_eff tried, {edge:.2f}"
+    ends = zip(("lower", "upper"), fit.peak_interval, strict=True)
+    return [
+        (fit.peak, f"{where} peaks at T_eff {fit.peak:.2f}"),
+        *((end, f"the {name} end of that peak's 95 % interval, T_eff {end:.2f}")
+          for name, end in ends),
+    ]  # fmt: skip
 
 
 def _from_theory(t_train: float, base_temp: float, *, truncated: bool) -> list[Idea]:
@@ -183,8 +164,8 @@ def fit_text(fit: QuadraticFit | None, cells: list[dict[str, Any]]) -> str:
     of = f"{len(cells)} scores of {first['model']} on {which} of {', '.join(first['benchmarks'])}"
     if fit is None:
         return f"{of} have too few T_eff for a fit: the advice is from theory."
-    if fit.peak is None or fit.peak_interval is None:
-        return f"{of} (R2 {fit.r_squared:.2f}) show no clear peak: the advice is from theory."
+    if not fit.is_located or fit.peak_interval is None:
+        return f"{of} (R2 {fit.r_squared:.2f}) locate no peak: the advice is from theory."
     low, high = fit.peak_interval
     peak = f"{fit.peak:.2f} (95 % {low:.2f} to {high:.2f})"
     return f"{of}: the fit peaks at T_eff {peak}, R2 {fit.r_squared:.2f}."

@@ -113,7 +113,8 @@ class ModelConfig:
     name: str = MISSING
     """Hub id, such as `Qwen/Qwen3-4B-Instruct-2507`."""
     path: str | None = None
-    """Local folder with a transformers checkpoint; wins over `name`."""
+    """Local folder with a transformers checkpoint; wins over `name`. Reports call the model by the
+    folder's name, unless that holds the last part of `name`."""
     revision: str | None = None
     """Hub branch, tag or commit; the default branch when null."""
     source: WeightSource = WeightSource.auto

@@ -5,8 +5,6 @@ This process starts the generating ones and grades; it imports neither torch nor
 
 import sys
 
-import numpy as np
-
 from ssd.arms import INTERVALS, TUNED
 from ssd.artifacts.names import REPORT_PAGE, VERDICTS
 from ssd.evaluate.generate import is_answered, is_whole, of_step, require_checkpoint
@@ -133,7 +131,7 @@ def build_scores(run: Run, selection: Selection | None) -> Scores:
                 k=settings.k,
                 resample=settings.resample,
                 num_resamples=settings.bootstrap,
-                rng=np.random.default_rng(run.config.seed),
+                seed=run.config.seed,
             ),
             problem_groups(benchmark),
         )

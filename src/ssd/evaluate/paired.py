@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ssd.errors import ArtifactError, DataError
 from ssd.evaluate.power import arm_verdicts, stored_benchmarks
 from ssd.evaluate.scores import Estimator, benchmark_scores
@@ -48,7 +46,7 @@ def paired_runs(
         answers = {name: scores.models[arm] for name, scores in scored.items()}
         estimator = Estimator(
             k=k, reference=first, resample=settings.resample,
-            num_resamples=settings.bootstrap, rng=np.random.default_rng(runs[first].config.seed),
+            num_resamples=settings.bootstrap, seed=runs[first].config.seed,
         )  # fmt: skip
         compared.append(benchmark_scores(scored[first], answers, verdicts, estimator))
     return compared

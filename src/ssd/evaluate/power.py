@@ -18,6 +18,7 @@ from ssd.errors import ArtifactError, ConfigError, DataError, did_you_mean
 from ssd.evaluate.scores import passed_matrix
 from ssd.evaluate.table import WIDTH, aligned
 from ssd.method.pilot import Pilot, measure, problems_needed, smallest_difference
+from ssd.method.significance import LEVEL, POWER, visible_difference, visible_sentence
 from ssd.problems.benchmarks.registry import find_entry
 from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.records.scores import read_scores
@@ -105,8 +106,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     for name, value, what in (
         ("difference", 3.0, "the difference to be seen, in percentage points"),
-        ("power", 0.8, "probability of seeing it, in (0, 1)"),
-        ("level", 0.05, "significance level of the two-sided test, in (0, 1)"),
+        ("power", POWER, "probability of seeing it, in (0, 1)"),
+        ("level", LEVEL, "significance level of the two-sided test, in (0, 1)"),
     ):
         command.add_argument(
             f"--{name}", type=float, default=value, help=f"{what}; {value:g} by default"
@@ -190,6 +191,7 @@ def power_report(
     slots_B_P = rng.integers(num_problems, size=(RESAMPLES, num_problems))
     lines = [
         f"pilot: {what}; measured difference {100 * pilot.differences_P.mean():+.1f} points",
+        "these answers " + visible_sentence(*pilot.ends, num_problems, pilot.num_samples, 1),
         textwrap.fill(_variances(pilot), WIDTH),
         "",
         f"to see a difference of {difference:g} points with power {power:g} at level {level:g}, "
@@ -226,7 +228,9 @@ def _sizes(pilot: Pilot, power: float, level: float) -> str:
     rows = [header]
     for size, name in sizes.items():
         differences = [
-            smallest_difference(float(pilot.variance(count)), size, power, level, count)
+            visible_difference(*pilot.ends, here, count, power=power, level=level)
+            if (size, count) == (here, pilot.num_samples)  # what the report says of this run
+            else smallest_difference(float(pilot.variance(count)), size, power, level, count)
             for count in pilot.sample_counts
         ]
         rows.append([f"{size:,}", *(f"{100 * difference:.1f}" for difference in differences), name])

@@ -8,11 +8,12 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from ssd.arms import TUNED
+from ssd.arms import TUNED, rungs
 from ssd.config.choices import Resample
 from ssd.errors import ConfigError, DataError
 from ssd.method.decoding import Setting
@@ -205,7 +206,9 @@ class Estimator:
     """What the intervals are over."""
     num_resamples: int
     """Choices of signs behind a p-value."""
-    rng: np.random.Generator
+    seed: int
+    """Of the signs, which every comparison draws anew: arms with the same answers have the same
+    p-value."""
     reference: str = TUNED
     """The arm that every other one is compared with, reference minus other; without its verdicts
     there are no comparisons."""
@@ -217,11 +220,23 @@ class Estimator:
         arms = {arm: ArmArrays.of(rows, self.k, self.resample) for arm, rows in verdicts.items()}
         compared = arms.get(self.reference)
         differences = {
-            name: compared.minus(arm, self.num_resamples, self.rng)
+            name: self._minus(compared, arm)
             for name, arm in arms.items()
             if compared is not None and name != self.reference
         }
         return {name: arm.intervals() for name, arm in arms.items()}, differences
+
+    def steps(self, verdicts: Mapping[str, Sequence[Verdict]]) -> dict[str, PassAt]:
+        """Of the arms that part a gain, each control minus the one below it."""
+        controls = [arm for arm in rungs(verdicts) if arm != TUNED]
+        arms = {arm: ArmArrays.of(verdicts[arm], self.k, self.resample) for arm in controls}
+        return {
+            upper: self._minus(arms[upper], arms[lower]).pass_at
+            for lower, upper in pairwise(controls)
+        }
+
+    def _minus(self, one: ArmArrays, other: ArmArrays) -> Difference:
+        return one.minus(other, self.num_resamples, np.random.default_rng(self.seed))
 
 
 def benchmark_scores(
@@ -277,6 +292,7 @@ def benchmark_scores(
             for arm, difference in differences.items()
         },
         group_sizes=sizes,
+        steps=estimator.steps(verdicts),
     )
 
 

@@ -8,13 +8,13 @@ P problems, G samples per problem.
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
 from ssd.errors import DataError
 from ssd.method.estimates import Booleans, Floats, Integers
-from ssd.method.significance import fewest_changes, smallest_significant
+from ssd.method.interval_ends import difference_ends
+from ssd.method.significance import fewest_problems, quantiles, smallest_detectable
 
 SAMPLES = (1, 2, 3, 5, 10, 20)
 
@@ -29,6 +29,10 @@ class Pilot:
     None where an arm has one sample per problem, whose noise cannot be told apart."""
     single_P: Floats | None
     """The same with one sample of each arm."""
+    ends: tuple[float, float]
+    """Of the 95 % interval of the mean difference, as a run's scores have it."""
+    num_samples: int
+    """Answers per problem, of the arm with fewer."""
 
     def variance(self, num_samples: int | None, slots: Integers | None = None) -> Floats:
         """Variance over problems of a difference measured with `num_samples` each; None stands for
@@ -73,9 +77,9 @@ def measure(one_P_G: Booleans, other_P_G: Booleans) -> Pilot:
     differences_P = other_P_G.mean(axis=1) - one_P_G.mean(axis=1)
     if len(differences_P) < 2:
         raise DataError("a pilot needs two problems or more: raise eval.limit")
-    several = min(one_P_G.shape[1], other_P_G.shape[1]) > 1
+    num_samples = min(one_P_G.shape[1], other_P_G.shape[1])
     noise_P = single_P = None
-    if several:
+    if num_samples > 1:
         variances = [arm.var(axis=1, ddof=1) for arm in (one_P_G, other_P_G)]
         single_P = variances[0] + variances[1]
         noise_P = variances[0] / one_P_G.shape[1] + variances[1] / other_P_G.shape[1]
@@ -84,7 +88,8 @@ def measure(one_P_G: Booleans, other_P_G: Booleans) -> Pilot:
             "the two models pass the same problems in every sample, so this pilot holds no "
             "variance: use more problems (eval.limit) or samples (eval.num_samples)"
         )
-    return Pilot(differences_P, noise_P, single_P)
+    low, high = difference_ends(other_P_G.mean(axis=1), one_P_G.mean(axis=1))
+    return Pilot(differences_P, noise_P, single_P, (float(low), float(high)), num_samples)
 
 
 def problems_needed(
@@ -94,13 +99,11 @@ def problems_needed(
     (a share) with probability `power`: (z_{1-level/2} + z_power)^2 variance / difference^2
     (Miller 2024, arXiv 2411.00640, section 5).
 
-    Never fewer than the sign-flip test can call that difference significant with, where a sample is
-    one of `num_samples` per problem; None stands for infinitely many.
+    Never fewer than the sign-flip test takes with `num_samples` per problem; None stands for
+    infinitely many.
     """
-    fewest = float(fewest_changes(level))
-    if num_samples is not None:
-        fewest = max(fewest, fewest / (num_samples * difference))
-    return max(_quantiles(power, level) ** 2 * variance / difference**2, fewest)
+    fewest = fewest_problems(difference, num_samples, power, level)
+    return max(quantiles(power, level) ** 2 * variance / difference**2, fewest)
 
 
 def smallest_difference(
@@ -108,10 +111,6 @@ def smallest_difference(
 ) -> float:
     """The difference in pass@1 (a share) that `num_problems` show with probability `power`;
     the same formula solved for the difference."""
-    by_noise = _quantiles(power, level) * math.sqrt(variance / num_problems)
-    return max(by_noise, smallest_significant(num_problems, num_samples, level=level))
-
-
-def _quantiles(power: float, level: float) -> float:
-    normal = NormalDist()
-    return normal.inv_cdf(1 - level / 2) + normal.inv_cdf(power)
+    by_noise = quantiles(power, level) * math.sqrt(variance / num_problems)
+    floor = smallest_detectable(num_problems, num_samples, power=power, level=level)
+    return max(by_noise, floor)

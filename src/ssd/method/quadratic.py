@@ -32,6 +32,15 @@ class QuadraticFit:
     """The lowest and highest T_eff of the points: beyond them a peak is extrapolated."""
     num_points: int
 
+    @property
+    def is_located(self) -> bool:
+        """Whether the peak and its whole interval lie within what was tried: only then do the
+        scores say where to look."""
+        if self.peak is None or self.peak_interval is None:
+            return False
+        ends = (self.peak, *self.peak_interval)
+        return self.span[0] <= min(ends) and max(ends) <= self.span[1]
+
     def __call__(self, t_eff: ArrayLike) -> Array:
         """The fitted score."""
         a, b, c = self.coefficients

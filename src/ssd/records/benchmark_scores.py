@@ -1,5 +1,6 @@
 """All arms on the problems of one benchmark, and their form in `scores.json`."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from ssd.arms import (
     form_words,
     gain_sentence,
     rules,
+    rungs,
 )
 from ssd.artifacts.fingerprints import plain
 from ssd.config.choices import Grading
@@ -144,6 +146,9 @@ class BenchmarkScores(Edition):
     """By the arm that the tuned model is compared with; empty without a tuned model."""
     group_sizes: dict[str, int]
     """Problems by group."""
+    steps: dict[str, PassAt] = dataclasses.field(default_factory=dict)
+    """Of the arms that part a gain, each control minus the one below it, by the upper arm; empty
+    without them, and in scores of earlier versions of this project."""
 
     @property
     def problems(self) -> str:
@@ -204,7 +209,16 @@ class BenchmarkScores(Edition):
     def gain(self) -> str:
         """The parts of the gain over the base model, in words; empty without controls."""
         change = self.change(BASE)
-        return gain_sentence(self.values, certain=change is not None and change.is_gain)
+        ends = {arm: (interval.low, interval.high) for arm, interval in self.part_intervals.items()}
+        return gain_sentence(self.values, ends, certain=change is not None and change.is_gain)
+
+    @property
+    def part_intervals(self) -> dict[str, Interval]:
+        """The intervals of the parts of the gain, by their upper arms, as far as they are known."""
+        known = {arm: pass_at[self.k] for arm, pass_at in self.steps.items()}
+        *_, below, _ = rungs(self.models) or (BASE, BASE)
+        last = self.change(below)
+        return known if last is None else known | {TUNED: last}
 
     @property
     def rival(self) -> str:
@@ -218,6 +232,7 @@ class BenchmarkScores(Edition):
 def benchmark_json(scored: BenchmarkScores) -> dict[str, Any]:
     """A benchmark's scores as they are stored."""
     sizes = scored.group_sizes
+    steps = {arm: pass_at_json(pass_at) for arm, pass_at in scored.steps.items()}
     return {
         "benchmark": scored.name,
         **{name: getattr(scored, name) for name in (*EDITION, *COUNTS)},
@@ -225,6 +240,7 @@ def benchmark_json(scored: BenchmarkScores) -> dict[str, Any]:
         "comparisons": {
             arm: _comparison_json(change) for arm, change in scored.comparisons.items()
         },
+        **({"steps": steps} if steps else {}),
     }
 
 
@@ -263,6 +279,7 @@ def read_benchmark(name: str, stored: dict[str, Any]) -> BenchmarkScores:
         models={arm: _model(fields) for arm, fields in models.items()},
         comparisons={arm: _comparison(fields) for arm, fields in comparisons.items()},
         group_sizes={group: fields["num_problems"] for group, fields in groups.items()},
+        steps={arm: read_pass_at(fields) for arm, fields in stored.get("steps", {}).items()},
     )
 
 

@@ -23,6 +23,7 @@ from ssd.method.intervals import Interval
 from ssd.records.benchmark_scores import BenchmarkScores, Comparison, ModelScores
 from ssd.records.pass_at import PassAt
 from ssd.records.selection import Selection
+from ssd.report.render import formats
 from ssd.report.run.artifacts import libraries
 from ssd.report.run.facts import Facts, StageResult, run_costs
 from ssd.report.run.summary import finding
@@ -172,6 +173,7 @@ def _benchmark(scores: BenchmarkScores) -> dict[str, Any]:
         "verdict": {"word": verdict.verdict, "text": verdict.text},
         "arms": {arm: _arm(model, sizes) for arm, model in scores.models.items()},
         "comparisons": {arm: _comparison(change) for arm, change in scores.comparisons.items()},
+        **_where_set(steps={arm: _pass_at(pass_at) for arm, pass_at in scores.steps.items()}),
     }
 
 
@@ -255,7 +257,7 @@ def _row(facts: Facts, name: str) -> dict[str, Any]:
     assert scores is not None  # a study's runs have scores
     return {
         "name": name,
-        "model": facts.run.config.model.name,
+        "model": formats.model(facts.run.config.model),
         "t_train": sampled.temp if facts.power is None else None,
         **_where_set(power=_power(facts)),
         **_fields(sampled, "top_k", "top_p"),

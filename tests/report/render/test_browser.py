@@ -118,7 +118,8 @@ def test_headings_are_read_from_answer_to_scores_to_reasons_to_making(page: Page
     titles = page.locator("main h2").all_inner_texts()
     assert titles == [
         "Summary", "Scores", "Controls", "Choice of settings", "Why: token distributions",
-        "Settings", "Sampling", "Training", "Cost", "Provenance",
+        "Tokens that changed most", "Programs token by token", "Settings", "Sampling", "Training",
+        "Cost", "Provenance", "Glossary",
     ]  # fmt: skip
     levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3')].map((h) => +h.tagName[1])")
     assert levels[0] == 1

@@ -20,7 +20,7 @@ from ssd.analyse.summary import kind_table
 from ssd.records.analysis import read_analysis
 from ssd.report.render.document import Document, Figure, Listing, Paragraph, Section, Table
 from ssd.report.render.markdown import markdown
-from ssd.report.run.analysis import why
+from ssd.report.run.analysis import tokens, why
 from ssd.report.run.facts import Facts, collect
 from ssd.run import Run, evidence, lineage
 
@@ -79,7 +79,7 @@ def test_the_evidence_is_there_in_tables_and_figures_with_their_numbers(tmp_path
     for figure in figures.values():
         assert "tuned" in figure.alt
         assert figure.drawing("png").startswith(b"\x89PNG")
-    spread, tail, terms, thresholds, moved = blocks_of(section, Table)
+    spread, tail, terms, thresholds = blocks_of(section, Table)
     kinds = [f"{kind}, {model}" for kind in ("lock", "fork", "other", "all")
              for model in ("base", "tuned")]  # fmt: skip
     assert [row[0] for row in spread.rows] == [row[0] for row in tail.rows] == kinds
@@ -88,14 +88,28 @@ def test_the_evidence_is_there_in_tables_and_figures_with_their_numbers(tmp_path
         assert loss == pytest.approx(sum(parts), abs=3e-4)
     assert thresholds.folded
     assert len(thresholds.rows) == 9
-    assert len(moved.rows) == 8  # two of each of the four completions
+    assert "<details>\n<summary>What other thresholds would have found" in markdown_of(section)
 
 
-def test_markdown_shows_the_changed_positions_instead_of_the_programs(tmp_path: Path) -> None:
-    text = markdown_of(section_of(collect(analysed_run(tmp_path).folder)))
-    assert "The HTML report shows them token by token." in text
-    assert "The positions whose entropy changed most" in text
-    assert "<details>\n<summary>What other thresholds would have found" in text
+def test_the_tokens_that_changed_most_have_a_section_and_their_probabilities(
+    tmp_path: Path,
+) -> None:
+    facts = collect(analysed_run(tmp_path).folder)
+    assert facts.analysis is not None
+    moved, programs = tokens(facts)
+    assert (moved.title, programs.title) == (
+        "Tokens that changed most", "Programs token by token",
+    )  # fmt: skip
+    (table,) = blocks_of(moved, Table)
+    assert len(table.rows) == 8  # two of each of the four answers
+    before, after = (facts.analysis.positions[model].logprob for model in ("base", "tuned"))
+    most = np.abs(np.exp(after) - np.exp(before)).argmax()
+    assert table.rows[0][4:7] == [
+        f"{np.exp(before[most]):.1%}",
+        f"{np.exp(after[most]):.1%}",
+        f"{100 * (np.exp(after[most]) - np.exp(before[most])):+.1f}",
+    ]
+    assert "The HTML report shows them token by token." in markdown_of(programs)
 
 
 def test_the_base_model_alone_is_described_without_a_change(tmp_path: Path) -> None:
@@ -104,8 +118,9 @@ def test_the_base_model_alone_is_described_without_a_change(tmp_path: Path) -> N
     section = section_of(collect(run.folder))
     assert blocks_of(section, Listing) == []
     text = markdown_of(section)
-    assert "the first by the number of forks" in text
     assert "nan" not in text.lower()
+    (programs,) = tokens(collect(run.folder))
+    assert "with the most forks" in markdown_of(programs)
     assert all(figure.drawing("png") for figure in blocks_of(section, Figure))
 
 

@@ -99,7 +99,7 @@ def test_markdown_holds_sampling_training_and_provenance(tmp_path: Path) -> None
         "a random two-layer model (random-v1)",
         "| Corpus | 1 min 15 s | 9,000 | this run |",
         "| Checkpoint | 2 h 13 min | 37,800 | this run |",
-        "Together 2 h 14 min, of which 0.0% in artifacts that were there when the run was last",
+        "Together 2 h 14 min, nothing reused from earlier runs.",
         f"| Corpus | {lineage.corpus(run).fingerprint} | 2",
         f"| Checkpoint | {lineage.checkpoint(run).fingerprint} | 2",
         evidence.verdicts(run, "tuned", "humaneval").fingerprint,
@@ -123,6 +123,7 @@ def test_summary_comes_first_and_names_the_missing_controls(tmp_path: Path) -> N
         "## Training",
         "## Cost",
         "## Provenance",
+        "## Glossary",
     ]
     for sentence in (
         "the base model under its own best decoding was not compared (eval.controls=[base_swept]).",
@@ -142,7 +143,7 @@ def test_an_interval_that_contains_zero_is_undecided_and_says_what_could_be_seen
     assert "-8.3 to +16.7 points, contains 0" in text
     assert (
         "contains 0 (p = 0.550). 24 problems with 2 answers each "
-        "can only show differences of about 12.5 points" in text
+        "can only show differences of about 17.9 points" in text
     )
 
 
@@ -151,7 +152,7 @@ def test_what_could_be_seen_is_no_less_than_the_paired_test_takes(tmp_path: Path
     narrow = interval(0.0, -0.03, 0.03, p_value=1.0)
     scores = benchmark_scores(run, narrow, num_problems=48, num_samples=1)
     write_scores(run, humaneval=scores)
-    assert "48 problems with one answer each can only show differences of about 12.5 points" in (
+    assert "48 problems with one answer each can only show differences of about 16.0 points" in (
         markdown_of(run)
     )
 
@@ -210,7 +211,7 @@ def test_headline_sorts_the_benchmarks_by_verdict(tmp_path: Path) -> None:
     write_scores(
         run, humaneval=benchmark_scores(run, ALIKE), mbpp=benchmark_scores(run, BETTER, "mbpp")
     )
-    assert "\n\nThe tuned model is better on mbpp; undecided on humaneval.\n\n" in markdown_of(run)
+    assert " The tuned model is better on mbpp; undecided on humaneval.\n\n" in markdown_of(run)
 
 
 def test_a_change_of_form_is_named_beside_the_scores(tmp_path: Path) -> None:
@@ -363,7 +364,7 @@ def test_an_artifact_older_than_the_last_start_was_reused(tmp_path: Path) -> Non
     text = " ".join(markdown_of(run).split())
     assert "| Corpus | 2 h 13 min | 9,000 | reused |" in text
     assert "| Checkpoint | 2 h 13 min | 37,800 | this run |" in text
-    assert "of which 50.0% in artifacts that were there when the run was last started" in text
+    assert "50.0% of it reused from earlier runs." in text
 
 
 def test_the_same_files_give_the_same_report(tmp_path: Path) -> None:
@@ -436,3 +437,29 @@ def test_the_settings_say_what_is_trained(tmp_path: Path, adapter: str, trained:
     (section,) = settings(collect(run.folder))
     (table,) = [block for block in section.blocks if isinstance(block, Table)]
     assert ["Trained", trained] in table.rows
+
+
+def test_the_summary_tells_what_the_scores_rest_on(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "summary", "sampler.max_new_tokens=192")
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
+    identity = "wheel:0123:package/Model.Q4_1.gguf"
+    facts = collect(run.folder)
+    weights = dataclasses.replace(facts.run.weights, identity=identity)
+    known = dataclasses.replace(facts, run=dataclasses.replace(facts.run, weights=weights))
+    text = markdown(document(known))
+    summary = text[text.index("## Summary") : text.index("## Scores")]
+    assert "from a 4-bit file, dequantised" in summary
+    assert "34% of the samples were cut off at the length cap of 192 tokens" in summary
+    assert "Here the model wrote 61 answers to 64 prompts (T_train 1.2" in summary
+
+
+@pytest.mark.parametrize(
+    ("folder", "title"), [("mine/own-model", "own-model"), ("mine/tiny-25db", "tiny")]
+)
+def test_a_model_of_a_local_folder_goes_by_its_own_name(
+    tmp_path: Path, folder: str, title: str
+) -> None:
+    run = make_run(tmp_path, "local", f"model.path={tmp_path / folder}", finished=False)
+    text = markdown_of(run)
+    assert f"Simple self-distillation of {title}:" in text
+    assert f"| {title} (" in text

@@ -21,7 +21,7 @@ from run_folders import (
 from ssd.arms import BASE, SWEPT
 from ssd.errors import ArtifactError
 from ssd.report import study_report
-from ssd.report.render.document import Document
+from ssd.report.render.document import Document, Table
 from ssd.report.run.facts import run_costs
 from ssd.report.study.cells import fit_cells
 from ssd.report.study.collection import Study, collect_study
@@ -147,7 +147,7 @@ def test_scores_that_do_not_locate_the_peak_say_so(tmp_path: Path) -> None:
     figures = {one.name: one for one in document(collected(run.folder.parent)).figures}
     told = figures["t_eff_1"].alt
     assert "is not located: the 95% interval" in told
-    assert "leaves the tried 0.80 to 2.08." in told
+    assert "leaves the tried 0.80 to 2.08, so no T_eval follows from it." in told
 
 
 def test_summary_names_the_best_by_held_out_score_its_rival_and_what_failed(grid: Study) -> None:
@@ -156,6 +156,55 @@ def test_summary_names_the_best_by_held_out_score_its_rival_and_what_failed(grid
     assert "The best by held-out score is run 1: T_train" in summary
     assert "base_swept" in summary
     assert "lost <b>memory" in summary
+
+
+def test_runs_with_the_same_score_are_not_called_best(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, name, ONE, f"seed={n}") for n, name in enumerate("ab")]
+    for run in runs:
+        write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
+    summary = section(document(collected(runs[0].folder.parent)), "Summary")
+    assert "2 runs share the highest reported score" in summary
+    assert "(runs 1: Seed 0; 2: Seed 1)" in summary
+    assert "best" not in summary
+
+
+def test_every_part_of_a_gain_stands_in_a_row_with_its_interval(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "parts", ONE)
+    steps = {arm: {"pass@1": interval(0.02, -0.03, 0.07, p_value=0.4)} for arm in (SWEPT, "t1")}
+    differences = {BASE: BETTER, SWEPT: UNDECIDED, "t1": UNDECIDED}
+    write_scores(run, humaneval=controlled_scores(run, differences, steps=steps))
+    controls = next(one for one in document(collected(run.folder.parent)).sections
+                    if one.title == "Controls")  # fmt: skip
+    table = next(block for block in controls.blocks if isinstance(block, Table)
+                 and block.columns[1] == "Part")  # fmt: skip
+    assert [row[2] for row in table.rows] == [
+        "tuned minus base", "base_swept minus base", "t1 minus base_swept", "tuned minus t1",
+    ]  # fmt: skip
+    assert table.rows[1][3] == "+2.0 [-3.0, +7.0], p = 0.400"
+    assert all("[" in row[3] for row in table.rows)
+
+
+def test_lists_among_the_settings_that_differ_are_words(tmp_path: Path) -> None:
+    for name, benchmarks in (("a", "[humaneval]"), ("b", "[humaneval,mbpp]")):
+        run = make_run(tmp_path, name, f"eval.benchmarks={benchmarks}")
+        write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
+    table = study_table(collected(run.folder.parent))
+    assert "humaneval, mbpp" in table
+    assert "['" not in table
+
+
+def test_steps_of_a_training_at_one_pair_of_temperatures_are_told_apart(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "steps", ONE)
+    chosen = sweep(1.6)
+    rows = chosen["sweeps"]["tuned"]
+    earlier = [row | {"checkpoint_step": 3, "chosen": False} for row in rows]
+    chosen["sweeps"]["tuned"] = rows + earlier
+    write_scores(run, chosen, humaneval=benchmark_scores(run, UNDECIDED))
+    (figure,) = (one for one in document(collected(run.folder.parent)).figures
+                 if one.name == "t_eff_1")  # fmt: skip
+    assert "above each other are several steps of a training" in figure.caption
+    drawn = figure.drawing("svg").decode()
+    assert "T_train 1.2, step 3" in drawn and "T_train 1.2, last step" in drawn
 
 
 def test_what_runs_share_is_counted_once_in_the_total(tmp_path: Path) -> None:

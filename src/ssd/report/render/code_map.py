@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssd.analyse.summary import base_kinds
-from ssd.arms import BASE, TUNED
+from ssd.arms import BASE, TUNED, counted
 from ssd.config.settings import AnalyseConfig
 from ssd.method.locks import FORK
 from ssd.records.analysis import Analysis, Positions
-from ssd.report.render.document import Block, CodeMap, Program, Reading, Table
+from ssd.report.render.document import CodeMap, Program, Reading, Table
 
 NUM_TOP = 5
 NUM_MOVED, PER_PROGRAM, CONTEXT = 12, 2, 32
@@ -25,27 +25,20 @@ CHANGE_STEPS = (-0.2, -0.05, -0.01, 0.01, 0.05, 0.2)
 """Borders in nats between the shades of its change."""
 
 
-def code_map(analysis: Analysis, settings: AnalyseConfig, num_programs: int) -> list[Block]:
-    """The map and the positions that changed most; empty if there is nothing to show."""
-    base = analysis.positions[BASE]
-    if not len(base.sample):
-        return []
+def code_map(analysis: Analysis, settings: AnalyseConfig, num_programs: int) -> CodeMap | None:
+    """The programs that show most, token by token; None if there is nothing to show."""
     kinds = base_kinds(analysis, settings)
-    after = analysis.positions.get(TUNED)
     numbers = chosen_programs(analysis, kinds, num_programs)
-    blocks: list[Block] = []
-    if numbers:
-        programs = [_program(analysis, kinds, number) for number in numbers]
-        order = "mean change of entropy at forks" if after is not None else "number of forks"
-        caption = (
-            f"{len(numbers)} of the {len(analysis.samples)} completions of the probe set: the "
-            f"first by the {order}, programs before plain text. They illustrate the change and do "
-            "not measure it."
-        )
-        blocks.append(CodeMap(caption=caption, programs=programs))
-    if after is not None:
-        blocks.append(_moved_table(analysis, kinds, after.entropy - base.entropy))
-    return blocks
+    if not numbers:
+        return None
+    is_compared = TUNED in analysis.positions
+    which = "whose forks changed most" if is_compared else "with the most forks"
+    caption = (
+        f"The {counted(len(numbers), 'answer')} {which}, of {len(analysis.samples)}; answers "
+        "with code first. They illustrate the change and do not measure it."
+    )
+    programs = [_program(analysis, kinds, number) for number in numbers]
+    return CodeMap(caption=caption, programs=programs)
 
 
 def chosen_programs(analysis: Analysis, kinds: NDArray[np.str_], num_programs: int) -> list[int]:
@@ -160,11 +153,18 @@ def _reading(positions: Positions, rows: NDArray[np.int64], texts: dict[int, str
     )
 
 
-def _moved_table(analysis: Analysis, kinds: NDArray[np.str_], change: NDArray[np.float64]) -> Table:
-    base, after = analysis.positions[BASE], analysis.positions[TUNED]
+def moved_table(analysis: Analysis, settings: AnalyseConfig) -> Table | None:
+    """The tokens whose probability changed most, with the probabilities; None without a tuned
+    model."""
+    base, after = analysis.positions[BASE], analysis.positions.get(TUNED)
+    if after is None:
+        return None
+    kinds = base_kinds(analysis, settings)
+    before_N, after_N = np.exp(base.logprob), np.exp(after.logprob)
+    change_N = after_N - before_N
     rows: list[list[str]] = []
     num_rows: dict[int, int] = {}
-    for n in np.argsort(-np.abs(np.nan_to_num(change)), kind="stable").tolist():
+    for n in np.argsort(-np.abs(np.nan_to_num(change_N)), kind="stable").tolist():
         number, place = int(base.sample[n]), int(base.index[n])
         if num_rows.get(number, 0) == PER_PROGRAM:
             continue
@@ -176,20 +176,26 @@ def _moved_table(analysis: Analysis, kinds: NDArray[np.str_], change: NDArray[np
                 visible("".join(tokens[:place]))[-CONTEXT:] if place else "(start)",
                 visible(tokens[place]),
                 str(kinds[n]),
-                f"{base.entropy[n]:.3f}",
-                f"{after.entropy[n]:.3f}",
-                f"{change[n]:+.3f}",
+                f"{before_N[n]:.1%}",
+                f"{after_N[n]:.1%}",
+                f"{100 * change_N[n]:+.1f}",
+                f"{base.entropy[n]:.2f}",
+                f"{after.entropy[n]:.2f}",
             ]
         )
         if len(rows) == NUM_MOVED:
             break
     return Table(
-        caption=f"The positions whose entropy changed most, in nats, at most {PER_PROGRAM} of one "
-        "completion",
-        columns=["Completion", "Text before", "Token", "Kind", "Base", "Tuned", "Change"],
-        sides="llllrrr",
+        caption="The tokens of the answers whose probability changed most, at most "
+        f"{PER_PROGRAM} of one answer: the token's probability, its change in percentage points, "
+        "and how open the choice was (entropy, nats)",
+        columns=[
+            "Answer", "Text before", "Token", "Kind", "Base", "Tuned", "Change",
+            "Entropy, base", "Entropy, tuned",
+        ],
+        sides="llllrrrrr",
         rows=rows,
-    )
+    )  # fmt: skip
 
 
 def _shade(value: float, steps: Sequence[float], unknown: int = 0) -> int:

@@ -1,12 +1,21 @@
 """Numbers as the report shows them: shares in percent, differences in percentage points."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from ssd.arms import TUNED
-from ssd.config.settings import PowerConfig, TruncationConfig
+from ssd.config.settings import ModelConfig, PowerConfig, TruncationConfig
 from ssd.method.decoding import Decoding, Setting
 from ssd.method.intervals import Interval
 from ssd.records.benchmark_scores import BenchmarkScores
+
+
+def model(settings: ModelConfig) -> str:
+    """`model.name`; of weights in a local folder that it does not name, the folder's own name."""
+    if settings.path is None:
+        return settings.name
+    folder = Path(settings.path).name
+    return settings.name if settings.name.rpartition("/")[2] in folder else folder
 
 
 def percent(share: float) -> str:

@@ -9,7 +9,7 @@ from ssd.arms import BASE, TUNED
 from ssd.method.locks import FORK, LOCK
 from ssd.records.analysis import Analysis
 from ssd.report.render import formats
-from ssd.report.render.code_map import code_map
+from ssd.report.render.code_map import code_map, moved_table
 from ssd.report.render.document import Block, Heading, Listing, Paragraph, Section
 from ssd.report.run.analysis_figures import (
     bin_figure,
@@ -46,6 +46,12 @@ LATER = (
     "drew its samples."
 )
 
+MOVED = (
+    "Single tokens, chosen for how far they moved: they illustrate and do not measure. A lock can "
+    "have an entropy of 1 nat and more: what its one plausible token leaves is spread over "
+    "thousands of others, none of them plausible."
+)
+
 
 def why(facts: Facts) -> list[Section]:
     """The analysis after training and the measurements during it; nothing where neither is."""
@@ -56,11 +62,22 @@ def why(facts: Facts) -> list[Section]:
     live = [line for line in facts.metrics if "decomposition/cross_entropy" in line]
     if live:
         blocks += [Heading("The loss's parts during training"), live_figure(live)]
-    if analysis is not None:
-        settings = facts.run.config
-        mapped = code_map(analysis, settings.analyse, settings.report.num_programs)
-        blocks += [Heading("Programs token by token"), *mapped] if mapped else []
     return [Section(TITLE, blocks)] if blocks else []
+
+
+def tokens(facts: Facts) -> list[Section]:
+    """The tokens that training moved most, and programs token by token."""
+    analysis, config = facts.analysis, facts.run.config
+    if analysis is None or not len(analysis.positions[BASE].sample):
+        return []
+    moved = moved_table(analysis, config.analyse)
+    programs = code_map(analysis, config.analyse, config.report.num_programs)
+    sections = []
+    if moved is not None:
+        sections.append(Section("Tokens that changed most", [Paragraph(MOVED), moved]))
+    if programs is not None:
+        sections.append(Section("Programs token by token", [programs]))
+    return sections
 
 
 def _after(facts: Facts, analysis: Analysis) -> list[Block]:
@@ -96,10 +113,11 @@ def _probed(facts: Facts, analysis: Analysis) -> str:
     models = ", ".join(analysis.positions)
     return (
         f"Every model ({models}) read the same {len(positions.sample):,} positions of "
-        f"{len(analysis.samples):,} completions. By the base model's distribution a position is a "
-        f"fork where several tokens have at least {settings.plausible:g}, a lock where one has and "
-        f"it has at least {settings.lock_top1:g}, and other otherwise. Entropies and losses are in "
-        "nats; intervals are 95%, over completions."
+        f"{len(analysis.samples):,} answers. A fork is a place where several tokens are plausible: "
+        f"the base model gives each a probability of {settings.plausible:g} or more. A lock is one "
+        f"where a single token is, with at least {settings.lock_top1:g}. The rest is other. "
+        "Entropy says how open a choice is, 0 where it is certain. Entropies and losses are in "
+        "nats; intervals are 95%, over answers."
     )
 
 

@@ -16,6 +16,7 @@ from ssd.analyse.summary import (
     entropy_by_head_mass,
     means_by_kind,
 )
+from ssd.arms import BASE
 from ssd.method.locks import FORK, LOCK
 from ssd.records.analysis import TEMPS, Analysis
 from ssd.report.render.canvas import FONT, GRID, INK, STYLES, ZERO, blank, drawing, legend, reach
@@ -51,8 +52,10 @@ def mass_figure(analysis: Analysis, kinds: NDArray[np.str_]) -> Figure:
     ]
     return Figure(
         name="cumulative_mass",
-        caption="Cumulative mass by rank, at temperature 1 without truncation. The axis is "
-        "logarithmic in the mass that is left, and each panel has its own.",
+        caption=f"How much probability the most probable tokens hold together{_minus(masses)}, at "
+        "temperature 1 without truncation"
+        + ("" if len(masses) > 1 else ". The axis is logarithmic in the mass that is left")
+        + "; each panel has its own scale.",
         alt=f"Line plots of cumulative mass over rank. {'; '.join(values)}.",
         drawing=draw_cumulative_mass(masses, shown),
     )
@@ -70,7 +73,8 @@ def survivor_figure(analysis: Analysis, kinds: NDArray[np.str_], cut: str) -> Fi
     ]
     return Figure(
         name="survivors",
-        caption=f"Tokens that survive the evaluation's truncation ({cut}) over T_eval.",
+        caption=f"How many tokens survive the evaluation's truncation ({cut}) at a temperature"
+        f"{_minus(counts)}.",
         alt=f"Line plots of surviving tokens over T_eval. {'; '.join(values)}.",
         drawing=draw_survivors(counts, shown),
     )
@@ -135,15 +139,35 @@ def _shown(kinds: NDArray[np.str_]) -> list[str]:
     return [*(kind for kind in (LOCK, FORK) if (kinds == kind).any()), ALL]
 
 
+def _minus(curves: Curves) -> str:
+    """What is drawn, in words: models that were trained a little lie on top of their base."""
+    return ": each trained model minus the base model" if len(curves) > 1 else ""
+
+
+def _against_base(curves: Curves) -> Curves:
+    """Every trained model minus the base model."""
+    return {
+        model: {kind: by_kind[kind] - curves[BASE][kind] for kind in by_kind}
+        for model, by_kind in curves.items()
+        if model != BASE
+    }
+
+
 def draw_cumulative_mass(masses: Curves, kinds: Sequence[str]) -> Drawing:
-    """Mean mass of the most probable 1, 2, ... tokens, a panel per kind. The axis is logarithmic in
-    the mass that is left, where models differ."""
-    figure, panels = _stacked(len(kinds), 1.75, masses)
+    """Mean mass of the most probable 1, 2, ... tokens, a panel per kind: the change against the
+    base model in percentage points, or the base model alone, on an axis that is logarithmic in the
+    mass that is left."""
+    changes = _against_base(masses)
+    figure, panels = _stacked(len(kinds), 1.75, changes or masses)
     for panel, kind in zip(panels, kinds, strict=True):
-        for model, by_kind in masses.items():
+        for model, by_kind in (changes or masses).items():
             ranks = np.arange(1, len(by_kind[kind]) + 1)
-            _line(panel, ranks, np.maximum(1 - by_kind[kind], LEAST), model)
-        _title(panel, kind)
+            height = 100 * by_kind[kind] if changes else np.maximum(1 - by_kind[kind], LEAST)
+            _line(panel, ranks, height, model)
+        _title(panel, f"{kind}, percentage points" if changes else kind)
+        if changes:
+            _zero(panel)
+            continue
         panel.set_yscale("log")
         panel.invert_yaxis()
         panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -155,17 +179,28 @@ def draw_cumulative_mass(masses: Curves, kinds: Sequence[str]) -> Drawing:
 
 
 def draw_survivors(counts: Curves, kinds: Sequence[str]) -> Drawing:
-    """Mean number of tokens that truncation leaves, over the evaluation temperature."""
-    figure, panels = _stacked(len(kinds), 1.75, counts)
+    """Mean number of tokens that truncation leaves, over the evaluation temperature: the change
+    against the base model, or the base model alone."""
+    changes = _against_base(counts)
+    figure, panels = _stacked(len(kinds), 1.75, changes or counts)
     for panel, kind in zip(panels, kinds, strict=True):
-        for model, by_kind in counts.items():
+        for model, by_kind in (changes or counts).items():
             _line(panel, TEMPS, by_kind[kind], model)
-        _title(panel, kind)
-        panel.set_ylim(bottom=0)
-        panel.yaxis.set_major_locator(MaxNLocator(4))
+        _title(panel, f"{kind}, tokens")
+        if changes:
+            _zero(panel)
+        else:
+            panel.set_ylim(bottom=0)
+            panel.yaxis.set_major_locator(MaxNLocator(4))
     panels[-1].xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5]))
     panels[-1].set_xlabel("T_eval")
     return _finished(figure, panels)
+
+
+def _zero(panel: Axes) -> None:
+    """The line of no change, always in sight."""
+    panel.axhline(0, color=ZERO, linewidth=1)
+    panel.yaxis.set_major_locator(MaxNLocator(4))
 
 
 def draw_entropy_bins(bins: Sequence[HeadMassBin], labels: Mapping[str, str]) -> Drawing:

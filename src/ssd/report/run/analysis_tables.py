@@ -67,6 +67,7 @@ def term_table(rows: list[KindRow]) -> Table:
             for row in rows
             for model, means in row.means.items()
         ],
+        folded=True,
     )
 
 

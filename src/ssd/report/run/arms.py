@@ -152,6 +152,7 @@ def _status_table(benchmarks: tuple[BenchmarkScores, ...]) -> Table:
             [name, *(str(model.statuses.get(status, 0)) for status in statuses)]
             for name, model in models
         ],
+        folded=True,
     )
 
 

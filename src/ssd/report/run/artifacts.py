@@ -89,10 +89,9 @@ def _sum(facts: Facts, manifests: list[Manifest], total: float) -> str:
     if facts.launched is None or not total:
         return f"{text}."
     before = sum(manifest["wall_seconds"] for manifest in manifests if _reused(facts, manifest))
-    return (
-        f"{text}, of which {formats.percent(before / total)} in artifacts that were there when the "
-        "run was last started."
-    )
+    if not before:
+        return f"{text}, nothing reused from earlier runs."
+    return f"{text}, {formats.percent(before / total)} of it reused from earlier runs."
 
 
 def _starts(facts: Facts) -> str:
@@ -121,7 +120,13 @@ def provenance(facts: Facts) -> list[Section]:
     if versions:
         caption = "Library versions, several where artifacts were made with different ones"
         blocks.append(
-            Table(caption=caption, columns=["Library", "Version"], sides="ll", rows=versions)
+            Table(
+                caption=caption,
+                columns=["Library", "Version"],
+                sides="ll",
+                rows=versions,
+                folded=True,
+            )
         )
     return [Section("Provenance", blocks or [Paragraph("Nothing is recorded yet.")])]
 
@@ -139,6 +144,7 @@ def _artifact_table(results: list[StageResult]) -> Table:
             ]
             for result in results
         ],
+        folded=True,
     )
 
 

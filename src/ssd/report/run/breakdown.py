@@ -143,9 +143,9 @@ def _on_what(chosen: Selection) -> str:
     if chosen.mode == "test":
         return f"{FLATTERED} They are {counts}."
     return (
-        f"Settings were chosen on {counts}, which have no part in the scores above. Each "
-        "candidate's interval is for itself: the best of many is flattered by its own noise, which "
-        "is why it is scored again on other problems."
+        f"Settings were chosen on {counts}, which have no part in the scores above. Each interval "
+        "is its own candidate's: the best of many looks better than it is, so what was chosen is "
+        "scored again on other problems."
     )
 
 

@@ -22,9 +22,13 @@ def settings(facts: Facts) -> list[Section]:
     """A row per setting that a reader asks for."""
     config = facts.run.config
     weights = f"{facts.run.weights.source} ({facts.run.weights.identity})"
+    kind = f"{config.model.kind.value}, {config.model.dtype.value}"
     rows = [
         ["Recipe", config.recipe],
-        ["Model", f"{config.model.name} ({config.model.kind.value}, {config.model.dtype.value})"],
+        [
+            "Model",
+            f"{formats.model(config.model)} ({kind})",
+        ],
         ["Weights", weights],
         *_template_rows(config),
         *_sampling_rows(config),

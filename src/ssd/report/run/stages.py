@@ -138,8 +138,8 @@ def _course(steps: list[dict[str, Any]]) -> str:
             f"The median speed is {formats.number(statistics.median(speeds))} tokens per second."
         )
     if fills:
-        share = formats.percent(statistics.fmean(fills))
-        sentences.append(f"Of the positions computed, {share} were tokens of samples.")
+        padding = formats.percent(1 - statistics.fmean(fills))
+        sentences.append("No padding." if padding == "0.0%" else f"{padding} of it was padding.")
     return " ".join(sentences)
 
 

@@ -1,10 +1,13 @@
 """The answer in words: did self-distillation help on each benchmark, how much, and how surely."""
 
+import re
+
 from ssd.arms import ARMS, BASE, CHOSEN_ON_TEST, SWEPT, TUNED, UNIT, counted, lost_shares
 from ssd.method.intervals import Interval
 from ssd.method.significance import visible_sentence
 from ssd.records.benchmark_scores import BenchmarkScores, ModelScores
 from ssd.records.scores import Scores
+from ssd.report.render import formats
 from ssd.report.render.document import Block, Finding, Listing, Paragraph, Section
 from ssd.report.render.formats import p_value, percent, signed, tested
 from ssd.report.run.facts import Facts
@@ -42,16 +45,62 @@ def summary(facts: Facts) -> list[Section]:
         )
     else:
         findings = [finding(benchmark) for benchmark in scores.main]
-        blocks += [Paragraph(headline(findings)), *findings]
+        blocks += [Paragraph(f"Did self-distillation help? {headline(findings)}"), *findings]
         if scores.selection is not None and scores.selection.mode == "test":
             blocks.append(Paragraph(FLATTERED))
-        if any(benchmark.comparisons for benchmark in scores.main):
-            blocks.append(Paragraph(caveat(scores)))
-        if scores.regression:
-            blocks.append(Listing([elsewhere(benchmark) for benchmark in scores.regression]))
+    if done := what_was_done(facts):
+        blocks.append(Paragraph(done))
+    if notes := worth_knowing(facts):
+        blocks.append(Listing(notes))
     if facts.missing:
         blocks += [Paragraph("What this report lacks:"), Listing(list(facts.missing))]
     return [Section("Summary", blocks)]
+
+
+def what_was_done(facts: Facts) -> str:
+    """The run in two sentences, for who has not read the paper; empty before there is a corpus."""
+    config, manifest = facts.run.config, facts.corpus and facts.corpus.manifest
+    if not manifest:
+        return ""
+    counts = manifest["counts"]
+    name = "the model of the round before" if config.rounds.number > 1 else "the model"
+    drew = f"{name} wrote {counted(counts['num_samples'], 'answer')}"
+    if "num_prompts" in counts:
+        drew += f" to {counted(counts['num_prompts'], 'prompt')}"
+    how = formats.sampling(facts.sampled, facts.power)
+    steps = config.train.max_steps
+    return (
+        "Self-distillation trains a model on its own answers, which nothing has checked. Here "
+        f"{drew} ({how}) and was trained on them for {counted(steps, 'step')}. "
+        "pass@k is the share of problems that k answers solve; other words are in the glossary."
+    )
+
+
+def worth_knowing(facts: Facts) -> list[str]:
+    """What a reader of the scores should know: the weights, cut-off samples, what the differences
+    do not separate, and benchmarks out of domain."""
+    scores, config = facts.scores, facts.run.config
+    notes = []
+    if bits := re.search(r"\.Q(\d)_\w+\.gguf$", facts.run.weights.identity):
+        notes.append(
+            f"The weights of {formats.model(config.model)} come from a {bits[1]}-bit file, "
+            "dequantised: they are not quite the published model's."
+        )
+    manifest = facts.corpus and facts.corpus.manifest
+    ends: dict[str, int] = (manifest or {}).get("counts", {}).get("finish_reasons", {})
+    cut = ends.get("length", 0) / max(1, sum(ends.values()))
+    if cut >= SHARE_SHIFT:
+        cap = f" of {config.sampler.max_new_tokens:,} tokens (sampler.max_new_tokens)"
+        notes.append(
+            f"{100 * cut:.0f}% of the samples were cut off at the length cap"
+            f"{cap if config.train.corpus is None else ''}, so that part of what was trained on is "
+            "unfinished."
+        )
+    if scores is not None and any(benchmark.comparisons for benchmark in scores.main):
+        notes += caveat(scores)
+    if scores is not None:
+        notes += [elsewhere(benchmark) for benchmark in scores.regression]
+    return notes
 
 
 def headline(findings: list[Finding]) -> str:
@@ -76,7 +125,7 @@ def finding(benchmark: BenchmarkScores) -> Finding:
     return Finding(benchmark=benchmark.title, verdict=verdict, text=text)
 
 
-def caveat(scores: Scores) -> str:
+def caveat(scores: Scores) -> list[str]:
     """The causes that these differences do not separate, and how settings were chosen."""
     models = [benchmark.models for benchmark in scores.main if benchmark.comparisons]
     arms = {arm for by_arm in models for arm in by_arm}
@@ -93,7 +142,7 @@ def caveat(scores: Scores) -> str:
     elif chosen.mode != "test":
         problems = " and ".join(f"{len(ids)} of {name}" for name, ids in chosen.problems.items())
         sentences.append(f"Settings were chosen on held-out problems: {problems}.")
-    return " ".join(sentences)
+    return sentences
 
 
 def elsewhere(benchmark: BenchmarkScores) -> str:
@@ -137,7 +186,10 @@ def _weighed(benchmark: BenchmarkScores, rival: str, difference: Interval) -> st
     visible = visible_sentence(
         difference.low, difference.high, benchmark.num_problems, benchmark.num_samples, k
     )
-    return f"{goes}, but {interval} contains 0{chance and f' ({chance})'}. {problems} {visible}."
+    return (
+        f"{goes}. The true difference may be none: {interval} contains 0"
+        f"{chance and f' ({chance})'}. {problems} {visible}."
+    )
 
 
 def _title(benchmark: BenchmarkScores, rival: str) -> str:

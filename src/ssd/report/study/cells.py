@@ -12,6 +12,7 @@ from ssd.config.choices import ObjectiveType
 from ssd.method.decoding import Decoding, Setting
 from ssd.method.intervals import Interval
 from ssd.method.quadratic import QuadraticFit, fit_quadratic
+from ssd.report.render import formats
 from ssd.report.run.facts import Facts
 from ssd.report.study.collection import reported, run_names
 
@@ -127,7 +128,7 @@ def _cells(facts: Facts, name: str) -> list[Cell]:
     return [
         Cell(
             run=name,
-            model=facts.run.config.model.name,
+            model=formats.model(facts.run.config.model),
             objective=facts.run.config.objective.type.value,
             sampled=facts.fitted,
             setting=setting,

@@ -8,13 +8,14 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from ssd.arms import ARMS, BASE, TUNED, counted, gain_parts
+from ssd.arms import ARMS, BASE, TUNED, Part, counted, gain_parts
 from ssd.records.benchmark_scores import BenchmarkScores
 from ssd.report.render import formats
 from ssd.report.render.document import Block, Code, Document, Listing, Paragraph, Section, Table
 from ssd.report.run.breakdown import arm_table
-from ssd.report.run.facts import run_costs
-from ssd.report.run.summary import FLATTERED, finding
+from ssd.report.run.facts import Facts, run_costs
+from ssd.report.run.glossary import words
+from ssd.report.run.summary import FLATTERED, finding, headline
 from ssd.report.study.collection import Study, reported, run_names
 from ssd.report.study.plane import temperatures
 from ssd.report.study.rounds import rounds
@@ -22,7 +23,6 @@ from ssd.report.study.rows import (
     HELD_OUT,
     MAX_OTHER,
     RIVAL,
-    benchmark_names,
     difference,
     labels,
     other_settings,
@@ -44,6 +44,8 @@ KINDS = {
     "analysis": "Analysis",
 }
 """The cost table's column by kind of artifact."""
+SCORES = ("Benchmark", "Base", "Tuned", "Minus base", f"{RIVAL[0].upper()}{RIVAL[1:]}")
+"""Columns of the table of runs."""
 
 
 def document(study: Study) -> Document:
@@ -76,33 +78,38 @@ def summary(study: Study) -> list[Section]:
 
 
 def table_of_runs(study: Study) -> list[Section]:
-    """A row per run: the settings that differ, every score, the difference to the rivals, cost;
-    then those that have no scores."""
+    """A row per run and benchmark: the settings that differ, every score, the difference to the
+    rivals; then those that have no scores, and the folder of each run."""
     runs = study.runs
     columns, names = varying(runs), run_names([facts.run.folder for facts in runs]).values()
-    benchmarks = benchmark_names(runs)
-    titles = [title for title, _ in columns] + [HELD_OUT]
-    titles += [
-        f"{name} {what}" for name in benchmarks for what in ("base", "tuned", "minus base", RIVAL)
-    ]
+    titles = [*(title for title, _ in columns), HELD_OUT, *SCORES]
     rows = []
-    for number, (facts, name) in enumerate(zip(runs, names, strict=True), 1):
-        scored = scores_by_name(facts)
-        cells = [cell for title in benchmarks for cell in _scores(scored, title)]
-        seconds = formats.duration(sum(cost.seconds for cost in run_costs(facts)))
+    for number, facts in enumerate(runs, 1):
         settings = [of(facts) for _, of in columns]
-        rows.append([str(number), *settings, sorting_score(facts), *cells, seconds, name])
-    for run in without_row(study):
-        rows.append([run.state, *["-"] * (len(titles) + 1), run.name])
+        rows += [
+            [str(number), *settings, sorting_score(facts), *_scores(scored)]
+            for scored in scores_by_name(facts).values()
+        ]
+    absent = without_row(study)
+    rows += [[f"{run.state}: {run.name}", *["-"] * len(titles)] for run in absent]
+    numbered = [[str(number), name] for number, name in enumerate(names, 1)]
+    sides = "l" * (1 + len(columns)) + "rlrrrr"
     blocks: list[Block] = [
         Table(
             caption="Runs of this study: scores in percent, differences in percentage points, "
             "paired by problem, all with 95% intervals",
-            columns=["No.", *titles, "Wall time", "Run"],
-            sides="l" + "r" * (len(titles) + 1) + "l",
+            columns=["No.", *titles],
+            sides=sides,
             rows=rows,
         ),
         *(Paragraph(text) for text in sorting(runs)),
+        Table(
+            caption="The folder of each run",
+            columns=["No.", "Run"],
+            sides="ll",
+            rows=numbered,
+            folded=True,
+        ),
     ]
     blocks += [
         Paragraph(f"Run {number}: {facts.approximation}.")
@@ -186,27 +193,45 @@ def how(study: Study) -> list[Section]:
     return [Section("Settings and provenance", blocks)]
 
 
+def glossary(study: Study) -> list[Section]:
+    """What the words mean."""
+    return [words()]
+
+
 SECTIONS: tuple[Callable[[Study], list[Section]], ...] = (
-    summary, table_of_runs, target_parts, rounds, temperatures, controls, costs, how,
+    summary, table_of_runs, target_parts, rounds, temperatures, controls, costs, how, glossary,
 )  # fmt: skip
 
 
 def _best(study: Study) -> list[Block]:
     """The first row in words, and what it was chosen by."""
     facts = study.runs[0]
-    label = labels(study.runs)[0] if len(study.runs) > 1 else facts.run.config.run_name
+    every = labels(study.runs) if len(study.runs) > 1 else [facts.run.config.run_name]
     chosen, shown = facts.held_out, reported(facts)
-    if chosen is not None:
-        setting = formats.decoding(chosen.setting)
-        text = (
-            f"The best by held-out score is run {label}; decoded at {setting} it passes "
-            f"{formats.score(chosen.score)} of the {chosen.num_problems} problems that chose. "
-            "On the reported problems:"
-        )
-    elif shown is not None:
-        text = f"The best by reported score is run {label}; it passes {formats.score(shown)}."
-    else:
+    if chosen is None and shown is None:
         return [Paragraph("No run has a tuned model's score.")]
+    tied = [label for run, label in zip(study.runs, every, strict=True) if _ties(run, facts)]
+    if chosen is not None:
+        kind, passed = "held-out", (
+            f"{formats.score(chosen.score)} of the {chosen.num_problems} problems that chose"
+        )  # fmt: skip
+    else:
+        kind, passed = "reported", formats.score(shown)
+    if len(tied) > 1:
+        text = (
+            f"No run stands out: {len(tied)} runs share the highest {kind} score, {passed} "
+            f"(runs {'; '.join(tied)}). On the reported problems:"
+        )
+        verdicts = [
+            f"{label}: {headline([finding(scored) for scored in scores_by_name(run).values()])}"
+            for run, label in zip(study.runs, every, strict=True)
+            if _ties(run, facts)
+        ]
+        return [Paragraph(text), Listing(verdicts)]
+    at = "" if chosen is None else f"decoded at {formats.decoding(chosen.setting)} "
+    text = f"The best by {kind} score is run {every[0]}; {at}it passes {passed}."
+    if chosen is not None:
+        text += " On the reported problems:"
     findings = [finding(scored) for scored in scores_by_name(facts).values()]
     blocks: list[Block] = [Paragraph(text), *findings]
     selection = facts.scores.selection if facts.scores is not None else None
@@ -217,36 +242,57 @@ def _best(study: Study) -> list[Block]:
     return blocks
 
 
+def _ties(one: Facts, other: Facts) -> bool:
+    """Whether two runs have the same score of the kind that rows are sorted by."""
+    if (one.held_out is None) is not (other.held_out is None):
+        return False
+    scores = [
+        reported(facts) if facts.held_out is None else facts.held_out.score
+        for facts in (one, other)
+    ]
+    return None not in scores and len({score.value for score in scores if score is not None}) == 1
+
+
 def _parts(compared: Sequence[tuple[str, BenchmarkScores]]) -> list[Block]:
-    """The parts of each gain over the base model, for runs with controls."""
-    parted = [(name, gain_parts(scored.values)) for name, scored in compared]
-    causes = list(dict.fromkeys(part.cause for _, parts in parted for part in parts))
+    """The parts of each gain over the base model, for runs with controls, one a row."""
     rows = []
-    for name, parts in parted:
-        gains = {part.cause: part.gain for part in parts}
-        if gains:
-            cells = [formats.signed(gains[cause]) if cause in gains else "-" for cause in causes]
-            rows.append([name, formats.signed(sum(gains.values())), *cells])
+    for name, scored in compared:
+        parts = gain_parts(scored.values)
+        if parts:
+            rows.append([name, "the whole gain", "tuned minus base", _tested(scored, None)])
+        rows += [
+            [name, f"by {part.cause}", f"{part.upper} minus {part.lower}", _tested(scored, part)]
+            for part in parts
+        ]
     if not rows:
         return []
     return [
         Table(
-            caption="What each gain over the base model consists of, in percentage points",
-            columns=["Run", "Gain", *(f"by {cause}" for cause in causes)],
+            caption="What each gain over the base model consists of, in percentage points with 95% "
+            "intervals; where one contains 0, the part is not shown to be there",
+            columns=["Run", "Part", "Which is", "Points"],
+            sides="lllr",
             rows=rows,
         )
     ]
 
 
-def _scores(scored: dict[str, BenchmarkScores], name: str) -> list[str]:
-    """Base, tuned, their difference, and that to the strongest rival."""
-    benchmark = scored.get(name)
-    if benchmark is None:
-        return ["-"] * 4
+def _tested(scored: BenchmarkScores, part: Part | None) -> str:
+    """A part of the gain, or the whole of it; scores of earlier versions hold the interval of the
+    last part only."""
+    interval = scored.change(BASE) if part is None else scored.part_intervals.get(part.upper)
+    if interval is None and part is not None:
+        return f"{formats.signed(part.gain)} (no interval)"
+    return formats.tested(interval)
+
+
+def _scores(scored: BenchmarkScores) -> list[str]:
+    """The cells of `SCORES`."""
     return [
-        *(formats.score(benchmark.score(arm)) for arm in (BASE, TUNED)),
-        formats.change(benchmark.change(BASE)),
-        difference(benchmark) if benchmark.comparisons else "-",
+        scored.name,
+        *(formats.score(scored.score(arm)) for arm in (BASE, TUNED)),
+        formats.change(scored.change(BASE)),
+        difference(scored) if scored.comparisons else "-",
     ]
 
 

@@ -58,21 +58,34 @@ def draw_plane(best: dict[tuple[float, float], Cell], chosen: set[tuple[float, f
 
 
 def draw_t_eff(points: Sequence[Cell], fit: QuadraticFit) -> Drawing:
-    """pass@1 with its interval against T_eff, a marker per T_train, the quadratic fit and its
-    peak's interval as a band."""
+    """pass@1 with its interval against T_eff, a marker per T_train, hollow for steps before the
+    last; the quadratic fit, and its peak's interval as a band."""
     figure = blank(3.9)
     panel = figure.subplots()
     t_trains = sorted({cell.t_train for cell in points})
     palette = [color for color, _ in STYLES.values()]
     if fit.peak_interval is not None:
         panel.axvspan(*fit.peak_interval, color=GRID, zorder=0, label="peak, 95% interval")
+    steps = {cell.setting.checkpoint_step for cell in points}
     for number, t_train in enumerate(t_trains):
-        cells = [cell for cell in points if cell.t_train == t_train]
-        panel.errorbar([cell.t_eff for cell in cells], [cell.score.value for cell in cells],
-                       yerr=reach([cell.score for cell in cells]),
-                       fmt=MARKERS[number % len(MARKERS)], color=palette[number % len(palette)],
-                       markersize=6, elinewidth=0.8, alpha=0.9,
-                       label=f"T_train {t_train:g}")  # fmt: skip
+        for step in sorted(steps, key=lambda step: (step is not None, step)):
+            cells = [
+                cell
+                for cell in points
+                if (cell.t_train, cell.setting.checkpoint_step) == (t_train, step)
+            ]
+            if not cells:
+                continue
+            label = f"T_train {t_train:g}"
+            if len(steps) > 1:
+                label += ", last step" if step is None else f", step {step:,}"
+            panel.errorbar([cell.t_eff for cell in cells], [cell.score.value for cell in cells],
+                           yerr=reach([cell.score for cell in cells]),
+                           fmt=MARKERS[number % len(MARKERS)],
+                           color=palette[number % len(palette)], markersize=6, elinewidth=0.8,
+                           alpha=0.9, label=label,
+                           fillstyle="full" if step is None or len(steps) == 1 else "none",
+                           )  # fmt: skip
     low, high = (pick(cell.t_eff for cell in points) for pick in (min, max))
     x = np.linspace(low, high, 200)
     panel.plot(x, fit(x), color=INK, linewidth=1.6, label=f"fit, R2 {fit.r_squared:.2f}")
@@ -85,6 +98,6 @@ def draw_t_eff(points: Sequence[Cell], fit: QuadraticFit) -> Drawing:
     panel.set_ylim(bottom=max(0.0, panel.get_ylim()[0]))
     panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     panel.grid(color=GRID)
-    figure.legend(loc="outside upper left", ncols=4, frameon=False, labelcolor=INK,
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, labelcolor=INK,
                   fontsize=FONT - 2, borderaxespad=0.1)  # fmt: skip
     return drawing(figure)

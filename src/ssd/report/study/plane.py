@@ -108,7 +108,7 @@ def _introduction(groups: Sequence[Plane]) -> str:
     if any(plane.first.held_out for plane in groups):
         sentences.append(
             "Cells on held-out problems are what settings are chosen by; they are few, "
-            "and the best of many cells flatters itself."
+            "and the best cell looks better than it is."
         )
     if any(not plane.first.held_out for plane in groups):
         sentences.append(
@@ -179,10 +179,19 @@ def _t_eff(plane: Plane, fit: QuadraticFit, number: int) -> Figure:
     )
     return Figure(
         name=f"t_eff_{number}",
-        caption=f"pass@1 against T_eff with 95% intervals: {plane.title}.",
+        caption=f"pass@1 against T_eff with 95% intervals: {plane.title}.{_several(plane)}",
         alt=f"{alt} {_fit_sentence(fit, len({cell.t_eff for cell in ordered}))}",
         drawing=draw_t_eff(ordered, fit),
     )
+
+
+def _several(plane: Plane) -> str:
+    """What points of one pair of temperatures are, where there are such."""
+    if len(plane.best) == len(plane.cells):
+        return ""
+    by_step = len({cell.setting.checkpoint_step for cell in plane.cells}) > 1
+    what = "steps of a training" if by_step else "runs, which differ in other settings"
+    return f" Points of one colour above each other are several {what}."
 
 
 def _fit_sentence(fit: QuadraticFit | None, num_t_eff: int) -> str:
@@ -205,16 +214,18 @@ def _fit_sentence(fit: QuadraticFit | None, num_t_eff: int) -> str:
             f"{text} and rises beyond what was tried; extrapolated, its peak would lie at T_eff "
             f"{fit.peak:.2f}, 95% interval {low:.2f} to {high:.2f}."
         )
-    if low < fit.span[0] or high > fit.span[1]:
+    if not fit.is_located:
         return (
             f"{text}; its peak, T_eff {fit.peak:.2f}, is not located: the 95% interval, "
-            f"{low:.2f} to {high:.2f}, leaves the tried {fit.span[0]:.2f} to {fit.span[1]:.2f}."
+            f"{low:.2f} to {high:.2f}, leaves the tried {fit.span[0]:.2f} to {fit.span[1]:.2f}, so "
+            "no T_eval follows from it."
         )
     return f"{text}; its peak lies at T_eff {fit.peak:.2f}, 95% interval {low:.2f} to {high:.2f}."
 
 
 def _advice(runs: Sequence[Facts], groups: Sequence[Plane]) -> list[Block]:
-    """What T_eval to try next for each training temperature and truncation."""
+    """What T_eval to try next for each training temperature and truncation; nothing where scores
+    have a fit that locates no peak."""
     rows = []
     for sampled in sorted({facts.fitted for facts in runs if facts.fitted is not None}, key=str):
         own = [
@@ -224,6 +235,8 @@ def _advice(runs: Sequence[Facts], groups: Sequence[Plane]) -> list[Block]:
             and dataclasses.replace(plane.first.sampled, temp=sampled.temp) == sampled
         ]
         fit = fit_cells(max(own, key=lambda plane: len(plane.cells)).cells) if own else None
+        if fit is not None and not fit.is_located:
+            continue
         tried_temps = [
             cell.t_eval for plane in groups for cell in plane.cells if cell.sampled == sampled
         ]

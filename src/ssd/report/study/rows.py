@@ -39,7 +39,7 @@ Column = tuple[str, Callable[[Facts], str]]
 def known_columns() -> list[Column]:
     """Settings with a column or a line of their own, in this order."""
     return [
-        ("Model", lambda facts: facts.run.config.model.name),
+        ("Model", lambda facts: formats.model(facts.run.config.model)),
         ("T_train", _t_train),
         ("Truncation", lambda facts: formats.truncation(facts.sampled)),
         ("Objective", _objective),
@@ -156,8 +156,8 @@ def sorting(runs: Sequence[Facts]) -> list[str]:
         )
     return [
         f"Sorted by the column {HELD_OUT}: pass@1 of the chosen setting on the held-out problems. "
-        "It is the best of several, so it flatters the first row; the other scores stand on other "
-        f"problems, and choosing the first row by {HELD_OUT} leaves them unbiased.{rest}"
+        "The first row is the best of several there, and looks better than it is; the other scores "
+        f"are on other problems, and choosing a row by {HELD_OUT} leaves them unbiased.{rest}"
     ]
 
 
@@ -229,7 +229,11 @@ def _tuned_and_difference(benchmark: BenchmarkScores | None) -> list[str]:
 
 
 def _setting(name: str) -> Callable[[Facts], str]:
-    return lambda facts: str(dotted(plain(facts.run.config)).get(name))
+    def of(facts: Facts) -> str:
+        value = dotted(plain(facts.run.config)).get(name)
+        return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+    return of
 
 
 def _t_train(facts: Facts) -> str:
