@@ -134,7 +134,7 @@ def test_bad_input_is_one_line_that_names_the_option(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             main([option])
-    with pytest.raises(ArtifactError, match=r"--points=.* does not exist: python -m ssd.report"):
+    with pytest.raises(ArtifactError, match=r"--points=.* does not exist: ssd report"):
         main(["--t-train=1", f"--points={tmp_path}/none.json"])
     (tmp_path / "run.json").write_text('{"kind": "run"}')
     with pytest.raises(ArtifactError, match=r"name the results\.json of a study"):

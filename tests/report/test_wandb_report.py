@@ -171,7 +171,7 @@ def test_a_file_of_another_version_or_damaged_is_refused(study: Path, tmp_path: 
     stored = read_json(study / WANDB_PLAN)
     for wrong in (stored | {"version": 0}, stored | {"blocks": [{"kind": "text"}]}, {"version": 1}):
         write_json(tmp_path / WANDB_PLAN, wrong)
-        with pytest.raises(ArtifactError, match=r"python -m ssd\.report"):
+        with pytest.raises(ArtifactError, match="ssd report"):
             read_plan(tmp_path)
 
 

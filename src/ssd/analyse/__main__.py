@@ -1,4 +1,4 @@
-"""`python -m ssd.analyse RUN_DIR`, and `python -m ssd.analyse toy|advice`."""
+"""`ssd analyse RUN_DIR`, and `ssd toy|advice`."""
 
 import sys
 

@@ -137,7 +137,7 @@ def study_cells(path: Path, top_k: int | None, top_p: float) -> list[dict[str, A
     """
     if not path.is_file():
         raise ArtifactError(
-            f"--points={path} does not exist: python -m ssd.report STUDY_DIR writes results.json"
+            f"--points={path} does not exist: ssd report STUDY_DIR writes results.json"
         )
     stored = read_json(path)
     if not isinstance(stored, dict) or "cells" not in stored:

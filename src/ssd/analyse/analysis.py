@@ -59,7 +59,7 @@ def analyse(run: Run) -> None:
     if TUNED in protocol.models(run) and TUNED not in steps:
         missing = lineage.checkpoint(run).folder
         raise ArtifactError(
-            f"{missing} holds no finished checkpoint: run python -m ssd.train {run.folder} first, "
+            f"{missing} holds no finished checkpoint: run ssd train {run.folder} first, "
             "or leave train out of stages to analyse the base model alone"
         )
     analysis = evidence.analysis(run, steps)
@@ -85,7 +85,7 @@ def _write(run: Run, analysis: Artifact, steps: dict[str, int | None]) -> None:
     probe = evidence.probe(run)
     if not probe.done:
         raise ArtifactError(
-            f"{probe.folder} is unfinished: sample first, with python -m ssd.sample {run.folder}, "
+            f"{probe.folder} is unfinished: sample first, with ssd sample {run.folder}, "
             "or name completions with analyse.probe"
         )
     require_tokenizer(run, probe, "analyse.probe")

@@ -1,4 +1,4 @@
-"""`python -m ssd.artifacts`: the door to `ssd.inventory`, which knows what runs are."""
+"""`ssd artifacts`: the door to `ssd.inventory`, which knows what runs are."""
 
 from ssd.inventory.command import main
 

@@ -1,4 +1,4 @@
-"""`python -m ssd.check MODEL [KEY=VALUE ...]`: one screen on whether a model can be used here."""
+"""`ssd check MODEL [KEY=VALUE ...]`: one screen on whether a model can be used here."""
 
 import argparse
 import dataclasses
@@ -92,7 +92,7 @@ def _reason(refused: list["Finding"], config: RunConfig, model: str) -> str:
     place, first = config.model.path or config.model.name, refused[0]
     text = first.text if place in first.text else f"{place}: {first.item}: {first.text}"
     more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
-    return f"{text}{more}; python -m ssd.check {shlex.quote(model)} shows every item"
+    return f"{text}{more}; ssd check {shlex.quote(model)} shows every item"
 
 
 def read_model(model: str, overrides: Sequence[str]) -> RunConfig:

@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from ssd.config.composition import setting_names
+from ssd.config.composition import RUN, setting_names
 from ssd.config.neighbours import meant_by
 from ssd.config.reference import SECTION, reference
 from ssd.errors import ConfigError, did_you_mean, one_line
@@ -74,7 +74,7 @@ def no_such_setting(key: str) -> str:
     has = f"{section} has" if section else "there are"
     return (
         f"{key}: no such setting; {has} {', '.join(names)} "
-        f"(python -m ssd.config {shlex.quote(last)} searches them all)"
+        f"(ssd settings {shlex.quote(last)} searches them all)"
     )
 
 
@@ -83,7 +83,7 @@ def _meanings(names: list[str]) -> str:
     settings = [reference()[name] for name in names]
     if len(settings) == 1:
         (setting,) = settings
-        options = f"; python train.py --help lists {setting.name}=OPTION"
+        options = f"; {' '.join(RUN)} --help lists {setting.name}=OPTION"
         return setting.short + (options if setting.kind == SECTION else "")
     return "; ".join(f"{setting.name}: {setting.short}" for setting in settings)
 
@@ -115,7 +115,7 @@ def _several(override: str) -> str:
     setting, _, value = override.partition("=")
     a_list = shlex.quote(f"{setting}=[{value}]")
     return (
-        f"{override} gives {setting} several values: python train.py -m runs one after the other; "
+        f"{override} gives {setting} several values: {' '.join(RUN)} -m runs one after the other; "
         f"a list is written {a_list}, one text with a comma {quoted(override)}"
     )
 

@@ -37,7 +37,7 @@ def pin_corpus(config: RunConfig) -> RunConfig:
     if not folder.is_dir():
         raise DataError(
             f"train.corpus={corpus} has no folder {HUB_CORPUS}: name a repository that "
-            "python -m ssd.report.publish RUN_DIR --to hub has made"
+            "ssd publish RUN_DIR --to hub has made"
         )
     train = dataclasses.replace(config.train, corpus=str(folder))
     return dataclasses.replace(config, train=train)

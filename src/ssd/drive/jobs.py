@@ -89,7 +89,7 @@ def naming_lost_jobs() -> Iterator[None]:
             raise
         raise StageError(
             f"{str(error).splitlines()[0]} was killed; see its log there. The other jobs go on: "
-            "python -m ssd.report STUDY_DIR shows them, and the same sweep repeats what is missing"
+            "ssd report STUDY_DIR shows them, and the same sweep repeats what is missing"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""`python -m ssd.evaluate RUN_DIR`, and the commands `grade`, `check`, `power` and `lm_eval`
+"""`ssd evaluate RUN_DIR`, and the commands `grade`, `check`, `power` and `lm_eval`
 beside it."""
 
 import sys

@@ -179,7 +179,7 @@ def require_checkpoint(run: Run, model: str) -> None:
     checkpoint = lineage.checkpoint(trained)
     if not checkpoint.done:
         raise ArtifactError(
-            f"{checkpoint.folder} holds no finished checkpoint: run python -m ssd.train "
+            f"{checkpoint.folder} holds no finished checkpoint: run ssd train "
             f"{trained.folder} first, or leave train out of stages to evaluate the base model alone"
         )
 

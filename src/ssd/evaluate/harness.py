@@ -1,6 +1,6 @@
 """Tasks of EleutherAI's harness, answered by a run's models: what else did training change?
 
-    python -m ssd.evaluate lm_eval RUN_DIR --tasks ifeval,gsm8k
+    ssd evaluate lm_eval RUN_DIR --tasks ifeval,gsm8k
 
 Every model answers in a process of its own; what each document scored is paired by document.
 P documents.

@@ -1,6 +1,6 @@
 """How many problems and samples it takes to see a difference, from the verdicts of a pilot.
 
-python -m ssd.evaluate power RUN_DIR --benchmark humaneval --difference 3
+ssd evaluate power RUN_DIR --benchmark humaneval --difference 3
 
 P problems, B resamples.
 """
@@ -45,9 +45,7 @@ def stored_benchmarks(run_dir: Path, benchmark: str | None) -> dict[str, Benchma
     """
     scores = read_scores(run_dir)
     if scores is None:
-        raise ArtifactError(
-            f"{run_dir} has no {SCORES}: run python -m ssd.evaluate {run_dir} first"
-        )
+        raise ArtifactError(f"{run_dir} has no {SCORES}: run ssd evaluate {run_dir} first")
     stored = {scored.name: scored for scored in scores.benchmarks}
     if benchmark is not None and benchmark not in stored:
         raise ArtifactError(
@@ -70,9 +68,7 @@ def arm_verdicts(run: Run, scored: BenchmarkScores, arm: str) -> list[Verdict]:
         )
     verdicts = stored(run.store, "verdicts", scored.models[arm].verdicts)
     if not verdicts.done:
-        raise ArtifactError(
-            f"{verdicts.folder} is gone: run python -m ssd.evaluate {run.folder} again"
-        )
+        raise ArtifactError(f"{verdicts.folder} is gone: run ssd evaluate {run.folder} again")
     return read_verdicts(verdicts.intact(VERDICTS) / VERDICTS)
 
 

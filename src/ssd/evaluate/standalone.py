@@ -1,4 +1,4 @@
-"""The grader by itself: `python -m ssd.evaluate grade ANSWERS [OTHER] --benchmark NAME`."""
+"""The grader by itself: `ssd grade ANSWERS [OTHER] --benchmark NAME`."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""`python -m ssd.artifacts list | show | verify | prune | export | import`."""
+"""`ssd artifacts list | show | verify | prune | export | import`."""
 
 import argparse
 import re

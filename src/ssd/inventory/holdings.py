@@ -62,7 +62,7 @@ class Inventory:
         if len(matches) != 1 or not name:
             count = "no artifact" if not matches else f"{len(matches)} artifacts"
             raise ArtifactError(
-                f"{name}: {count} of that fingerprint; python -m ssd.artifacts list shows all"
+                f"{name}: {count} of that fingerprint; ssd artifacts list shows all"
             )
         return matches[0]
 

@@ -55,7 +55,7 @@ def located(name: str) -> tuple[ModelConfig, Weights]:
     model = read_model(name, []).model
     weights = locate(model)
     if weights is None:
-        raise ModelError(f"{name} is not on this disk: fetch it with python -m ssd.check {name}")
+        raise ModelError(f"{name} is not on this disk: fetch it with ssd check {name}")
     return model, weights
 
 

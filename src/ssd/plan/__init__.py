@@ -1,1 +1,1 @@
-"""What a run would need, before any stage starts: `python -m ssd.plan RUN_DIR`."""
+"""What a run would need, before any stage starts: `ssd plan RUN_DIR`."""

@@ -1,9 +1,10 @@
-"""`python -m ssd.plan RUN_DIR`: print what the run would need, and write it to plan.json there."""
+"""`ssd plan RUN_DIR`: print what the run would need, and write it to plan.json there."""
 
 from pathlib import Path
 
 from ssd.artifacts.files import write_json
 from ssd.artifacts.names import CONFIG
+from ssd.config.composition import RUN
 from ssd.errors import ArtifactError
 from ssd.run.folder import read_config
 from ssd.runtime.command_line import command_line
@@ -45,7 +46,7 @@ def main() -> None:
         if not file.is_file():
             raise ArtifactError(
                 f"{path} holds no configuration ({CONFIG}): make one with "
-                "python train.py 'stages=[plan]'"
+                f"{' '.join(RUN)} 'stages=[plan]'"
             )
         config, folder = read_config(file), file.parent
 

@@ -1,4 +1,4 @@
-"""Report on a run or study: `python -m ssd.report RUN_DIR` or `python -m ssd.report STUDY_DIR`."""
+"""Report on a run or study: `ssd report RUN_DIR` or `ssd report STUDY_DIR`."""
 
 from pathlib import Path
 

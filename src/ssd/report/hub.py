@@ -1,7 +1,7 @@
 """A run as a repository of the model hub: model or adapter, card, corpus, report.
 
 The model lies at the top, so that its id loads it; `corpus/` is what `train.corpus=hub:ID` trains
-on, and `ssd/` what `python -m ssd.report.publish RUN_DIR FOLDER` writes. Nothing names a path of
+on, and `ssd/` what `ssd publish RUN_DIR FOLDER` writes. Nothing names a path of
 this machine, apart from an adapter whose base is a local folder.
 """
 

@@ -1,7 +1,7 @@
 """A run or study as a folder for others, or on the model hub.
 
-python -m ssd.report.publish RUN_DIR|STUDY_DIR FOLDER [--answers]
-python -m ssd.report.publish RUN_DIR --to hub [--repo-id NAME] [--public] [--dry-run]
+ssd publish RUN_DIR|STUDY_DIR FOLDER [--answers]
+ssd publish RUN_DIR --to hub [--repo-id NAME] [--public] [--dry-run]
 """
 
 import argparse

@@ -73,7 +73,7 @@ def publish(folder: Path, into: Path, *, answers: bool = False) -> list[str]:
         )
     name = REPORT_TEXT if is_run(folder) else STUDY_TEXT
     if not (folder / name).is_file():
-        raise ArtifactError(f"{folder} has no {name}: run python -m ssd.report {folder} first")
+        raise ArtifactError(f"{folder} has no {name}: run ssd report {folder} first")
     artifacts: dict[Path, Artifact] = {}
     if is_run(folder):
         lacks = _publish_run(folder, into, artifacts)

@@ -149,7 +149,7 @@ def chosen_settings(run: Run) -> dict[str, Setting]:
     if choice is None:
         raise ArtifactError(
             f"{run.folder / SELECTION} does not hold this configuration's choice: "
-            f"run python -m ssd.evaluate {run.folder}, which makes it"
+            f"run ssd evaluate {run.folder}, which makes it"
         )
     return choice.chosen
 

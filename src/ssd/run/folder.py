@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from ssd.artifacts.files import read_json, write_json, write_text
 from ssd.artifacts.fingerprints import plain
 from ssd.artifacts.names import COMMAND, CONFIG, STORE, WEIGHTS
+from ssd.config.composition import RUN
 from ssd.config.settings import RunConfig, to_run_config
 from ssd.errors import ArtifactError, ConfigError, one_line
 from ssd.models import Weights
@@ -58,7 +59,7 @@ def read_config(file: Path) -> RunConfig:
         loaded = OmegaConf.load(file)
     except (yaml.YAMLError, OSError) as error:
         raise ConfigError(
-            f"{file} is no readable YAML ({one_line(error)}): run python train.py again"
+            f"{file} is no readable YAML ({one_line(error)}): run {' '.join(RUN)} again"
         ) from error
     return to_run_config(loaded)
 
@@ -72,7 +73,7 @@ def load_run(folder: Path) -> Run:
     """
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise ArtifactError(
-            f"{folder} holds no run ({CONFIG}, {WEIGHTS}): make one with python train.py"
+            f"{folder} holds no run ({CONFIG}, {WEIGHTS}): make one with {' '.join(RUN)}"
         )
     config = follow_store(read_config(folder / CONFIG), folder)
     return Run(folder=folder, config=config, weights=Weights(**read_json(folder / WEIGHTS)))

@@ -1,4 +1,4 @@
-"""`python -m ssd.sample RUN_DIR`."""
+"""`ssd sample RUN_DIR`."""
 
 from ssd.generation.engines import run_engine
 from ssd.run import load_run, stage_parser

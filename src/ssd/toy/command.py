@@ -1,4 +1,4 @@
-"""`python -m ssd.analyse toy`: the toy machine's tables and its figure."""
+"""`ssd toy`: the toy machine's tables and its figure."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`python -m ssd.train RUN_DIR`, or under torchrun, one process per device."""
+"""`ssd train RUN_DIR`, or under torchrun, one process per device."""
 
 import os
 import sys

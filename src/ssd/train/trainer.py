@@ -66,8 +66,7 @@ def train(run: Run) -> None:
         for corpus in corpora:
             if not corpus.done:
                 raise ArtifactError(
-                    f"{corpus.folder} is unfinished: sample first, "
-                    f"with python -m ssd.sample {run.folder}"
+                    f"{corpus.folder} is unfinished: sample first, with ssd sample {run.folder}"
                 )
             lineage.require_unchanged(corpus, run.config.train.corpus and "train.corpus")
         if leads:

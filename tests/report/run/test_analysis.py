@@ -164,7 +164,7 @@ def test_an_unfinished_analysis_is_named(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     artifact = evidence.analysis(run, evidence.reported_steps(run))
     facts = collect(run.folder)
-    assert "The analysis is unfinished: run python -m ssd.analyse RUN_DIR." in facts.missing
+    assert "The analysis is unfinished: run ssd analyse RUN_DIR." in facts.missing
     assert (facts.results[-1].fingerprint, facts.results[-1].manifest) == (
         artifact.fingerprint,
         None,
@@ -184,7 +184,7 @@ def test_a_damaged_analysis_is_a_sentence_and_the_report_goes_on(
     assert facts.analysis is None
     assert facts.scores is not None
     (sentence,) = (one for one in facts.missing if "is damaged" in one)
-    assert sentence.endswith("delete it and run python -m ssd.analyse RUN_DIR.")
+    assert sentence.endswith("delete it and run ssd analyse RUN_DIR.")
 
 
 def test_an_analysis_of_another_layout_is_a_sentence(tmp_path: Path) -> None:

@@ -263,7 +263,7 @@ def test_a_run_that_has_only_begun_still_gets_a_report(tmp_path: Path) -> None:
     run = make_run(tmp_path, finished=False)
     (run.folder / "run.json").unlink()
     text = markdown_of(run)
-    assert "The corpus is unfinished: run python -m ssd.sample RUN_DIR." in text
+    assert "The corpus is unfinished: run ssd sample RUN_DIR." in text
     assert "There is no run.json" in text
     assert "## Training" not in text
     assert "## Cost" not in text
@@ -332,7 +332,7 @@ def test_scores_with_older_intervals_are_shown_and_called_so(tmp_path: Path) -> 
     path.write_text(json.dumps(stored))
     text = markdown_of(run)
     assert "**humaneval: undecided.**" in text
-    assert "python -m ssd.evaluate RUN_DIR" in text
+    assert "ssd evaluate RUN_DIR" in text
 
 
 def test_scores_of_another_evaluation_name_what_changed(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def load_own(path: Path, grading: Grading = Grading.official) -> list[Task]:
 
 def first_of(flaws: Sequence[DataError | str], path: str) -> DataError:
     """The first of a file's faults, and how to see the others."""
-    more = f" (and {len(flaws) - 1} more: python -m ssd.evaluate check {path})"
+    more = f" (and {len(flaws) - 1} more: ssd evaluate check {path})"
     return DataError(f"{flaws[0]}{more if len(flaws) > 1 else ''}")
 
 

@@ -82,7 +82,7 @@ def read_plan(folder: Path) -> ReportPlan:
             "report.wandb=true"
         )
     stored = read_json(path)
-    remedy = "run python -m ssd.report on a run of this study that has report.wandb=true"
+    remedy = "run ssd report on a run of this study that has report.wandb=true"
     try:
         if stored["version"] != VERSION:
             raise ArtifactError(f"{path} has version {stored['version']}, not {VERSION}: {remedy}")

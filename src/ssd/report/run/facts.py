@@ -169,7 +169,7 @@ def collect(run_dir: Path, *, read_positions: bool = True) -> Facts:
     if scores is not None and scores.intervals != INTERVALS:
         missing.append(
             "Intervals that cover: those of the scores are an earlier version's, too narrow for "
-            "few problems and near 0 and 100%; python -m ssd.evaluate RUN_DIR makes them anew."
+            "few problems and near 0 and 100%; ssd evaluate RUN_DIR makes them anew."
         )
     if command is None:
         missing.append(f"There is no {COMMAND}, so the exact command of this run is unknown.")
@@ -222,10 +222,7 @@ def missing_scores(run: Run, scores: Scores | None) -> list[str]:
             f"(stages=[{', '.join(run.config.stages)}])."
         ]
     if scores is None:
-        return [
-            f"There is no {SCORES}: the evaluation has not finished. "
-            "Run python -m ssd.evaluate RUN_DIR."
-        ]
+        return [f"There is no {SCORES}: the evaluation has not finished. Run ssd evaluate RUN_DIR."]
     scored = {benchmark.name: benchmark for benchmark in scores.benchmarks}
     settings = run.config.eval
     absent = [name for name in (*settings.benchmarks, *settings.regression) if name not in scored]
@@ -278,7 +275,7 @@ def _result(label: str, artifact: Artifact) -> StageResult:
 def _unfinished(run: Run, stage: str, result: StageResult | None) -> list[str]:
     if result is None or result.manifest is not None or stage not in run.config.stages:
         return []
-    return [f"The {result.label.lower()} is unfinished: run python -m ssd.{stage} RUN_DIR."]
+    return [f"The {result.label.lower()} is unfinished: run ssd {stage} RUN_DIR."]
 
 
 def _analysis(
@@ -300,7 +297,7 @@ def _analysis(
     except UNREADABLE as error:
         damaged = (
             f"The analysis {artifact.folder} is damaged ({one_line(error)}): "
-            "delete it and run python -m ssd.analyse RUN_DIR."
+            "delete it and run ssd analyse RUN_DIR."
         )
         return None, None, [damaged]
 
