@@ -75,7 +75,7 @@ def test_tensorboard_has_every_step_once_and_none_that_was_taken_back(
     assert any("tensorboard --logdir" in line for line in where_logged(run))
 
 
-@pytest.mark.slow  # MLflow's database takes ten seconds to make
+@pytest.mark.slow  # MLflow's database takes long to make
 @needs("mlflow")
 def test_mlflow_has_every_step_once_and_none_that_was_taken_back(
     make_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -124,6 +124,7 @@ def test_a_store_that_mlflow_loses_costs_the_mirror_and_not_the_stage(
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
 
 
+@pytest.mark.slow  # MLflow takes long to import
 @needs("mlflow")
 def test_a_server_that_does_not_answer_is_refused_before_the_first_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
