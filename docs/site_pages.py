@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
-from ssd.config.reference import SECTION, reference
+
+from ssd.config.reference import SECTION, Setting, inside, reference
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -63,9 +64,18 @@ def settings() -> str:
         "Every setting, as the schema has it. Groups and recipes set many of them: `python "
         "train.py --cfg job` prints what a run has. `ssd settings NAME` prints a part of this.",
     ]
-    for setting in reference().values():
-        if setting.kind == SECTION:
-            lines += ["", f"## {setting.name}", "", setting.sentence, ""]
-        else:
-            lines += [f"- {setting.text()}"]
+    sections = [setting for setting in reference().values() if inside(setting.name)]
+    lines += ["", *map(item, inside(""))]
+    for section in sections:
+        lines += ["", f"## {section.name}", "", section.sentence, ""]
+        lines += map(item, inside(section.name))
     return "\n".join(lines) + "\n"
+
+
+def item(setting: Setting) -> str:
+    """A setting as an entry of a list; a section as its name."""
+    if setting.kind == SECTION:
+        return f"- [`{setting.name}`](#{setting.name.replace('.', '')}): a section"
+    head, _, sentence = setting.text().partition("\n")
+    name, _, facts = head.partition(": ")
+    return f"- `{name}`: `{facts}`" + (f"  \n  {sentence.strip()}" if sentence else "")

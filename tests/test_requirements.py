@@ -65,13 +65,13 @@ def test_the_lock_names_all_that_its_packages_need(python: str) -> None:
 def test_readme_and_ci_install_alike() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    first, tests = re.findall(
-        r"activate && (pip install .*?) && python (?:train|-m pytest)", readme
-    )[::2]
+    blocks = [
+        block for block in re.findall(r"```bash\n(.*?)```", readme, re.DOTALL) if "cpu" in block
+    ]
+    first, tests = (re.findall(r"^pip install (.*)$", block, re.MULTILINE) for block in blocks)
     assert first == tests
-    commands = re.findall(r"pip install ([^&]*?)(?: &&|$)", first)
-    assert len(commands) == 3
+    assert len(first) == 3
     torch = importlib.metadata.version("torch")
-    assert f"torch=={torch} " in commands[0]
-    for command in commands:
+    assert f"torch=={torch} " in first[0]
+    for command in first:
         assert f"install --quiet {command}\n" in ci
