@@ -39,6 +39,9 @@ tuned  T=0.9             16.7 [6.7, 26.7]                              310     9
 mbpp, 1 of 500 problems x 1 answer (2024, official grading)
 base   T=0.7 k=20 p=0.8  50.0 [40.0, 60.0]                             310     98%     2%   1.8
 
+base and tuned model are decoded differently (eval.base_temp and eval.base_truncation for the base
+  model, eval.temp and eval.truncation for the tuned one); eval.controls=[base_same_decoding] tells
+  the two apart
 percent with 95 % intervals over problems; differences are paired by problem, in points
 tokens: mean answer length; fenced: answers with a code block; cut: stopped by the length cap;
   distinct: different programs per problem

@@ -176,14 +176,13 @@ class BenchmarkScores(Edition):
         base, tuned = (self.models[arm].setting for arm in (BASE, TUNED))
         if base.decoding == tuned.decoding:
             return ""
-        settings = [("eval.base_temp", "eval.temp", base.temp == tuned.temp)]
-        same_cut = (base.top_k, base.top_p) == (tuned.top_k, tuned.top_p)
-        settings += [("eval.base_truncation", "eval.truncation", same_cut)]
-        behind = " and ".join(
-            f"{theirs} for the base model, {ours} for the tuned one"
-            for theirs, ours, is_same in settings
-            if not is_same
+        cuts = [(how.top_k, how.top_p) for how in (base, tuned)]
+        differs = {"temp": base.temp != tuned.temp, "truncation": cuts[0] != cuts[1]}
+        names = [name for name, differ in differs.items() if differ]
+        theirs, ours = (
+            " and ".join(f"eval.{prefix}{name}" for name in names) for prefix in ("base_", "")
         )
+        behind = f"{theirs} for the base model, {ours} for the tuned one"
         return f"base and tuned model are decoded differently ({behind})"
 
     def score(self, arm: str, group: str | None = None) -> Interval | None:
