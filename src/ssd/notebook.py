@@ -141,7 +141,9 @@ class Results:
         for folder in folders:
             if not folder.is_dir():
                 raise ArtifactError(f"{folder} is gone: run the evaluate stage again")
-        answers = _parquet(shard_files(folders[0] / SHARDS)).rename(columns={"prompt_id": "problem_id"})
+        answers = _parquet(shard_files(folders[0] / SHARDS)).rename(
+            columns={"prompt_id": "problem_id"}
+        )
         verdicts = _parquet([folders[1] / VERDICTS])
         keys = ["problem_id", "sample_index"]
         shared = [name for name in verdicts if name in answers and name not in keys]
