@@ -166,3 +166,15 @@ def test_composing_imports_no_heavy_library() -> None:
     )
     print(f"answered after {time.monotonic() - started:.2f} s")
     assert answer.stdout.strip() == "[]"
+
+
+def test_a_run_begins_with_what_it_will_do_and_where_that_is_kept(tmp_path: Path) -> None:
+    arguments = ["model=tiny", f"output_dir={tmp_path}/out", "logger=none", "stages=[sample]"]
+    first, second = (train_py(*arguments, "data.limit=3").stdout for _ in range(2))
+    assert "  sample  3 prompts of mbpp, 1 answer each at T 1.2\n" in first
+    assert f"  keep    in {tmp_path}/out/store" in first
+    (asked,) = (line for line in first.splitlines() if line.startswith("  ask "))
+    plan = asked.split(maxsplit=1)[1].partition(" says")[0]
+    assert "model=tiny" in plan
+    assert plan.endswith("'stages=[plan]'")
+    assert "  sample  " not in second  # nothing is left to do

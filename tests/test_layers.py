@@ -25,7 +25,7 @@ LAYERS = (
     ("report",),
     ("plan", "check"),
     ("drive",),
-    ("search", "compare", "inventory", "doctor"),
+    ("search", "compare", "inventory", "doctor", "notebook"),
 )
 """From the ground up; rooms of one floor know nothing of each other. docs/architecture.md says what
 each is for."""

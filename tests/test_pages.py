@@ -39,7 +39,7 @@ def test_a_tree_names_what_is_there_and_every_room(page: Path) -> None:
     rooms = {
         f"src/ssd/{parts[0]}/" if len(parts) > 1 else f"src/ssd/{parts[0]}" for parts in entries
     }
-    assert rooms - named == {"src/ssd/__init__.py", "src/ssd/py.typed"}
+    assert rooms - named == {"src/ssd/__init__.py", "src/ssd/__init__.pyi", "src/ssd/py.typed"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -20,6 +20,7 @@ from ssd.config.settings import DataConfig, RunConfig
 from ssd.drive.checks import check, check_data
 from ssd.drive.hub_corpus import pin_corpus
 from ssd.drive.model_check import check_unfetched
+from ssd.drive.opening import opening
 from ssd.drive.stages import is_current, is_made, pending, planned
 from ssd.errors import DataError, one_line
 from ssd.evaluate.table import score_table
@@ -71,6 +72,8 @@ def run_pipeline(config: RunConfig, folder: Path, command: list[str]) -> None:
     run = Run(folder, config, weights)
     check(run)
     print(f"run {folder}", flush=True)
+    if pending(run):
+        print(opening(run, command), flush=True)
     if TUNED not in config.eval.arms:
         print(
             f"eval.arms=[base]: the base model alone, at eval.base_temp={config.eval.base_temp:g}; "
