@@ -92,7 +92,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="two run folders or more, each once"):
         compare([run.folder, run.folder], "tuned", None)
     other = make_run(tmp_path, "other")
-    with pytest.raises(ArtifactError, match=r"has no scores\.json: run python -m ssd\.evaluate"):
+    with pytest.raises(ArtifactError, match=r"has no scores\.json: run ssd evaluate"):
         compare([run.folder, other.folder], "tuned", None)
     write_scores(other, mbpp=benchmark_scores(other, UNDECIDED, "mbpp"))
     with pytest.raises(ArtifactError, match=r"share no benchmark .*humaneval.*mbpp"):

@@ -35,6 +35,7 @@ SINCE = (
     "type: cross_entropy", "temp: null", "truncation: null", "soft_weight: 1.0",
     "special_tokens: true", "tail_threshold: 0.01", "tail_weight: 1.0",
     "schedule: cosine", "decay_steps: null", "keep_optimizer: false",
+    "tensorboard: false", "mlflow: false",
 )  # fmt: skip
 """Settings that have come since, at their default: lines of a configuration."""
 GROUPS_SINCE = re.compile(

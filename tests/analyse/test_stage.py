@@ -168,9 +168,7 @@ def test_a_finished_analysis_is_not_made_again(
 def test_an_unfinished_training_is_named(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     write_corpus(run, LENGTHS)
-    with pytest.raises(
-        ArtifactError, match=r"holds no finished checkpoint: run python -m ssd\.train"
-    ):
+    with pytest.raises(ArtifactError, match=r"holds no finished checkpoint: run ssd train"):
         analyse(run)
 
 

@@ -201,7 +201,7 @@ def test_without_a_checkpoint_and_without_training_only_the_base_is_scored(
 
 def test_a_run_that_trains_needs_its_checkpoint(make_run: Callable[..., Run]) -> None:
     run = make_run(*SMALL)
-    with pytest.raises(ArtifactError, match=r"no finished checkpoint: run python -m ssd\.train"):
+    with pytest.raises(ArtifactError, match=r"no finished checkpoint: run ssd train"):
         evaluate(run)
     with pytest.raises(ArtifactError, match="no finished checkpoint"):
         generate(run, "tuned")

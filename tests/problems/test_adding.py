@@ -24,7 +24,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project with the benchmark of the page."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("src", "conf"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
     shutil.copy(ROOT / "train.py", folder)
     for path, text in FILES:
         assert not (folder / path).exists()

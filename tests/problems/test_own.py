@@ -136,7 +136,7 @@ def test_all_bad_lines_are_counted_and_the_others_read(tmp_path: Path) -> None:
     tasks, errors = read_own(path)
     assert [task.problem.problem_id for task in tasks] == ["2"]
     assert len(errors) == 2
-    with pytest.raises(DataError, match=r"line 1: .*1 more: python -m ssd\.evaluate check "):
+    with pytest.raises(DataError, match=r"line 1: .*1 more: ssd evaluate check "):
         load_own(path)
 
 

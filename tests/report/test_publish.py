@@ -165,7 +165,7 @@ def test_what_has_no_report_or_is_no_run_is_refused_before_anything_is_written(
     tmp_path: Path,
 ) -> None:
     run, into = finished_run(tmp_path), tmp_path / "published"
-    with pytest.raises(ArtifactError, match=r"no report\.md: run python -m ssd\.report"):
+    with pytest.raises(ArtifactError, match=r"no report\.md: run ssd report"):
         publish(run.folder, into)
     with pytest.raises(ArtifactError, match=r"no study\.md"):
         publish(run.folder.parent, into)

@@ -67,7 +67,7 @@ def check(
     if isinstance(tests, Expected):
         assert isinstance(sandbox, Comparer)
         return sandbox.compare(tests, code, timeout)
-    assert isinstance(sandbox, Sandbox)
+    assert not isinstance(sandbox, Comparer)
     if isinstance(tests, StdinTests):
         return check_outputs(tests, code, sandbox, timeout)
     whole = pooled_limit(timeout, tests.num_pooled) if tests.num_pooled else timeout
