@@ -49,7 +49,8 @@ def test_the_lock_names_all_that_its_packages_need(python: str) -> None:
     pinned, looked_at = lock("cpu", python), 0
     environment = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
     for package in importlib.metadata.distributions():
-        if pinned.get(canonicalize_name(package.name)) != package.version:
+        own = canonicalize_name(package.name)  # torch is installed beside the lock
+        if own != "torch" and pinned.get(own) != package.version:
             continue
         looked_at += 1
         for requirement in map(Requirement, package.requires or []):

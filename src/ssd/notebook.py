@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssd.arms import TUNED
-from ssd.artifacts.names import CORPUS, SHARDS, VERDICTS
+from ssd.artifacts.names import CORPUS, REPORT_PAGE, SHARDS, VERDICTS
 from ssd.config.composition import CONF, register
 from ssd.config.run_name import run_name
 from ssd.config.settings import RunConfig, to_run_config
@@ -45,7 +45,7 @@ class Results:
     @property
     def report(self) -> Path:
         """The page to open."""
-        return self.run.folder / "report.html"
+        return self.run.folder / REPORT_PAGE
 
     @property
     def model(self) -> Path:
