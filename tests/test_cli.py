@@ -168,6 +168,7 @@ def test_composing_imports_no_heavy_library() -> None:
     assert answer.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_what_it_will_do_and_where_that_is_kept(tmp_path: Path) -> None:
     arguments = ["model=tiny", f"output_dir={tmp_path}/out", "logger=none", "stages=[sample]"]
     first, second = (train_py(*arguments, "data.limit=3").stdout for _ in range(2))
