@@ -72,6 +72,8 @@ def run(make_run: Callable[..., Run]) -> Run:
 
 def asked(run: Run, tasks: Path, *more: str) -> list[str]:
     return [str(run.folder), "--tasks", "drawn", "--include", str(tasks), "--plain", *more]
+
+
 @pytest.mark.slow
 def test_both_models_answer_and_their_scores_are_paired_by_document(
     run: Run, tasks: Path, capsys: pytest.CaptureFixture[str]
@@ -127,6 +129,8 @@ def test_tasks_that_cannot_be_answered_are_refused_in_one_line(
     with pytest.raises(ConfigError, match=reason) as refused:
         run_lm_eval(words)
     assert "\n" not in str(refused.value)
+
+
 @pytest.mark.slow
 def test_the_command_says_what_a_child_refuses(run: Run, tasks: Path) -> None:
     command = [sys.executable, "-m", "ssd.evaluate", "lm_eval", str(run.folder)]
