@@ -24,7 +24,12 @@ from ssd.runtime.command_line import command_line
 from ssd.runtime.findings import Finding, State, line, note, ok, refused
 from ssd.runtime.gpus import visible_gpus
 from ssd.runtime.hardware import available_memory
-from ssd.runtime.installation import GPU_BUILD, check_installation, compiler_failure
+from ssd.runtime.installation import (
+    GPU_BUILD,
+    build_without_gpus,
+    check_installation,
+    compiler_failure,
+)
 from ssd.runtime.threads import allowed_cores, busy_cores
 from ssd.sandbox.backends import BWRAP
 from ssd.sandbox.pool import load_sandbox
@@ -83,7 +88,7 @@ def torch(item: str) -> Finding:
     except importlib.metadata.PackageNotFoundError:
         return refused(item, f"not installed: {CPU_TORCH}, or make {GPU_BUILD}")
     check_installation()
-    if "+cpu" in version and visible_gpus():
+    if build_without_gpus() and visible_gpus():
         return note(item, f"{version} leaves this machine's GPUs unused: {GPU_BUILD} uses them")
     return ok(item, version)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssd.arms import TUNED
-from ssd.artifacts.names import CORPUS, REPORT_PAGE, SHARDS, VERDICTS
-from ssd.config.composition import CONF, register
+from ssd.artifacts.names import CORPUS, MODEL, REPORT_PAGE, SHARDS, VERDICTS
+from ssd.config import composition
 from ssd.config.run_name import run_name
-from ssd.config.settings import RunConfig, to_run_config
+from ssd.config.settings import RunConfig
 from ssd.drive.pipeline import follow
 from ssd.errors import ArtifactError, ConfigError, StageError
 from ssd.evaluate.standalone import run_grade
@@ -57,7 +57,7 @@ class Results:
         checkpoint = lineage.checkpoint(self.run)
         if not checkpoint.done:
             raise ArtifactError(f"{self.run.folder} has no trained model yet: run its train stage")
-        return checkpoint.folder / "model"
+        return checkpoint.folder / MODEL
 
     @cached_property
     def stored_scores(self) -> Scores:
@@ -196,18 +196,13 @@ def compose_config(*overrides: str) -> RunConfig:
     Raises:
         ConfigError: one of them is wrong.
     """
-    from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     from ssd.config.mistakes import explain
 
-    register()
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = compose("train", overrides=["run_name=notebook", *overrides])
-        return to_run_config(OmegaConf.to_container(composed, resolve=True))
+        return composition.compose_config("run_name=notebook", *overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error) from error
 

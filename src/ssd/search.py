@@ -20,9 +20,9 @@ from filelock import FileLock, Timeout
 from ssd.artifacts.files import explained
 from ssd.artifacts.names import JOURNAL
 from ssd.config.choices import SelectionMode
-from ssd.config.composition import CONF, register
+from ssd.config.composition import CONF, compose_config
 from ssd.config.run_name import run_name
-from ssd.config.settings import RunConfig, to_run_config
+from ssd.config.settings import RunConfig
 from ssd.errors import RESUMABLE, ArtifactError, ConfigError, SSDError, one_line
 from ssd.problems.benchmarks.registry import require_benchmarks
 from ssd.report import study_report
@@ -111,18 +111,12 @@ def compose_run(name: str, overrides: Sequence[str]) -> RunConfig:
     Raises:
         ConfigError: an override is wrong or not for a search.
     """
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
     for text in overrides:
         if "=" not in text or text.split("=")[0] in ("study", "run_name", "sweep"):
             raise ConfigError(
                 f"{text} is no setting for a search: give KEY=VALUE; a search names its runs itself"
             )
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("train", overrides=[f"study={name}", "run_name=search", *overrides])
-    config = to_run_config(OmegaConf.to_container(composed, resolve=True))
+    config = compose_config(f"study={name}", "run_name=search", *overrides)
     require_benchmarks(config.eval)
     return config
 

@@ -1,4 +1,4 @@
-"""`ssd analyse RUN_DIR`, and `ssd toy|advice`."""
+"""`ssd analyse RUN_DIR`, and `ssd analyse toy|advice`."""
 
 import sys
 

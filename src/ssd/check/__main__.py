@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from ssd.artifacts.files import write_json
 from ssd.artifacts.names import CONFIG
 from ssd.config.choices import WeightSource
-from ssd.config.composition import CONF, register
+from ssd.config.composition import CONF, compose_config
 from ssd.config.settings import ModelConfig, RunConfig, to_run_config
 from ssd.errors import FLAWED, ConfigError, ModelError
 from ssd.models.fetch import fetch
@@ -101,8 +101,6 @@ def read_model(model: str, overrides: Sequence[str]) -> RunConfig:
     Raises:
         ConfigError: the model has no such name, or an override is wrong.
     """
-    from hydra import compose, initialize_config_dir
-
     path = Path(model).expanduser()
     stored = path / CONFIG if path.is_dir() else path
     if stored.is_file() and not overrides:
@@ -119,10 +117,7 @@ def read_model(model: str, overrides: Sequence[str]) -> RunConfig:
             f"{model} is no folder with {MODEL_CONFIG}, no hub id and no model of conf/model "
             f"({known})"
         )
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("train", overrides=["run_name=check", chosen, *overrides])
-    return to_run_config(OmegaConf.to_container(composed, resolve=True))
+    return compose_config("run_name=check", chosen, *overrides)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from ssd.config.run_name import run_name
-from ssd.config.settings import RunConfig
+from ssd.config.settings import RunConfig, to_run_config
 
 CONF = Path(__file__).parents[1] / "conf"
 """The configuration groups: in a wheel a folder of the package, in a clone a link to the project's
@@ -25,6 +25,21 @@ def register() -> None:
     ConfigStore.instance().store(name="run_config", node=RunConfig)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("expand_home", os.path.expanduser, replace=True)
+
+
+def compose_config(*overrides: str) -> RunConfig:
+    """The configuration that Hydra composes of overrides, as train.py takes them; `run_name` is one
+    of them.
+
+    Raises:
+        ConfigError, HydraException, OmegaConfBaseException: one of them is wrong.
+    """
+    from hydra import compose, initialize_config_dir
+
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("train", overrides=list(overrides))
+    return to_run_config(OmegaConf.to_container(composed, resolve=True))
 
 
 def setting_names(schema: type = RunConfig, prefix: str = "") -> list[str]:

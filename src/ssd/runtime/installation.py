@@ -54,7 +54,7 @@ def check_installation() -> None:
         HardwareError: one is installed; importing Lightning or transformers would fail with a
             message about a missing operator.
     """
-    if _build_without_gpus() is None:
+    if build_without_gpus() is None:
         return
     for name in COMPANIONS:
         try:
@@ -107,7 +107,7 @@ def follow_installation(hardware: HardwareConfig) -> HardwareConfig:
     not: the CPU if torch supports nothing else, no compiling if no compiler works."""
     if hardware.accelerator is Accelerator.cpu or not visible_gpus():
         return hardware
-    if hardware.accelerator is Accelerator.auto and (build := _build_without_gpus()):
+    if hardware.accelerator is Accelerator.auto and (build := build_without_gpus()):
         print(
             f"note: torch {build} computes on the CPU alone, so this machine's GPUs stay "
             f"unused; {GPU_BUILD} uses them",
@@ -152,14 +152,14 @@ def require_build(hardware: HardwareConfig) -> None:
         HardwareError: says which installation knows them.
     """
     needs_gpu = hardware.accelerator is Accelerator.gpu
-    if needs_gpu and (build := _build_without_gpus()) and visible_gpus():
+    if needs_gpu and (build := build_without_gpus()) and visible_gpus():
         raise HardwareError(
             f"hardware.accelerator=gpu, and torch {build} computes on the CPU alone: "
             f"make {GPU_BUILD}, or use hardware=cpu"
         )
 
 
-def _build_without_gpus() -> str | None:
+def build_without_gpus() -> str | None:
     """The version of torch where it is built for CPUs alone."""
     version = importlib.metadata.version("torch")
     return version if "+cpu" in version else None
