@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from ssd.arms import BASE, TUNED, UNIT, counted
 from ssd.config.choices import AdapterType
 from ssd.config.composition import RUN
+from ssd.plan.enforcement import needs
 from ssd.run import Run, protocol
 
 NAMES = {BASE: "the base model", UNIT: "the control t1", TUNED: "the tuned model"}
 
 
 def opening(run: Run, command: Sequence[str]) -> str:
-    """A line for each of sampling, training and scoring, and how to ask what they take.
+    """A line for each of sampling, training and scoring, what they take, and how to ask for more.
 
     Args:
         command: what was typed, whose plan the last line names.
@@ -42,7 +43,8 @@ def opening(run: Run, command: Sequence[str]) -> str:
             f"{models} on {names}{size}, {counted(config.eval.num_samples, 'answer')} a problem"
         )
     lines["keep"] = f"in {run.store}; stop it at any time, the same command goes on from there"
+    lines["take"] = needs(config, run.folder)
     plan = [word for word in command if not word.startswith("stages=")]
     asked = shlex.join(plan[len(RUN) :])
-    lines["ask"] = f"{' '.join([*RUN, asked]).strip()} 'stages=[plan]' says how long and how much"
+    lines["ask"] = f"{' '.join([*RUN, asked]).strip()} 'stages=[plan]' counts it part by part"
     return "\n".join(f"  {name:8}{text}" for name, text in lines.items())

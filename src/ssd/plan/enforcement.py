@@ -5,6 +5,7 @@ Imports no torch: the memory model runs in a process of its own. That takes some
 CPU nothing is open, so it starts only if a stage has work to do whose sizes might not fit.
 """
 
+import dataclasses
 import shutil
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ from ssd.config.choices import Accelerator, Recompute
 from ssd.config.settings import RunConfig
 from ssd.errors import HardwareError
 from ssd.plan.choice import with_hardware
-from ssd.plan.outline import surely_fits
+from ssd.plan.hours import Hours, Part, time_text
+from ssd.plan.outline import outlined_needs, surely_fits
 from ssd.run.folder import write_config
 from ssd.runtime.children import run_child
 from ssd.runtime.devices import UNKNOWN, device_memory, gib
@@ -29,6 +31,8 @@ NEEDS = {
     "analysis": {"sample", "train", "evaluate"},
 }
 """The stages whose memory or disk may not be enough."""
+PART_FIELDS = tuple(field.name for field in dataclasses.fields(Part))
+"""Of a part in plan.json, which has its seconds too."""
 OPEN = (
     "activation_checkpointing", "recompute_layers", "micro_batch_tokens", "tensor_parallel_size",
     "replicas", "max_num_seqs", "compile_engine",
@@ -80,6 +84,22 @@ def settle(config: RunConfig, folder: Path, pending: list[str]) -> RunConfig:
         print("hardware", *(f"{name}={value}" for name, value in values.items()), flush=True)
     values["activation_checkpointing"] = Recompute(values["activation_checkpointing"])
     return with_hardware(config, **values)
+
+
+def needs(config: RunConfig, folder: Path) -> str:
+    """Time and disk of the whole run of `config`, which `settle` has settled, in words. On a CPU
+    outlined where that can be, else what the plan has written to `folder`."""
+    found = None
+    if config.hardware.accelerator is Accelerator.cpu:
+        found = outlined_needs(config, folder)
+    if found is None:
+        numbers = read_json(folder / PLAN)
+        parts = numbers["run"]["parts"]
+        times = [Part(**{field: part[field] for field in PART_FIELDS}) for part in parts]
+        found = Hours(tuple(times), ""), sum(numbers["disk_bytes"].values())
+    hours, disk = found
+    time = f"{'about ' * (not hours.is_upper_bound)}{time_text(hours)}"
+    return f"{time} in all, without starts, grading and analysis; {gib(disk)} of disk"
 
 
 def identity(config: RunConfig, capacity: float) -> str:

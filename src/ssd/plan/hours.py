@@ -16,6 +16,7 @@ from ssd.plan.engine import engine_speed
 from ssd.plan.work import Work, estimate
 from ssd.plan.workload import Workload
 from ssd.problems.benchmarks.registry import find_entry
+from ssd.report.render.formats import duration
 from ssd.run import Run, lineage, protocol
 from ssd.run.folder import NOWHERE
 
@@ -63,6 +64,13 @@ class Hours:
     def is_upper_bound(self) -> bool:
         """Whether the sum is only known to be no more than this."""
         return any(part.is_upper_bound for part in self.parts)
+
+
+def time_text(of: Part | Hours) -> str:
+    """`3 min 05 s`, `at most 3 min 05 s` where that is an upper bound, or `unknown`."""
+    if of.seconds is None:
+        return "unknown"
+    return f"{'at most ' * of.is_upper_bound}{duration(of.seconds)}"
 
 
 def planned_run(config: RunConfig, folder: Path) -> Run:

@@ -1,4 +1,4 @@
-"""Whether a run on a CPU certainly fits, answered without torch.
+"""Whether a run on a CPU certainly fits, and what it takes, answered without torch.
 
 The plan proper builds the model on PyTorch's meta device, in a process that imports for some eight
 seconds: as long as all of a small run that is up to date but for one stage. Of common architectures
@@ -7,6 +7,7 @@ fields are not enough, or the run might not fit, the plan proper decides.
 """
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from ssd.config.choices import Attention
@@ -15,7 +16,11 @@ from ssd.errors import ModelError
 from ssd.plan.architecture import Architecture, find_fields
 from ssd.plan.choice import TIGHT, memory_of
 from ssd.plan.engine import engine_bytes
+from ssd.plan.hours import Hours, num_trainings, planned_run, run_hours
 from ssd.plan.misfits import disk_needed, engine_room
+from ssd.plan.work import disk_bytes, estimate
+from ssd.plan.workload import find_workload
+from ssd.runtime.devices import device_memory
 
 FAMILIES = ("llama", "qwen2", "qwen3")
 
@@ -27,19 +32,47 @@ def surely_fits(config: RunConfig, capacity: float, free: float, num_trainings: 
         capacity: bytes of one training process's memory.
         free: bytes of disk below `output_dir`.
     """
-    try:
-        fields, source = find_fields(config.model)
-    except ModelError:  # the plan says so, with the remedy
+    model = _outlined(config)
+    if model is None:
         return False
-    model = outline(fields, source)
-    if model is None or config.hardware.attention not in (Attention.auto, Attention.varlen):
-        return False
-    full = dataclasses.replace(config, adapter=AdapterConfig())
+    full = _fully_tuned(config)
     return (
         memory_of(model, full, config.train.seq_len).needed <= TIGHT * capacity
         and engine_bytes(model, full) <= engine_room(model, full, capacity)
         and disk_needed(model, full, num_trainings) <= free
     )
+
+
+def outlined_needs(config: RunConfig, folder: Path) -> tuple[Hours, float] | None:
+    """Hours, and bytes of disk, of `config`'s run on a CPU under full fine-tuning; None where the
+    plan proper has to count the model.
+
+    Args:
+        folder: the run's, whose corpus may be known.
+    """
+    model = _outlined(config)
+    if model is None:
+        return None
+    full = _fully_tuned(config)
+    run, workload = planned_run(full, folder), find_workload(full, folder)
+    work = estimate(model, full, workload)
+    capacity, _ = device_memory(full.hardware, full.plan.device_memory_gib)
+    hours = run_hours(model, run, workload, work, capacity)
+    return hours, sum(disk_bytes(model, full, num_trainings(run)).values())
+
+
+def _outlined(config: RunConfig) -> Architecture | None:
+    if config.hardware.attention not in (Attention.auto, Attention.varlen):
+        return None
+    try:
+        return outline(*find_fields(config.model))
+    except ModelError:  # the plan says so, with the remedy
+        return None
+
+
+def _fully_tuned(config: RunConfig) -> RunConfig:
+    """Without an adapter, whose parameters an outline does not count."""
+    return dataclasses.replace(config, adapter=AdapterConfig())
 
 
 def outline(fields: dict[str, Any], source: str) -> Architecture | None:

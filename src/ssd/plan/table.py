@@ -3,7 +3,7 @@
 from ssd.config.choices import Accelerator, AdapterType, Recompute
 from ssd.config.settings import HardwareConfig
 from ssd.plan.enforcement import OPEN
-from ssd.plan.hours import Hours, Part
+from ssd.plan.hours import Part, time_text
 from ssd.plan.memory import num_trained
 from ssd.plan.plan import Plan
 from ssd.report.render.formats import duration
@@ -136,11 +136,11 @@ def _training(plan: Plan) -> Rows:
 
 def _run(plan: Plan) -> Rows:
     hours, devices = plan.hours, plan.config.hardware.num_processes
-    rows: Rows = [(part.name, _time(part.seconds, part), _work(part)) for part in hours.parts]
+    rows: Rows = [(part.name, time_text(part), _work(part)) for part in hours.parts]
     total = hours.seconds
     counted = "" if total is None else f"{total * devices / 3600:,.1f} device hours; "
     note = f"{counted}grading and analysis are not counted"
-    return [*rows, ("together", _time(total, hours), note), ("generation", "", hours.speed_source)]
+    return [*rows, ("together", time_text(hours), note), ("generation", "", hours.speed_source)]
 
 
 def _work(part: Part) -> str:
@@ -150,12 +150,6 @@ def _work(part: Part) -> str:
     if part.tokens_per_second is not None:
         words += f", {part.tokens_per_second:,.0f} a second"
     return words
-
-
-def _time(seconds: float | None, of: Part | Hours) -> str:
-    if seconds is None:
-        return "unknown"
-    return f"{'at most ' * of.is_upper_bound}{duration(seconds)}"
 
 
 def _gib(sizes: dict[str, float]) -> Rows:
