@@ -48,6 +48,13 @@ tokens: mean answer length; fenced: answers with a code block; cut: stopped by t
 code ran isolated by Linux namespaces"""
 
 
+def test_the_table_says_what_its_controls_are() -> None:
+    table = " ".join(score_table(scores(controlled())).split())
+    for control in ("base_swept", "base_same_decoding", "t1"):
+        assert f"{control} is {ARMS[control]}" in table
+    assert f"base is {ARMS['base']}" not in table
+
+
 def test_the_table_shows_scores_intervals_and_differences() -> None:
     alone = benchmark(
         {"base": model(0.5)}, {},

@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Sequence
 
 from ssd.arms import (
+    ARMS,
+    BASE,
     CHOSEN_ON_TEST,
     ISOLATION,
     RESAMPLED,
@@ -39,10 +41,18 @@ def score_table(scores: Scores) -> str:
         *selection_notes(scores.selection),
         f"percent with 95 % intervals {RESAMPLED[scores.resample]}; "
         "differences are paired by problem, in points",
+        *control_notes(scores.benchmarks),
         form_key(scores.benchmarks),
         *([f"code ran {isolation(scores.sandbox)}"] if scores.sandbox else []),
     ]
     return "\n\n".join([*blocks, wrapped(notes)])
+
+
+def control_notes(benchmarks: Sequence[BenchmarkScores]) -> list[str]:
+    """What the controls among the arms are."""
+    shown = {arm for scored in benchmarks for arm in scored.models}
+    words = [f"{arm} is {ARMS[arm]}" for arm in ARMS if arm in shown - {BASE, TUNED}]
+    return [f"controls: {'; '.join(words)}"] if words else []
 
 
 def form_key(benchmarks: Sequence[BenchmarkScores]) -> str:

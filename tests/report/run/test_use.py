@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints import change_json
-from run_folders import BETTER, benchmark_scores, make_run, write_scores
+from run_folders import BETTER, UNDECIDED, benchmark_scores, make_run, write_scores
 
 from ssd.artifacts.store import verify
 from ssd.drive.pipeline import link_artifacts
@@ -65,6 +65,14 @@ def test_a_scored_run_ends_on_its_verdict_and_serves_by_the_decoding_of_its_scor
     assert section == use(facts)[0]
     (path,) = write_cards(facts)
     assert "vllm serve . --override-generation-config" in path.read_text()
+
+
+def test_an_undecided_run_names_the_command_that_says_what_would_decide(tmp_path: Path) -> None:
+    run = trained(tmp_path, "model")
+    write_scores(run, humaneval=benchmark_scores(run, UNDECIDED))
+    verdict, hint = last_screen(collect(run.folder)).splitlines()[:2]
+    assert verdict == "Undecided on humaneval."
+    assert f"ssd evaluate power {run.folder} " in hint
 
 
 def test_an_adapter_is_served_beside_its_base_and_with_room_for_its_rank(tmp_path: Path) -> None:

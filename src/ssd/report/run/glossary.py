@@ -21,6 +21,8 @@ WORDS = {
     "problems count for both.",
     "95% interval": "Where the true value plausibly lies, given how few problems there are. A "
     "difference whose interval holds 0 may be none.",
+    "undecided": "The difference may be chance: its interval holds 0, or its test does not reject "
+    "0. Usual where there are few problems; it is no proof that nothing changed.",
     "lock": "A place in an answer where one token is clearly right: the untrained model gives one "
     "token most of the probability and no other a plausible share.",
     "fork": "A place where several tokens are plausible, and so the answer can go several ways.",

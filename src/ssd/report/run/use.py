@@ -1,5 +1,6 @@
 """Where the trained model lies, and the lines that load and serve it."""
 
+import shlex
 from pathlib import Path
 
 from ssd.artifacts.names import CORPUS
@@ -33,7 +34,13 @@ def last_screen(facts: Facts) -> str:
     """What came out of a run, where it lies, and how it is used, a line each."""
     lines = []
     if facts.main:
-        lines.append(headline([finding(benchmark) for benchmark in facts.main]))
+        findings = [finding(benchmark) for benchmark in facts.main]
+        lines.append(headline(findings))
+        if any(item.verdict == "undecided" for item in findings):
+            lines.append(
+                "  undecided: the difference may be chance; "
+                f"ssd evaluate power {shlex.quote(str(facts.run.folder))} says how many problems would tell"
+            )
     model = trained_model(facts)
     if model is not None:
         lines.append(f"{'adapter' if model.rank is not None else 'model'}: {model.folder}")
