@@ -53,6 +53,8 @@ def test_a_search_never_goes_by_the_reported_problems() -> None:
         require_held_out(compose_config("model=tiny"))
     with pytest.raises(ConfigError, match=r"use eval\.selection=heldout"):
         require_held_out(compose_config("model=tiny", CHOOSES, "eval.selection=test"))
+    with pytest.raises(ConfigError, match=r"eval\.arms=\[base\] leaves out the tuned model"):
+        require_held_out(compose_config("model=tiny", CHOOSES, "eval.arms=[base]"))
     with pytest.raises(ConfigError, match="stages leaves out train"):
         require_held_out(compose_config("model=tiny", CHOOSES, "stages=[evaluate]"))
 

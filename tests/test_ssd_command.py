@@ -62,6 +62,9 @@ def test_a_command_that_is_none_is_refused() -> None:
     [
         ("ssd sa", ["sample "]),
         ("ssd compare --a", ["--arm "]),
+        ("ssd evaluate power --diff", ["--difference "]),
+        ("ssd grade --bench", ["--benchmark "]),
+        ("ssd analyse toy --train", ["--train-top-p "]),
         ("ssd run model=tin", ["tiny", "tiny_moe"]),
         ("ssd run sampler.tem", ["sampler.temp="]),
     ],

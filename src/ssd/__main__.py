@@ -95,13 +95,14 @@ def complete() -> None:
     name = typed[1] if len(typed) > 1 else ""
     if name not in COMMANDS:
         own_parser().parse_args()
-    os.environ[COMPLETING] = "2"  # the command's name belongs to the program's
+    # The command's name belongs to the program's, as do words that it hands on by itself.
+    os.environ[COMPLETING] = str(2 - len(COMMANDS[name].words))
     if name == RUN:
         parser = CommandLine(prog=f"ssd {RUN}")
         settings: Any = parser.add_argument("settings", nargs="*")
         settings.completer = complete_setting
         parser.parse_args()
-    start(name, [])
+    start(name, typed[2:])
 
 
 def complete_setting(prefix: str, **_: Any) -> list[str]:

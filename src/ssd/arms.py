@@ -148,8 +148,8 @@ def gain_sentence(
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 problem`, `3 problems`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    """`1 problem`, `3 problems`, `1,000 problems`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def rules(grading: str, extraction: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssd.arms import TUNED
-from ssd.artifacts.names import CORPUS, MODEL, REPORT_PAGE, SHARDS, VERDICTS
+from ssd.artifacts.names import CORPUS, REPORT_PAGE, SHARDS, VERDICTS
 from ssd.config import composition
 from ssd.config.run_name import run_name
 from ssd.config.settings import RunConfig
@@ -24,6 +24,8 @@ from ssd.evaluate.standalone import run_grade
 from ssd.plan.plan import Plan, make_plan
 from ssd.records.scores import Scores, read_scores
 from ssd.records.tables import shard_files
+from ssd.report.run.facts import collect
+from ssd.report.run.use import trained_model
 from ssd.run import Run, evidence, lineage, load_run
 
 if TYPE_CHECKING:
@@ -49,15 +51,16 @@ class Results:
 
     @property
     def model(self) -> Path:
-        """The trained checkpoint, which transformers and vLLM load.
+        """The trained checkpoint that the run reports, which transformers and vLLM load, or the
+        adapter, which peft loads, where it was not merged.
 
         Raises:
             ArtifactError: there is none yet.
         """
-        checkpoint = lineage.checkpoint(self.run)
-        if not checkpoint.done:
+        model = trained_model(collect(self.run.folder, read_positions=False))
+        if model is None:
             raise ArtifactError(f"{self.run.folder} has no trained model yet: run its train stage")
-        return checkpoint.folder / MODEL
+        return model.folder
 
     @cached_property
     def stored_scores(self) -> Scores:

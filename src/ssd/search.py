@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from ssd.arms import TUNED
 from ssd.artifacts.files import explained
 from ssd.artifacts.names import JOURNAL
 from ssd.config.choices import SelectionMode
@@ -142,6 +143,11 @@ def require_held_out(config: RunConfig) -> None:
     missing = [stage for stage in ("train", "evaluate") if stage not in config.stages]
     if missing:
         raise ConfigError(f"stages leaves out {missing[0]}, whose result a search goes by: add it")
+    if TUNED not in settings.arms:
+        raise ConfigError(
+            f"eval.arms=[{', '.join(settings.arms)}] leaves out the tuned model, by whose score a "
+            "search goes: leave eval.arms as it is"
+        )
 
 
 def make_space(config: RunConfig, overrides: Sequence[str]) -> Space:

@@ -4,6 +4,7 @@ import sys
 
 from ssd.analyse.advice import main as advice
 from ssd.run import load_run, stage_parser
+from ssd.runtime.command_line import dispatch
 from ssd.runtime.reporting import reporting_errors
 from ssd.toy.command import main as toy
 
@@ -17,11 +18,9 @@ NOTES = """\
 
 def main(arguments: list[str]) -> None:
     """Analyse a run, or answer without one."""
-    commands = {"toy": toy, "advice": advice}
-    if arguments and arguments[0] in commands:
-        with reporting_errors():
-            commands[arguments[0]](arguments[1:])
-        return
+    with reporting_errors():
+        if dispatch(arguments, {"toy": toy, "advice": advice}):
+            return
     parser = stage_parser(
         "analyse",
         "Read the same completions token by token under the run's base model and every trained "

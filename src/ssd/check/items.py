@@ -5,9 +5,10 @@ from typing import Any
 
 from torch import nn
 
+from ssd.arms import counted
 from ssd.artifacts.store import library_versions
 from ssd.check.engine import rank_fault, takes
-from ssd.check.subject import Subject, counted, some
+from ssd.check.subject import Subject, some
 from ssd.config.choices import AdapterType
 from ssd.models.miniature import layer_kinds, miniature
 from ssd.models.names import MODEL_CONFIG

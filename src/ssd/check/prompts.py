@@ -3,7 +3,8 @@ marks of reasoning and vocabulary."""
 
 import dataclasses
 
-from ssd.check.subject import Subject, counted
+from ssd.arms import counted
+from ssd.check.subject import Subject
 from ssd.errors import ModelError
 from ssd.models.chat import ends_of
 from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG

@@ -53,11 +53,6 @@ class Subject:
         return stop_token_ids(str(self.folder), self.tokenizer)
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 tensor`, `2 tensors`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def some(names: list[str], shown: int = 3) -> str:
     """The first of several names, and how many more there are."""
     more = len(names) - shown

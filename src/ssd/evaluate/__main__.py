@@ -4,6 +4,7 @@ beside it."""
 import sys
 
 from ssd.run import load_run, stage_parser
+from ssd.runtime.command_line import dispatch
 from ssd.runtime.reporting import reporting_errors
 
 NOTES = """\
@@ -34,8 +35,7 @@ def main(arguments: list[str]) -> None:
             "power": run_power,
             "lm_eval": run_lm_eval,
         }
-        if arguments and arguments[0] in commands:
-            commands[arguments[0]](arguments[1:])
+        if dispatch(arguments, commands):
             return
     parser = stage_parser(
         "evaluate",

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 COMPLETING = "_ARGCOMPLETE"
 """Environment variable that is set while a shell asks what could be typed next: how many words of
@@ -38,6 +38,16 @@ def command_line(name: str, description: str, *examples: str, notes: str = "") -
         epilog="\n".join([*filter(None, [notes]), "examples:", *_aligned(lines)]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def dispatch(arguments: list[str], commands: Mapping[str, Callable[[list[str]], None]]) -> bool:
+    """Whether the first argument names one of the commands, which then has run with the others."""
+    if not arguments or arguments[0] not in commands:
+        return False
+    if COMPLETING in os.environ:
+        os.environ[COMPLETING] = str(int(os.environ[COMPLETING]) + 1)
+    commands[arguments[0]](arguments[1:])
+    return True
 
 
 def _aligned(lines: Sequence[str]) -> list[str]:

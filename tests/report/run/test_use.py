@@ -9,6 +9,7 @@ import pytest
 from checkpoints import change_json
 from run_folders import BETTER, UNDECIDED, benchmark_scores, make_run, write_scores
 
+from ssd import load_results
 from ssd.artifacts.store import verify
 from ssd.drive.pipeline import link_artifacts
 from ssd.method.decoding import Decoding
@@ -45,6 +46,7 @@ def test_a_run_without_evaluation_ends_on_its_model_and_the_lines_that_use_it(
     model, load, serve = last_screen(collect(run.folder)).splitlines()
     folder = run.folder / "checkpoint" / "model"
     assert model == f"model: {folder}"
+    assert load_results(run.folder).model == folder
     assert f'from_pretrained("{folder}")' in load
     words = shlex.split(serve.removeprefix("  serve: "))
     assert words[:3] == ["vllm", "serve", str(folder)]
@@ -81,6 +83,7 @@ def test_an_adapter_is_served_beside_its_base_and_with_room_for_its_rank(tmp_pat
     folder = run.folder / "checkpoint" / "adapter"
     assert adapter == f"adapter: {folder}"
     assert "AutoPeftModelForCausalLM" in load
+    assert load_results(run.folder).model == folder
     words = shlex.split(serve.removeprefix("  serve: "))
     assert words[2] == run.weights.path
     assert option(words, "--lora-modules") == f"tuned={folder}"

@@ -37,9 +37,10 @@ def last_screen(facts: Facts) -> str:
         findings = [finding(benchmark) for benchmark in facts.main]
         lines.append(headline(findings))
         if any(item.verdict == "undecided" for item in findings):
+            asked = shlex.join(["ssd", "evaluate", "power", str(facts.run.folder)])
             lines.append(
-                "  undecided: the difference may be chance; "
-                f"ssd evaluate power {shlex.quote(str(facts.run.folder))} says how many problems would tell"
+                f"  undecided: the difference may be chance; {asked} says how many problems would "
+                "tell"
             )
     model = trained_model(facts)
     if model is not None:
