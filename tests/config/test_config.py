@@ -8,7 +8,7 @@ import yaml
 from runs import ROOT, compose_config
 
 from ssd.config.choices import AdapterType, ModelKind
-from ssd.config.composition import setting_names
+from ssd.config.reference import reference
 from ssd.config.settings import RunConfig
 from ssd.errors import ConfigError
 
@@ -192,7 +192,7 @@ def test_every_setting_of_the_schema_is_read_somewhere() -> None:
     whole |= {"gsm8k", "math500", "aime"}
     unread = [
         name
-        for name in setting_names()
+        for name in reference()
         if name.split(".")[-1] not in whole and f".{name.split('.')[-1]}" not in source
     ]
     assert unread == []

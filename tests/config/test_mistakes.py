@@ -11,8 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 from runs import compose_config
 
 from ssd.artifacts.fingerprints import plain
-from ssd.config.composition import overrides_first, setting_names
+from ssd.config.composition import overrides_first
 from ssd.config.mistakes import explain
+from ssd.config.reference import reference
 
 
 def answer(*overrides: str) -> str:
@@ -108,7 +109,7 @@ def test_an_unknown_setting_is_answered_by_a_near_one_or_those_of_its_section(
 
 
 def test_the_settings_of_a_section_are_listed_in_full() -> None:
-    inside = [name.removeprefix("model.") for name in setting_names() if name.startswith("model.")]
+    inside = [name.removeprefix("model.") for name in reference() if name.startswith("model.")]
     listed = answer("model.zzz=false").partition("model has ")[2].partition(" (")[0].split(", ")
     assert listed == sorted(name for name in inside if "." not in name)
 

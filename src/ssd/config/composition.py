@@ -1,9 +1,7 @@
 """Hydra's side: the schema that it composes against."""
 
-import dataclasses
 import os
 import re
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,25 +38,6 @@ def compose_config(*overrides: str) -> RunConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("train", overrides=list(overrides))
     return to_run_config(OmegaConf.to_container(composed, resolve=True))
-
-
-def setting_names(schema: type = RunConfig, prefix: str = "") -> list[str]:
-    """Every dotted setting of the schema."""
-    names = []
-    hints = typing.get_type_hints(schema)
-    for field in dataclasses.fields(schema):
-        inner = next(
-            (
-                t
-                for t in (hints[field.name], *typing.get_args(hints[field.name]))
-                if dataclasses.is_dataclass(t)
-            ),
-            None,
-        )
-        names.append(prefix + field.name)
-        if isinstance(inner, type):
-            names += setting_names(inner, f"{prefix}{field.name}.")
-    return names
 
 
 def overrides_first(arguments: Sequence[str]) -> list[str]:

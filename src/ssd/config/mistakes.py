@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from ssd.config.composition import RUN, setting_names
+from ssd.config.composition import RUN
 from ssd.config.neighbours import meant_by
 from ssd.config.reference import SECTION, reference
 from ssd.errors import ConfigError, did_you_mean, one_line
@@ -55,7 +55,7 @@ def explain(error: HydraException | OmegaConfBaseException) -> ConfigError:
 def no_such_setting(key: str) -> str:
     """Names the settings that `key` may stand for, with what they mean; those of its section where
     none is near."""
-    known = setting_names()
+    known = list(reference())
     written, _, last = key.rpartition(".")
     section = written
     while section and section not in known:
