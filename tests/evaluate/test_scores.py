@@ -276,3 +276,15 @@ def test_every_part_of_a_gain_has_an_interval_that_is_stored() -> None:
     for arm, part in parts.items():
         assert f"[{100 * part.low:+.1f}, {100 * part.high:+.1f}] by" in stored.gain, arm
     assert score([1], base=arms["base"], tuned=arms["tuned"]).steps == {}
+
+
+def test_a_control_with_the_base_models_own_answers_adds_nothing_for_certain() -> None:
+    rng = np.random.default_rng(4)
+    base_P_G, unit_P_G, tuned_P_G = (rng.random((40, 2)) < share for share in (0.3, 0.4, 0.6))
+    arms = {"base": base_P_G, "base_swept": base_P_G, "t1": unit_P_G, "tuned": tuned_P_G}
+    verdicts = {arm: verdicts_of(passed_P_G) for arm, passed_P_G in arms.items()}
+    stand_for = {arm: answers(arm) for arm in arms} | {"base_swept": answers("base")}
+    estimator = Estimator(k=[1], num_resamples=99, seed=0)
+    scored_arms = benchmark_scores(EDITION, stand_for, verdicts, estimator)
+    assert list(scored_arms.part_intervals) == ["t1", "tuned"]
+    assert " +0.0 by decoding (base_swept minus base" in scored_arms.gain

@@ -226,13 +226,19 @@ class Estimator:
         }
         return {name: arm.intervals() for name, arm in arms.items()}, differences
 
-    def steps(self, verdicts: Mapping[str, Sequence[Verdict]]) -> dict[str, PassAt]:
-        """Of the arms that part a gain, each control minus the one below it."""
+    def steps(
+        self,
+        verdicts: Mapping[str, Sequence[Verdict]],
+        answers: Mapping[str, GradedAnswers],
+    ) -> dict[str, PassAt]:
+        """Of the arms that part a gain, each control minus the one below it; where both are the
+        same answers, the difference is 0 for certain and has no interval."""
         controls = [arm for arm in rungs(verdicts) if arm != TUNED]
         arms = {arm: ArmArrays.of(verdicts[arm], self.k, self.resample) for arm in controls}
         return {
             upper: self._minus(arms[upper], arms[lower]).pass_at
             for lower, upper in pairwise(controls)
+            if answers[lower].generations != answers[upper].generations
         }
 
     def _minus(self, one: ArmArrays, other: ArmArrays) -> Difference:
@@ -292,7 +298,7 @@ def benchmark_scores(
             for arm, difference in differences.items()
         },
         group_sizes=sizes,
-        steps=estimator.steps(verdicts),
+        steps=estimator.steps(verdicts, answers),
     )
 
 
