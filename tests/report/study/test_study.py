@@ -184,6 +184,16 @@ def test_every_part_of_a_gain_stands_in_a_row_with_its_interval(tmp_path: Path) 
     assert all("[" in row[3] for row in table.rows)
 
 
+def test_a_part_between_the_same_answers_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "parts", ONE)
+    stored = controlled_scores(run, {BASE: BETTER, SWEPT: BETTER, "t1": UNDECIDED})
+    stored["models"]["t1"]["generations"] = "others"
+    write_scores(run, humaneval=stored)
+    text = section(document(collected(run.folder.parent)), "Controls")
+    assert "+0.0 (the same answers)" in text
+    assert "(no interval)" in text  # of t1, as in scores of earlier versions
+
+
 def test_lists_among_the_settings_that_differ_are_words(tmp_path: Path) -> None:
     for name, benchmarks in (("a", "[humaneval]"), ("b", "[humaneval,mbpp]")):
         run = make_run(tmp_path, name, f"eval.benchmarks={benchmarks}")

@@ -96,8 +96,8 @@ def sensitivity_table(analysis: Analysis, trained: list[str]) -> Table:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """`1.204`, or `-` where there is none."""
-    return "-" if math.isnan(value) else f"{value:z.{digits}f}"
+    """`1.204`, `151,936.000`, or `-` where there is none."""
+    return "-" if math.isnan(value) else f"{value:z,.{digits}f}"
 
 
 def signed(value: float, digits: int = 3) -> str:

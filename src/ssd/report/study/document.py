@@ -282,7 +282,9 @@ def _tested(scored: BenchmarkScores, part: Part | None) -> str:
     last part only."""
     interval = scored.change(BASE) if part is None else scored.part_intervals.get(part.upper)
     if interval is None and part is not None:
-        return f"{formats.signed(part.gain)} (no interval)"
+        answers = {scored.models[arm].generations for arm in (part.lower, part.upper)}
+        why = "the same answers" if len(answers) == 1 else "no interval"
+        return f"{formats.signed(part.gain)} ({why})"
     return formats.tested(interval)
 
 
