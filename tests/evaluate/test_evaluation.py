@@ -324,6 +324,7 @@ def starts_by_job(run: Run, *, model: str) -> Counter[tuple[int | None, str]]:
     )
 
 
+@pytest.mark.slow
 def test_one_engine_answers_what_chooses_and_then_what_is_reported(
     make_run: Callable[..., Run],
 ) -> None:

@@ -38,6 +38,7 @@ def test_a_worked_example_is_what_the_plan_prints(
     assert SOURCE.sub("", text) == SOURCE.sub("", printed)
 
 
+@pytest.mark.slow
 def test_prepared_experiments_cost_what_the_docs_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_training_that_does_not_fit_is_refused_and_nothing_is_sampled(tmp_path
     assert not list((tmp_path / "out").glob("store/*"))
 
 
+@pytest.mark.slow
 def test_enforce_false_goes_on_anyway(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     typed = ("model=tiny", "hardware=cpu", "plan.device_memory_gib=0.001")
     config = resolved(tmp_path, *typed, "plan.enforce=false")
@@ -85,6 +86,7 @@ def test_a_disk_that_is_full_is_refused_where_something_is_to_be_trained(
     settle(config, tmp_path, ["evaluate"])
 
 
+@pytest.mark.slow
 def test_an_analysis_that_does_not_fit_is_refused_before_it_is_paid_for(
     tmp_path: Path, card: None
 ) -> None:
