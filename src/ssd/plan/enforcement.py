@@ -99,7 +99,7 @@ def needs(config: RunConfig, folder: Path) -> str:
         found = Hours(tuple(times), ""), sum(numbers["disk_bytes"].values())
     hours, disk = found
     time = f"{'about ' * (not hours.is_upper_bound)}{time_text(hours)}"
-    return f"{time} in all, without starts, grading and analysis; {gib(disk)} of disk"
+    return f"{time} at full speed, without starts, grading and analysis; {gib(disk)} of disk"
 
 
 def identity(config: RunConfig, capacity: float) -> str:
