@@ -66,3 +66,12 @@ def test_what_no_outline_counts_is_read_from_the_plan(tmp_path: Path) -> None:
     words = needs(config, tmp_path)
     assert words.startswith(time_text(plan.hours))  # at most
     assert gib(sum(plan.disk.values())) in words
+
+
+def test_an_unknown_time_is_called_so(tmp_path: Path) -> None:
+    config = compose_config(
+        "model=smollm2_135m", "hardware=cpu", "data=rstar_coder",
+        "plan.num_prompts=null", "plan.num_samples=null",
+    )  # fmt: skip
+    config = dataclasses.replace(config, hardware=assume(config.hardware))
+    assert needs(config, tmp_path).startswith("an unknown time; ")

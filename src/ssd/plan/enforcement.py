@@ -5,7 +5,6 @@ Imports no torch: the memory model runs in a process of its own. That takes some
 CPU nothing is open, so it starts only if a stage has work to do whose sizes might not fit.
 """
 
-import dataclasses
 import shutil
 import sys
 from pathlib import Path
@@ -31,8 +30,6 @@ NEEDS = {
     "analysis": {"sample", "train", "evaluate"},
 }
 """The stages whose memory or disk may not be enough."""
-PART_FIELDS = tuple(field.name for field in dataclasses.fields(Part))
-"""Of a part in plan.json, which has its seconds too."""
 OPEN = (
     "activation_checkpointing", "recompute_layers", "micro_batch_tokens", "tensor_parallel_size",
     "replicas", "max_num_seqs", "compile_engine",
@@ -94,10 +91,14 @@ def needs(config: RunConfig, folder: Path) -> str:
         found = outlined_needs(config, folder)
     if found is None:
         numbers = read_json(folder / PLAN)
-        parts = numbers["run"]["parts"]
-        times = [Part(**{field: part[field] for field in PART_FIELDS}) for part in parts]
-        found = Hours(tuple(times), ""), sum(numbers["disk_bytes"].values())
+        stored = numbers["run"]["parts"]
+        # Each has its seconds too, which follow from the rest.
+        fields = [{name: part[name] for name in part if name != "seconds"} for part in stored]
+        parts = tuple(Part(**each) for each in fields)
+        found = Hours(parts, ""), sum(numbers["disk_bytes"].values())
     hours, disk = found
+    if hours.seconds is None:
+        return f"an unknown time; {gib(disk)} of disk"
     time = f"{'about ' * (not hours.is_upper_bound)}{time_text(hours)}"
     return f"{time} at full speed, without starts, grading and analysis; {gib(disk)} of disk"
 
