@@ -1,5 +1,7 @@
 """Composed configurations for tests, as the command line would compose them."""
 
+import copy
+from functools import cache
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -14,7 +16,12 @@ register()
 
 
 def compose_config(*overrides: str) -> RunConfig:
-    """What `python train.py OVERRIDES` would run."""
+    """What `python train.py OVERRIDES` would run; the caller's to change."""
+    return copy.deepcopy(_composed(*overrides))
+
+
+@cache  # 0.2 s each
+def _composed(*overrides: str) -> RunConfig:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose("train", overrides=overrides_first(["run_name=test", *overrides]))
     return to_run_config(OmegaConf.to_container(composed, resolve=True))

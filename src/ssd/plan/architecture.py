@@ -124,11 +124,28 @@ def measure(
     attention: Attention,
     adapter: AdapterConfig,
 ) -> Architecture:
-    """Build the model that `fields` describe on the meta device, and count.
+    """Build the model that `fields` describe on the meta device, and count: once a process.
 
     Raises:
         ModelError: transformers or the trainer does not support the architecture.
     """
+    read = repr((fields, source, train.train_router, train.router_aux_coef, attention, adapter))
+    if read not in _MEASURED:
+        _MEASURED[read] = _measure(fields, source, train, attention, adapter)
+    return _MEASURED[read]
+
+
+_MEASURED: dict[str, Architecture] = {}
+"""By all that is read: the jobs of a sweep, and plans made in a notebook, share their models."""
+
+
+def _measure(
+    fields: dict[str, Any],
+    source: str,
+    train: TrainConfig,
+    attention: Attention,
+    adapter: AdapterConfig,
+) -> Architecture:
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
