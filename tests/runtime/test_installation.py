@@ -1,6 +1,7 @@
 """What the installed packages and compilers allow."""
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import shutil
 from collections.abc import Callable
@@ -10,15 +11,18 @@ from pathlib import Path
 import pytest
 from runs import compose_config
 
+from ssd import doctor
 from ssd.config.choices import Accelerator
-from ssd.config.settings import HardwareConfig
+from ssd.config.settings import HardwareConfig, RunConfig
 from ssd.errors import HardwareError
+from ssd.runtime.findings import State
 from ssd.runtime.hardware import resolve
 from ssd.runtime.installation import (
     check_installation,
     check_training,
     follow_installation,
     require_build,
+    require_engine,
 )
 
 CPU_BUILD = pytest.mark.skipif("+cpu" not in version("torch"), reason="torch is no CPU build")
@@ -132,6 +136,27 @@ def test_a_machine_without_gpus_hears_nothing_about_them(
     assert follow_installation(HardwareConfig()) == HardwareConfig()
     require_build(HardwareConfig(accelerator=Accelerator.gpu))  # `resolve` refuses
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("no_gpus")
+def test_vllm_for_gpus_is_refused_where_engines_would_start_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def config(*overrides: str) -> RunConfig:
+        return compose_config("model=tiny", "hardware=cpu", *overrides)
+
+    require_engine(config())  # a build for CPUs, or none
+    found = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "0.32.0" if name == "vllm" else found(name)
+    )
+    with pytest.raises(HardwareError, match=r"nvidia-smi.*cpu-\*\.txt.*sampler=transformers"):
+        require_engine(config())
+    assert doctor.vllm("vllm").state is State.refused
+    require_engine(config("sampler=transformers"))
+    served = ("sampler=openai", "sampler.url=http://127.0.0.1:9/v1", "stages=[sample]")
+    require_engine(config(*served))
+    require_engine(compose_config("model=tiny", "hardware=gpu_1"))
 
 
 @CPU_BUILD

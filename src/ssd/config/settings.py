@@ -656,7 +656,8 @@ class HardwareConfig:
     pool: PoolConfig = field(default_factory=PoolConfig)
     """Whose machines the engines run on."""
     memory_utilization: float | None = within("(0, 1)", None)
-    """Share of GPU memory (main memory on CPU) for vLLM; 0.9 on GPU and 0.5 on CPU when null."""
+    """Share of GPU memory (main memory on CPU) for vLLM. When null: 0.9 of what is free on a GPU;
+    on a CPU what weights and cache take."""
     kv_cache_gib: int = positive(1)
     """vLLM's key-value cache on CPU, in GiB, of all replicas together, or of each in a Ray cluster;
     each has 1 at least."""

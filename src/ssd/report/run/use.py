@@ -1,6 +1,7 @@
 """Where the trained model lies, and the lines that load and serve it."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from ssd.artifacts.names import CORPUS
@@ -59,7 +60,7 @@ def trained_model(facts: Facts) -> Usable | None:
     model = None if export is None else usable(export)
     if model is None:
         return None
-    return Usable(_in_run(facts, model.folder), model.base, model.decoding, model.rank)
+    return replace(model, folder=_in_run(facts, model.folder))
 
 
 def _in_run(facts: Facts, path: Path) -> Path:
