@@ -40,6 +40,13 @@ def children(pid: int) -> list[int]:
     return []
 
 
+def done_steps(folder: Path) -> int:
+    """Steps of the training in a checkpoint's folder that have logged their metrics."""
+    file = folder / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return max(0, len(lines) - 1)  # the first is of the model before training
+
+
 def wait_for_moment(
     random: Random, num_steps: int, done_steps: Callable[[], int], runs: Callable[[], bool]
 ) -> str:

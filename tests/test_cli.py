@@ -175,7 +175,7 @@ def test_a_run_begins_with_what_it_will_do_and_where_that_is_kept(tmp_path: Path
     assert "  sample  3 prompts of mbpp, 1 answer each at T 1.2\n" in first
     assert f"  keep    in {tmp_path}/out/store" in first
     (asked,) = (line for line in first.splitlines() if line.startswith("  ask "))
-    plan = asked.split(maxsplit=1)[1].partition(" says")[0]
+    plan = asked.split(maxsplit=1)[1].partition(" counts")[0]
     assert "model=tiny" in plan
     assert plan.endswith("'stages=[plan]'")
     assert "  sample  " not in second  # nothing is left to do

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from kills import MARK, ignored, require_none_left, wait_for_moment
+from kills import MARK, done_steps, ignored, require_none_left, wait_for_moment
 from runs import ROOT, compose_config
 from test_readme import STAGES
 
@@ -365,21 +365,20 @@ def test_a_driver_that_is_ended_at_random_moments_of_its_training_loses_nothing(
     output, random = tmp_path / "out", Random(number * devices)
     shutil.copytree(tmp_path / "whole" / "store" / "corpus", output / "store" / "corpus")
 
-    def num_lines() -> int:
-        files = list(output.glob("store/checkpoint/*/metrics.jsonl"))
-        return len(files[0].read_text().splitlines()) if files else 0
+    def done() -> int:
+        return max(map(done_steps, output.glob("store/checkpoint/*")), default=0)
 
     for attempt in range(3):
-        mark, before = f"{tmp_path}-{attempt}", num_lines()
+        mark, before = f"{tmp_path}-{attempt}", done()
         driver = subprocess.Popen(
             command(output, *settings), cwd=ROOT, env=os.environ | {MARK: mark},
             stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
-        drawn = wait_for_moment(random, 40, num_lines, lambda: driver.poll() is None)  # noqa: B023
+        drawn = wait_for_moment(random, 40, done, lambda: driver.poll() is None)  # noqa: B023
         print(f"signal {number}, {devices} processes, attempt {attempt}: {drawn}", flush=True)
         if number is signal.SIGKILL:
             ignored(driver.pid, number)
-        elif num_lines() > before:  # else libraries are still imported; a terminal tells the group
+        elif done() > before:  # else libraries are still imported; a terminal tells the group
             os.killpg(driver.pid, number)
         _, printed = driver.communicate(timeout=240)
         require_none_left(mark)

@@ -193,11 +193,13 @@ def test_a_request_that_ends_every_engine_is_named_and_all_others_are_on_disk(
 @pytest.mark.slow
 @two_cores
 def test_a_place_where_no_engine_starts_leaves_the_others_working(
-    tiny_weights: Weights, capfd: pytest.CaptureFixture[str]
+    tiny_weights: Weights, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     start = load(tiny_weights, "sampler=transformers", "hardware.replicas=2")
     good, bad = divide(start.hardware)
-    broken = dataclasses.replace(bad, environment={**bad.environment, "PYTHONPATH": "/nowhere"})
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch is here')")
+    environment = {**bad.environment, "PYTHONPATH": str(tmp_path)}
+    broken = dataclasses.replace(bad, environment=environment)
     here = dataclasses.replace(start, hardware=part_of(start.hardware))
     with Replicas([good, broken], here) as engine:
         assert len(drawn(engine, requests(200, max_new_tokens=200))) == 200

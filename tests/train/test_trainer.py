@@ -14,7 +14,7 @@ import pytest
 import torch
 from corpora import write_corpus
 from filelock import FileLock
-from kills import MARK, children, ignored, require_none_left, wait_for_moment
+from kills import MARK, children, done_steps, ignored, require_none_left, wait_for_moment
 from transformers import AutoModelForCausalLM
 from wandb_records import closed, offline_history
 
@@ -90,7 +90,7 @@ def killed_often(run: Run, victim: Callable[[int, Random], int], seed: int, time
         environment = stage_environment(run, "train") | {MARK: mark}
         process = subprocess.Popen(stage_command(run, "train"), env=environment)
         drawn = wait_for_moment(
-            random, run.config.train.max_steps, lambda: len(metrics_lines(run)),
+            random, run.config.train.max_steps, lambda: done_steps(folder),
             lambda: process.poll() is None,  # noqa: B023
         )  # fmt: skip
         hits += process.poll() is None
@@ -102,11 +102,6 @@ def killed_often(run: Run, victim: Callable[[int, Random], int], seed: int, time
             with FileLock(folder / ".lock", timeout=0):
                 pass
     return hits
-
-
-def metrics_lines(run: Run) -> list[str]:
-    path = lineage.checkpoint(run).folder / "metrics.jsonl"
-    return path.read_text().splitlines() if path.is_file() else []
 
 
 def interrupted(run: Run, number: signal.Signals, when: Callable[[], bool]) -> int:
