@@ -99,7 +99,7 @@ def killed_often(run: Run, victim: Callable[[int, Random], int], seed: int, time
         process.wait(timeout=120)
         require_none_left(mark)
         if folder.is_dir():
-            with FileLock(folder / ".lock", timeout=0):
+            with FileLock(folder / ".lock", timeout=10):  # files close after the mark is gone
                 pass
     return hits
 
@@ -273,6 +273,26 @@ KILLS = {
     ),
 }  # fmt: skip
 """Who is killed, how often, and of which training."""
+
+
+@pytest.mark.parametrize("settings", [(), ("adapter=lora",)], ids=["whole", "LoRA"])
+def test_a_training_that_ends_between_its_last_checkpoint_and_its_export_exports_what_it_learnt(
+    make_run: Make, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]
+) -> None:
+    whole = trained(make_run, "whole", *FP32, *settings)
+    run = make_run(*FP32, *settings, "train.checkpoint_every=8")
+    write_corpus(run, LENGTHS)
+
+    def full_disk(*_: object) -> None:
+        raise OSError("no space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ssd.train.trainer.export", full_disk)
+        with pytest.raises(OSError, match="no space"):
+            train(run)
+    assert list(checkpoints.resumable(lineage.checkpoint(run).folder)) == [8]
+    train(run)
+    assert_same_training(run, whole)
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,16 @@ class Checkpoints(Callback):
             if step:
                 print(f"training: resuming from {step_folder(self.folder, step)}", flush=True)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore weights and optimizer, and take over the signals from Lightning."""
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore weights and optimizer: also after the last step, when Lightning has no batch and
+        skips the hooks that follow, and the weights are still to be exported."""
         assert isinstance(pl_module, SelfDistillation)
         if pl_module.step:
             checkpoints.load(self.folder, pl_module.step, pl_module.loss, trainer.optimizers[0])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the signals from Lightning."""
+        assert isinstance(pl_module, SelfDistillation)
 
         def request_stop(*_: Any) -> None:
             pl_module.stop_requested = True
