@@ -295,6 +295,22 @@ def test_a_training_that_ends_between_its_last_checkpoint_and_its_export_exports
     assert_same_training(run, whole)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["fsdp", "ddp"])
+def test_ranks_that_are_killed_after_their_last_checkpoint_export_what_they_learnt(
+    make_run: Make, strategy: str
+) -> None:
+    settings = (*FP32, "hardware.devices=2", f"hardware.strategy={strategy}")
+    whole = trained(make_run, "whole", *settings)
+    run = make_run(*settings, "train.checkpoint_every=8")
+    write_corpus(run, LENGTHS)
+    last = step_folder(lineage.checkpoint(run).folder, 8)
+    interrupted(run, signal.SIGKILL, last.is_dir)
+    assert not lineage.checkpoint(run).done
+    in_child(run)
+    assert_same_training(run, whole)
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "the stage")) for name in KILLS]
 )
